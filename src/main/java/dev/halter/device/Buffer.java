@@ -1,0 +1,109 @@
+package dev.halter.device;
+
+import java.lang.foreign.MemorySegment;
+
+/** A range of a device's memory. Copies are bounds-checked and ordered with launches. */
+public final class Buffer implements AutoCloseable {
+  private final Device device;
+  private final long address;
+  private final long bytes;
+  private final boolean owner;
+
+  /** A fresh allocation at {@code address}; only devices make these. */
+  public Buffer(Device device, long address, long bytes) {
+    this(device, address, bytes, true);
+  }
+
+  private Buffer(Device device, long address, long bytes, boolean owner) {
+    this.device = device;
+    this.address = address;
+    this.bytes = bytes;
+    this.owner = owner;
+  }
+
+  /** The device address, as kernels see it. */
+  public long address() {
+    return address;
+  }
+
+  public long bytes() {
+    return bytes;
+  }
+
+  public Device device() {
+    return device;
+  }
+
+  /** A view of a part; closing a view does nothing. */
+  public Buffer slice(long offset, long length) {
+    check(offset, length);
+    return new Buffer(device, address + offset, length, false);
+  }
+
+  /** Everything from {@code offset} on. */
+  public Buffer slice(long offset) {
+    return slice(offset, bytes - offset);
+  }
+
+  /** Copies all of {@code from} to the start of this buffer. */
+  public void copyFrom(MemorySegment from) {
+    check(0, from.byteSize());
+    device.copyIn(from, address, from.byteSize());
+  }
+
+  /** Copies the start of this buffer over all of {@code to}, waiting for what was queued before. */
+  public void copyTo(MemorySegment to) {
+    check(0, to.byteSize());
+    device.copyOut(address, to, to.byteSize());
+  }
+
+  /** Queues a copy of all of {@code from}, which lies on the same device, to the start of this. */
+  public void copyFrom(Buffer from) {
+    check(0, from.bytes);
+    device.copyWithin(from.address, address, from.bytes);
+  }
+
+  /** Queues setting every byte to zero. */
+  public void clear() {
+    device.clear(address, bytes);
+  }
+
+  /** Convenience for small tables: replaces the start of this buffer. */
+  public void set(int... values) {
+    copyFrom(MemorySegment.ofArray(values));
+  }
+
+  /** Convenience for small tables: replaces the start of this buffer. */
+  public void set(float... values) {
+    copyFrom(MemorySegment.ofArray(values));
+  }
+
+  /** The first {@code count} elements as ints. */
+  public int[] toInts(int count) {
+    int[] values = new int[count];
+    copyTo(MemorySegment.ofArray(values));
+    return values;
+  }
+
+  /** The first {@code count} elements as floats. */
+  public float[] toFloats(int count) {
+    float[] values = new float[count];
+    copyTo(MemorySegment.ofArray(values));
+    return values;
+  }
+
+  private void check(long offset, long length) {
+    if (offset < 0 || length < 0 || offset > bytes - length) {
+      throw new IndexOutOfBoundsException(
+          "bytes " + offset + " to " + (offset + length) + " of a buffer of " + bytes + " bytes");
+    }
+  }
+
+  /** Frees the allocation; views ignore it. */
+  @Override
+  public void close() {
+    if (owner) {
+      device.free(address);
+    }
+  }
+}

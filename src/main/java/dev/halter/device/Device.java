@@ -1,0 +1,102 @@
+package dev.halter.device;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * A machine that runs Halter's kernels: one in-order queue of launches, products and copies over
+ * its own memory.
+ *
+ * <p>The same kernel sources, the same launches and the same argument layout serve every device:
+ * {@code CudaDevice} hands them to the CUDA driver, {@code CpuDevice} to the g++ build of the same
+ * files. Work is queued in call order; {@link Buffer} copies to the host and {@link #synchronize()}
+ * wait for it. A device and everything made from it belong to one thread at a time.
+ */
+public interface Device extends AutoCloseable {
+
+  /** What runs, for people: {@code "CPU (2 threads, avx512)"}, {@code "NVIDIA H200 (sm_90)"}. */
+  String description();
+
+  /** Short kind as on the command line: {@code "cpu"} or {@code "cuda"}. */
+  String kind();
+
+  /** Bytes of device memory in all and still free. */
+  Memory memory();
+
+  /**
+   * The type in which weights are held: as in the file on the CPU; on CUDA, where a product needs
+   * both factors in one type, as the activations.
+   */
+  DType weightType(DType file, DType activations);
+
+  /**
+   * Allocates {@code bytes} of device memory, contents undefined, at a 256-byte boundary.
+   *
+   * @throws OutOfDeviceMemoryException with what was asked for and what is free
+   */
+  Buffer allocate(long bytes);
+
+  /**
+   * Host memory as a device buffer, for weights: the very same memory on the CPU (which must
+   * outlive the buffer), a copy on CUDA. Read-only for kernels.
+   */
+  Buffer upload(MemorySegment host);
+
+  /**
+   * The kernel of this name.
+   *
+   * @throws IllegalArgumentException for an unknown name, listing those that are there
+   */
+  Kernel kernel(String name);
+
+  /**
+   * Queues a kernel launch. Arguments are packed in order as CUDA passes them: {@link Buffer} or
+   * {@code Long} as 8 bytes, {@code Integer} and {@code Float} as 4, {@code null} as a null
+   * pointer; they are checked against the kernel's own parameter sizes.
+   *
+   * @param block threads in a block; kernels stride by it, so results do not depend on it
+   * @param sharedBytes dynamic shared memory in bytes
+   * @throws IllegalArgumentException if number or size of arguments do not fit the kernel
+   */
+  void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments);
+
+  /**
+   * Queues {@code out[m,n] = x[m,k] · w[n,k]ᵀ}, accumulated in f32. All matrices are row-major with
+   * their own row strides. {@code x} is f32 or bf16, {@code w} of a {@link #weightType}, {@code
+   * out} f32 or of x's type.
+   */
+  void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out);
+
+  /**
+   * Records launches, products and device-to-device copies as a graph that replays with one call.
+   * What {@code work} queues may depend on nothing but device buffers: values passed by argument
+   * are frozen. On a device without graphs, replaying runs {@code work} again.
+   */
+  Graph record(Runnable work);
+
+  /** Waits until everything queued is done; reports what failed on the device since. */
+  void synchronize();
+
+  /** Frees the device; buffers still open are freed too. */
+  @Override
+  void close();
+
+  /** Bytes of memory. */
+  record Memory(long total, long free) {}
+
+  // What Buffer delegates to. Offsets and bounds have been checked by then.
+
+  /** Copies host to device; on return {@code from} may be reused. */
+  void copyIn(MemorySegment from, long toAddress, long bytes);
+
+  /** Copies device to host, after all work queued before; on return the data is there. */
+  void copyOut(long fromAddress, MemorySegment to, long bytes);
+
+  /** Queues a copy within the device; the ranges must not overlap. */
+  void copyWithin(long fromAddress, long toAddress, long bytes);
+
+  /** Queues setting {@code bytes} bytes to zero. */
+  void clear(long address, long bytes);
+
+  /** Frees an allocation made by {@link #allocate} or {@link #upload}. */
+  void free(long address);
+}

@@ -1,0 +1,12 @@
+package dev.halter.device;
+
+/** An allocation did not fit. */
+public final class OutOfDeviceMemoryException extends DeviceException {
+  private static final long serialVersionUID = 1L;
+
+  public OutOfDeviceMemoryException(long bytes, Device.Memory memory) {
+    super(
+        "out of device memory: %,d bytes asked for, %,d of %,d free"
+            .formatted(bytes, memory.free(), memory.total()));
+  }
+}
