@@ -1,0 +1,78 @@
+// Steering where the activation is made: the edits that a row's slot asks for at one site.
+//
+// A site instance (say blocks.7.hook_resid_post) has a table `ranges[slot] = {begin, end}` into the
+// common array `ops`; slot 0 is always empty. Edits run in the order of the table. Each writes the
+// squared L2 norm of the change that it made to change_sq[row * report_stride + op.report].
+#pragma once
+#include "reduce.cuh"
+#include "types.cuh"
+
+enum SteerKind {
+    STEER_ADD = 1,      // x += a * payload;               payload: float[d]
+    STEER_PROJECT = 2,  // p = x . u; x += (clip(p, lo, hi) - p) * u;  payload: unit float[d]
+    STEER_HEADS = 3,    // z_h *= a for the listed heads;  payload: int[count]
+    STEER_GATE = 4,     // hook_pre of the listed neurons; payload: int[count], each neuron once
+    STEER_UP = 5,       // hook_pre_linear, likewise
+    STEER_POST = 6,     // hook_post, likewise
+};
+
+struct SteerOp {  // 32 bytes; written by SteeringTable
+    int kind;
+    int count;
+    const void* payload;
+    float a;   // factor
+    float lo;  // result bounds: value -> clip(a * value, lo, hi); a value is set by lo = hi
+    float hi;
+    int report;
+};
+
+// clip keeps NaN, which fminf and fmaxf would lose.
+__device__ __forceinline__ float steer_clip(float value, float lo, float hi) {
+    return value < lo ? lo : value > hi ? hi : value;
+}
+
+// The value of a neuron under an edit: clip(a * value, lo, hi); lo = hi sets it whatever it was.
+__device__ __forceinline__ float steer_neuron(const SteerOp& op, float value) {
+    return op.lo == op.hi ? op.lo : steer_clip(op.a * value, op.lo, op.hi);
+}
+
+// Edits one row x[d] of a d_model site in place. Every thread of the block calls it; each thread
+// touches only elements threadIdx.x + n * blockDim.x, as its caller's own loops do.
+template <typename T>
+__device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, float* change_sq) {
+    for (int i = range.x; i < range.y; i++) {
+        const SteerOp& op = ops[i];
+        const float* v = static_cast<const float*>(op.payload);
+        float changed = 0;
+        if (op.kind == STEER_ADD) {
+            for (int j = threadIdx.x; j < d; j += blockDim.x) {
+                const float step = op.a * v[j];
+                x[j] = from_float<T>(to_float(x[j]) + step);
+                changed += step * step;
+            }
+            changed = block_sum(changed);
+        } else {
+            float dot = 0;
+            for (int j = threadIdx.x; j < d; j += blockDim.x) {
+                dot += to_float(x[j]) * v[j];
+            }
+            dot = block_sum(dot);
+            const float step = steer_clip(dot, op.lo, op.hi) - dot;
+            for (int j = threadIdx.x; j < d; j += blockDim.x) {
+                x[j] = from_float<T>(to_float(x[j]) + step * v[j]);
+            }
+            changed = step * step;
+        }
+        if (threadIdx.x == 0) change_sq[op.report] = changed;
+    }
+}
+
+// The steering arguments that every kernel with a d_model site takes, in this order.
+#define STEERING_PARAMETERS \
+    const int *__restrict__ slots, const int2 *__restrict__ ranges, \
+        const SteerOp *__restrict__ ops, float *__restrict__ change_sq, int report_stride
+
+// The edits of `row` at the site whose table is `table`; none where nothing is steered.
+__device__ __forceinline__ int2 steer_range(const int* slots, const int2* table, int row) {
+    return table == nullptr ? make_int2(0, 0) : table[slots[row]];
+}
