@@ -1,0 +1,253 @@
+package dev.halter.weights;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.CharBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * A JSON object of a model folder with typed access; every error names the file and the key. It
+ * reads with jackson-core alone, since loading databind would double the start-up of the program.
+ *
+ * <p>A key that is absent and a key that is {@code null} are the same, as for transformers.
+ */
+final class JsonObject {
+  /**
+   * Duplicate keys are refused: readers disagree about which of the two counts. Keys are not pooled
+   * either, as a hostile file may choose them to collide.
+   */
+  static final JsonFactory STRICT =
+      JsonFactory.builder()
+          .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+          .disable(JsonFactory.Feature.CANONICALIZE_FIELD_NAMES)
+          .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
+          .build();
+
+  private static final int MAX_BYTES = 64 << 20;
+  private static final int MAX_DEPTH = 64;
+
+  private final Path file;
+  private final String prefix;
+  private final Map<String, Object> values;
+
+  private JsonObject(Path file, String prefix, Map<String, Object> values) {
+    this.file = file;
+    this.prefix = prefix;
+    this.values = values;
+  }
+
+  static JsonObject read(Path file) {
+    return parse(file, MappedFile.read(file, MAX_BYTES));
+  }
+
+  /**
+   * A strict parser of UTF-8 text.
+   *
+   * @throws BadFileException if the bytes are not UTF-8
+   */
+  static JsonParser parser(Path file, byte[] json) throws IOException {
+    try {
+      CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json));
+      return STRICT.createParser(text.array(), 0, text.limit());
+    } catch (CharacterCodingException e) {
+      throw new BadFileException(file, "is not valid JSON: its text is not UTF-8", e);
+    }
+  }
+
+  /** Parses {@code json}; {@code file} is for error messages only. */
+  static JsonObject parse(Path file, byte[] json) {
+    try (JsonParser parser = parser(file, json)) {
+      if (parser.nextToken() != JsonToken.START_OBJECT) {
+        throw new BadFileException(file, "is not a JSON object");
+      }
+      Map<String, Object> values = object(file, parser, 1);
+      if (parser.nextToken() != null) {
+        throw new BadFileException(file, "has text after its JSON object");
+      }
+      return new JsonObject(file, "", values);
+    } catch (JsonProcessingException e) {
+      throw new BadFileException(file, "is not valid JSON: " + where(e), e);
+    } catch (IOException e) {
+      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
+  /** Jackson's message without its description of the source, which is always a byte array. */
+  static String where(JsonProcessingException e) {
+    return e.getLocation() == null
+        ? e.getOriginalMessage()
+        : e.getOriginalMessage()
+            + " (line "
+            + e.getLocation().getLineNr()
+            + ", column "
+            + e.getLocation().getColumnNr()
+            + ")";
+  }
+
+  private static Map<String, Object> object(Path file, JsonParser parser, int depth)
+      throws IOException {
+    Map<String, Object> values = new LinkedHashMap<>();
+    while (parser.nextToken() != JsonToken.END_OBJECT) {
+      String key = parser.currentName();
+      parser.nextToken();
+      values.put(key, value(file, parser, depth));
+    }
+    return values;
+  }
+
+  private static Object value(Path file, JsonParser parser, int depth) throws IOException {
+    if (depth > MAX_DEPTH) {
+      throw new BadFileException(file, "is nested more than " + MAX_DEPTH + " levels deep");
+    }
+    return switch (parser.currentToken()) {
+      case START_OBJECT -> object(file, parser, depth + 1);
+      case START_ARRAY -> {
+        List<Object> items = new ArrayList<>();
+        while (parser.nextToken() != JsonToken.END_ARRAY) {
+          items.add(value(file, parser, depth + 1));
+        }
+        yield items;
+      }
+      case VALUE_STRING -> parser.getText();
+      case VALUE_NUMBER_INT -> parser.getNumberValue();
+      case VALUE_NUMBER_FLOAT -> parser.getDoubleValue();
+      case VALUE_TRUE -> true;
+      case VALUE_FALSE -> false;
+      case VALUE_NULL -> null;
+      default -> throw new BadFileException(file, "is not valid JSON");
+    };
+  }
+
+  Path file() {
+    return file;
+  }
+
+  Set<String> keys() {
+    return values.keySet();
+  }
+
+  boolean has(String key) {
+    return values.get(key) != null;
+  }
+
+  /** The key with the path to it, for messages: {@code rope_scaling.factor}. */
+  String path(String key) {
+    return prefix + key;
+  }
+
+  String text(String key) {
+    if (values.get(key) instanceof String text) {
+      return text;
+    }
+    throw wrong(key, "a string");
+  }
+
+  String text(String key, String otherwise) {
+    return has(key) ? text(key) : otherwise;
+  }
+
+  boolean flag(String key, boolean otherwise) {
+    return switch (values.get(key)) {
+      case null -> otherwise;
+      case Boolean flag -> flag;
+      default -> throw wrong(key, "true or false");
+    };
+  }
+
+  /** An integer in {@code [min, max]}; required. */
+  int integer(String key, int min, int max) {
+    return integer(key, values.get(key), min, max);
+  }
+
+  int integer(String key, int min, int max, int otherwise) {
+    return has(key) ? integer(key, min, max) : otherwise;
+  }
+
+  private int integer(String key, Object value, int min, int max) {
+    // Some writers give whole numbers as 4096.0.
+    boolean whole =
+        value instanceof Integer
+            || value instanceof Long
+            || value instanceof Double d && d == Math.rint(d);
+    if (!whole || ((Number) value).doubleValue() < min || ((Number) value).doubleValue() > max) {
+      throw wrong(key, "an integer from " + min + " to " + max);
+    }
+    return ((Number) value).intValue();
+  }
+
+  /** A finite number in {@code [min, max]}; required. */
+  double number(String key, double min, double max) {
+    if (values.get(key) instanceof Number number
+        && number.doubleValue() >= min
+        && number.doubleValue() <= max) {
+      return number.doubleValue();
+    }
+    throw wrong(key, "a number from " + min + " to " + max);
+  }
+
+  double number(String key, double min, double max, double otherwise) {
+    return has(key) ? number(key, min, max) : otherwise;
+  }
+
+  JsonObject object(String key) {
+    if (values.get(key) instanceof Map<?, ?> map) {
+      @SuppressWarnings("unchecked") // object() makes no other maps
+      Map<String, Object> typed = (Map<String, Object>) map;
+      return new JsonObject(file, prefix + key + ".", typed);
+    }
+    throw wrong(key, "an object");
+  }
+
+  /** A list of strings; empty when absent. */
+  List<String> texts(String key) {
+    if (!has(key)) {
+      return List.of();
+    }
+    if (values.get(key) instanceof List<?> items
+        && items.stream().allMatch(String.class::isInstance)) {
+      return items.stream().map(String.class::cast).toList();
+    }
+    throw wrong(key, "a list of strings");
+  }
+
+  /** An integer or a list of integers, each at least 0; empty when absent. */
+  List<Integer> integers(String key) {
+    return switch (values.get(key)) {
+      case null -> List.of();
+      case List<?> items ->
+          items.stream().map(item -> integer(key, item, 0, Integer.MAX_VALUE)).toList();
+      case Object item -> List.of(integer(key, item, 0, Integer.MAX_VALUE));
+    };
+  }
+
+  BadFileException wrong(String key, String wanted) {
+    Object value = values.get(key);
+    return new BadFileException(
+        file,
+        value == null
+            ? "has no \"" + path(key) + "\" (it must be " + wanted + ")"
+            : "\"" + path(key) + "\" is " + brief(value) + ", but must be " + wanted);
+  }
+
+  private static String brief(Object value) {
+    return switch (value) {
+      case String text -> "\"" + (text.length() > 60 ? text.substring(0, 60) + "…" : text) + "\"";
+      case Map<?, ?> map -> "an object";
+      case List<?> list -> "a list";
+      default -> value.toString();
+    };
+  }
+}

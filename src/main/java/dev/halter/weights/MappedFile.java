@@ -1,0 +1,70 @@
+package dev.halter.weights;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+
+/** Maps whole files read-only, and knows the little-endian layouts to read them with. */
+final class MappedFile {
+  /**
+   * Unaligned, because the formats only promise the alignment of their own header's padding, and
+   * files exist that do not keep even that.
+   */
+  static final ValueLayout.OfFloat F32 =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+  static final ValueLayout.OfShort I16 =
+      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  static final ValueLayout.OfInt I32 =
+      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  static final ValueLayout.OfLong I64 =
+      ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+  private MappedFile() {}
+
+  /**
+   * Maps {@code file}; the segment lives as long as {@code arena}.
+   *
+   * @throws BadFileException if there is no such file
+   * @throws UncheckedIOException if it cannot be read
+   */
+  static MemorySegment map(Path file, Arena arena) {
+    requireFile(file);
+    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+      return channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
+    } catch (IOException e) {
+      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
+  /** The bytes of a small file, refused when it is longer than {@code limit} bytes. */
+  static byte[] read(Path file, int limit) {
+    requireFile(file);
+    try {
+      long size = Files.size(file);
+      if (size > limit) {
+        throw new BadFileException(
+            file, "is " + size + " bytes long; at most " + limit + " make sense for such a file");
+      }
+      return Files.readAllBytes(file);
+    } catch (IOException e) {
+      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
+  private static void requireFile(Path file) {
+    if (!Files.exists(file)) {
+      throw new BadFileException(file, "no such file");
+    }
+    if (!Files.isRegularFile(file)) {
+      throw new BadFileException(file, "is not a regular file");
+    }
+  }
+}
