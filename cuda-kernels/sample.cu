@@ -29,7 +29,8 @@ __device__ __forceinline__ float uniform(unsigned long long key, int id) {
 // the smallest set of most likely tokens whose probability reaches top_p (ties stay). Both cuts
 // are thresholds on the logit, found by bisection over its bits: no sort. The draw is
 // argmax(logit + Gumbel noise) over what is left.
-// PRECOND: one block per row (grid.x = rows), any block size; logits without NaN.
+// A row whose logits are all NaN or -inf gets token -1.
+// PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * vocabulary * 4 bytes per pass: 2 passes when greedy, 3 more drawing, 32 more for
 // each cut (from L2 on a GPU).
 extern "C" __global__ void sample(int* __restrict__ tokens, float* __restrict__ log_probabilities,
@@ -105,7 +106,8 @@ extern "C" __global__ void sample(int* __restrict__ tokens, float* __restrict__ 
     }
     choice = block_min(choice);
     if (threadIdx.x == 0) {
-        tokens[row] = choice;
-        log_probabilities[row] = x[choice] - top - logf(sum);
+        const bool found = choice != 0x7fffffff;
+        tokens[row] = found ? choice : -1;
+        log_probabilities[row] = found ? x[choice] - top - logf(sum) : NAN;
     }
 }

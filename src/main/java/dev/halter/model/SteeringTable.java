@@ -1,0 +1,184 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Device;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The edits of a step's steering slots as device tables: for each steered site an array {@code
+ * ranges[slot] = {begin, end}} into one array of operations ({@code cuda-kernels/steer.cuh}). Slot
+ * 0 is always "none". Immutable once built; a site that no slot steers has no table, and its
+ * kernels do nothing more than without steering.
+ */
+public final class SteeringTable implements AutoCloseable {
+  private static final int OP_BYTES = 32;
+
+  /** One edit of one slot at one site. */
+  public sealed interface Edit {
+    Site site();
+
+    /** x += scale · vector; vector [d_model] as it is. */
+    record Add(Site site, float[] vector, float scale) implements Edit {}
+
+    /** Clips the projection p = x·u to [min, max] along the unit vector u [d_model]. */
+    record Project(Site site, float[] unit, float min, float max) implements Edit {}
+
+    /** z of the listed heads times scale. */
+    record Heads(Site site, int[] heads, float scale) implements Edit {}
+
+    /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
+    record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {}
+  }
+
+  /** Where in a row of the report an edit writes: {@code count} squared norms from {@code at}. */
+  public record ReportPlace(int at, int count) {}
+
+  private final Device device;
+  private final Map<Site, Buffer> ranges = new HashMap<>();
+  private final List<Buffer> payloads = new ArrayList<>();
+  private final List<List<ReportPlace>> places = new ArrayList<>();
+  private final Buffer ops;
+  private final int reportStride;
+
+  /**
+   * Builds the tables.
+   *
+   * @param slots edits of slot 1, 2, …, in the order in which they apply; within one row of neurons
+   *     the sites apply in the order of the forward pass
+   * @param nHeads query heads per layer: an edit of heads reports each head on its own
+   */
+  public SteeringTable(Device device, List<List<Edit>> slots, int nHeads) {
+    this.device = device;
+    record Placed(int slot, int order, Edit edit, ReportPlace place) {}
+
+    List<Placed> all = new ArrayList<>();
+    int stride = 1;
+    places.add(List.of());
+    for (int slot = 1; slot <= slots.size(); slot++) {
+      int at = 0;
+      List<ReportPlace> own = new ArrayList<>();
+      for (Edit edit : slots.get(slot - 1)) {
+        ReportPlace place = new ReportPlace(at, edit instanceof Edit.Heads ? nHeads : 1);
+        at += place.count();
+        all.add(new Placed(slot, own.size(), edit, place));
+        own.add(place);
+      }
+      places.add(List.copyOf(own));
+      stride = Math.max(stride, at);
+    }
+    this.reportStride = stride;
+
+    // The three neuron sites of a layer share one table, since one kernel makes all three.
+    Map<Site, List<Placed>> bySite = new HashMap<>();
+    for (Placed placed : all) {
+      bySite.computeIfAbsent(tableOf(placed.edit.site()), s -> new ArrayList<>()).add(placed);
+    }
+    this.ops = device.allocate((long) OP_BYTES * Math.max(1, all.size()));
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment records = arena.allocate((long) OP_BYTES * Math.max(1, all.size()), 8);
+      int next = 0;
+      for (Map.Entry<Site, List<Placed>> entry : bySite.entrySet()) {
+        List<Placed> edits = new ArrayList<>(entry.getValue());
+        edits.sort(
+            Comparator.comparingInt(Placed::slot)
+                .thenComparing(placed -> placed.edit.site().kind())
+                .thenComparingInt(Placed::order));
+        int[] range = new int[2 * (slots.size() + 1)];
+        for (Placed placed : edits) {
+          if (range[2 * placed.slot + 1] == 0) {
+            range[2 * placed.slot] = next;
+          }
+          write(records.asSlice((long) OP_BYTES * next, OP_BYTES), placed.edit, placed.place.at);
+          range[2 * placed.slot + 1] = ++next;
+        }
+        Buffer table = device.allocate(4L * range.length);
+        table.set(range);
+        ranges.put(entry.getKey(), table);
+      }
+      ops.copyFrom(records);
+    }
+  }
+
+  private static Site tableOf(Site site) {
+    return site.kind().isNeurons() ? new Site(Site.Kind.POST, site.layer()) : site;
+  }
+
+  private void write(MemorySegment op, Edit edit, int report) {
+    switch (edit) {
+      case Edit.Add add -> write(op, 1, 0, payload(add.vector), add.scale, 0, 0, report);
+      case Edit.Project project ->
+          write(op, 2, 0, payload(project.unit), 1, project.min, project.max, report);
+      case Edit.Heads heads ->
+          write(op, 3, heads.heads.length, payload(heads.heads), heads.scale, 0, 0, report);
+      case Edit.Neurons neurons -> {
+        int kind =
+            switch (neurons.site.kind()) {
+              case PRE -> 4;
+              case PRE_LINEAR -> 5;
+              default -> 6;
+            };
+        int count = neurons.neurons.length;
+        Buffer list = payload(neurons.neurons);
+        write(op, kind, count, list, neurons.scale, neurons.min, neurons.max, report);
+      }
+    }
+  }
+
+  private static void write(
+      MemorySegment op, int kind, int count, Buffer data, float a, float lo, float hi, int report) {
+    op.set(ValueLayout.JAVA_INT, 0, kind);
+    op.set(ValueLayout.JAVA_INT, 4, count);
+    op.set(ValueLayout.JAVA_LONG, 8, data.address());
+    op.set(ValueLayout.JAVA_FLOAT, 16, a);
+    op.set(ValueLayout.JAVA_FLOAT, 20, lo);
+    op.set(ValueLayout.JAVA_FLOAT, 24, hi);
+    op.set(ValueLayout.JAVA_INT, 28, report);
+  }
+
+  private Buffer payload(float[] values) {
+    Buffer buffer = device.allocate(4L * values.length);
+    buffer.set(values);
+    payloads.add(buffer);
+    return buffer;
+  }
+
+  private Buffer payload(int[] values) {
+    Buffer buffer = device.allocate(4L * values.length);
+    buffer.set(values);
+    payloads.add(buffer);
+    return buffer;
+  }
+
+  /** The table of a site, or null where no slot steers it. */
+  Buffer ranges(Site.Kind kind, int layer) {
+    return ranges.get(new Site(kind, layer));
+  }
+
+  Buffer ops() {
+    return ops;
+  }
+
+  /** Floats in a row of the report. */
+  public int reportStride() {
+    return reportStride;
+  }
+
+  /** For each edit of a slot, in the order given, where its squared norms lie in a report row. */
+  public List<ReportPlace> places(int slot) {
+    return places.get(slot);
+  }
+
+  @Override
+  public void close() {
+    ops.close();
+    ranges.values().forEach(Buffer::close);
+    payloads.forEach(Buffer::close);
+  }
+}
