@@ -40,6 +40,11 @@ public final class Buffer implements AutoCloseable {
     return new Buffer(device, address + offset, length, false);
   }
 
+  /** This range and the {@code more} bytes after it, which the caller knows to be allocated. */
+  public Buffer extend(long more) {
+    return new Buffer(device, address, bytes + more, false);
+  }
+
   /** Everything from {@code offset} on. */
   public Buffer slice(long offset) {
     return slice(offset, bytes - offset);

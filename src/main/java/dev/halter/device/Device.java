@@ -28,6 +28,9 @@ public interface Device extends AutoCloseable {
    */
   DType weightType(DType file, DType activations);
 
+  /** Whether {@link #upload} shows host memory as it is, without a copy. */
+  boolean sharesHostMemory();
+
   /**
    * Allocates {@code bytes} of device memory, contents undefined, at a 256-byte boundary.
    *

@@ -1,0 +1,81 @@
+package dev.halter.model;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * The tokens of one step, end to end: prefill chunks and decode rows of any number of sequences.
+ */
+public final class Batch {
+  /**
+   * Consecutive tokens of one sequence.
+   *
+   * @param sequence of the {@link KvCache}, with room reserved up to the last token
+   * @param position of the first token in its sequence
+   * @param firstRow row of the first token in the batch
+   * @param slots steering slot of each token, 0 for none
+   * @param firstOutput tokens from this index on get logits; {@code tokens.length} for none
+   * @param firstOutputRow row of the first of them among the logits
+   * @param capture what to read, or null
+   */
+  public record Span(
+      int sequence,
+      int position,
+      int firstRow,
+      int[] tokens,
+      int[] slots,
+      int firstOutput,
+      int firstOutputRow,
+      Capture capture) {
+
+    public int length() {
+      return tokens.length;
+    }
+  }
+
+  private final List<Span> spans = new ArrayList<>();
+  private int rows;
+  private int outputs;
+
+  /** Appends tokens of a sequence; parameters as in {@link Span}. */
+  public Span add(
+      int sequence, int position, int[] tokens, int[] slots, int firstOutput, Capture capture) {
+    Span span = new Span(sequence, position, rows, tokens, slots, firstOutput, outputs, capture);
+    spans.add(span);
+    rows += tokens.length;
+    outputs += tokens.length - firstOutput;
+    return span;
+  }
+
+  public List<Span> spans() {
+    return spans;
+  }
+
+  /** Tokens in all. */
+  public int rows() {
+    return rows;
+  }
+
+  /** Rows of logits in all. */
+  public int outputs() {
+    return outputs;
+  }
+
+  /** Whether every span is one token with logits and nothing is captured: a decode step. */
+  boolean isDecode() {
+    return rows == spans.size()
+        && outputs == rows
+        && spans.stream().allMatch(span -> span.capture() == null);
+  }
+
+  boolean isSteered() {
+    for (Span span : spans) {
+      for (int slot : span.slots()) {
+        if (slot != 0) {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+}

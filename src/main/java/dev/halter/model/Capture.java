@@ -1,0 +1,89 @@
+package dev.halter.model;
+
+import dev.halter.weights.ModelConfig;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/**
+ * Activations of one sequence at chosen sites, gathered as its tokens pass. Each site shows the
+ * value after its own edits: what the rest of the forward pass sees.
+ */
+public final class Capture {
+  private final ModelConfig config;
+  private final int length;
+  private final Map<Site, float[]> values = new LinkedHashMap<>();
+
+  /**
+   * Room for {@code length} tokens at each site.
+   *
+   * @throws IllegalArgumentException if one site's values would not fit a Java array
+   */
+  public Capture(ModelConfig config, Collection<Site> sites, int length) {
+    this.config = config;
+    this.length = length;
+    for (Site site : sites) {
+      long count = (long) length * site.width(config) * (isPattern(site) ? length : 1);
+      if (count > Integer.MAX_VALUE - 8) {
+        throw new IllegalArgumentException(
+            "site %s of %,d tokens has %,d values, more than can be captured at once"
+                .formatted(site, length, count));
+      }
+      values.put(site, new float[(int) count]);
+    }
+  }
+
+  private static boolean isPattern(Site site) {
+    return site.kind() == Site.Kind.PATTERN;
+  }
+
+  public boolean wants(Site site) {
+    return values.containsKey(site);
+  }
+
+  /** Tokens of the sequence. */
+  public int length() {
+    return length;
+  }
+
+  /** All values, by site, in the order asked for. */
+  public Map<Site, float[]> values() {
+    return values;
+  }
+
+  /** Shape of a site's values: [p, …] row-major; a pattern is [n_heads, p, p]. */
+  public int[] shape(Site site) {
+    if (isPattern(site)) {
+      return new int[] {config.nHeads(), length, length};
+    }
+    int[] token = site.shape(config);
+    int[] shape = new int[token.length + 1];
+    shape[0] = length;
+    System.arraycopy(token, 0, shape, 1, token.length);
+    return shape;
+  }
+
+  /** Takes rows of a site from {@code position} on: columns [from, from + width) of each row. */
+  void take(Site site, int position, float[] rows, int stride, int from) {
+    int width = site.width(config);
+    float[] into = values.get(site);
+    for (int row = 0; row < rows.length / stride; row++) {
+      System.arraycopy(rows, row * stride + from, into, (position + row) * width, width);
+    }
+  }
+
+  /** Takes pattern rows [n_heads, rows, keys] of the tokens from {@code position} on. */
+  void takePattern(Site site, int position, float[] pattern, int rows, int keys) {
+    float[] into = values.get(site);
+    for (int head = 0; head < config.nHeads(); head++) {
+      for (int row = 0; row < rows; row++) {
+        System.arraycopy(
+            pattern,
+            (head * rows + row) * keys,
+            into,
+            (head * length + position + row) * length,
+            Math.min(keys, length));
+      }
+    }
+  }
+}

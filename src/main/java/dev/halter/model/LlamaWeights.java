@@ -1,0 +1,205 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Matrix;
+import dev.halter.weights.Checkpoint;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorView;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
+ * the CPU they are the mapped file itself. Norms and biases are small and always f32.
+ */
+public final class LlamaWeights implements AutoCloseable {
+  /** A weight matrix [out, in], row-major: y = W x. */
+  public record Linear(Buffer weight, DType type, int out, int in) {
+    Matrix matrix() {
+      return new Matrix(weight, type, in);
+    }
+  }
+
+  /**
+   * One block. Projections that read the same input stand together; neighbours in memory are one
+   * matrix, so {@code qkv} has 1 to 3 parts and {@code gateUp} 1 or 2. Biases are null where the
+   * family has none.
+   */
+  public record Layer(
+      Buffer ln1,
+      List<Linear> qkv,
+      Buffer qkvBias,
+      Buffer qNorm,
+      Buffer kNorm,
+      Linear o,
+      Buffer oBias,
+      Buffer ln2,
+      List<Linear> gateUp,
+      Buffer gateBias,
+      Buffer upBias,
+      Linear down,
+      Buffer downBias) {}
+
+  private final Device device;
+  private final DType activations;
+  private final Checkpoint checkpoint;
+  private final List<Buffer> owned = new ArrayList<>();
+  private final Linear embedding;
+  private final Linear head;
+  private final List<Layer> layers = new ArrayList<>();
+  private final Buffer finalNorm;
+
+  /** Puts a checked checkpoint onto a device; it must stay open as long as these weights. */
+  public LlamaWeights(
+      Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
+    this.device = device;
+    this.checkpoint = checkpoint;
+    this.activations = activations;
+    this.embedding = matrices("model.embed_tokens.weight").getFirst();
+    this.head =
+        config.tieWordEmbeddings() ? embedding : matrices("lm_head.weight").getFirst();
+    this.finalNorm = vector("model.norm.weight");
+    for (int i = 0; i < config.nLayers(); i++) {
+      String layer = "model.layers." + i + ".";
+      String attention = layer + "self_attn.";
+      String mlp = layer + "mlp.";
+      layers.add(
+          new Layer(
+              vector(layer + "input_layernorm.weight"),
+              matrices(
+                  attention + "q_proj.weight",
+                  attention + "k_proj.weight",
+                  attention + "v_proj.weight"),
+              config.attentionBias()
+                  ? vector(attention + "q_proj.bias", attention + "k_proj.bias", attention + "v_proj.bias")
+                  : null,
+              config.qkNorm() ? vector(attention + "q_norm.weight") : null,
+              config.qkNorm() ? vector(attention + "k_norm.weight") : null,
+              matrices(attention + "o_proj.weight").getFirst(),
+              config.attentionOutBias() ? vector(attention + "o_proj.bias") : null,
+              vector(layer + "post_attention_layernorm.weight"),
+              matrices(mlp + "gate_proj.weight", mlp + "up_proj.weight"),
+              config.mlpBias() ? vector(mlp + "gate_proj.bias") : null,
+              config.mlpBias() ? vector(mlp + "up_proj.bias") : null,
+              matrices(mlp + "down_proj.weight").getFirst(),
+              config.mlpBias() ? vector(mlp + "down_proj.bias") : null));
+    }
+  }
+
+  /** Matrices with one input, uploaded next to one another where the device copies. */
+  private List<Linear> matrices(String... names) {
+    List<Linear> parts = new ArrayList<>();
+    if (device.sharesHostMemory()) {
+      for (String name : names) {
+        TensorView tensor = checkpoint.tensor(name);
+        parts.add(linear(tensor, own(device.upload(tensor.data())), tensor.dtype()));
+      }
+    } else {
+      DType type = device.weightType(checkpoint.tensor(names[0]).dtype(), activations);
+      long bytes = 0;
+      for (String name : names) {
+        bytes += checkpoint.tensor(name).elements() * type.bytes();
+      }
+      Buffer all = own(device.allocate(bytes));
+      long at = 0;
+      for (String name : names) {
+        TensorView tensor = checkpoint.tensor(name);
+        Buffer part = all.slice(at, tensor.elements() * type.bytes());
+        copy(tensor, part, type);
+        parts.add(linear(tensor, part, type));
+        at += part.bytes();
+      }
+    }
+    return merge(parts);
+  }
+
+  private static Linear linear(TensorView tensor, Buffer weight, DType type) {
+    return new Linear(weight, type, (int) tensor.size(0), (int) tensor.size(1));
+  }
+
+  private static List<Linear> merge(List<Linear> parts) {
+    List<Linear> merged = new ArrayList<>();
+    for (Linear part : parts) {
+      Linear last = merged.isEmpty() ? null : merged.getLast();
+      if (last != null
+          && last.type == part.type
+          && last.weight.address() + last.weight.bytes() == part.weight.address()) {
+        Buffer both =
+            last.weight.extend(part.weight.bytes());
+        merged.set(merged.size() - 1, new Linear(both, part.type, last.out + part.out, part.in));
+      } else {
+        merged.add(part);
+      }
+    }
+    return List.copyOf(merged);
+  }
+
+  /** Uploads a tensor, converted on the device where its type is another. */
+  private void copy(TensorView tensor, Buffer to, DType type) {
+    if (tensor.dtype() == type) {
+      to.copyFrom(tensor.data());
+      return;
+    }
+    String convert = ("convert_" + tensor.dtype() + "_" + type).toLowerCase(java.util.Locale.ROOT);
+    try (Buffer raw = device.allocate(tensor.data().byteSize())) {
+      raw.copyFrom(tensor.data());
+      long elements = tensor.elements();
+      int blocks = (int) Math.min(65_535, (elements + 1023) / 1024);
+      device.launch(device.kernel(convert), Grid.of(blocks), 256, 0, to, raw, elements);
+      device.synchronize();
+    }
+  }
+
+  /** Small tensors end to end as f32. */
+  private Buffer vector(String... names) {
+    int length = 0;
+    for (String name : names) {
+      length += (int) checkpoint.tensor(name).elements();
+    }
+    Buffer buffer = own(device.allocate(4L * length));
+    long at = 0;
+    for (String name : names) {
+      float[] values = checkpoint.tensor(name).toFloats();
+      buffer.slice(at).set(values);
+      at += 4L * values.length;
+    }
+    return buffer;
+  }
+
+  private Buffer own(Buffer buffer) {
+    owned.add(buffer);
+    return buffer;
+  }
+
+  /** Embedding table [vocabulary, d_model]. */
+  public Linear embedding() {
+    return embedding;
+  }
+
+  /** LM head [vocabulary, d_model]; the embedding itself where they are tied. */
+  public Linear head() {
+    return head;
+  }
+
+  /** Gain of the final norm [d_model]. */
+  public Buffer finalNorm() {
+    return finalNorm;
+  }
+
+  public Layer layer(int index) {
+    return layers.get(index);
+  }
+
+  /** The file's tensors, for whoever decodes weights rather than runs them. */
+  public Checkpoint checkpoint() {
+    return checkpoint;
+  }
+
+  @Override
+  public void close() {
+    owned.forEach(Buffer::close);
+  }
+}
