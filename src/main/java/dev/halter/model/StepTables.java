@@ -1,0 +1,66 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Device;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
+
+/**
+ * What kernels must know of a step, token by token, in device buffers with fixed places, so that a
+ * recorded step finds the next one's values in them.
+ */
+final class StepTables implements AutoCloseable {
+  private final Llama.Limits limits;
+  private final Buffer all;
+  private final int[] host;
+
+  final Buffer tokens; // [rows]
+  final Buffer positions; // [rows]
+  final Buffer sequences; // [rows]: row of the page table
+  final Buffer slots; // [rows]: steering slot
+  final Buffer outputRows; // [outputs]: row of the batch
+  final Buffer tiles; // [tiles, 4]: attention's work
+
+  StepTables(Device device, Llama.Limits limits) {
+    this.limits = limits;
+    int rows = limits.rows();
+    // At most one tile a row.
+    this.host = new int[4 * rows + limits.outputs() + 4 * rows];
+    this.all = device.allocate(4L * host.length);
+    this.tokens = all.slice(0, 4L * rows);
+    this.positions = all.slice(4L * rows, 4L * rows);
+    this.sequences = all.slice(8L * rows, 4L * rows);
+    this.slots = all.slice(12L * rows, 4L * rows);
+    this.tiles = all.slice(16L * rows, 16L * rows);
+    this.outputRows = all.slice(32L * rows, 4L * limits.outputs());
+  }
+
+  /** Copies a batch to the device; returns the number of attention tiles. */
+  int upload(Batch batch, Attention attention) {
+    int rows = limits.rows();
+    int output = 8 * rows;
+    for (Batch.Span span : batch.spans()) {
+      for (int i = 0; i < span.length(); i++) {
+        int row = span.firstRow() + i;
+        host[row] = span.tokens()[i];
+        host[rows + row] = span.position() + i;
+        host[2 * rows + row] = span.sequence();
+        host[3 * rows + row] = span.slots()[i];
+        if (i >= span.firstOutput()) {
+          host[output++] = row;
+        }
+      }
+    }
+    List<int[]> tiles = attention.tiles(batch);
+    for (int i = 0; i < tiles.size(); i++) {
+      System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
+    }
+    all.copyFrom(MemorySegment.ofArray(host));
+    return tiles.size();
+  }
+
+  @Override
+  public void close() {
+    all.close();
+  }
+}
