@@ -19,12 +19,12 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * A JSON object of a model folder with typed access; every error names the file and the key. It
- * reads with jackson-core alone, since loading databind would double the start-up of the program.
+ * A JSON object of a model folder, a plan or an input line with typed access; every error names the
+ * file and the key. It reads with jackson-core alone, since loading databind would double the start-up of the program.
  *
  * <p>A key that is absent and a key that is {@code null} are the same, as for transformers.
  */
-final class JsonObject {
+public final class JsonObject {
   /**
    * Duplicate keys are refused: readers disagree about which of the two counts. Keys are not pooled
    * either, as a hostile file may choose them to collide.
@@ -49,7 +49,7 @@ final class JsonObject {
     this.values = values;
   }
 
-  static JsonObject read(Path file) {
+  public static JsonObject read(Path file) {
     return parse(file, MappedFile.read(file, MAX_BYTES));
   }
 
@@ -68,7 +68,7 @@ final class JsonObject {
   }
 
   /** Parses {@code json}; {@code file} is for error messages only. */
-  static JsonObject parse(Path file, byte[] json) {
+  public static JsonObject parse(Path file, byte[] json) {
     try (JsonParser parser = parser(file, json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
         throw new BadFileException(file, "is not a JSON object");
@@ -131,35 +131,35 @@ final class JsonObject {
     };
   }
 
-  Path file() {
+  public Path file() {
     return file;
   }
 
-  Set<String> keys() {
+  public Set<String> keys() {
     return values.keySet();
   }
 
-  boolean has(String key) {
+  public boolean has(String key) {
     return values.get(key) != null;
   }
 
   /** The key with the path to it, for messages: {@code rope_scaling.factor}. */
-  String path(String key) {
+  public String path(String key) {
     return prefix + key;
   }
 
-  String text(String key) {
+  public String text(String key) {
     if (values.get(key) instanceof String text) {
       return text;
     }
     throw wrong(key, "a string");
   }
 
-  String text(String key, String otherwise) {
+  public String text(String key, String otherwise) {
     return has(key) ? text(key) : otherwise;
   }
 
-  boolean flag(String key, boolean otherwise) {
+  public boolean flag(String key, boolean otherwise) {
     return switch (values.get(key)) {
       case null -> otherwise;
       case Boolean flag -> flag;
@@ -168,11 +168,11 @@ final class JsonObject {
   }
 
   /** An integer in {@code [min, max]}; required. */
-  int integer(String key, int min, int max) {
+  public int integer(String key, int min, int max) {
     return integer(key, values.get(key), min, max);
   }
 
-  int integer(String key, int min, int max, int otherwise) {
+  public int integer(String key, int min, int max, int otherwise) {
     return has(key) ? integer(key, min, max) : otherwise;
   }
 
@@ -189,7 +189,7 @@ final class JsonObject {
   }
 
   /** A finite number in {@code [min, max]}; required. */
-  double number(String key, double min, double max) {
+  public double number(String key, double min, double max) {
     if (values.get(key) instanceof Number number
         && number.doubleValue() >= min
         && number.doubleValue() <= max) {
@@ -198,11 +198,11 @@ final class JsonObject {
     throw wrong(key, "a number from " + min + " to " + max);
   }
 
-  double number(String key, double min, double max, double otherwise) {
+  public double number(String key, double min, double max, double otherwise) {
     return has(key) ? number(key, min, max) : otherwise;
   }
 
-  JsonObject object(String key) {
+  public JsonObject object(String key) {
     if (values.get(key) instanceof Map<?, ?> map) {
       @SuppressWarnings("unchecked") // object() makes no other maps
       Map<String, Object> typed = (Map<String, Object>) map;
@@ -211,8 +211,47 @@ final class JsonObject {
     throw wrong(key, "an object");
   }
 
+  /** A list of objects; empty when absent. */
+  public List<JsonObject> objects(String key) {
+    if (!has(key)) {
+      return List.of();
+    }
+    if (!(values.get(key) instanceof List<?> items)) {
+      throw wrong(key, "a list of objects");
+    }
+    List<JsonObject> objects = new ArrayList<>();
+    for (Object item : items) {
+      if (!(item instanceof Map<?, ?> map)) {
+        throw wrong(key, "a list of objects");
+      }
+      @SuppressWarnings("unchecked") // object() makes no other maps
+      Map<String, Object> typed = (Map<String, Object>) map;
+      objects.add(new JsonObject(file, prefix + key + "[" + objects.size() + "].", typed));
+    }
+    return objects;
+  }
+
+  /**
+   * Refuses every key but these.
+   *
+   * @throws BadFileException naming the first unknown key and what is known
+   */
+  public void only(String... known) {
+    for (String key : keys()) {
+      if (!List.of(known).contains(key)) {
+        throw new BadFileException(
+            file, "has an unknown key \"" + path(key) + "\"; known are " + String.join(", ", known));
+      }
+    }
+  }
+
+  /** The value as parsed: text, number, boolean, list, map, or null when absent. */
+  public Object value(String key) {
+    return values.get(key);
+  }
+
   /** A list of strings; empty when absent. */
-  List<String> texts(String key) {
+  public List<String> texts(String key) {
     if (!has(key)) {
       return List.of();
     }
@@ -224,7 +263,7 @@ final class JsonObject {
   }
 
   /** An integer or a list of integers, each at least 0; empty when absent. */
-  List<Integer> integers(String key) {
+  public List<Integer> integers(String key) {
     return switch (values.get(key)) {
       case null -> List.of();
       case List<?> items ->
@@ -233,7 +272,7 @@ final class JsonObject {
     };
   }
 
-  BadFileException wrong(String key, String wanted) {
+  public BadFileException wrong(String key, String wanted) {
     Object value = values.get(key);
     return new BadFileException(
         file,
