@@ -1,0 +1,251 @@
+package dev.halter.steering;
+
+import dev.halter.model.Site;
+import dev.halter.model.SteeringTable.Edit;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.JsonObject;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.SteeringVectors;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * A steering plan, checked against a model and ready to apply: interventions in the order in which
+ * they act where they meet at one site.
+ */
+public record SteeringPlan(String name, List<Intervention> interventions) {
+  /** No steering. */
+  public static final SteeringPlan NONE = new SteeringPlan("none", List.of());
+
+  /**
+   * One edit and when it acts.
+   *
+   * @param op the operation's name in the plan
+   */
+  public record Intervention(String op, Edit edit, Trigger trigger) {}
+
+  public SteeringPlan {
+    interventions = List.copyOf(interventions);
+  }
+
+  /** This plan's interventions followed by another's. */
+  public SteeringPlan then(SteeringPlan other) {
+    if (interventions.isEmpty()) {
+      return other;
+    }
+    if (other.interventions.isEmpty()) {
+      return this;
+    }
+    List<Intervention> both = new ArrayList<>(interventions);
+    both.addAll(other.interventions);
+    return new SteeringPlan(name + ", " + other.name, both);
+  }
+
+  /** A plan of one intervention that acts everywhere. */
+  public static SteeringPlan of(String op, Edit edit) {
+    return new SteeringPlan(op, List.of(new Intervention(op, edit, Trigger.ALWAYS)));
+  }
+
+  /** Sets neurons of one site to a value, at every token. */
+  public static SteeringPlan clamp(Site site, int neuron, float value) {
+    return of("neuron_clamp", new Edit.Neurons(site, new int[] {neuron}, 0, value, value));
+  }
+
+  /**
+   * Reads a plan file; vector files are found from its folder.
+   *
+   * @throws BadFileException naming what is unknown, out of range or useless, and the allowed range
+   */
+  public static SteeringPlan read(Path file, ModelConfig config) {
+    Path folder = file.toAbsolutePath().getParent();
+    return of(JsonObject.read(file), folder, config);
+  }
+
+  /** Reads a plan from its text; vector files are found from {@code folder}. */
+  public static SteeringPlan parse(String json, Path folder, ModelConfig config) {
+    byte[] bytes = json.getBytes(StandardCharsets.UTF_8);
+    return of(JsonObject.parse(Path.of("plan"), bytes), folder, config);
+  }
+
+  /** Reads a plan from parsed JSON; vector files are found from {@code folder}. */
+  public static SteeringPlan of(JsonObject json, Path folder, ModelConfig config) {
+    json.only("name", "interventions", "when");
+    List<JsonObject> list = json.objects("interventions");
+    if (list.isEmpty()) {
+      throw json.wrong("interventions", "a list of at least one intervention");
+    }
+    Trigger trigger =
+        json.has("when")
+            ? Trigger.read(json.object("when"), config.vocabularySize())
+            : Trigger.ALWAYS;
+    List<Intervention> interventions = new ArrayList<>();
+    for (JsonObject intervention : list) {
+      interventions.add(new Reader(intervention, folder, config).read(trigger));
+    }
+    return new SteeringPlan(json.text("name", "unnamed"), interventions);
+  }
+
+  /** Reads one intervention. */
+  private record Reader(JsonObject json, Path folder, ModelConfig config) {
+
+    Intervention read(Trigger plans) {
+      String op = json.text("op");
+      Edit edit =
+          switch (op) {
+            case "neuron_clamp" -> neuronClamp();
+            case "head_scale" -> headScale();
+            case "add" -> add();
+            case "ablate" -> ablate();
+            case "project_clamp" -> projectClamp();
+            default ->
+                throw json.wrong(
+                    "op", "one of neuron_clamp, head_scale, add, ablate, project_clamp");
+          };
+      // The nearer `when` counts.
+      Trigger trigger =
+          json.has("when")
+              ? Trigger.read(json.object("when"), config.vocabularySize())
+              : plans;
+      return new Intervention(op, edit, trigger);
+    }
+
+    private Edit neuronClamp() {
+      json.only("op", "site", "neurons", "value", "min", "max", "scale", "when");
+      Site site = site();
+      if (!site.kind().isNeurons()) {
+        throw json.wrong(
+            "site", "blocks.L.mlp.hook_pre, hook_pre_linear or hook_post");
+      }
+      int[] neurons = indices("neurons", config.dMlp());
+      boolean bounds = json.has("min") || json.has("max");
+      int ways = (json.has("value") ? 1 : 0) + (bounds ? 1 : 0) + (json.has("scale") ? 1 : 0);
+      if (ways != 1) {
+        throw new BadFileException(
+            json.file(),
+            "\"" + json.path("") + "\" must have exactly one of value, min and/or max, scale");
+      }
+      if (json.has("value")) {
+        float value = number("value");
+        return new Edit.Neurons(site, neurons, 0, value, value);
+      }
+      if (json.has("scale")) {
+        return new Edit.Neurons(
+            site, neurons, number("scale"), Float.NEGATIVE_INFINITY, Float.POSITIVE_INFINITY);
+      }
+      float[] range = range();
+      return new Edit.Neurons(site, neurons, 1, range[0], range[1]);
+    }
+
+    private Edit headScale() {
+      json.only("op", "site", "heads", "scale", "when");
+      Site site = site();
+      if (site.kind() != Site.Kind.Z) {
+        throw json.wrong("site", "blocks.L.attn.hook_z");
+      }
+      return new Edit.Heads(site, indices("heads", config.nHeads()), number("scale"));
+    }
+
+    private Edit add() {
+      json.only("op", "site", "vector", "layer_shift", "scale", "when");
+      Site site = residualSite();
+      return new Edit.Add(site, vector(site), json.has("scale") ? number("scale") : 1);
+    }
+
+    private Edit ablate() {
+      json.only("op", "site", "vector", "layer_shift", "when");
+      Site site = residualSite();
+      return new Edit.Project(site, unit(site), 0, 0);
+    }
+
+    private Edit projectClamp() {
+      json.only("op", "site", "vector", "layer_shift", "min", "max", "when");
+      Site site = residualSite();
+      float[] range = range();
+      return new Edit.Project(site, unit(site), range[0], range[1]);
+    }
+
+    private Site site() {
+      String name = json.text("site");
+      try {
+        return Site.parse(name, config);
+      } catch (IllegalArgumentException e) {
+        throw new BadFileException(json.file(), "\"" + json.path("site") + "\": " + e.getMessage(), e);
+      }
+    }
+
+    private Site residualSite() {
+      Site site = site();
+      if (!site.kind().isResidual()) {
+        throw json.wrong(
+            "site",
+            "a d_model site: hook_embed or blocks.L.hook_resid_pre, hook_resid_mid,"
+                + " hook_resid_post, hook_attn_out, hook_mlp_out");
+      }
+      return site;
+    }
+
+    private float[] vector(Site site) {
+      int shift = json.integer("layer_shift", -config.nLayers(), config.nLayers(), 0);
+      return SteeringVectors.read(
+          folder, json.text("vector"), site.layer(), shift, config.dModel());
+    }
+
+    private float[] unit(Site site) {
+      float[] vector = vector(site);
+      double squares = 0;
+      for (float value : vector) {
+        squares += (double) value * value;
+      }
+      if (squares == 0) {
+        throw json.wrong("vector", "a vector that is not zero: it has no direction");
+      }
+      float[] unit = new float[vector.length];
+      for (int i = 0; i < unit.length; i++) {
+        unit[i] = (float) (vector[i] / Math.sqrt(squares));
+      }
+      return unit;
+    }
+
+    private float[] range() {
+      if (!json.has("min") && !json.has("max")) {
+        throw json.wrong("min", "a number, or max must be one");
+      }
+      float min = json.has("min") ? number("min") : Float.NEGATIVE_INFINITY;
+      float max = json.has("max") ? number("max") : Float.POSITIVE_INFINITY;
+      if (min > max) {
+        throw json.wrong("min", "at most max");
+      }
+      return new float[] {min, max};
+    }
+
+    private float number(String key) {
+      return (float) json.number(key, -1e30, 1e30);
+    }
+
+    /** Distinct indices below {@code count}, at least one. */
+    private int[] indices(String key, int count) {
+      String wanted = "a list of distinct integers from 0 to " + (count - 1);
+      if (!(json.value(key) instanceof List<?> items) || items.isEmpty()) {
+        throw json.wrong(key, wanted);
+      }
+      Set<Integer> seen = new HashSet<>();
+      int[] indices = new int[items.size()];
+      for (int i = 0; i < indices.length; i++) {
+        if (!(items.get(i) instanceof Integer index)
+            || index < 0
+            || index >= count
+            || !seen.add(index)) {
+          throw new BadFileException(
+              json.file(),
+              "\"" + json.path(key) + "\" names " + items.get(i) + ", but must be " + wanted);
+        }
+        indices[i] = index;
+      }
+      return indices;
+    }
+  }
+}

@@ -1,0 +1,202 @@
+package dev.halter.steering;
+
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.JsonObject;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * Which tokens of a request an intervention acts on: selectors for the prompt and for generated
+ * tokens. The meaning is EasySteer's: within a phase what selectors include is united, what the
+ * {@code exclude_*} twins name is taken out again, and a phase without a selector is left alone.
+ *
+ * <p>The prompt's last token, whose logits give the first generated token, belongs to the prompt;
+ * generated token 0 is the first one fed back.
+ */
+public record Trigger(Phase prompt, Phase generation) {
+  /** Everywhere: what a plan without {@code when} means. */
+  public static final Trigger ALWAYS = new Trigger(Phase.ALL, Phase.ALL);
+
+  private static final int FAR = Integer.MAX_VALUE;
+
+  /** The selectors of one phase. */
+  public record Phase(Selection include, Selection exclude) {
+    static final Phase ALL = new Phase(new Selection(true, null, null, null), Selection.NOTHING);
+
+    boolean isUsed() {
+      return include.isUsed();
+    }
+
+    boolean selects(int position, int length, int token) {
+      return include.selects(position, length, token, true)
+          && !exclude.selects(position, length, token, false);
+    }
+  }
+
+  /**
+   * A union of tokens; parts that are not given are null.
+   *
+   * @param all every token
+   * @param tokens token ids
+   * @param positions from the start, or negative from the end
+   * @param window half-open range of positions
+   */
+  public record Selection(
+      boolean all, Set<Integer> tokens, List<Integer> positions, Window window) {
+    static final Selection NOTHING = new Selection(false, null, null, null);
+
+    boolean isUsed() {
+      return all || tokens != null || positions != null || window != null;
+    }
+
+    boolean selects(int position, int length, int token, boolean clampToLast) {
+      if (all || tokens != null && tokens.contains(token)) {
+        return true;
+      }
+      if (window != null && window.contains(position, length)) {
+        return true;
+      }
+      if (positions == null) {
+        return false;
+      }
+      for (int wanted : positions) {
+        int at = wanted < 0 ? length + wanted : wanted;
+        if (position == (clampToLast ? Math.min(at, length - 1) : at)) {
+          return true;
+        }
+      }
+      return false;
+    }
+  }
+
+  /** Positions from {@code from} up to but without {@code to}; negative counts from the end. */
+  public record Window(int from, int to) {
+    boolean contains(int position, int length) {
+      int first = from < 0 ? length + from : from;
+      int end = to < 0 ? length + to : to;
+      return position >= first && position < end;
+    }
+  }
+
+  /** Whether the token at {@code position} of a prompt of {@code length} tokens is selected. */
+  public boolean selectsPrompt(int position, int length, int token) {
+    return prompt.selects(position, length, token);
+  }
+
+  /** Whether generated token number {@code index} (0 is the first) is selected. */
+  public boolean selectsGenerated(int index, int token) {
+    return generation.selects(index, FAR, token);
+  }
+
+  /** Positions that a prompt of this length clamps to its last token. */
+  public List<Integer> beyondPrompt(int length) {
+    List<Integer> positions = prompt.include.positions;
+    return positions == null
+        ? List.of()
+        : positions.stream().filter(position -> position >= length).toList();
+  }
+
+  /** Whether any generated token can be selected. */
+  public boolean actsOnGeneration() {
+    return generation.isUsed();
+  }
+
+  /**
+   * Reads {@code when}.
+   *
+   * @param vocabularySize token ids lie below it
+   * @throws BadFileException for unknown keys, values out of range, and selectors that select
+   *     nothing
+   */
+  static Trigger read(JsonObject json, int vocabularySize) {
+    List<String> keys = new ArrayList<>();
+    for (String phase : List.of("prompt", "generation")) {
+      keys.add(phase);
+      for (String prefix : List.of(phase, "exclude_" + phase)) {
+        keys.addAll(List.of(prefix + "_tokens", prefix + "_positions", prefix + "_window"));
+      }
+    }
+    json.only(keys.toArray(String[]::new));
+    Trigger trigger =
+        new Trigger(phase(json, "prompt", vocabularySize), phase(json, "generation", vocabularySize));
+    if (!trigger.prompt.isUsed() && !trigger.generation.isUsed()) {
+      throw new BadFileException(
+          json.file(), "\"" + json.path("") + "\" selects nothing: it includes no token");
+    }
+    return trigger;
+  }
+
+  private static Phase phase(JsonObject json, String name, int vocabularySize) {
+    boolean all = false;
+    if (json.has(name)) {
+      all =
+          switch (json.text(name)) {
+            case "all" -> true;
+            case "none" -> false;
+            default -> throw json.wrong(name, "\"all\" or \"none\"");
+          };
+    }
+    Phase phase =
+        new Phase(
+            selection(json, name, name, all, vocabularySize),
+            selection(json, "exclude_" + name, name, false, vocabularySize));
+    if (phase.exclude.isUsed() && !phase.include.isUsed()) {
+      throw new BadFileException(
+          json.file(),
+          "excludes tokens at \"" + json.path(name) + "\", but includes none there");
+    }
+    return phase;
+  }
+
+  private static Selection selection(
+      JsonObject json, String prefix, String phase, boolean all, int vocabularySize) {
+    boolean generated = phase.equals("generation");
+    List<Integer> tokens = ints(json, prefix + "_tokens", 0, vocabularySize - 1);
+    List<Integer> positions = ints(json, prefix + "_positions", generated ? 0 : -FAR, FAR);
+    return new Selection(
+        all,
+        tokens == null ? null : new HashSet<>(tokens),
+        positions,
+        window(json, prefix + "_window", generated));
+  }
+
+  private static List<Integer> ints(JsonObject json, String key, int min, int max) {
+    if (!json.has(key)) {
+      return null;
+    }
+    List<Integer> values = new ArrayList<>();
+    if (json.value(key) instanceof List<?> items && !items.isEmpty()) {
+      for (Object item : items) {
+        if (!(item instanceof Integer number) || number < min || number > max) {
+          throw json.wrong(key, "a list of integers from " + min + " to " + max);
+        }
+        values.add(number);
+      }
+      return List.copyOf(values);
+    }
+    throw json.wrong(key, "a list of at least one integer");
+  }
+
+  private static Window window(JsonObject json, String key, boolean generated) {
+    if (!json.has(key)) {
+      return null;
+    }
+    if (json.value(key) instanceof List<?> ends
+        && ends.size() == 2
+        && (ends.get(0) == null || ends.get(0) instanceof Integer)
+        && (ends.get(1) == null || ends.get(1) instanceof Integer)) {
+      int from = ends.get(0) == null ? 0 : (Integer) ends.get(0);
+      int to = ends.get(1) == null ? FAR : (Integer) ends.get(1);
+      if (generated && (from < 0 || to < 0)) {
+        throw json.wrong(key, "a window without negative ends: generation has no end yet");
+      }
+      if ((from < 0) == (to < 0) && from >= to) {
+        throw json.wrong(key, "a window [from, to) that is not empty");
+      }
+      return new Window(from, to);
+    }
+    throw json.wrong(key, "[from, to), each an integer or null");
+  }
+}
