@@ -1,0 +1,66 @@
+// The C interface of libhalter.so and libhalter-faithful.so, called from Java through FFM.
+//
+// A call returns 0 (or the number asked for) when all is well and a negative number when not;
+// halter_error() then says what happened on the calling thread.
+
+#pragma once
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HALTER_ABI 1
+#define HALTER_API __attribute__((visibility("default")))
+
+/// HALTER_ABI of the built library; the caller refuses any other than its own.
+HALTER_API int halter_abi(void);
+
+/// What the last failing call of this thread complained about; valid until its next failing call.
+HALTER_API const char* halter_error(void);
+
+/// Which build of the kernels runs: "avx512", "avx2" or "faithful"; null when the CPU can run none
+/// (halter_error() says what it lacks).
+HALTER_API const char* halter_isa(void);
+
+/// Sets how many threads run launches and products from now on, 0 for one on each core, and
+/// returns that number. Results do not depend on it.
+HALTER_API int halter_threads(int count);
+
+/// The number by which a kernel is launched, or -1 if there is none of this name.
+HALTER_API int halter_kernel(const char* name);
+
+/// The name of kernel `id`, or null past the last: kernels are numbered from 0.
+HALTER_API const char* halter_kernel_name(int id);
+
+/// The kernel's number of parameters, and the bytes of the first `max` of them in `sizes`.
+HALTER_API int halter_kernel_parameters(int id, int* sizes, int max);
+
+/// Runs a kernel on a grid of blocks and returns when it is done.
+///
+/// `arguments` is cuLaunchKernel's kernelParams: for each parameter the address of its value.
+/// `block` is a multiple of 32, at most 1024; `shared` bytes of dynamic shared memory, at most
+/// HALTER_SHARED_MAX.
+HALTER_API int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
+                             void** arguments);
+
+/// Dynamic shared memory that a block has on every GPU served (sm_86 and sm_120 have the least).
+#define HALTER_SHARED_MAX 101376
+
+/// out[m,n] = x[m,k] * transpose(w[n,k]), accumulated in f32. Row-major, row strides in elements.
+/// Types are the ordinals of dev.halter.device.DType.
+HALTER_API int halter_gemm(int m, int n, int k,
+                           const void* x, int x_type, long x_stride,
+                           const void* w, int w_type, long w_stride,
+                           void* out, int out_type, long out_stride);
+
+enum { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
+
+/// The order in which the faithful build runs the threads of a block and the blocks of a grid.
+/// A kernel whose results depend on it lacks a barrier. The other build takes no schedule.
+HALTER_API int halter_schedule(int kind, long seed);
+
+enum { HALTER_FORWARD = 0, HALTER_REVERSE = 1, HALTER_RANDOM = 2 };
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,93 @@
+// The part of the C interface that both libraries have in common.
+
+#include "runtime.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+
+#include "halter.h"
+
+namespace halter {
+namespace {
+
+std::string& error() {
+    static thread_local std::string text;
+    return text;
+}
+
+}  // namespace
+
+void fail(const char* format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    error() = text;
+}
+
+bool check_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared) {
+    if (id < 0 || id >= kernels().count()) {
+        fail("no kernel number %d", id);
+        return false;
+    }
+    const char* name = kernels().begin[id]->name;
+    if (grid_x < 1 || grid_y < 1 || grid_z < 1 || grid_y > 65535 || grid_z > 65535) {
+        fail("kernel %s: no such grid: %d x %d x %d", name, grid_x, grid_y, grid_z);
+        return false;
+    }
+    if (block < 32 || block > 1024 || block % 32 != 0) {
+        fail("kernel %s: a block has a multiple of 32 threads up to 1024, not %d", name, block);
+        return false;
+    }
+    if (shared < 0 || shared > HALTER_SHARED_MAX) {
+        fail("kernel %s: a block has at most %d bytes of dynamic shared memory, not %d", name,
+             HALTER_SHARED_MAX, shared);
+        return false;
+    }
+    return true;
+}
+
+}  // namespace halter
+
+using namespace halter;
+
+int halter_abi() {
+    return HALTER_ABI;
+}
+
+const char* halter_error() {
+    return error().c_str();
+}
+
+int halter_kernel(const char* name) {
+    static const std::unordered_map<std::string, int> ids = [] {
+        std::unordered_map<std::string, int> map;
+        for (int i = 0; i < kernels().count(); i++) map[kernels().begin[i]->name] = i;
+        return map;
+    }();
+    auto found = ids.find(name);
+    if (found == ids.end()) {
+        fail("no kernel named '%s'", name);
+        return -1;
+    }
+    return found->second;
+}
+
+const char* halter_kernel_name(int id) {
+    return id >= 0 && id < kernels().count() ? kernels().begin[id]->name : nullptr;
+}
+
+int halter_kernel_parameters(int id, int* sizes, int max) {
+    if (id < 0 || id >= kernels().count()) {
+        fail("no kernel number %d", id);
+        return -1;
+    }
+    const Kernel& kernel = *kernels().begin[id];
+    std::copy_n(kernel.sizes, std::min(max, kernel.parameters), sizes);
+    return kernel.parameters;
+}

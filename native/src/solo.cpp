@@ -1,0 +1,154 @@
+// libhalter.so: kernels whose blocks have one thread, spread over the threads of OpenMP, which
+// oneDNN's products use too. One pool for both: idle threads of a second one would spin against it.
+
+#include "halter.h"
+
+#include <dlfcn.h>
+#include <omp.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <chrono>
+#include <string>
+
+#include "cuda_on_cpu.h"
+#include "runtime.h"
+
+__thread HalterDim blockIdx, gridDim;
+__thread void* halter_shared;
+
+namespace halter {
+namespace {
+
+/// The build of the kernels for this CPU, or an empty table.
+KernelTable load() {
+    const char* build = __builtin_cpu_supports("x86-64-v4") ? "libhalter-v4.so"
+                        : __builtin_cpu_supports("x86-64-v3") ? "libhalter-v3.so"
+                                                              : nullptr;
+    if (build == nullptr) {
+        fail("this CPU lacks AVX2: the kernels need x86-64-v3 or later");
+        return {};
+    }
+    // Found beside this library, by its run path.
+    void* library = dlopen(build, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+        fail("%s", dlerror());
+        return {};
+    }
+    auto table = reinterpret_cast<KernelTable (*)()>(dlsym(library, "halter_kernel_table"));
+    return table();
+}
+
+std::atomic<int> threads{1};
+
+/// Dynamic shared memory of one thread, kept from launch to launch.
+void provide_shared(int bytes) {
+    struct Memory {
+        void* data = nullptr;
+        int bytes = 0;
+        ~Memory() { free(data); }
+    };
+    static thread_local Memory memory;
+    if (memory.bytes < bytes) {
+        free(memory.data);
+        memory.bytes = (bytes + 127) / 128 * 128;
+        memory.data = aligned_alloc(128, memory.bytes);
+    }
+    halter_shared = memory.data;
+}
+
+struct Launch {
+    const Kernel& kernel;
+    HalterDim grid;
+    int shared;
+    void* const* arguments;
+
+    /// Runs the blocks from `first` to before `end`.
+    void run(long first, long end) const {
+        if (shared > 0) provide_shared(shared);
+        gridDim = grid;
+        HalterDim block{int(first % grid.x), int(first / grid.x % grid.y),
+                        int(first / grid.x / grid.y)};
+        for (long i = first; i < end; i++) {
+            blockIdx = block;
+            kernel.call(arguments);
+            if (++block.x == grid.x) {
+                block.x = 0;
+                if (++block.y == grid.y) {
+                    block.y = 0;
+                    block.z++;
+                }
+            }
+        }
+    }
+};
+
+}  // namespace
+
+const KernelTable& kernels() {
+    static const KernelTable table = load();
+    return table;
+}
+
+int thread_count() {
+    return threads;
+}
+
+}  // namespace halter
+
+using namespace halter;
+
+const char* halter_isa() {
+    if (kernels().count() == 0) return nullptr;
+    return __builtin_cpu_supports("x86-64-v4") ? "avx512" : "avx2";
+}
+
+int halter_threads(int count) {
+    threads = count > 0 ? count : omp_get_num_procs();
+    return threads;
+}
+
+int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
+                  void** arguments) {
+    if (!check_launch(id, grid_x, grid_y, grid_z, block, shared)) return -1;
+    Launch launch{*kernels().begin[id], {grid_x, grid_y, grid_z}, shared, arguments};
+    long blocks = long(grid_x) * grid_y * grid_z;
+    int workers = int(std::min<long>(threads, blocks));
+
+    // The first blocks run here while their pace is taken: waking threads costs microseconds, and
+    // many launches are over before that.
+    using clock = std::chrono::steady_clock;
+    constexpr double worth_waking = 10e-6;
+    long done = 0;
+    auto start = clock::now();
+    while (done < blocks) {
+        launch.run(done, done + 1);
+        done++;
+        double spent = std::chrono::duration<double>(clock::now() - start).count();
+        if (workers > 1 && spent * (blocks - done) > worth_waking * done) break;
+    }
+    if (done == blocks) return 0;
+
+    // Then all claim blocks, several at a time as long as many are left.
+    std::atomic<long> next{done};
+#pragma omp parallel num_threads(workers)
+    {
+        for (;;) {
+            long first = next.load(std::memory_order_relaxed);
+            long end;
+            do {
+                long chunk = std::max(1L, (blocks - first) / (4 * workers));
+                end = std::min(blocks, first + chunk);
+            } while (first < blocks &&
+                     !next.compare_exchange_weak(first, end, std::memory_order_relaxed));
+            if (first >= blocks) break;
+            launch.run(first, end);
+        }
+    }
+    return 0;
+}
+
+int halter_schedule(int, long) {
+    fail("this build has no schedules: only the faithful one has");
+    return -1;
+}
