@@ -23,7 +23,18 @@ public final class SteeringSlots implements AutoCloseable {
   /** Unused slots are dropped at the next rebuild once there are more than this. */
   private static final int KEEP = 256;
 
-  private record Key(SteeringPlan plan, BitSet active) {}
+  /** Plans are told apart by identity: comparing their vectors at every token would cost. */
+  private record Key(SteeringPlan plan, BitSet active) {
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Key key && plan == key.plan && active.equals(key.active);
+    }
+
+    @Override
+    public int hashCode() {
+      return 31 * System.identityHashCode(plan) + active.hashCode();
+    }
+  }
 
   private final Llama model;
   private final Map<Key, Integer> slots = new HashMap<>();

@@ -1,0 +1,314 @@
+package dev.halter.generation;
+
+import dev.halter.device.Buffer;
+import dev.halter.model.Batch;
+import dev.halter.model.Capture;
+import dev.halter.model.KvCache;
+import dev.halter.model.Llama;
+import dev.halter.model.Site;
+import dev.halter.steering.SteeringSlots;
+import dev.halter.steering.SteeringSlots.Steered;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Iterator;
+import java.util.List;
+import java.util.function.Consumer;
+
+/**
+ * Continuous batching: requests join and leave a running batch as they come and end. Each step runs
+ * one token of every generating request and fills up with chunks of waiting prompts.
+ *
+ * <p>A request's pages of the KV cache are reserved for its whole length when it joins, so none is
+ * ever thrown out again. Its text depends on itself alone, as far as the device's products do.
+ */
+public final class Engine implements AutoCloseable {
+  private final Llama model;
+  private final SteeringSlots slots;
+  private final Sampler sampler;
+  private final List<Sequence> running = new ArrayList<>();
+
+  public Engine(Llama model) {
+    this.model = model;
+    this.slots = new SteeringSlots(model);
+    this.sampler =
+        new Sampler(model.device(), model.config().vocabularySize(), model.limits().outputs());
+  }
+
+  /** A running request. */
+  private static final class Sequence {
+    final Request request;
+    final Steered steered;
+    final int id;
+    final int maxTokens;
+    final int[] generated;
+    final float[] logProbabilities;
+    int count; // tokens generated
+    int done; // tokens of prompt and generation that the model has seen
+
+    Sequence(Request request, Steered steered, int id, int maxTokens) {
+      this.request = request;
+      this.steered = steered;
+      this.id = id;
+      this.maxTokens = maxTokens;
+      this.generated = new int[maxTokens];
+      this.logProbabilities = new float[maxTokens];
+    }
+
+    boolean isPrompt() {
+      return done < request.prompt().length;
+    }
+  }
+
+  public Llama model() {
+    return model;
+  }
+
+  /** Longest prompt and generation together, in tokens. */
+  public int maxTokens() {
+    return Math.min(model.limits().maxTokens(), model.cache().maxTokens());
+  }
+
+  /** Serves requests and returns their results in the order of the requests. */
+  public List<Result> run(List<Request> requests) {
+    Result[] results = new Result[requests.size()];
+    List<Request> numbered = new ArrayList<>(requests);
+    run(
+        numbered.iterator(),
+        result -> {
+          for (int i = 0; i < results.length; i++) {
+            if (results[i] == null && numbered.get(i) == result.request()) {
+              results[i] = result;
+              return;
+            }
+          }
+        });
+    return Arrays.asList(results);
+  }
+
+  /** Serves one request. */
+  public Result run(Request request) {
+    return run(List.of(request)).getFirst();
+  }
+
+  /**
+   * Serves requests as they can be had from {@code requests}, as many at once as fit, and gives
+   * each result to {@code done} as soon as it stands.
+   */
+  public void run(Iterator<Request> requests, Consumer<Result> done) {
+    Request waiting = null;
+    try {
+      while (true) {
+        while (waiting != null || requests.hasNext()) {
+          waiting = waiting == null ? requests.next() : waiting;
+          if (!join(waiting, done)) {
+            break;
+          }
+          waiting = null;
+        }
+        if (running.isEmpty()) {
+          return;
+        }
+        step(done);
+      }
+    } finally {
+      // Only after a failure of the device is anything left.
+      for (Sequence sequence : List.copyOf(running)) {
+        leave(sequence);
+      }
+    }
+  }
+
+  /** Takes a request into the batch, or fails it; false if it must wait for room. */
+  private boolean join(Request request, Consumer<Result> done) {
+    KvCache cache = model.cache();
+    int prompt = request.prompt().length;
+    int maxTokens = Math.min(request.maxTokens(), maxTokens() - prompt);
+    try {
+      check(request);
+    } catch (IllegalArgumentException e) {
+      done.accept(Result.failed(request, e));
+      return true;
+    }
+    int length = prompt + Math.max(0, maxTokens - 1);
+    if (cache.sequencesFree() == 0 || KvCache.pagesFor(length) > cache.pagesFree()) {
+      return false;
+    }
+    Steered steered;
+    try {
+      steered = slots.open(request.plan(), request.prompt());
+    } catch (IllegalArgumentException e) {
+      done.accept(Result.failed(request, e));
+      return true;
+    }
+    int id = cache.open();
+    cache.reserve(id, length);
+    running.add(new Sequence(request, steered, id, maxTokens));
+    return true;
+  }
+
+  private void check(Request request) {
+    int prompt = request.prompt().length;
+    int vocabulary = model.config().vocabularySize();
+    if (prompt == 0) {
+      throw new IllegalArgumentException("the prompt is empty: it needs at least one token");
+    }
+    if (request.maxTokens() < 0) {
+      throw new IllegalArgumentException("max_tokens is " + request.maxTokens() + ", below 0");
+    }
+    if (prompt > maxTokens() || prompt == maxTokens() && request.maxTokens() > 0) {
+      throw new IllegalArgumentException(
+          "the prompt has %,d tokens; with what is to be generated at most %,d fit (--context)"
+              .formatted(prompt, maxTokens()));
+    }
+    for (int token : request.prompt()) {
+      if (token < 0 || token >= vocabulary) {
+        throw new IllegalArgumentException(
+            "token " + token + " is not in the vocabulary: ids are 0 to " + (vocabulary - 1));
+      }
+    }
+  }
+
+  /** Runs one step of all that are running. */
+  private void step(Consumer<Result> done) {
+    slots.beginStep();
+    Batch batch = new Batch();
+    List<Sequence> order = new ArrayList<>();
+    int rows = model.limits().rows();
+    int outputs = model.limits().outputs();
+    for (Sequence sequence : running) {
+      if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
+        add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0, null);
+        order.add(sequence);
+      }
+    }
+    for (Sequence sequence : running) {
+      if (sequence.isPrompt()
+          && addPrompt(batch, sequence, rows - batch.rows(), outputs - batch.outputs())) {
+        order.add(sequence);
+      }
+    }
+
+    Buffer logits = model.forward(batch, slots.table());
+    slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
+    choose(batch, order, logits);
+    for (int i = 0; i < order.size(); i++) {
+      Sequence sequence = order.get(i);
+      sequence.done += batch.spans().get(i).length();
+      finishIfDone(sequence, done);
+    }
+  }
+
+  /** Adds as much of a prompt as fits the step; false if nothing does. */
+  private boolean addPrompt(Batch batch, Sequence sequence, int rows, int outputs) {
+    int[] prompt = sequence.request.prompt();
+    int count = Math.min(prompt.length - sequence.done, rows);
+    Capture capture = sequence.request.capture();
+    boolean everyLogit = capture != null && capture.wants(new Site(Site.Kind.LOGITS, -1));
+    boolean last = sequence.done + count == prompt.length;
+    int firstOutput = count;
+    if (everyLogit) {
+      count = Math.min(count, outputs);
+      firstOutput = 0;
+    } else if (last && sequence.maxTokens > 0) {
+      if (outputs == 0) {
+        return false;
+      }
+      firstOutput = count - 1;
+    }
+    if (count == 0) {
+      return false;
+    }
+    int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
+    add(batch, sequence, tokens, firstOutput, capture);
+    return true;
+  }
+
+  private static void add(
+      Batch batch, Sequence sequence, int[] tokens, int firstOutput, Capture capture) {
+    int[] slots = sequence.steered.slots(sequence.done, tokens);
+    batch.add(sequence.id, sequence.done, tokens, slots, firstOutput, capture);
+  }
+
+  /** Chooses the next token of every request that has seen all its tokens. */
+  private void choose(Batch batch, List<Sequence> order, Buffer logits) {
+    List<Sampler.Draw> draws = new ArrayList<>();
+    List<Sequence> drawing = new ArrayList<>();
+    for (int i = 0; i < order.size(); i++) {
+      Sequence sequence = order.get(i);
+      Batch.Span span = batch.spans().get(i);
+      int seen = sequence.done + span.length();
+      if (sequence.maxTokens > 0 && seen >= sequence.request.prompt().length) {
+        int row = span.firstOutputRow() + span.length() - span.firstOutput() - 1;
+        draws.add(new Sampler.Draw(row, sequence.request.sampling(), sequence.count));
+        drawing.add(sequence);
+      }
+    }
+    if (draws.isEmpty()) {
+      return;
+    }
+    Sampler.Choice choice = sampler.sample(logits, batch.outputs(), draws);
+    int vocabulary = model.config().vocabularySize();
+    for (int i = 0; i < drawing.size(); i++) {
+      Sequence sequence = drawing.get(i);
+      int token = choice.tokens()[i];
+      float logProbability = choice.logProbabilities()[i];
+      sequence.generated[sequence.count] = token;
+      sequence.logProbabilities[sequence.count++] = logProbability;
+      if (sequence.request.listener() != null && token >= 0) {
+        long at = 4L * vocabulary * draws.get(i).row();
+        sequence
+            .request
+            .listener()
+            .token(token, logProbability, () -> logits.slice(at).toFloats(vocabulary));
+      }
+    }
+  }
+
+  private void finishIfDone(Sequence sequence, Consumer<Result> done) {
+    if (sequence.isPrompt()) {
+      return;
+    }
+    Request request = sequence.request;
+    int count = sequence.count;
+    int lastToken = count == 0 ? 0 : sequence.generated[count - 1];
+    if (lastToken < 0) {
+      leave(sequence);
+      done.accept(
+          Result.failed(
+              request,
+              new IllegalArgumentException(
+                  "the logits after %d tokens are not numbers: %s"
+                      .formatted(
+                          sequence.done,
+                          request.plan().interventions().isEmpty()
+                              ? "the model overflows with this --dtype, or its weights are damaged"
+                              : "the plan's values are too large"))));
+      return;
+    }
+    boolean stop = count > 0 && request.stopTokens().contains(lastToken);
+    if (stop || count == sequence.maxTokens) {
+      leave(sequence);
+      int kept = stop ? count - 1 : count;
+      done.accept(
+          new Result(
+              request,
+              Arrays.copyOf(sequence.generated, kept),
+              Arrays.copyOf(sequence.logProbabilities, kept),
+              stop ? Result.Finish.STOP : Result.Finish.LENGTH,
+              sequence.steered.report(),
+              null));
+    }
+  }
+
+  private void leave(Sequence sequence) {
+    running.remove(sequence);
+    sequence.steered.close();
+    model.cache().release(sequence.id);
+  }
+
+  @Override
+  public void close() {
+    slots.close();
+    sampler.close();
+  }
+}
