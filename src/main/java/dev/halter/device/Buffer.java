@@ -7,7 +7,7 @@ public final class Buffer implements AutoCloseable {
   private final Device device;
   private final long address;
   private final long bytes;
-  private final boolean owner;
+  private boolean owner;
 
   /** A fresh allocation at {@code address}; only devices make these. */
   public Buffer(Device device, long address, long bytes) {
@@ -108,6 +108,7 @@ public final class Buffer implements AutoCloseable {
   @Override
   public void close() {
     if (owner) {
+      owner = false; // a second close must not free what has got the same address since
       device.free(address);
     }
   }

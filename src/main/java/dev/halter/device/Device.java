@@ -1,6 +1,7 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /**
  * A machine that runs Halter's kernels: one in-order queue of launches, products and copies over
@@ -18,6 +19,11 @@ public interface Device extends AutoCloseable {
 
   /** Short kind as on the command line: {@code "cpu"} or {@code "cuda"}. */
   String kind();
+
+  /** Further facts for people, a line each: versions of the driver and of libraries. */
+  default List<String> details() {
+    return List.of();
+  }
 
   /** Bytes of device memory in all and still free. */
   Memory memory();

@@ -1,0 +1,131 @@
+// A libcublas.so.13 for machines without a GPU, on top of the stand-in driver: the product that
+// CudaDevice uses, as plain loops. For tests only.
+
+#include <cstdint>
+#include <cstring>
+
+#include "stand_in.h"
+
+namespace {
+
+enum Status { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Type { F32 = 0, BF16 = 14 };
+enum Operation { PLAIN = 0, TRANSPOSED = 1 };
+
+constexpr int COMPUTE_32F = 68;
+constexpr int DISALLOW_REDUCED_PRECISION = 16;
+constexpr int ILLEGAL_ADDRESS = 700;
+
+struct Handle {
+    void* stream = nullptr;
+    bool workspace = false;
+    int mode = 0;
+};
+
+float load(const void* matrix, int type, int64_t i) {
+    if (type == F32) return static_cast<const float*>(matrix)[i];
+    uint32_t bits = uint32_t(static_cast<const uint16_t*>(matrix)[i]) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void store(void* matrix, int type, int64_t i, float value) {
+    if (type == F32) {
+        static_cast<float*>(matrix)[i] = value;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+    uint32_t rounded = nan ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+    static_cast<uint16_t*>(matrix)[i] = static_cast<uint16_t>(rounded >> 16);
+}
+
+size_t span(int64_t rows, int64_t columns, int64_t leading, int type) {  // column-major
+    return static_cast<size_t>((columns - 1) * leading + rows) * (type == F32 ? 4 : 2);
+}
+
+bool is_type(int type) { return type == F32 || type == BF16; }
+
+}  // namespace
+
+STAND_IN_API int cublasCreate_v2(Handle** handle) {
+    *handle = new Handle();
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasDestroy_v2(Handle* handle) {
+    delete handle;
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasGetVersion_v2(Handle*, int* version) {
+    *version = 130000;
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasSetStream_v2(Handle* handle, void* stream) {
+    handle->stream = stream;
+    handle->workspace = false;  // as in cuBLAS: a new stream takes the workspace away
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes) {
+    if (!stand_in::inside(workspace, bytes, "cuBLAS's workspace")) return INVALID_VALUE;
+    handle->workspace = true;
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasSetMathMode(Handle* handle, int mode) {
+    handle->mode = mode;
+    return SUCCESS;
+}
+
+STAND_IN_API int cublasGemmEx(Handle* handle, int transpose_a, int transpose_b, int m, int n,
+                              int k, const float* alpha, const void* a, int a_type, int lda,
+                              const void* b, int b_type, int ldb, const float* beta, void* c,
+                              int c_type, int ldc, int compute, int) {
+    bool types = is_type(a_type) && b_type == a_type && (c_type == F32 || c_type == a_type);
+    if (!types || compute != COMPUTE_32F) {
+        stand_in::complain("product of types %d and %d into %d, computed in %d: cuBLAS has none",
+                           a_type, b_type, c_type, compute);
+        return NOT_SUPPORTED;
+    }
+    if (*alpha != 1 || *beta != 0 || transpose_a != TRANSPOSED || transpose_b != PLAIN) {
+        stand_in::complain("a product that the stand-in does not know");
+        return NOT_SUPPORTED;
+    }
+    if (m < 0 || n < 0 || k < 0 || lda < k || ldb < k || ldc < m) {
+        stand_in::complain("product of %d x %d x %d with strides %d, %d, %d", m, n, k, lda, ldb,
+                           ldc);
+        return INVALID_VALUE;
+    }
+    if (!handle->workspace || handle->mode != DISALLOW_REDUCED_PRECISION) {
+        stand_in::complain("a product without a workspace of its own, or in another mode");
+        return NOT_INITIALIZED;
+    }
+    return stand_in::enqueue(handle->stream, [=] {
+        if (!stand_in::inside(a, span(k, m, lda, a_type), "first factor") ||
+            !stand_in::inside(b, span(k, n, ldb, b_type), "second factor") ||
+            !stand_in::inside(c, span(m, n, ldc, c_type), "product")) {
+            return ILLEGAL_ADDRESS;
+        }
+        for (int64_t j = 0; j < n; j++) {
+            for (int64_t i = 0; i < m; i++) {
+                float sum = 0;
+                if (a_type == F32) {  // of its own, so that g++ vectorises it
+                    const float* x = static_cast<const float*>(a) + i * lda;
+                    const float* y = static_cast<const float*>(b) + j * ldb;
+                    for (int64_t l = 0; l < k; l++) sum += x[l] * y[l];
+                } else {
+                    for (int64_t l = 0; l < k; l++) {
+                        sum += load(a, a_type, i * lda + l) * load(b, b_type, j * ldb + l);
+                    }
+                }
+                store(c, c_type, i + j * ldc, sum);
+            }
+        }
+        return int(SUCCESS);
+    });
+}

@@ -1,0 +1,35 @@
+// What the two libraries of the stand-in share, and what tests ask of it.
+
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#define STAND_IN_API extern "C" __attribute__((visibility("default")))
+
+/// What went wrong so far, a line each; empty if nothing. Valid until the next call.
+STAND_IN_API const char* stand_in_report();
+
+/// Forgets the report and every setting.
+STAND_IN_API void stand_in_reset();
+
+/// Makes the stand-in another machine: "devices" (0 or 1), "memory" (bytes), "image" (what
+/// loading a module answers: 0, or a CUresult).
+STAND_IN_API void stand_in_set(const char* what, long long value);
+
+/// Kernels and products run since the last reset.
+STAND_IN_API long long stand_in_runs();
+
+namespace stand_in {
+
+/// Adds a line to the report.
+void complain(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+/// Whether [address, address + bytes) lies in one live allocation; complains if not.
+bool inside(const void* address, size_t bytes, const char* what);
+
+/// Queues work on a stream, or adds it to the graph that the stream records. Work returns a
+/// CUresult.
+int enqueue(void* stream, std::function<int()> work);
+
+}  // namespace stand_in

@@ -1,0 +1,94 @@
+package dev.halter.device.cuda;
+
+import static jcuda.driver.JCudaDriver.cuEventCreate;
+import static jcuda.driver.JCudaDriver.cuEventDestroy;
+import static jcuda.driver.JCudaDriver.cuEventRecord;
+import static jcuda.driver.JCudaDriver.cuEventSynchronize;
+import static jcuda.driver.JCudaDriver.cuMemAllocHost;
+import static jcuda.driver.JCudaDriver.cuMemFreeHost;
+import static jcuda.driver.JCudaDriver.cuMemcpyDtoHAsync;
+import static jcuda.driver.JCudaDriver.cuMemcpyHtoDAsync;
+import static jcuda.driver.JCudaDriver.cuStreamSynchronize;
+
+import java.lang.foreign.MemorySegment;
+import jcuda.driver.CUevent;
+import jcuda.driver.CUevent_flags;
+import jcuda.driver.CUstream;
+
+/**
+ * Two halves of pinned host memory through which all copies between host and card go.
+ *
+ * <p>While the card fetches one half, the other is filled, so a mapped file of any size reaches the
+ * card with its pages read ahead of the transfer and without a second copy in host memory. Small
+ * copies pack one behind the other; the host waits only when both halves are still in flight.
+ */
+final class Staging implements AutoCloseable {
+  static final int HALF = 16 << 20;
+  private static final int ALIGNMENT = 256;
+
+  private final CUstream stream;
+  private final Address pinned = new Address();
+  private final MemorySegment memory;
+  private final CUevent[] fetched = {new CUevent(), new CUevent()};
+  private int half;
+  private int used;
+
+  Staging(CUstream stream) {
+    this.stream = stream;
+    Driver.check(cuMemAllocHost(pinned, 2L * HALF), "allocating pinned host memory");
+    memory = MemorySegment.ofAddress(pinned.value()).reinterpret(2L * HALF);
+    for (CUevent event : fetched) {
+      Driver.check(
+          cuEventCreate(event, CUevent_flags.CU_EVENT_DISABLE_TIMING), "creating an event");
+    }
+  }
+
+  /** Queues a copy to the card; on return {@code from} has been read. */
+  void up(MemorySegment from, long to, long bytes) {
+    for (long done = 0; done < bytes; ) {
+      if (used == HALF) {
+        turn();
+      }
+      long part = Math.min(HALF - used, bytes - done);
+      long place = (long) half * HALF + used;
+      MemorySegment.copy(from, done, memory, place, part);
+      Driver.check(
+          cuMemcpyHtoDAsync(
+              new Address(to + done), new Address(memory.address() + place), part, stream),
+          "copying to the card");
+      done += part;
+      used = (int) Math.min(HALF, (used + part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    }
+  }
+
+  private void turn() {
+    Driver.check(cuEventRecord(fetched[half], stream), "recording an event");
+    half = 1 - half;
+    used = 0;
+    Driver.check(cuEventSynchronize(fetched[half]), CudaDevice.QUEUED);
+  }
+
+  /** Copies from the card after all work queued before; on return the data is there. */
+  void down(long from, MemorySegment to, long bytes) {
+    for (long done = 0; done < bytes; ) {
+      // In stream order this comes after whatever still reads the halves.
+      long part = Math.min(2L * HALF, bytes - done);
+      Driver.check(
+          cuMemcpyDtoHAsync(new Address(memory), new Address(from + done), part, stream),
+          "copying from the card");
+      Driver.check(cuStreamSynchronize(stream), CudaDevice.QUEUED);
+      MemorySegment.copy(memory, 0, to, done, part);
+      done += part;
+      half = 0;
+      used = 0;
+    }
+  }
+
+  @Override
+  public void close() {
+    for (CUevent event : fetched) {
+      cuEventDestroy(event);
+    }
+    cuMemFreeHost(pinned);
+  }
+}
