@@ -1,0 +1,362 @@
+package dev.halter.neurons;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Matrix;
+import dev.halter.model.Llama;
+import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.TopTokens;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.Fingerprint;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.Safetensors;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import dev.halter.weights.TensorView;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.function.IntConsumer;
+
+/**
+ * What each MLP neuron of a model says when its weight vector is decoded through the LM head: the
+ * tokens with the largest logits and the log-sum-exp over the whole vocabulary.
+ *
+ * <p>Source: Davies, "Decoding specialised feature neurons in LLMs with the final projection layer"
+ * (arXiv 2501.02688), which decodes the rows of up_proj. Whether it applies the final norm first
+ * could not be established; {@link Decode} offers the readings. Decoding −w as well is our
+ * inference: a neuron's sign is arbitrary relative to its gate.
+ *
+ * @param tokenIds [L, F, S, K], largest logit first, lowest id on ties
+ * @param logits [L, F, S, K]
+ * @param logZ [L, F, S], natural log of the sum of exp(logit) over the vocabulary
+ * @param weightNorm [L, F], L2 norm of the neuron's weight vector
+ */
+public record NeuronMap(
+    Settings settings, int[] tokenIds, float[] logits, float[] logZ, float[] weightNorm) {
+
+  /** Whose weights: rows of up_proj or gate_proj, columns of down_proj. */
+  public enum Projection {
+    UP,
+    GATE,
+    DOWN
+  }
+
+  /** What is done to a weight vector w before the LM head W_U. */
+  public enum Decode {
+    /** W_U w. */
+    RAW,
+    /** W_U w / ‖w‖. */
+    UNIT,
+    /** W_U (γ ∘ w / rms(w)): the final norm with the model's gain and epsilon. */
+    NORM
+  }
+
+  /** Which signs of w are decoded. */
+  public enum Sign {
+    BOTH(1, -1),
+    PLUS(1),
+    MINUS(-1);
+
+    private final int[] factors;
+
+    Sign(int... factors) {
+      this.factors = factors;
+    }
+
+    /** The factors of w along the axis S. */
+    public int[] factors() {
+      return factors.clone();
+    }
+  }
+
+  /**
+   * What a map is of.
+   *
+   * @param fingerprint of the model, see {@link Fingerprint}
+   * @param layers L
+   * @param neurons F, per layer
+   * @param k tokens kept
+   */
+  public record Settings(
+      String fingerprint,
+      Projection projection,
+      Decode decode,
+      Sign sign,
+      int layers,
+      int neurons,
+      int k) {}
+
+  private static final String VERSION = "1";
+
+  /** Bytes of logits that may exist at once. */
+  private static final long TILE_BYTES = 64L << 20;
+
+  private static final int ROWS = 256;
+
+  /** Index of the first kept token of a neuron: into {@link #tokenIds} and {@link #logits}. */
+  public int at(int layer, int neuron, int sign) {
+    return row(layer, neuron, sign) * settings.k;
+  }
+
+  /** Index into {@link #logZ}. */
+  public int row(int layer, int neuron, int sign) {
+    return (layer * settings.neurons + neuron) * settings.sign.factors.length + sign;
+  }
+
+  /**
+   * Maps a model.
+   *
+   * @param k tokens to keep per neuron and sign
+   * @param progress hears the number of neurons done
+   */
+  public static NeuronMap of(
+      Llama model, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
+    ModelConfig config = model.config();
+    int layers = config.nLayers();
+    int neurons = config.dMlp();
+    int signs = sign.factors.length;
+    long values = (long) layers * neurons * signs * k;
+    if (values > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException(
+          "a map of %,d values is too large: keep fewer tokens (--top)".formatted(values));
+    }
+    String fingerprint = Fingerprint.of(config, model.weights().checkpoint());
+    NeuronMap map =
+        new NeuronMap(
+            new Settings(
+                fingerprint, projection, decode, sign, layers, neurons, Math.min(k, config.vocabularySize())),
+            new int[(int) values],
+            new float[(int) values],
+            new float[layers * neurons * signs],
+            new float[layers * neurons]);
+    try (Decoder decoder = new Decoder(model, map)) {
+      for (int layer = 0; layer < layers; layer++) {
+        decoder.layer(layer, progress);
+      }
+    }
+    return map;
+  }
+
+  /** Decodes neurons in blocks of rows, over tiles of the vocabulary. */
+  private static final class Decoder implements AutoCloseable {
+    private final Device device;
+    private final Llama model;
+    private final NeuronMap map;
+    private final int d;
+    private final int vocabulary;
+    private final int tile;
+    private final DType type;
+    private final float[] gain;
+    private final Buffer vectors;
+    private final Buffer logits;
+    private final TopTokens[] tops;
+
+    Decoder(Llama model, NeuronMap map) {
+      this.model = model;
+      this.map = map;
+      this.device = model.device();
+      this.d = model.config().dModel();
+      this.vocabulary = model.config().vocabularySize();
+      this.tile = (int) Math.min(vocabulary, TILE_BYTES / 4 / ROWS);
+      // f32 vectors lose nothing; a device whose products need one type takes the head's.
+      this.type = device.sharesHostMemory() ? DType.F32 : model.weights().head().type();
+      this.gain = model.weights().checkpoint().tensor("model.norm.weight").toFloats();
+      this.vectors = device.allocate((long) ROWS * d * type.bytes());
+      this.logits = device.allocate(4L * ROWS * tile);
+      this.tops = new TopTokens[map.settings.sign.factors.length];
+      for (int s = 0; s < tops.length; s++) {
+        tops[s] = new TopTokens(device, ROWS, map.settings.k);
+      }
+    }
+
+    void layer(int layer, IntConsumer progress) {
+      Settings settings = map.settings;
+      String name =
+          "model.layers.%d.mlp.%s_proj.weight"
+              .formatted(layer, settings.projection.name().toLowerCase(Locale.ROOT));
+      TensorView weights = model.weights().checkpoint().tensor(name);
+      float[] columns = settings.projection == Projection.DOWN ? weights.toFloats() : null;
+      for (int first = 0; first < settings.neurons; first += ROWS) {
+        int rows = Math.min(ROWS, settings.neurons - first);
+        float[] block = new float[rows * d];
+        if (columns == null) {
+          weights.copyFloats((long) first * d, block);
+        } else {
+          for (int i = 0; i < d; i++) {
+            for (int row = 0; row < rows; row++) {
+              block[row * d + i] = columns[i * settings.neurons + first + row];
+            }
+          }
+        }
+        decode(layer, first, rows, block);
+        progress.accept(layer * settings.neurons + first + rows);
+      }
+    }
+
+    private void decode(int layer, int first, int rows, float[] block) {
+      Settings settings = map.settings;
+      for (int row = 0; row < rows; row++) {
+        map.weightNorm[layer * settings.neurons + first + row] = prepare(block, row * d);
+      }
+      upload(block);
+      Linear head = model.weights().head();
+      for (int id = 0; id < vocabulary; id += tile) {
+        int columns = Math.min(tile, vocabulary - id);
+        Buffer part = head.weight().slice((long) id * d * head.type().bytes());
+        device.multiply(
+            rows,
+            columns,
+            d,
+            new Matrix(vectors, type, d),
+            new Matrix(part, head.type(), d),
+            new Matrix(logits, DType.F32, tile));
+        for (int s = 0; s < tops.length; s++) {
+          tops[s].take(logits, rows, columns, tile, id, settings.sign.factors[s]);
+        }
+      }
+      for (int s = 0; s < tops.length; s++) {
+        TopTokens.Kept kept = tops[s].kept(rows);
+        for (int row = 0; row < rows; row++) {
+          int at = map.at(layer, first + row, s);
+          System.arraycopy(kept.ids(), row * settings.k, map.tokenIds, at, settings.k);
+          System.arraycopy(kept.logits(), row * settings.k, map.logits, at, settings.k);
+          map.logZ[map.row(layer, first + row, s)] = kept.logZ()[row];
+        }
+      }
+    }
+
+    /** Applies the decoding to the vector at {@code from} and returns its norm before. */
+    private float prepare(float[] block, int from) {
+      double squares = 0;
+      for (int i = 0; i < d; i++) {
+        squares += (double) block[from + i] * block[from + i];
+      }
+      double norm = Math.sqrt(squares);
+      switch (map.settings.decode) {
+        case RAW -> {}
+        case UNIT -> {
+          for (int i = 0; i < d; i++) {
+            block[from + i] = norm == 0 ? 0 : (float) (block[from + i] / norm);
+          }
+        }
+        case NORM -> {
+          double rms = Math.sqrt(squares / d + model.config().rmsNormEps());
+          for (int i = 0; i < d; i++) {
+            block[from + i] = (float) (block[from + i] / rms * gain[i]);
+          }
+        }
+      }
+      return (float) norm;
+    }
+
+    private void upload(float[] block) {
+      if (type == DType.F32) {
+        vectors.set(block);
+        return;
+      }
+      short[] bits = new short[block.length];
+      for (int i = 0; i < bits.length; i++) {
+        int value = Float.floatToRawIntBits(block[i]);
+        bits[i] = (short) (value + 0x7fff + (value >>> 16 & 1) >>> 16);
+      }
+      vectors.copyFrom(MemorySegment.ofArray(bits));
+    }
+
+    @Override
+    public void close() {
+      vectors.close();
+      logits.close();
+      for (TopTokens top : tops) {
+        top.close();
+      }
+    }
+  }
+
+  /** Writes the map as safetensors; readers see the whole file or none. */
+  public void write(Path file) {
+    Settings s = settings;
+    int signs = s.sign.factors.length;
+    Map<String, String> metadata =
+        Map.of(
+            "format", "halter neuron map",
+            "version", VERSION,
+            "fingerprint", s.fingerprint,
+            "proj", s.projection.name().toLowerCase(Locale.ROOT),
+            "decode", s.decode.name().toLowerCase(Locale.ROOT),
+            "sign", s.sign.name().toLowerCase(Locale.ROOT),
+            "k", Integer.toString(s.k));
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            file,
+            metadata,
+            List.of(
+                new TensorSpec("token_ids", DType.I32, s.layers, s.neurons, signs, s.k),
+                new TensorSpec("logits", DType.F32, s.layers, s.neurons, signs, s.k),
+                new TensorSpec("log_z", DType.F32, s.layers, s.neurons, signs),
+                new TensorSpec("weight_norm", DType.F32, s.layers, s.neurons)))) {
+      out.write("token_ids", tokenIds);
+      out.write("logits", logits);
+      out.write("log_z", logZ);
+      out.write("weight_norm", weightNorm);
+    }
+  }
+
+  /**
+   * Reads a map.
+   *
+   * @throws BadFileException if the file is no map, or one of another version
+   */
+  public static NeuronMap read(Path file) {
+    try (Safetensors in = Safetensors.open(file)) {
+      Map<String, String> metadata = in.metadata();
+      if (!"halter neuron map".equals(metadata.get("format"))) {
+        throw new BadFileException(file, "is no neuron map: make one with halter map");
+      }
+      if (!VERSION.equals(metadata.get("version"))) {
+        throw new BadFileException(
+            file, "is a map of version " + metadata.get("version") + ", not " + VERSION);
+      }
+      TensorView ids = in.tensor("token_ids");
+      Settings settings = settings(file, metadata, ids);
+      NeuronMap map =
+          new NeuronMap(
+              settings,
+              ids.toInts(),
+              in.tensor("logits").toFloats(),
+              in.tensor("log_z").toFloats(),
+              in.tensor("weight_norm").toFloats());
+      int neurons = settings.layers * settings.neurons;
+      if (map.logits.length != map.tokenIds.length
+          || map.logZ.length != neurons * settings.sign.factors.length
+          || map.weightNorm.length != neurons) {
+        throw new BadFileException(file, "has tensors of sizes that do not belong together");
+      }
+      return map;
+    }
+  }
+
+  private static Settings settings(Path file, Map<String, String> metadata, TensorView ids) {
+    try {
+      Sign sign = Sign.valueOf(metadata.get("sign").toUpperCase(Locale.ROOT));
+      if (ids.rank() != 4 || ids.size(2) != sign.factors.length) {
+        throw new BadFileException(file, "token_ids has not the shape [L, F, S, K]");
+      }
+      return new Settings(
+          metadata.get("fingerprint"),
+          Projection.valueOf(metadata.get("proj").toUpperCase(Locale.ROOT)),
+          Decode.valueOf(metadata.get("decode").toUpperCase(Locale.ROOT)),
+          sign,
+          Math.toIntExact(ids.size(0)),
+          Math.toIntExact(ids.size(1)),
+          Math.toIntExact(ids.size(3)));
+    } catch (NullPointerException | IllegalArgumentException | ArithmeticException e) {
+      throw e instanceof BadFileException bad
+          ? bad
+          : new BadFileException(file, "has damaged metadata", e);
+    }
+  }
+}
