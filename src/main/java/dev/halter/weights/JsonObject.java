@@ -20,7 +20,8 @@ import java.util.Set;
 
 /**
  * A JSON object of a model folder, a plan or an input line with typed access; every error names the
- * file and the key. It reads with jackson-core alone, since loading databind would double the start-up of the program.
+ * file and the key. It reads with jackson-core alone, since loading databind would double the
+ * start-up of the program.
  *
  * <p>A key that is absent and a key that is {@code null} are the same, as for transformers.
  */
@@ -240,7 +241,8 @@ public final class JsonObject {
     for (String key : keys()) {
       if (!List.of(known).contains(key)) {
         throw new BadFileException(
-            file, "has an unknown key \"" + path(key) + "\"; known are " + String.join(", ", known));
+            file,
+            "has an unknown key \"" + path(key) + "\"; known are " + String.join(", ", known));
       }
     }
   }
