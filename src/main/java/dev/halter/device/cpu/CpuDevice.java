@@ -1,0 +1,253 @@
+package dev.halter.device.cpu;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.device.Graph;
+import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
+import dev.halter.device.Matrix;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+
+/**
+ * The CPU as a device: the same kernels, compiled by g++. Work is done when its call returns.
+ *
+ * <p>There are two builds of the kernels. {@link #open} gives the one that users run: blocks of one
+ * thread, vectorised, spread over all cores. {@link #openFaithful} gives one for tests: blocks with
+ * all their threads, which meet at real barriers, in an order that the test chooses. Its memory
+ * holds NaN until it is written; a write past the end of a buffer and the use of a closed one are
+ * errors.
+ */
+public final class CpuDevice implements Device {
+  private final NativeLibrary library;
+  private final HostMemory memory;
+  private final String description;
+  private final Schedule schedule;
+  private final Map<String, Kernel> kernels = new HashMap<>();
+  private final Arena arena = Arena.ofShared();
+  private long seed;
+  private boolean closed;
+
+  private CpuDevice(NativeLibrary library, String description, Schedule schedule, long seed) {
+    this.library = library;
+    this.description = description;
+    this.memory = new HostMemory(schedule != null);
+    this.schedule = schedule;
+    this.seed = seed;
+  }
+
+  /**
+   * Opens the CPU.
+   *
+   * @param threads how many threads run kernels and products; 0 for one on each core. It holds for
+   *     the whole process: the device opened last decides.
+   * @throws DeviceException if the native library is missing or the CPU too old for it
+   */
+  public static Device open(int threads) {
+    if (threads < 0) {
+      throw new IllegalArgumentException("there cannot be " + threads + " threads");
+    }
+    NativeLibrary library = NativeLibrary.load("libhalter.so");
+    int count = library.threads(threads);
+    String description = "CPU (%d threads, %s)".formatted(count, library.isa());
+    return new CpuDevice(library, description, null, 0);
+  }
+
+  /**
+   * Opens the test build, whose blocks have all their threads.
+   *
+   * @param seed what {@link Schedule#RANDOM} starts from
+   */
+  public static CpuDevice openFaithful(Schedule schedule, long seed) {
+    NativeLibrary library = NativeLibrary.load("libhalter-faithful.so");
+    String description = "CPU (faithful blocks, %s)".formatted(schedule);
+    return new CpuDevice(library, description, schedule, seed);
+  }
+
+  @Override
+  public String description() {
+    return description;
+  }
+
+  @Override
+  public String kind() {
+    return "cpu";
+  }
+
+  @Override
+  public Memory memory() {
+    return HostMemory.ofMachine();
+  }
+
+  @Override
+  public DType weightType(DType file, DType activations) {
+    return file;
+  }
+
+  @Override
+  public boolean sharesHostMemory() {
+    return true;
+  }
+
+  @Override
+  public Buffer allocate(long bytes) {
+    requireOpen();
+    return new Buffer(this, memory.allocate(bytes), bytes);
+  }
+
+  @Override
+  public Buffer upload(MemorySegment host) {
+    requireOpen();
+    if (!host.isNative()) {
+      throw new IllegalArgumentException("only memory outside of the Java heap can be uploaded");
+    }
+    return new Buffer(this, memory.lend(host), host.byteSize());
+  }
+
+  @Override
+  public Kernel kernel(String name) {
+    requireOpen();
+    return kernels.computeIfAbsent(name, this::find);
+  }
+
+  private Kernel find(String name) {
+    int id = library.kernel(name);
+    if (id < 0) {
+      throw new IllegalArgumentException(
+          "no kernel '%s'; there are: %s"
+              .formatted(
+                  name,
+                  IntStream.iterate(0, i -> i + 1)
+                      .mapToObj(library::kernelName)
+                      .takeWhile(known -> known != null)
+                      .sorted()
+                      .collect(Collectors.joining(", "))));
+    }
+    return new Kernel(name, id, library.kernelParameters(id), arena);
+  }
+
+  @Override
+  public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
+    requireOpen();
+    MemorySegment packed = kernel.pack(arguments);
+    if (schedule != null) {
+      requireMemory(arguments);
+      library.schedule(schedule.ordinal(), seed++);
+    }
+    int id = (int) kernel.handle();
+    if (library.launch(id, grid.x(), grid.y(), grid.z(), block, sharedBytes, packed) != 0) {
+      throw new DeviceException(library.error());
+    }
+  }
+
+  @Override
+  public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
+    requireOpen();
+    if (schedule != null) {
+      requireMemory(x.buffer(), w.buffer(), out.buffer());
+    }
+    int status =
+        library.gemm(
+            m,
+            n,
+            k,
+            x.buffer().address(),
+            x.type().ordinal(),
+            x.rowStride(),
+            w.buffer().address(),
+            w.type().ordinal(),
+            w.rowStride(),
+            out.buffer().address(),
+            out.type().ordinal(),
+            out.rowStride());
+    if (status != 0) {
+      throw new DeviceException(library.error());
+    }
+  }
+
+  /** There are no graphs here: replaying runs {@code work} again. */
+  @Override
+  public Graph record(Runnable work) {
+    requireOpen();
+    return new Graph() {
+      @Override
+      public void launch() {
+        work.run();
+      }
+
+      @Override
+      public void close() {}
+    };
+  }
+
+  @Override
+  public void synchronize() {
+    requireOpen();
+  }
+
+  @Override
+  public void copyIn(MemorySegment from, long toAddress, long bytes) {
+    requireOpen();
+    MemorySegment.copy(from, 0, memory.segment(toAddress, bytes), 0, bytes);
+  }
+
+  @Override
+  public void copyOut(long fromAddress, MemorySegment to, long bytes) {
+    requireOpen();
+    MemorySegment.copy(memory.segment(fromAddress, bytes), 0, to, 0, bytes);
+  }
+
+  @Override
+  public void copyWithin(long fromAddress, long toAddress, long bytes) {
+    requireOpen();
+    MemorySegment from = memory.segment(fromAddress, bytes);
+    MemorySegment.copy(from, 0, memory.segment(toAddress, bytes), 0, bytes);
+  }
+
+  @Override
+  public void clear(long address, long bytes) {
+    requireOpen();
+    memory.segment(address, bytes).fill((byte) 0);
+  }
+
+  @Override
+  public void free(long address) {
+    if (!closed) {
+      memory.free(address);
+    }
+  }
+
+  /** Bytes of buffers that are open: what a test looks at for leaks. */
+  public long allocated() {
+    return memory.used();
+  }
+
+  @Override
+  public void close() {
+    if (!closed) {
+      closed = true;
+      arena.close();
+      memory.close();
+    }
+  }
+
+  private void requireMemory(Object... arguments) {
+    Stream.of(arguments)
+        .filter(argument -> argument instanceof Buffer)
+        .map(argument -> (Buffer) argument)
+        .forEach(buffer -> memory.require(buffer.address(), buffer.bytes()));
+  }
+
+  private void requireOpen() {
+    if (closed) {
+      throw new IllegalStateException(description + " is closed");
+    }
+  }
+}

@@ -1,0 +1,268 @@
+package dev.halter.device.cpu;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import dev.halter.device.DeviceException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.invoke.MethodHandle;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * One of the two builds of the kernels, libhalter.so or libhalter-faithful.so, as declared in
+ * native/include/halter.h.
+ *
+ * <p>The handles are not bound to an address, so that both libraries share them as constants, which
+ * is what lets the compiler inline the calls.
+ */
+final class NativeLibrary {
+  private static final int ABI = 1;
+
+  /** The system property that names the directory of the libraries. */
+  private static final String DIRECTORY = "halter.native";
+
+  private static final MethodHandle SET_ENVIRONMENT = handle(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT);
+  private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
+  private static final MethodHandle TEXT = handle(ADDRESS);
+  private static final MethodHandle THREADS = handle(JAVA_INT, JAVA_INT);
+  private static final MethodHandle KERNEL = handle(JAVA_INT, ADDRESS);
+  private static final MethodHandle KERNEL_NAME = handle(ADDRESS, JAVA_INT);
+  private static final MethodHandle KERNEL_PARAMETERS =
+      handle(JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT);
+  private static final MethodHandle SCHEDULE = handle(JAVA_INT, JAVA_INT, JAVA_LONG);
+  private static final MethodHandle LAUNCH =
+      handle(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS);
+  private static final MethodHandle GEMM =
+      handle(
+          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, ADDRESS, JAVA_INT,
+          JAVA_LONG, ADDRESS, JAVA_INT, JAVA_LONG);
+
+  private static final Map<String, NativeLibrary> LOADED = new HashMap<>();
+
+  private final Path file;
+  private final SymbolLookup symbols;
+  private final MemorySegment error;
+  private final MemorySegment kernel;
+  private final MemorySegment kernelName;
+  private final MemorySegment kernelParameters;
+  private final MemorySegment threads;
+  private final MemorySegment schedule;
+  private final MemorySegment launch;
+  private final MemorySegment gemm;
+  private final String isa;
+
+  /**
+   * The library of this name; it stays loaded.
+   *
+   * @throws DeviceException saying where it was looked for and how it comes there
+   */
+  static synchronized NativeLibrary load(String name) {
+    return LOADED.computeIfAbsent(name, NativeLibrary::new);
+  }
+
+  private NativeLibrary(String name) {
+    file = find(name);
+    limitSpinning();
+    try {
+      symbols = SymbolLookup.libraryLookup(file, Arena.global());
+    } catch (IllegalArgumentException e) {
+      throw new DeviceException(file + " cannot be loaded: " + e.getMessage(), e);
+    }
+    int abi = abi(symbol("halter_abi"));
+    if (abi != ABI) {
+      throw new DeviceException(
+          "%s has interface version %d, this build of Halter needs %d: build again"
+              .formatted(file, abi, ABI));
+    }
+    error = symbol("halter_error");
+    kernel = symbol("halter_kernel");
+    kernelName = symbol("halter_kernel_name");
+    kernelParameters = symbol("halter_kernel_parameters");
+    threads = symbol("halter_threads");
+    schedule = symbol("halter_schedule");
+    launch = symbol("halter_launch");
+    gemm = symbol("halter_gemm");
+    isa = text(symbol("halter_isa"));
+    if (isa == null) {
+      throw new DeviceException("the CPU cannot run the kernels: " + error());
+    }
+  }
+
+  /** The instruction set of the kernels. */
+  String isa() {
+    return isa;
+  }
+
+  /** What the last failing call of this thread complained about. */
+  String error() {
+    return text(error);
+  }
+
+  /** Sets the number of threads, 0 for one on each core, and returns it. */
+  int threads(int count) {
+    try {
+      return (int) THREADS.invokeExact(threads, count);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** The number of a kernel, or -1. */
+  int kernel(String name) {
+    try (Arena arena = Arena.ofConfined()) {
+      return (int) KERNEL.invokeExact(kernel, arena.allocateFrom(name));
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** The name of a kernel, or null past the last. */
+  String kernelName(int id) {
+    try {
+      return string((MemorySegment) KERNEL_NAME.invokeExact(kernelName, id));
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Bytes of each parameter of a kernel. */
+  int[] kernelParameters(int id) {
+    try (Arena arena = Arena.ofConfined()) {
+      int count = (int) KERNEL_PARAMETERS.invokeExact(kernelParameters, id, MemorySegment.NULL, 0);
+      MemorySegment sizes = arena.allocate(JAVA_INT, Math.max(1, count));
+      count = (int) KERNEL_PARAMETERS.invokeExact(kernelParameters, id, sizes, count);
+      return sizes.asSlice(0, 4L * count).toArray(JAVA_INT);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Sets the schedule of the faithful build. */
+  int schedule(int kind, long seed) {
+    try {
+      return (int) SCHEDULE.invokeExact(schedule, kind, seed);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  int launch(int id, int x, int y, int z, int block, int shared, MemorySegment arguments) {
+    try {
+      return (int) LAUNCH.invokeExact(launch, id, x, y, z, block, shared, arguments);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Addresses as longs and types as ordinals of DType. */
+  int gemm(
+      int m,
+      int n,
+      int k,
+      long x,
+      int xType,
+      long xStride,
+      long w,
+      int wType,
+      long wStride,
+      long out,
+      int outType,
+      long outStride) {
+    try {
+      return (int)
+          GEMM.invokeExact(
+              gemm,
+              m,
+              n,
+              k,
+              MemorySegment.ofAddress(x),
+              xType,
+              xStride,
+              MemorySegment.ofAddress(w),
+              wType,
+              wStride,
+              MemorySegment.ofAddress(out),
+              outType,
+              outStride);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static Path find(String name) {
+    String directory = System.getProperty(DIRECTORY);
+    if (directory == null) {
+      throw new DeviceException(
+          "%s not found: system property %s is not set; it names the directory that"
+                  .formatted(name, DIRECTORY)
+              + " native/build (part of mvn package) fills, target/native");
+    }
+    Path file = Path.of(directory, name).toAbsolutePath();
+    if (!Files.isRegularFile(file)) {
+      throw new DeviceException(
+          "%s not found, looked in %s (system property %s): mvn package builds it there"
+              .formatted(name, file.getParent(), DIRECTORY));
+    }
+    return file;
+  }
+
+  /**
+   * Idle threads of OpenMP spin a while before they sleep, which makes the next launch cheap, but by
+   * default for longer than there is to gain and at the cost of the JVM's own threads. OpenMP reads
+   * this as it is loaded.
+   */
+  private static void limitSpinning() {
+    MemorySegment setenv = Linker.nativeLinker().defaultLookup().findOrThrow("setenv");
+    try (Arena arena = Arena.ofConfined()) {
+      int keepWhatTheUserSet = 0;
+      int unused =
+          (int)
+              SET_ENVIRONMENT.invokeExact(
+                  setenv,
+                  arena.allocateFrom("GOMP_SPINCOUNT"),
+                  arena.allocateFrom("10000"),
+                  keepWhatTheUserSet);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static int abi(MemorySegment function) {
+    try {
+      return (int) ABI_VERSION.invokeExact(function);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static String text(MemorySegment function) {
+    try {
+      return string((MemorySegment) TEXT.invokeExact(function));
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static String string(MemorySegment pointer) {
+    return pointer.address() == 0 ? null : pointer.reinterpret(Long.MAX_VALUE).getString(0);
+  }
+
+  private MemorySegment symbol(String name) {
+    return symbols
+        .find(name)
+        .orElseThrow(() -> new DeviceException(file + " lacks " + name + ": build again"));
+  }
+
+  private static MethodHandle handle(MemoryLayout result, MemoryLayout... parameters) {
+    return Linker.nativeLinker().downcallHandle(FunctionDescriptor.of(result, parameters));
+  }
+}

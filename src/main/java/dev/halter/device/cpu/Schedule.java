@@ -1,0 +1,11 @@
+package dev.halter.device.cpu;
+
+/**
+ * The order in which faithful devices run the threads of a block and the blocks of a grid. CUDA
+ * promises none, so the results of a correct kernel are the same under each, bit by bit.
+ */
+public enum Schedule {
+  FORWARD,
+  REVERSE,
+  RANDOM
+}
