@@ -38,6 +38,8 @@ LOGITS_KEPT = 8  # of the logits that the continuation was chosen from
 LENGTHS = [1, 2, 17, 64, 300]
 # Greedy tokens are compared exactly, so the best logit must lead by far more than rounding can move.
 GAP = 0.02
+# A continuation of fewer different tokens would hardly notice a wrong one.
+DISTINCT = 6
 # A steered run counts only if it differs this much from the run without the plan.
 MARGIN = 0.03
 
@@ -175,7 +177,7 @@ def random_weights(model, seed):
     """Weights that keep the residual stream, scores and logits at order 1 to 5."""
     generator = torch.Generator().manual_seed(seed)
     tied = model.config.tie_word_embeddings
-    gains = {"q_proj": 1.2, "k_proj": 1.2, "lm_head": 3.0}
+    gains = {"o_proj": 0.8, "down_proj": 0.8, "lm_head": 3.0}
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
@@ -185,7 +187,7 @@ def random_weights(model, seed):
                 weight.copy_(0.5 * noise)
             elif "embed_tokens" in name:
                 # A tied embedding is the LM head too, and must not make a token predict itself.
-                weight.copy_(noise * (0.4 if tied else 1.0))
+                weight.copy_(noise * (0.3 if tied else 1.0))
             else:
                 gain = gains.get(name.split(".")[-2], 1.0)
                 weight.copy_(noise * gain / weight.shape[1] ** 0.5)
@@ -225,18 +227,41 @@ def build(name, folder, seed):
 
     v5 = json.loads((folder / "model/config.json").read_text())
     dialects = {"v4": in_v4_dialect(v5, spec, v5["dtype"]), "v5": v5}
-    logits = {}
-    probe = torch.arange(3, 90).unsqueeze(0)
     for dialect, value in dialects.items():
         write_json(folder / f"config.{dialect}.json", value)
-        write_json(folder / "model/config.json", value)
-        reloaded = transformers.AutoModelForCausalLM.from_pretrained(
-            folder / "model", dtype=torch.float32, attn_implementation="eager"
-        )
-        with torch.no_grad():
-            logits[dialect] = reloaded(probe).logits
-    check(torch.equal(logits["v4"], logits["v5"]), f"{name}: the two dialects differ")
+    expected = logits_under(dialects["v5"], folder)
+    check(torch.equal(logits_under(dialects["v4"], folder), expected), "the dialects agree")
+    for what, value in misread(v5):
+        difference = relative_difference(logits_under(value, folder), expected)
+        check(difference > 0.02, f"{name}: {what} shows only as {difference:.1e}")
     write_json(folder / "model/config.json", dialects[spec["dialect"]])
+
+
+def logits_under(config, folder):
+    """Logits [p, V] of the folder's weights when its config.json reads so."""
+    write_json(folder / "model/config.json", config)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder / "model", dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        return model(torch.arange(3, 90).unsqueeze(0)).logits[0]
+
+
+def misread(config):
+    """The model as a reader would have it that gets one setting wrong; each must show."""
+    rope = config["rope_parameters"]
+    yield "another rope_theta", config | {
+        "rope_parameters": rope | {"rope_theta": rope["rope_theta"] * 4}
+    }
+    if rope["rope_type"] != "default":
+        plain = {"rope_theta": rope["rope_theta"], "rope_type": "default"}
+        yield "no RoPE scaling", config | {"rope_parameters": plain}
+    if config["model_type"] == "mistral":
+        yield "no sliding window", config | {"sliding_window": None}
+        yield "a window one longer", config | {"sliding_window": config["sliding_window"] + 1}
+    if config["model_type"] == "qwen2":
+        window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+        yield "a sliding window", {k: v for k, v in config.items() if k != "layer_types"} | window
 
 
 # --------------------------------------------------------------------------------------- vectors
@@ -504,6 +529,7 @@ class Cases:
             self.keep(f"{name}/bf16/logits", coarse if rows == "all" else coarse[-1:])
             case = {"id": name, "tokens": tokens, "rows": rows, "sites": []}
             if length == 17:
+                self.equals_transformers(tokens, sites)
                 case["sites"] = sorted(set(sites) - {"logits"})
                 for site in case["sites"]:
                     self.keep(f"{name}/{site}", sites[site])
@@ -511,12 +537,37 @@ class Cases:
         print(f"  bf16 against f32: {worst:.1e}")
         return cases
 
+    def equals_transformers(self, tokens, sites):
+        """Sites against what a model without our hooks says of itself."""
+        plain = transformers.AutoModelForCausalLM.from_pretrained(
+            self.folder / "model", dtype=torch.float32, attn_implementation="eager"
+        )
+        with torch.no_grad():
+            out = plain(
+                torch.tensor([tokens]), output_hidden_states=True, output_attentions=True
+            )
+        check(torch.equal(out.logits[0], sites["logits"]), "logits as without hooks")
+        for l, weights in enumerate(out.attentions):
+            check(torch.equal(weights[0], sites[f"blocks.{l}.attn.hook_pattern"]), "pattern")
+            states = out.hidden_states[l][0]
+            check(torch.equal(states, sites[f"blocks.{l}.hook_resid_pre"]), "resid_pre")
+            q, k, z = (sites[f"blocks.{l}.attn.hook_{s}"] for s in ("rot_q", "rot_k", "z"))
+            group = q.shape[1] // k.shape[1]
+            scores = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(group, 1))
+            scores = scores / q.shape[-1] ** 0.5
+            shut = weights[0] == 0
+            again = scores.masked_fill(shut, float("-inf")).softmax(-1)
+            check(relative_difference(again, weights[0]) < 1e-5, "rot_q and rot_k give the pattern")
+            v = sites[f"blocks.{l}.attn.hook_v"].repeat_interleave(group, 1)
+            mixed = torch.einsum("hqk,khd->qhd", weights[0], v)
+            check(relative_difference(mixed, z) < 1e-5, "pattern and v give z")
+
     def greedy(self):
         cases = []
         while len(cases) < 2:
             tokens = self.prompt([17, 3][len(cases)])
             run = self.generate(tokens)
-            if run is None or len(set(run[0])) < 8:
+            if run is None or len(set(run[0])) < DISTINCT:
                 continue
             name = f"greedy-{len(cases)}"
             self.keep(f"{name}/generation_logits", run[1][:LOGITS_KEPT])
@@ -553,7 +604,7 @@ class Cases:
         while len(self.pool) <= k:
             tokens = self.prompt([17, 9, 23, 12][len(self.pool) % 4])
             run = self.generate(tokens)
-            if run is None or len(set(run[0])) < 8 or len(set(tokens)) < len(tokens) - 3:
+            if run is None or len(set(run[0])) < DISTINCT or len(set(tokens)) < len(tokens) - 3:
                 continue
             name = f"unsteered-{len(self.pool)}"
             self.pool.append(
