@@ -194,7 +194,7 @@ int launch(const Function& function, const unsigned (&grid)[3], unsigned block, 
 
 void check_canary(uintptr_t address, const Allocation& allocation) {
     auto* end = reinterpret_cast<unsigned char*>(address + allocation.bytes);
-    for (size_t i = 0; i < allocation.reserved - PAGE - allocation.bytes; i++) {
+    for (size_t i = allocation.reserved - PAGE - allocation.bytes; i-- > 0;) {
         if (end[i] != CANARY_BYTE) {
             stand_in::complain("something wrote %zu bytes past an allocation of %zu bytes", i + 1,
                                allocation.bytes);

@@ -17,7 +17,7 @@ STAND_IN_API void stand_in_reset();
 /// loading a module answers: 0, or a CUresult).
 STAND_IN_API void stand_in_set(const char* what, long long value);
 
-/// Kernels and products run since the last reset.
+/// Kernels run since the last reset.
 STAND_IN_API long long stand_in_runs();
 
 namespace stand_in {

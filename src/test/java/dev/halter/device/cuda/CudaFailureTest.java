@@ -1,0 +1,177 @@
+package dev.halter.device.cuda;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.device.Grid;
+import dev.halter.device.OutOfDeviceMemoryException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What only the stand-in can show: broken machines, and mistakes that a GPU lets pass. */
+@DisabledIfSystemProperty(named = "halter.test.cuda", matches = "real")
+class CudaFailureTest {
+  private static final int CUDA_ERROR_NO_BINARY_FOR_GPU = 209;
+  private static final int CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222;
+
+  @BeforeEach
+  @AfterEach
+  void asNew() {
+    TestCuda.StandIn.load();
+    TestCuda.StandIn.reset();
+    System.clearProperty("halter.sync");
+  }
+
+  private static String reason() {
+    return assertThrows(DeviceException.class, TestCuda::open).getMessage();
+  }
+
+  @Test
+  void withoutACardThereIsNoDevice() {
+    TestCuda.StandIn.set("devices", 0);
+    assertTrue(reason().startsWith("no CUDA device"), reason());
+  }
+
+  @Test
+  void aDriverTooOldForTheKernelsIsNamed() {
+    TestCuda.StandIn.set("image", CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+    assertTrue(reason().contains("the NVIDIA driver (CUDA 13.0) cannot read"), reason());
+    TestCuda.StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
+    assertTrue(reason().contains("holds no code for CUDA stand-in (sm_75)"), reason());
+    assertEquals("", TestCuda.StandIn.report(), "a failed opening leaves nothing behind");
+  }
+
+  @Test
+  void kernelsThatWereNotBuiltAreNamed(@TempDir Path empty) {
+    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(empty));
+    assertTrue(error.getMessage().contains("built without nvcc"), error.getMessage());
+    error = assertThrows(DeviceException.class, () -> CudaDevice.open(empty.resolve("none")));
+    assertTrue(error.getMessage().contains("built without nvcc"), error.getMessage());
+  }
+
+  @Test
+  void aDamagedFatbinIsNamed(@TempDir Path directory) throws Exception {
+    Path fatbin = Files.writeString(directory.resolve("broken.fatbin"), "not a fatbin");
+    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(directory));
+    assertTrue(error.getMessage().contains(fatbin.toString()), error.getMessage());
+  }
+
+  @Test
+  void kernelsTunedForOtherCardsAreLeftOut(@TempDir Path directory) throws Exception {
+    Files.writeString(directory.resolve("gemm_sm90.fatbin"), "stand-in");
+    TestCuda.StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
+    try (Device device = CudaDevice.open(directory)) {
+      assertThrows(IllegalArgumentException.class, () -> device.kernel("gather_rows"));
+    }
+  }
+
+  @Test
+  void memoryThatRunsOutSaysHowMuchIsFree() {
+    TestCuda.StandIn.set("memory", 64 << 20);
+    try (Device device = TestCuda.open()) {
+      long free = device.memory().free();
+      assertTrue(free < 64 << 20);
+      var error =
+          assertThrows(OutOfDeviceMemoryException.class, () -> device.allocate(free + 1));
+      assertTrue(error.getMessage().contains("%,d of".formatted(free)), error.getMessage());
+      device.allocate(free).close();
+    }
+    assertEquals("", TestCuda.StandIn.report());
+  }
+
+  @Test
+  void workIsQueuedAndNotWaitedFor() {
+    try (Device device = TestCuda.open();
+        Buffer buffer = device.allocate(36)) {
+      buffer.clear();
+      launch(device, buffer);
+      assertEquals(0, TestCuda.StandIn.runs());
+      device.synchronize();
+      assertEquals(1, TestCuda.StandIn.runs());
+    }
+  }
+
+  @Test
+  void whatFailsOnTheCardShowsWhenWaitedFor() {
+    String message = failure();
+    assertTrue(message.contains("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), message);
+    assertTrue(message.contains("-Dhalter.sync=true"), message);
+    assertFalse(message.contains("gather_rows"), message);
+  }
+
+  @Test
+  void withSyncTheFailingKernelIsNamed() {
+    System.setProperty("halter.sync", "true");
+    String message = failure();
+    assertTrue(message.contains("kernel gather_rows failed"), message);
+  }
+
+  /** Launches on a freed buffer. */
+  private static String failure() {
+    String message;
+    try (Device device = TestCuda.open()) {
+      Buffer buffer = device.allocate(36);
+      buffer.close();
+      message =
+          assertThrows(
+                  DeviceException.class,
+                  () -> {
+                    launch(device, buffer);
+                    device.synchronize();
+                  })
+              .getMessage();
+    }
+    assertEquals(
+        "kernel gather_rows: argument 0 points into freed memory\n", TestCuda.StandIn.report());
+    return message;
+  }
+
+  private static void launch(Device device, Buffer buffer) {
+    device.launch(
+        device.kernel("gather_rows"), Grid.of(1), 32, 0, buffer, buffer.slice(12), buffer, 3);
+  }
+
+  @Test
+  void copiesBeyondAnAllocationAreReported() {
+    try (Device device = TestCuda.open();
+        Buffer buffer = device.allocate(100)) {
+      MemorySegment host = MemorySegment.ofArray(new byte[101]);
+      assertThrows(
+          DeviceException.class, () -> device.copyIn(host, buffer.address(), host.byteSize()));
+      assertThrows(
+          DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
+    }
+    assertEquals(
+        """
+        copy from the host: 101 bytes at 0 of an allocation of 100 bytes
+        copy to the host: 100 bytes at 1 of an allocation of 100 bytes
+        """,
+        TestCuda.StandIn.report());
+  }
+
+  @Test
+  void writingPastAnAllocationIsReportedWhenItIsFreed() {
+    try (Device device = TestCuda.open();
+        Buffer x = device.allocate(4 * 4);
+        Buffer index = device.allocate(4)) {
+      x.clear();
+      index.set(0);
+      try (Buffer small = device.allocate(3 * 4)) {
+        device.launch(device.kernel("gather_rows"), Grid.of(1), 32, 0, small, x, index, 4);
+      }
+    }
+    assertEquals(
+        "something wrote 4 bytes past an allocation of 12 bytes\n", TestCuda.StandIn.report());
+  }
+}
