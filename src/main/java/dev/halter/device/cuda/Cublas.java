@@ -81,7 +81,6 @@ final class Cublas implements AutoCloseable {
     int[] version = new int[1];
     check(cublasGetVersion(handle, version), "asking for cuBLAS's version");
     description = "cuBLAS %s from %s".formatted(version(version[0]), file);
-    LOG.log(Level.INFO, description);
   }
 
   /** {@code 130100} is 13.1.0. */
@@ -168,7 +167,9 @@ final class Cublas implements AutoCloseable {
               + e.getMessage().lines().findFirst().orElse(""),
           e);
     }
-    return twelve != null ? twelve : thirteen + " (through libcublas-forward.so)";
+    String library = twelve != null ? twelve : thirteen + " (through libcublas-forward.so)";
+    LOG.log(Level.INFO, "cuBLAS from " + library);
+    return library;
   }
 
   /** An empty name stands for the loader's own search. */

@@ -305,6 +305,11 @@ public final class CudaDevice implements Device {
   }
 
   @Override
+  public boolean sharesHostMemory() {
+    return false;
+  }
+
+  @Override
   public Buffer allocate(long bytes) {
     if (bytes < 0) {
       throw new IllegalArgumentException("cannot allocate " + bytes + " bytes");
