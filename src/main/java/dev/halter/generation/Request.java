@@ -44,17 +44,14 @@ public record Request(
   }
 
   public Request with(SteeringPlan newPlan) {
-    return new Request(
-        id, prompt, maxTokens, sampling, stopTokens, newPlan, capture, listener);
+    return new Request(id, prompt, maxTokens, sampling, stopTokens, newPlan, capture, listener);
   }
 
   public Request with(Capture newCapture) {
-    return new Request(
-        id, prompt, maxTokens, sampling, stopTokens, plan, newCapture, listener);
+    return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, newCapture, listener);
   }
 
   public Request with(Listener newListener) {
-    return new Request(
-        id, prompt, maxTokens, sampling, stopTokens, plan, capture, newListener);
+    return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, capture, newListener);
   }
 }

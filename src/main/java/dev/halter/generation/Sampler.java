@@ -82,8 +82,7 @@ final class Sampler implements AutoCloseable {
 
   @Override
   public void close() {
-    for (Buffer buffer :
-        List.of(tokens, logProbabilities, temperatures, topKs, topPs, keys)) {
+    for (Buffer buffer : List.of(tokens, logProbabilities, temperatures, topKs, topPs, keys)) {
       buffer.close();
     }
   }

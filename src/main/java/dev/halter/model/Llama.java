@@ -233,8 +233,17 @@ public final class Llama implements AutoCloseable {
 
     void embed() {
       launch(
-          embed, rows, x, weights.embedding().weight(), step.tokens, config.dModel(),
-          step.slots, ranges(Site.Kind.EMBED, -1), ops(), changes, stride());
+          embed,
+          rows,
+          x,
+          weights.embedding().weight(),
+          step.tokens,
+          config.dModel(),
+          step.slots,
+          ranges(Site.Kind.EMBED, -1),
+          ops(),
+          changes,
+          stride());
       capture(Site.Kind.EMBED, -1, x, DType.F32, config.dModel());
     }
 
@@ -266,9 +275,20 @@ public final class Llama implements AutoCloseable {
       captureNorm(Site.Kind.LN2_SCALE, Site.Kind.LN2_NORMALIZED, layer);
       product(h, config.dModel(), w.gateUp(), gateUp, 2 * f);
       launch(
-          gatedMlp, rows, post, gateUp, gateUp.slice((long) f * type.bytes()),
-          w.gateBias(), w.upBias(), f, 2L * f,
-          step.slots, ranges(Site.Kind.POST, layer), ops(), changes, stride());
+          gatedMlp,
+          rows,
+          post,
+          gateUp,
+          gateUp.slice((long) f * type.bytes()),
+          w.gateBias(),
+          w.upBias(),
+          f,
+          2L * f,
+          step.slots,
+          ranges(Site.Kind.POST, layer),
+          ops(),
+          changes,
+          stride());
       capture(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
       capture(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
       capture(Site.Kind.POST, layer, post, type, f);
@@ -289,8 +309,11 @@ public final class Llama implements AutoCloseable {
       norm(weights.finalNorm(), h, last, outputs, null, -1);
       Linear head = weights.head();
       device.multiply(
-          outputs, head.out(), head.in(),
-          new Matrix(h, type, config.dModel()), head.matrix(),
+          outputs,
+          head.out(),
+          head.in(),
+          new Matrix(h, type, config.dModel()),
+          head.matrix(),
           new Matrix(logits, DType.F32, config.vocabularySize()));
       for (Batch.Span span : batch.spans()) {
         Site site = new Site(Site.Kind.LOGITS, -1);
@@ -307,9 +330,20 @@ public final class Llama implements AutoCloseable {
     private void norm(Buffer gain, Buffer out, Buffer in, int count, Site.Kind site, int layer) {
       boolean keep = batch.spans().stream().anyMatch(span -> span.capture() != null);
       launch(
-          rmsnorm, count, out, in, gain, config.dModel(), (float) config.rmsNormEps(),
-          keep ? scale : null, keep ? normalized : null,
-          step.slots, site == null ? null : ranges(site, layer), ops(), changes, stride());
+          rmsnorm,
+          count,
+          out,
+          in,
+          gain,
+          config.dModel(),
+          (float) config.rmsNormEps(),
+          keep ? scale : null,
+          keep ? normalized : null,
+          step.slots,
+          site == null ? null : ranges(site, layer),
+          ops(),
+          changes,
+          stride());
     }
 
     /** out[:, part by part] = in · Wᵀ for projections that share their input. */
@@ -317,8 +351,11 @@ public final class Llama implements AutoCloseable {
       long column = 0;
       for (Linear part : parts) {
         device.multiply(
-            rows, part.out(), part.in(),
-            new Matrix(in, type, inWidth), part.matrix(),
+            rows,
+            part.out(),
+            part.in(),
+            new Matrix(in, type, inWidth),
+            part.matrix(),
             new Matrix(out.slice(column * type.bytes()), type, outWidth));
         column += part.out();
       }
@@ -327,8 +364,18 @@ public final class Llama implements AutoCloseable {
     /** x += y + bias, with the edits of both sites. */
     private void add(Buffer bias, Site.Kind branch, Site.Kind residual, int layer) {
       launch(
-          residualAdd, rows, x, y, bias, config.dModel(), ranges(branch, layer),
-          step.slots, ranges(residual, layer), ops(), changes, stride());
+          residualAdd,
+          rows,
+          x,
+          y,
+          bias,
+          config.dModel(),
+          ranges(branch, layer),
+          step.slots,
+          ranges(residual, layer),
+          ops(),
+          changes,
+          stride());
       capture(branch, layer, y, type, config.dModel());
       capture(residual, layer, x, DType.F32, config.dModel());
     }

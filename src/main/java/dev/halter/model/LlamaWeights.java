@@ -53,14 +53,12 @@ public final class LlamaWeights implements AutoCloseable {
   private final Buffer finalNorm;
 
   /** Puts a checked checkpoint onto a device; it must stay open as long as these weights. */
-  public LlamaWeights(
-      Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
+  public LlamaWeights(Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
     this.device = device;
     this.checkpoint = checkpoint;
     this.activations = activations;
     this.embedding = matrices("model.embed_tokens.weight").getFirst();
-    this.head =
-        config.tieWordEmbeddings() ? embedding : matrices("lm_head.weight").getFirst();
+    this.head = config.tieWordEmbeddings() ? embedding : matrices("lm_head.weight").getFirst();
     this.finalNorm = vector("model.norm.weight");
     for (int i = 0; i < config.nLayers(); i++) {
       String layer = "model.layers." + i + ".";
@@ -74,7 +72,10 @@ public final class LlamaWeights implements AutoCloseable {
                   attention + "k_proj.weight",
                   attention + "v_proj.weight"),
               config.attentionBias()
-                  ? vector(attention + "q_proj.bias", attention + "k_proj.bias", attention + "v_proj.bias")
+                  ? vector(
+                      attention + "q_proj.bias",
+                      attention + "k_proj.bias",
+                      attention + "v_proj.bias")
                   : null,
               config.qkNorm() ? vector(attention + "q_norm.weight") : null,
               config.qkNorm() ? vector(attention + "k_norm.weight") : null,
@@ -127,8 +128,7 @@ public final class LlamaWeights implements AutoCloseable {
       if (last != null
           && last.type == part.type
           && last.weight.address() + last.weight.bytes() == part.weight.address()) {
-        Buffer both =
-            last.weight.extend(part.weight.bytes());
+        Buffer both = last.weight.extend(part.weight.bytes());
         merged.set(merged.size() - 1, new Linear(both, part.type, last.out + part.out, part.in));
       } else {
         merged.add(part);

@@ -48,8 +48,20 @@ public final class TopTokens implements AutoCloseable {
   public void take(Buffer logits, int rows, int columns, long stride, int firstId, float sign) {
     int fresh = firstId == 0 ? 1 : 0;
     device.launch(
-        kernel, Grid.of(rows), BLOCK, 0, ids, values, logZ, logits, stride, columns, firstId, k,
-        sign, fresh);
+        kernel,
+        Grid.of(rows),
+        BLOCK,
+        0,
+        ids,
+        values,
+        logZ,
+        logits,
+        stride,
+        columns,
+        firstId,
+        k,
+        sign,
+        fresh);
   }
 
   /** Reads what was kept of the first {@code rows} rows. */

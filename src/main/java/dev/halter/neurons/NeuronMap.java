@@ -128,7 +128,13 @@ public record NeuronMap(
     NeuronMap map =
         new NeuronMap(
             new Settings(
-                fingerprint, projection, decode, sign, layers, neurons, Math.min(k, config.vocabularySize())),
+                fingerprint,
+                projection,
+                decode,
+                sign,
+                layers,
+                neurons,
+                Math.min(k, config.vocabularySize())),
             new int[(int) values],
             new float[(int) values],
             new float[layers * neurons * signs],

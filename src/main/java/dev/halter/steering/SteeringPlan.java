@@ -107,9 +107,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
           };
       // The nearer `when` counts.
       Trigger trigger =
-          json.has("when")
-              ? Trigger.read(json.object("when"), config.vocabularySize())
-              : plans;
+          json.has("when") ? Trigger.read(json.object("when"), config.vocabularySize()) : plans;
       return new Intervention(op, edit, trigger);
     }
 
@@ -117,8 +115,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       json.only("op", "site", "neurons", "value", "min", "max", "scale", "when");
       Site site = site();
       if (!site.kind().isNeurons()) {
-        throw json.wrong(
-            "site", "blocks.L.mlp.hook_pre, hook_pre_linear or hook_post");
+        throw json.wrong("site", "blocks.L.mlp.hook_pre, hook_pre_linear or hook_post");
       }
       int[] neurons = indices("neurons", config.dMlp());
       boolean bounds = json.has("min") || json.has("max");
@@ -173,7 +170,8 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       try {
         return Site.parse(name, config);
       } catch (IllegalArgumentException e) {
-        throw new BadFileException(json.file(), "\"" + json.path("site") + "\": " + e.getMessage(), e);
+        throw new BadFileException(
+            json.file(), "\"" + json.path("site") + "\": " + e.getMessage(), e);
       }
     }
 

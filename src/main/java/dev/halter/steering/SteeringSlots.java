@@ -80,10 +80,7 @@ public final class SteeringSlots implements AutoCloseable {
       throw new IllegalArgumentException(
           "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"
               .formatted(
-                  plan.name(),
-                  intervention.op(),
-                  intervention.edit().site(),
-                  prompt.length));
+                  plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
     }
 
     /** Slots of {@code tokens}, which begin at {@code position} of the sequence. */

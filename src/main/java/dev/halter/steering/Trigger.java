@@ -120,7 +120,8 @@ public record Trigger(Phase prompt, Phase generation) {
     }
     json.only(keys.toArray(String[]::new));
     Trigger trigger =
-        new Trigger(phase(json, "prompt", vocabularySize), phase(json, "generation", vocabularySize));
+        new Trigger(
+            phase(json, "prompt", vocabularySize), phase(json, "generation", vocabularySize));
     if (!trigger.prompt.isUsed() && !trigger.generation.isUsed()) {
       throw new BadFileException(
           json.file(), "\"" + json.path("") + "\" selects nothing: it includes no token");
@@ -144,8 +145,7 @@ public record Trigger(Phase prompt, Phase generation) {
             selection(json, "exclude_" + name, name, false, vocabularySize));
     if (phase.exclude.isUsed() && !phase.include.isUsed()) {
       throw new BadFileException(
-          json.file(),
-          "excludes tokens at \"" + json.path(name) + "\", but includes none there");
+          json.file(), "excludes tokens at \"" + json.path(name) + "\", but includes none there");
     }
     return phase;
   }

@@ -216,9 +216,9 @@ final class NativeLibrary {
   }
 
   /**
-   * Idle threads of OpenMP spin a while before they sleep, which makes the next launch cheap, but by
-   * default for longer than there is to gain and at the cost of the JVM's own threads. OpenMP reads
-   * this as it is loaded.
+   * Idle threads of OpenMP spin a while before they sleep, which makes the next launch cheap, but
+   * by default for longer than there is to gain and at the cost of the JVM's own threads. OpenMP
+   * reads this as it is loaded.
    */
   private static void limitSpinning() {
     MemorySegment setenv = Linker.nativeLinker().defaultLookup().findOrThrow("setenv");

@@ -63,8 +63,8 @@ import jcuda.driver.CUstream_flags;
 
 /**
  * The first CUDA device that the driver shows ({@code CUDA_VISIBLE_DEVICES} chooses), with the
- * kernels of the fatbins in {@code kernels/} of the folder that system property {@code halter.native}
- * names.
+ * kernels of the fatbins in {@code kernels/} of the folder that system property {@code
+ * halter.native} names.
  *
  * <p>One stream carries all work, in call order. What fails on the card shows at the next call that
  * waits for it; with {@code -Dhalter.sync=true} every launch is waited for, so that the error names

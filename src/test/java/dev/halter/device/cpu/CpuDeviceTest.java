@@ -59,8 +59,7 @@ class CpuDeviceTest {
     Buffer x = buffer(1, 2);
     IllegalArgumentException tooFew =
         assertThrows(
-            IllegalArgumentException.class,
-            () -> device.launch(kernel, Grid.of(1), 32, 0, x, x));
+            IllegalArgumentException.class, () -> device.launch(kernel, Grid.of(1), 32, 0, x, x));
     assertTrue(tooFew.getMessage().contains("takes 3 arguments, not 2"), tooFew.getMessage());
     IllegalArgumentException wrongSize =
         assertThrows(
@@ -164,7 +163,11 @@ class CpuDeviceTest {
     Buffer w = buffer(1, 0, 0, 1, 1, 1); // 2 x 3
     Buffer out = buffer(0, 0, 0, 0, 0, 0); // 2 x 2 in rows of 3
     device.multiply(
-        2, 2, 3, new Matrix(x, DType.F32, 3), new Matrix(w, DType.F32, 3),
+        2,
+        2,
+        3,
+        new Matrix(x, DType.F32, 3),
+        new Matrix(w, DType.F32, 3),
         new Matrix(out, DType.F32, 3));
     assertArrayEquals(new float[] {1, 6, 0, 4, 15, 0}, out.toFloats(6));
   }
