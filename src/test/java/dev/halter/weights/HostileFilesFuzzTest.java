@@ -11,17 +11,17 @@ import java.nio.file.Path;
 class HostileFilesFuzzTest {
   private static final Path NAME = Path.of("hostile");
 
-  @FuzzTest
+  @FuzzTest(maxDuration = "60s")
   void safetensorsInput(byte[] bytes) {
     safetensors(bytes);
   }
 
-  @FuzzTest
+  @FuzzTest(maxDuration = "60s")
   void configInput(byte[] bytes) {
     config(bytes);
   }
 
-  @FuzzTest
+  @FuzzTest(maxDuration = "60s")
   void controlVectorInput(byte[] bytes) {
     controlVector(bytes);
   }
