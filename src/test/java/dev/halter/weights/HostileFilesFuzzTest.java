@@ -6,7 +6,8 @@ import java.nio.file.Path;
 
 /**
  * Any bytes make a value or a {@link BadFileException}, never another exception. {@code mvn test}
- * runs the inputs kept beside this class; {@code JAZZER_FUZZ=1 mvn test -Dtest=...} looks for more.
+ * runs the inputs kept in the folder of this class's resources. {@code JAZZER_FUZZ=1 mvn test
+ * -Djazzer.hooks=true -Dtest='HostileFilesFuzzTest#configInput'} looks for more.
  */
 class HostileFilesFuzzTest {
   private static final Path NAME = Path.of("hostile");
