@@ -6,7 +6,9 @@
 #include <stdio.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
+#include <thread>
 #include <unordered_map>
 
 #include "halter.h"
@@ -19,7 +21,13 @@ std::string& error() {
     return text;
 }
 
+std::atomic<int> threads{1};
+
 }  // namespace
+
+int thread_count() {
+    return threads;
+}
 
 void fail(const char* format, ...) {
     char text[1024];
@@ -62,6 +70,11 @@ int halter_abi() {
 
 const char* halter_error() {
     return error().c_str();
+}
+
+int halter_threads(int count) {
+    threads = count > 0 ? count : std::max(1u, std::thread::hardware_concurrency());
+    return threads;
 }
 
 int halter_kernel(const char* name) {

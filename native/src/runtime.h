@@ -14,6 +14,9 @@ struct KernelTable {
     int count() const { return int(end - begin); }
 };
 
+/// Those linked into the library that defines this: see table.cpp.
+extern "C" KernelTable halter_kernel_table();
+
 /// Those that this library runs.
 const KernelTable& kernels();
 

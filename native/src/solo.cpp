@@ -4,9 +4,9 @@
 #include "halter.h"
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <string>
@@ -20,26 +20,42 @@ __thread void* halter_shared;
 namespace halter {
 namespace {
 
-/// The build of the kernels for this CPU, or an empty table.
-KernelTable load() {
-    const char* build = __builtin_cpu_supports("x86-64-v4") ? "libhalter-v4.so"
-                        : __builtin_cpu_supports("x86-64-v3") ? "libhalter-v3.so"
-                                                              : nullptr;
-    if (build == nullptr) {
-        fail("this CPU lacks AVX2: the kernels need x86-64-v3 or later");
-        return {};
+/// The build of the kernels for this CPU.
+struct Build {
+    const char* isa = nullptr;
+    KernelTable kernels;
+    std::string problem;  // if there is none
+};
+
+Build load() {
+    Build build;
+    const char* file;
+    if (__builtin_cpu_supports("x86-64-v4")) {
+        build.isa = "avx512";
+        file = "libhalter-v4.so";
+    } else if (__builtin_cpu_supports("x86-64-v3")) {
+        build.isa = "avx2";
+        file = "libhalter-v3.so";
+    } else {
+        build.problem = "this CPU lacks AVX2: the kernels need x86-64-v3 or later";
+        return build;
     }
     // Found beside this library, by its run path.
-    void* library = dlopen(build, RTLD_NOW | RTLD_LOCAL);
+    void* library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-        fail("%s", dlerror());
-        return {};
+        build.isa = nullptr;
+        build.problem = dlerror();
+        return build;
     }
-    auto table = reinterpret_cast<KernelTable (*)()>(dlsym(library, "halter_kernel_table"));
-    return table();
+    build.kernels =
+        reinterpret_cast<decltype(&halter_kernel_table)>(dlsym(library, "halter_kernel_table"))();
+    return build;
 }
 
-std::atomic<int> threads{1};
+const Build& build() {
+    static const Build loaded = load();
+    return loaded;
+}
 
 /// Dynamic shared memory of one thread, kept from launch to launch.
 void provide_shared(int bytes) {
@@ -86,12 +102,7 @@ struct Launch {
 }  // namespace
 
 const KernelTable& kernels() {
-    static const KernelTable table = load();
-    return table;
-}
-
-int thread_count() {
-    return threads;
+    return build().kernels;
 }
 
 }  // namespace halter
@@ -99,13 +110,8 @@ int thread_count() {
 using namespace halter;
 
 const char* halter_isa() {
-    if (kernels().count() == 0) return nullptr;
-    return __builtin_cpu_supports("x86-64-v4") ? "avx512" : "avx2";
-}
-
-int halter_threads(int count) {
-    threads = count > 0 ? count : omp_get_num_procs();
-    return threads;
+    if (build().isa == nullptr) fail("%s", build().problem.c_str());
+    return build().isa;
 }
 
 int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
@@ -113,7 +119,7 @@ int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
     if (!check_launch(id, grid_x, grid_y, grid_z, block, shared)) return -1;
     Launch launch{*kernels().begin[id], {grid_x, grid_y, grid_z}, shared, arguments};
     long blocks = long(grid_x) * grid_y * grid_z;
-    int workers = int(std::min<long>(threads, blocks));
+    int workers = int(std::min<long>(thread_count(), blocks));
 
     // The first blocks run here while their pace is taken: waking threads costs microseconds, and
     // many launches are over before that.

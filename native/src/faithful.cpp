@@ -1,0 +1,508 @@
+// libhalter-faithful.so: kernels run as CUDA runs them, for tests. Each thread of a block has a
+// stack of its own and runs until it ends or waits, at a barrier or for its warp; then the next one
+// runs. In which order is the schedule's choice. What CUDA leaves undefined is reported as an error
+// where this can see it: threads at different barriers, threads that end while others wait for them,
+// lanes that a mask promises and that never come, writes past the shared memory. Shared memory is
+// filled with 0xFF, which is NaN, before each block.
+//
+// All of it happens on one OS thread, which belongs to this library: the JVM's threads keep to the
+// stacks that the JVM gave them.
+
+#include <link.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cuda_on_cpu.h"
+#include "halter.h"
+#include "runtime.h"
+
+HalterDim threadIdx, blockIdx, blockDim, gridDim;
+
+// Saves the registers that a call preserves on the running stack, whose pointer it stores, and goes
+// on from those of another. (ucontext would make a system call each time.)
+extern "C" void halter_switch(void** stored, void* other);
+asm(R"(
+    .text
+    .hidden halter_switch
+    .globl halter_switch
+    .type halter_switch, @function
+halter_switch:
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, (%rdi)
+    mov %rsi, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+    .size halter_switch, .-halter_switch
+)");
+
+namespace halter {
+namespace {
+
+constexpr unsigned char poison = 0xff;
+
+/// A place in a kernel.
+struct Site {
+    const char* file = "";
+    int line = 0;
+
+    bool operator==(const Site& other) const {
+        return line == other.line && strcmp(file, other.file) == 0;
+    }
+
+    std::string text() const {
+        const char* slash = strrchr(file, '/');
+        return std::string(slash != nullptr ? slash + 1 : file) + ":" + std::to_string(line);
+    }
+};
+
+/// A stack on which threads run, one after another, with an unreadable page below it.
+class Stack {
+public:
+    explicit Stack(int number) {
+        // Tops differ, or those of all threads would compete for the same few lines of the cache.
+        size_t offset = number % 64 * 64;
+        mapping = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        if (mapping == MAP_FAILED || mprotect(mapping, guard, PROT_NONE) != 0) {
+            throw std::runtime_error("no memory for the stacks of a block");
+        }
+        top = reinterpret_cast<void**>(mapping + bytes - offset);
+    }
+
+    Stack(const Stack&) = delete;
+
+    ~Stack() { munmap(mapping, bytes); }
+
+    /// Prepares the stack so that switching to it calls `entry`.
+    void reset(void (*entry)()) {
+        top[-1] = nullptr;  // where entry would return to; it does not
+        top[-2] = reinterpret_cast<void*>(entry);
+        pointer = top - 8;  // six registers lie below
+    }
+
+    void* pointer = nullptr;
+
+private:
+    static constexpr size_t guard = 4096, bytes = 64 * 1024 + guard;
+    char* mapping;
+    void** top;
+};
+
+enum class State { ready, at_barrier, in_warp, ended };
+
+struct Thread {
+    State state = State::ready;
+    Stack* stack = nullptr;  // none before it starts and after it ends
+    Site site;               // where it waits
+
+    // In a warp operation: what it asks, what it brings and gets, and for which lanes it waits.
+    HalterWarp what = HalterWarp::sync;
+    unsigned mask = 0;
+    uint64_t value = 0;
+    int source = 0;
+};
+
+/// A launch as it was asked for.
+struct Launch {
+    const Kernel* kernel;
+    HalterDim grid;
+    int block;
+    int shared;
+    void* const* arguments;
+};
+
+/// Runs launches. One at a time, on one thread.
+class Machine {
+public:
+    /// Returns what went wrong, or nothing.
+    std::string run(const Launch& wanted, int kind, long seed) {
+        launch = wanted;
+        schedule = kind;
+        random.seed(seed);
+        gridDim = launch.grid;
+        blockDim = {unsigned(launch.block), 1, 1};
+        error.clear();
+
+        // The order of the blocks.
+        std::vector<unsigned> blocks(size_t(launch.grid.x) * launch.grid.y * launch.grid.z);
+        std::iota(blocks.begin(), blocks.end(), 0u);
+        arrange(blocks);
+        order.resize(launch.block);
+        std::iota(order.begin(), order.end(), 0);
+        arrange(order);
+
+        for (unsigned block : blocks) {
+            blockIdx = {block % launch.grid.x, block / launch.grid.x % launch.grid.y,
+                        block / launch.grid.x / launch.grid.y};
+            run_block();
+            if (!error.empty()) {
+                return "kernel " + std::string(launch.kernel->name) + ", block (" +
+                       std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " +
+                       std::to_string(blockIdx.z) + "): " + error;
+            }
+        }
+        return "";
+    }
+
+    /// The running thread waits for the whole block.
+    void barrier(Site site) {
+        wait(State::at_barrier, site);
+    }
+
+    /// The running thread meets the lanes of the mask.
+    uint64_t warp(HalterWarp what, unsigned mask, uint64_t value, int source, Site site) {
+        Thread& self = threads[current];
+        const int lane = current % 32;
+        Thread* warp = &threads[current - lane];
+        if ((mask >> lane & 1) == 0) {
+            stop(name(current) + " at " + site.text() + " is not in its own mask " + hex(mask));
+        }
+        if (what == HalterWarp::shuffle && (mask >> source & 1) == 0) {
+            stop(name(current) + " at " + site.text() + " reads lane " + std::to_string(source) +
+                 ", which is not in the mask " + hex(mask));
+        }
+        self.what = what;
+        self.mask = mask;
+        self.value = value;
+        self.source = source;
+        self.site = site;
+        // The last lane to come serves all: one switch for each of the others.
+        for (int other = 0; other < 32; other++) {
+            if ((mask >> other & 1) == 0 || other == lane) continue;
+            if (warp[other].state != State::in_warp || warp[other].mask != mask) {
+                wait(State::in_warp, site);
+                return self.value;
+            }
+            if (warp[other].what != what || !(warp[other].site == site)) {
+                stop("lanes of a warp call different operations: " + name(current) + " at " +
+                     site.text() + ", " + name(current - lane + other) + " at " +
+                     warp[other].site.text());
+            }
+        }
+        uint64_t values[32];
+        uint64_t ballot = 0;
+        for (int i = 0; i < 32; i++) {
+            values[i] = warp[i].value;
+            if ((mask >> i & 1) != 0 && values[i] != 0) ballot |= 1ull << i;
+        }
+        for (int i = 0; i < 32; i++) {
+            if ((mask >> i & 1) == 0) continue;
+            warp[i].value = what == HalterWarp::shuffle ? values[warp[i].source] : ballot;
+            warp[i].state = State::ready;
+        }
+        return self.value;
+    }
+
+    void* dynamic_shared() { return shared.data; }
+
+private:
+    static constexpr size_t canary = 128;
+
+    /// Reads what the running kernel shares, which is all that is thread_local in this library: see
+    /// __shared__. This thread must use nothing else of the kind.
+    struct StaticShared {
+        char* data = nullptr;
+        size_t bytes = 0;
+
+        StaticShared() {
+            static thread_local char first;
+            asm volatile("" : : "r"(&first));  // makes the system allocate it for this thread
+            dl_iterate_phdr(
+                [](dl_phdr_info* library, size_t, void* found) {
+                    auto* self = static_cast<StaticShared*>(found);
+                    auto here = reinterpret_cast<ElfW(Addr)>(&halter_switch);
+                    bool mine = false;
+                    size_t size = 0;
+                    for (int i = 0; i < library->dlpi_phnum; i++) {
+                        const ElfW(Phdr)& part = library->dlpi_phdr[i];
+                        ElfW(Addr) begin = library->dlpi_addr + part.p_vaddr;
+                        if (part.p_type == PT_LOAD && here >= begin &&
+                            here < begin + part.p_memsz) {
+                            mine = true;
+                        }
+                        if (part.p_type == PT_TLS) size = part.p_memsz;
+                    }
+                    if (!mine) return 0;
+                    self->data = static_cast<char*>(library->dlpi_tls_data);
+                    self->bytes = size;
+                    return 1;
+                },
+                this);
+        }
+    };
+
+    /// Dynamic shared memory, with a margin that must stay as it is.
+    struct DynamicShared {
+        unsigned char* data =
+            static_cast<unsigned char*>(aligned_alloc(128, HALTER_SHARED_MAX + canary));
+    };
+
+    void run_block() {
+        threads.assign(launch.block, Thread());
+        memset(static_shared.data, poison, static_shared.bytes);
+        memset(shared.data, poison, launch.shared + canary);
+        int left = launch.block;
+        while (left > 0 && error.empty()) {
+            int ran = 0;
+            for (int t : order) {
+                if (threads[t].state != State::ready) continue;
+                ran++;
+                resume(t);
+                if (!error.empty()) return;
+                if (threads[t].state == State::ended) left--;
+            }
+            if (ran == 0) open_barrier();
+            if (schedule == HALTER_RANDOM) arrange(order);
+        }
+        for (size_t i = 0; i < canary; i++) {
+            if (shared.data[launch.shared + i] != poison) {
+                error = "writes past its " + std::to_string(launch.shared) +
+                        " bytes of dynamic shared memory";
+            }
+        }
+    }
+
+    /// No thread can go on: right if all stand at one barrier.
+    void open_barrier() {
+        const int first = int(std::find_if(threads.begin(), threads.end(), [](const Thread& t) {
+                                  return t.state != State::ended;
+                              }) - threads.begin());
+        for (int t = 0; t < launch.block; t++) {
+            const Thread& other = threads[t];
+            if (other.state == State::in_warp) {
+                error = name(t) + " waits for its warp at " + other.site.text() + " with mask " +
+                        hex(other.mask) + " for ever" + absent(t);
+                return;
+            }
+        }
+        for (int t = 0; t < launch.block; t++) {
+            const Thread& other = threads[t];
+            if (other.state == State::ended) {
+                error = name(t) + " has ended, and " + name(first) + " waits for it at " +
+                        threads[first].site.text();
+                return;
+            }
+            if (!(other.site == threads[first].site)) {
+                error = "threads wait at different barriers: " + name(first) + " at " +
+                        threads[first].site.text() + ", " + name(t) + " at " + other.site.text();
+                return;
+            }
+        }
+        for (Thread& thread : threads) thread.state = State::ready;
+    }
+
+    /// Where the first lane is for which thread `t` waits in vain.
+    std::string absent(int t) {
+        for (int other = t / 32 * 32; other < t / 32 * 32 + 32; other++) {
+            const Thread& thread = threads[other];
+            if ((threads[t].mask >> other % 32 & 1) == 0) continue;
+            if (thread.state == State::ended) return ": " + name(other) + " has ended";
+            if (thread.state == State::at_barrier) {
+                return ": " + name(other) + " is at the barrier " + thread.site.text();
+            }
+            if (thread.mask != threads[t].mask) {
+                return ": " + name(other) + " is at " + thread.site.text() + " with mask " +
+                       hex(thread.mask);
+            }
+        }
+        return "";
+    }
+
+    /// Runs a thread until it waits or ends.
+    void resume(int t) {
+        Thread& thread = threads[t];
+        if (thread.stack == nullptr) {
+            if (idle.empty()) {
+                stacks.push_back(std::make_unique<Stack>(int(stacks.size())));
+                stacks.back()->reset(&Machine::live);
+                idle.push_back(stacks.back().get());
+            }
+            thread.stack = idle.back();
+            idle.pop_back();
+        }
+        current = t;
+        threadIdx = {unsigned(t), 0, 0};
+        halter_switch(&own, thread.stack->pointer);
+        if (!error.empty()) {
+            // Where threads stand no longer matters: all stacks start anew.
+            idle.clear();
+            for (auto& stack : stacks) {
+                stack->reset(&Machine::live);
+                idle.push_back(stack.get());
+            }
+        } else if (thread.state == State::ended) {
+            idle.push_back(thread.stack);
+            thread.stack = nullptr;
+        }
+    }
+
+    /// What runs on each stack: one thread after another.
+    static void live();
+
+    void wait(State state, Site site) {
+        Thread& self = threads[current];
+        self.state = state;
+        self.site = site;
+        halter_switch(&self.stack->pointer, own);
+    }
+
+    /// Ends the launch with an error; does not return.
+    void stop(const std::string& text) {
+        error = text;
+        wait(State::ended, {});
+    }
+
+    template <typename T>
+    void arrange(std::vector<T>& things) {
+        if (schedule == HALTER_REVERSE) std::reverse(things.begin(), things.end());
+        if (schedule == HALTER_RANDOM) std::shuffle(things.begin(), things.end(), random);
+    }
+
+    static std::string name(int thread) { return "thread " + std::to_string(thread); }
+
+    static std::string hex(unsigned mask) {
+        char text[16];
+        snprintf(text, sizeof text, "0x%08x", mask);
+        return text;
+    }
+
+    Launch launch{};
+    int schedule = HALTER_FORWARD;
+    std::mt19937_64 random;
+    std::vector<int> order;
+    std::vector<Thread> threads;
+    int current = 0;
+    void* own = nullptr;  // the stack pointer of the machine itself while a thread runs
+    std::vector<std::unique_ptr<Stack>> stacks;
+    std::vector<Stack*> idle;
+    StaticShared static_shared;
+    DynamicShared shared;
+    std::string error;
+};
+
+Machine* machine;  // of the one thread that runs kernels
+
+void Machine::live() {
+    for (;;) {
+        machine->launch.kernel->call(machine->launch.arguments);
+        machine->wait(State::ended, {});
+    }
+}
+
+/// The thread that runs kernels, and how others hand it work. Lives as long as the process.
+class Worker {
+public:
+    Worker() { std::thread([this] { work(); }).detach(); }
+
+    std::string run(const Launch& wanted, int kind, long seed) {
+        std::unique_lock caller(callers);
+        std::unique_lock lock(mutex);
+        work_to_do = [=] { return machine->run(wanted, kind, seed); };
+        busy = true;
+        changed.notify_all();
+        changed.wait(lock, [this] { return !busy; });
+        return result;
+    }
+
+private:
+    void work() {
+        machine = new Machine();
+        std::unique_lock lock(mutex);
+        for (;;) {
+            changed.wait(lock, [this] { return busy; });
+            try {
+                result = work_to_do();
+            } catch (const std::exception& e) {
+                result = e.what();
+            }
+            busy = false;
+            changed.notify_all();
+        }
+    }
+
+    std::mutex callers;  // one at a time
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::function<std::string()> work_to_do;
+    std::string result;
+    bool busy = false;
+};
+
+std::atomic<int> schedule_kind{HALTER_FORWARD};
+std::atomic<long> schedule_seed{0};
+
+}  // namespace
+
+const KernelTable& kernels() {
+    static const KernelTable table = halter_kernel_table();
+    return table;
+}
+
+}  // namespace halter
+
+using namespace halter;
+
+void halter_block_barrier(const char* file, int line) {
+    machine->barrier({file, line});
+}
+
+uint64_t halter_warp(HalterWarp what, unsigned mask, uint64_t value, int source, const char* file,
+                     int line) {
+    return machine->warp(what, mask, value, source, {file, line});
+}
+
+void* halter_dynamic_shared() {
+    return machine->dynamic_shared();
+}
+
+const char* halter_isa() {
+    if (!__builtin_cpu_supports("x86-64-v3")) {
+        fail("this CPU lacks AVX2: the kernels need x86-64-v3 or later");
+        return nullptr;
+    }
+    return "faithful";
+}
+
+int halter_schedule(int kind, long seed) {
+    if (kind < HALTER_FORWARD || kind > HALTER_RANDOM) {
+        fail("no schedule number %d", kind);
+        return -1;
+    }
+    schedule_kind = kind;
+    schedule_seed = seed;
+    return 0;
+}
+
+int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
+                  void** arguments) {
+    if (!check_launch(id, grid_x, grid_y, grid_z, block, shared)) return -1;
+    static Worker* const worker = new Worker();
+    HalterDim grid{unsigned(grid_x), unsigned(grid_y), unsigned(grid_z)};
+    std::string error = worker->run({kernels().begin[id], grid, block, shared, arguments},
+                                    schedule_kind, schedule_seed);
+    if (error.empty()) return 0;
+    fail("%s", error.c_str());
+    return -1;
+}
