@@ -11,96 +11,110 @@ import java.util.List;
 import java.util.Locale;
 
 /**
- * Attention between its products: biases and QK norm, rotation and cache, and softmax(q kᵀ) v
- * ({@code cuda-kernels/qkv.cu}, {@code attention.cu}, {@code attention_pattern.cu}).
+ * Attention of one model: between the q, k, v product and the output projection. Launches the
+ * kernels of {@code cuda-kernels/qkv.cu}, {@code attention.cu} and {@code attention_pattern.cu}.
+ *
+ * <p>All take {@code qkv} [rows, (n_heads + 2 n_kv_heads) d_head] in the activations' type, heads
+ * in the order q, k, v. Grouped-query attention (Ainslie et al. 2023): query head {@code h} reads
+ * KV head {@code h / (n_heads / n_kv_heads)}.
  */
 final class Attention implements AutoCloseable {
-  private static final int BLOCK = 256;
-
-  // Constants of attention.cu.
+  // Constants of attention.cu: rows times query heads of a group that a block holds at once, and
+  // partial sums of each.
   private static final int PACKED = 16;
   private static final int LANES = 16;
 
+  /** The kernel's shared memory, by which it is bounded. */
+  private static final int MAX_D_HEAD = 256;
+
+  private static final int BLOCK = 128;
+
   private final Device device;
   private final ModelConfig config;
-  private final DType type;
+  private final float scale;
   private final Buffer inverseFrequencies; // [d_head / 2] f32
   private final Kernel biasNorm;
   private final Kernel ropeAppend;
   private final Kernel attention;
+  private final Kernel pattern;
 
+  /**
+   * Prepares the kernels.
+   *
+   * @param type of the activations: f32 or bf16
+   * @throws IllegalArgumentException if d_head is odd or over 256
+   */
   Attention(Device device, ModelConfig config, DType type) {
+    int dHead = config.dHead();
+    if (dHead % 2 != 0 || dHead > MAX_D_HEAD) {
+      throw new IllegalArgumentException(
+          "d_head is %d: attention takes even ones up to %d".formatted(dHead, MAX_D_HEAD));
+    }
     this.device = device;
     this.config = config;
-    this.type = type;
+    this.scale = (float) (1 / Math.sqrt(dHead));
+    this.inverseFrequencies = device.allocate(2L * dHead);
+    inverseFrequencies.set(config.inverseFrequencies());
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.biasNorm = device.kernel("qkv_bias_norm" + suffix);
     this.ropeAppend = device.kernel("rope_append" + suffix);
     this.attention = device.kernel("attention" + suffix);
-    float[] frequencies = config.inverseFrequencies();
-    this.inverseFrequencies = device.allocate(4L * frequencies.length);
-    inverseFrequencies.set(frequencies);
+    this.pattern = device.kernel("attention_pattern" + suffix);
   }
 
   /**
-   * The work of a batch's attention: {first row, rows, sequence, position of the first row} of
-   * consecutive tokens of one sequence. A block serves one tile for one KV head and holds {@value
-   * #PACKED} query rows at once; a row's result does not depend on its tile.
+   * Adds the biases and normalises each q and k head, in place. Each of the three may be null, and
+   * both norms are or neither is.
+   *
+   * @param bias [(n_heads + 2 n_kv_heads) d_head] f32
+   * @param qNorm gain [d_head] f32 of q's RMSNorm, likewise {@code kNorm}
+   */
+  void biasAndNorm(Buffer qkv, int rows, Buffer bias, Buffer qNorm, Buffer kNorm) {
+    if (bias == null && qNorm == null && kNorm == null) {
+      return;
+    }
+    Grid grid = Grid.of(rows, config.nHeads() + 2 * config.nKvHeads());
+    device.launch(
+        biasNorm, grid, 32, 0, qkv, bias, qNorm, kNorm, (float) config.rmsNormEps(),
+        config.nHeads(), config.nKvHeads(), config.dHead());
+  }
+
+  /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
+  void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
+    device.launch(
+        ropeAppend, Grid.of(rows), BLOCK, 4 * config.dHead(),
+        qkv, inverseFrequencies, step.positions, step.sequences,
+        cache.pageTable(), cache.pagesPerSequence(), cache.keys(layer), cache.values(layer),
+        config.nHeads(), config.nKvHeads(), config.dHead());
+  }
+
+  /**
+   * The work of {@link #attend}, block by block: {first row, rows, sequence, position of the first
+   * row}. Tiles have as many rows of a span as a block holds at once with the heads of a group;
+   * the longest come first, since they see the most keys.
    */
   List<int[]> tiles(Batch batch) {
-    int group = config.nHeads() / config.nKvHeads();
-    int most = Math.max(1, PACKED / group);
+    int most = Math.max(1, PACKED / (config.nHeads() / config.nKvHeads()));
     List<int[]> tiles = new ArrayList<>();
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i += most) {
         int rows = Math.min(most, span.length() - i);
-        tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), span.position() + i});
+        tiles.add(
+            new int[] {span.firstRow() + i, rows, span.sequence(), span.position() + i});
       }
     }
+    tiles.sort((a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]));
     return tiles;
   }
 
-  /** Adds the biases to qkv and normalises q and k by head, where the family has these. */
-  void biasAndNorm(Buffer qkv, int rows, Buffer bias, Buffer qNorm, Buffer kNorm) {
-    if (bias == null && qNorm == null) {
-      return;
-    }
-    device.launch(
-        biasNorm,
-        Grid.of(rows),
-        BLOCK,
-        0,
-        qkv,
-        bias,
-        qNorm,
-        kNorm,
-        (float) config.rmsNormEps(),
-        config.nHeads(),
-        config.nKvHeads(),
-        config.dHead());
-  }
-
-  /** Rotates q and k of qkv in place, and appends k and v to the cache. */
-  void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
-    device.launch(
-        ropeAppend,
-        Grid.of(rows),
-        BLOCK,
-        4 * config.dHead(),
-        qkv,
-        inverseFrequencies,
-        step.positions,
-        step.sequences,
-        cache.pageTable(),
-        cache.pagesPerSequence(),
-        cache.keys(layer),
-        cache.values(layer),
-        config.nHeads(),
-        config.nKvHeads(),
-        config.dHead());
-  }
-
-  /** z [rows, n_heads d_head] of all tiles, with the head edits of {@code ranges}. */
+  /**
+   * z = softmax(q kᵀ / √d_head) v, with the head edits of the site made to it.
+   *
+   * @param z [rows, n_heads d_head], written
+   * @param tiles how many of the step's tiles
+   * @param ranges the site's table of edits, or null; likewise {@code ops}
+   * @param changes [rows, stride] f32: what edits changed
+   */
   void attend(
       Buffer z,
       Buffer qkv,
@@ -111,39 +125,31 @@ final class Attention implements AutoCloseable {
       Buffer ranges,
       Buffer ops,
       Buffer changes,
-      int reportStride) {
-    int d = config.dHead();
-    int shared = 4 * PACKED * (2 * d + KvCache.PAGE + 2 * LANES + 4);
+      int stride) {
+    int shared = 4 * PACKED * (2 * config.dHead() + KvCache.PAGE + 2 * LANES + 4);
     device.launch(
-        attention,
-        Grid.of(tiles, config.nKvHeads()),
-        BLOCK,
-        shared,
-        z,
-        qkv,
-        cache.keys(layer),
-        cache.values(layer),
-        cache.pageTable(),
-        cache.pagesPerSequence(),
-        step.tiles,
-        config.nHeads(),
-        config.nKvHeads(),
-        d,
-        (float) (1 / Math.sqrt(d)),
-        config.slidingWindow(layer),
-        step.slots,
-        ranges,
-        ops,
-        changes,
-        reportStride);
+        attention, Grid.of(tiles, config.nKvHeads()), BLOCK, shared,
+        z, qkv, cache.keys(layer), cache.values(layer),
+        cache.pageTable(), cache.pagesPerSequence(), step.tiles,
+        config.nHeads(), config.nKvHeads(), config.dHead(), scale, config.slidingWindow(layer),
+        step.slots, ranges, ops, changes, stride);
   }
 
   /**
-   * Softmax patterns of a span's queries, [n_heads, rows, keys] with keys = position + rows, zero
-   * where a query does not see a key. Its keys must be in the cache already.
+   * The attention pattern of all heads for the rows of a span: [n_heads, rows, keys] with keys =
+   * position + length of the span; 0 where a row does not see a key.
    */
   float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer) {
-    throw new IllegalStateException("attention_pattern is being written");
+    int keys = span.position() + span.length();
+    int count = Math.multiplyExact(Math.multiplyExact(config.nHeads(), span.length()), keys);
+    try (Buffer out = device.allocate(4L * count)) {
+      device.launch(
+          pattern, Grid.of(span.length(), config.nHeads()), BLOCK, 4 * config.dHead(),
+          out, qkv, cache.keys(layer), cache.pageTable(), cache.pagesPerSequence(), null,
+          span.firstRow(), span.length(), span.sequence(), span.position(), keys,
+          config.nHeads(), config.nKvHeads(), config.dHead(), scale, config.slidingWindow(layer), 1);
+      return out.toFloats(count);
+    }
   }
 
   @Override
