@@ -75,23 +75,44 @@ final class Attention implements AutoCloseable {
     }
     Grid grid = Grid.of(rows, config.nHeads() + 2 * config.nKvHeads());
     device.launch(
-        biasNorm, grid, 32, 0, qkv, bias, qNorm, kNorm, (float) config.rmsNormEps(),
-        config.nHeads(), config.nKvHeads(), config.dHead());
+        biasNorm,
+        grid,
+        32,
+        0,
+        qkv,
+        bias,
+        qNorm,
+        kNorm,
+        (float) config.rmsNormEps(),
+        config.nHeads(),
+        config.nKvHeads(),
+        config.dHead());
   }
 
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
   void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
     device.launch(
-        ropeAppend, Grid.of(rows), BLOCK, 4 * config.dHead(),
-        qkv, inverseFrequencies, step.positions, step.sequences,
-        cache.pageTable(), cache.pagesPerSequence(), cache.keys(layer), cache.values(layer),
-        config.nHeads(), config.nKvHeads(), config.dHead());
+        ropeAppend,
+        Grid.of(rows),
+        BLOCK,
+        4 * config.dHead(),
+        qkv,
+        inverseFrequencies,
+        step.positions,
+        step.sequences,
+        cache.pageTable(),
+        cache.pagesPerSequence(),
+        cache.keys(layer),
+        cache.values(layer),
+        config.nHeads(),
+        config.nKvHeads(),
+        config.dHead());
   }
 
   /**
    * The work of {@link #attend}, block by block: {first row, rows, sequence, position of the first
-   * row}. Tiles have as many rows of a span as a block holds at once with the heads of a group;
-   * the longest come first, since they see the most keys.
+   * row}. Tiles have as many rows of a span as a block holds at once with the heads of a group; the
+   * longest come first, since they see the most keys.
    */
   List<int[]> tiles(Batch batch) {
     int most = Math.max(1, PACKED / (config.nHeads() / config.nKvHeads()));
@@ -99,8 +120,7 @@ final class Attention implements AutoCloseable {
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i += most) {
         int rows = Math.min(most, span.length() - i);
-        tiles.add(
-            new int[] {span.firstRow() + i, rows, span.sequence(), span.position() + i});
+        tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), span.position() + i});
       }
     }
     tiles.sort((a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]));
@@ -128,11 +148,27 @@ final class Attention implements AutoCloseable {
       int stride) {
     int shared = 4 * PACKED * (2 * config.dHead() + KvCache.PAGE + 2 * LANES + 4);
     device.launch(
-        attention, Grid.of(tiles, config.nKvHeads()), BLOCK, shared,
-        z, qkv, cache.keys(layer), cache.values(layer),
-        cache.pageTable(), cache.pagesPerSequence(), step.tiles,
-        config.nHeads(), config.nKvHeads(), config.dHead(), scale, config.slidingWindow(layer),
-        step.slots, ranges, ops, changes, stride);
+        attention,
+        Grid.of(tiles, config.nKvHeads()),
+        BLOCK,
+        shared,
+        z,
+        qkv,
+        cache.keys(layer),
+        cache.values(layer),
+        cache.pageTable(),
+        cache.pagesPerSequence(),
+        step.tiles,
+        config.nHeads(),
+        config.nKvHeads(),
+        config.dHead(),
+        scale,
+        config.slidingWindow(layer),
+        step.slots,
+        ranges,
+        ops,
+        changes,
+        stride);
   }
 
   /**
@@ -144,10 +180,27 @@ final class Attention implements AutoCloseable {
     int count = Math.multiplyExact(Math.multiplyExact(config.nHeads(), span.length()), keys);
     try (Buffer out = device.allocate(4L * count)) {
       device.launch(
-          pattern, Grid.of(span.length(), config.nHeads()), BLOCK, 4 * config.dHead(),
-          out, qkv, cache.keys(layer), cache.pageTable(), cache.pagesPerSequence(), null,
-          span.firstRow(), span.length(), span.sequence(), span.position(), keys,
-          config.nHeads(), config.nKvHeads(), config.dHead(), scale, config.slidingWindow(layer), 1);
+          pattern,
+          Grid.of(span.length(), config.nHeads()),
+          BLOCK,
+          4 * config.dHead(),
+          out,
+          qkv,
+          cache.keys(layer),
+          cache.pageTable(),
+          cache.pagesPerSequence(),
+          null,
+          span.firstRow(),
+          span.length(),
+          span.sequence(),
+          span.position(),
+          keys,
+          config.nHeads(),
+          config.nKvHeads(),
+          config.dHead(),
+          scale,
+          config.slidingWindow(layer),
+          1);
       return out.toFloats(count);
     }
   }
