@@ -82,7 +82,8 @@ class CudaFailureTest {
     try (Device device = TestCuda.open()) {
       long free = device.memory().free();
       assertTrue(free < 64 << 20);
-      var error = assertThrows(OutOfDeviceMemoryException.class, () -> device.allocate(free + 1));
+      var error =
+          assertThrows(OutOfDeviceMemoryException.class, () -> device.allocate(free + 1));
       assertTrue(error.getMessage().contains("%,d of".formatted(free)), error.getMessage());
       device.allocate(free).close();
     }
@@ -148,7 +149,8 @@ class CudaFailureTest {
       MemorySegment host = MemorySegment.ofArray(new byte[101]);
       assertThrows(
           DeviceException.class, () -> device.copyIn(host, buffer.address(), host.byteSize()));
-      assertThrows(DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
+      assertThrows(
+          DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
     }
     assertEquals(
         """
