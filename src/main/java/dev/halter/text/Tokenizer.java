@@ -1,0 +1,157 @@
+package dev.halter.text;
+
+import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.OptionalInt;
+import java.util.stream.IntStream;
+
+/**
+ * The tokenizer of a model folder, by its {@code tokenizer.json} and Hugging Face's own library.
+ * Nothing is ever downloaded.
+ *
+ * <p>A prompt that a {@link ChatTemplate} has rendered brings its special tokens and is encoded
+ * without adding any; a plain prompt is encoded with them.
+ *
+ * <p>Several threads may share one tokenizer; it must not be closed while one of them uses it.
+ */
+public final class Tokenizer implements AutoCloseable {
+  private final TokenizersLibrary library;
+  private final Path file;
+  private Vocabulary vocabulary;
+  private long handle;
+
+  private Tokenizer(TokenizersLibrary library, Path file, long handle) {
+    this.library = library;
+    this.file = file;
+    this.handle = handle;
+  }
+
+  /**
+   * Opens the tokenizer of {@code modelDir}.
+   *
+   * @throws IllegalArgumentException if there is no {@code tokenizer.json}, or no usable one
+   */
+  public static Tokenizer load(Path modelDir) {
+    Path file = modelDir.resolve("tokenizer.json");
+    if (!Files.exists(file)) {
+      throw TextFile.unusable(
+          file,
+          "is missing; tokenizers kept in other files (tokenizer.model, vocab.json) are not"
+              + " supported: save them with transformers' save_pretrained, which writes it",
+          null);
+    }
+    String json = TextFile.read(file);
+    TokenizersLibrary library = NativeTokenizers.library();
+    long handle;
+    try {
+      handle = library.createTokenizerFromString(json);
+    } catch (RuntimeException e) {
+      throw TextFile.unusable(file, "is no usable tokenizer: " + e.getMessage(), e);
+    }
+    // Files saved after training may ask for both; prompts are neither cut nor filled up here.
+    library.disableTruncation(handle);
+    library.disablePadding(handle);
+    return new Tokenizer(library, file, handle);
+  }
+
+  /**
+   * The tokens of {@code text}.
+   *
+   * @param addSpecialTokens whether to add what the tokenizer adds around a text, such as the token
+   *     that begins it; special tokens written out in {@code text} are recognised either way
+   * @throws IllegalArgumentException if {@code text} is no valid Unicode, or the tokenizer has no
+   *     token for a part of it
+   */
+  public int[] encode(String text, boolean addSpecialTokens) {
+    checkUnicode(text);
+    long encoding;
+    try {
+      encoding = library.encode(handle(), text, addSpecialTokens);
+    } catch (RuntimeException e) {
+      throw TextFile.unusable(file, "cannot encode the text: " + e.getMessage(), e);
+    }
+    try {
+      long[] ids = library.getTokenIds(encoding);
+      int[] tokens = new int[ids.length];
+      for (int i = 0; i < tokens.length; i++) {
+        tokens[i] = Math.toIntExact(ids[i]);
+      }
+      return tokens;
+    } finally {
+      library.deleteEncoding(encoding);
+    }
+  }
+
+  /**
+   * The text of {@code tokens}, as transformers' {@code decode}: bytes that are no whole character
+   * become U+FFFD, ids that are no token give nothing, and no blanks are cleaned up.
+   *
+   * @param skipSpecial whether to leave out special tokens
+   */
+  public String decode(int[] tokens, boolean skipSpecial) {
+    return library.decode(handle(), IntStream.of(tokens).asLongStream().toArray(), skipSpecial);
+  }
+
+  /**
+   * The text that one token stands for, to show it: {@code " dog"} for both "Ġdog" and "▁dog".
+   * Bytes that are no whole character show as {@code <0xE2>}, an id that is no token as {@code
+   * <unused 7>}, since models may have more output rows than their tokenizer has tokens.
+   *
+   * @throws IllegalArgumentException if {@code token} is negative
+   */
+  public String piece(int token) {
+    return vocabulary().piece(token);
+  }
+
+  /** One more than the highest token id; a model may have more output rows than that. */
+  public int vocabularySize() {
+    return vocabulary().size();
+  }
+
+  /**
+   * The token whose {@link #piece} is {@code piece}, else the one that {@code tokenizer.json}
+   * spells so, else nothing. Of several, whole characters come before single bytes, then low ids
+   * first.
+   */
+  public OptionalInt idOf(String piece) {
+    return vocabulary().idOf(piece);
+  }
+
+  /** Frees the native tokenizer; closing twice does nothing. */
+  @Override
+  public void close() {
+    if (handle != 0) {
+      library.deleteTokenizer(handle);
+      handle = 0;
+    }
+  }
+
+  private long handle() {
+    if (handle == 0) {
+      throw new IllegalStateException("the tokenizer of " + file + " is closed");
+    }
+    return handle;
+  }
+
+  /** Read on first use: generating text needs none of it, and large files take a while. */
+  private synchronized Vocabulary vocabulary() {
+    if (vocabulary == null) {
+      vocabulary = Vocabulary.read(file);
+    }
+    return vocabulary;
+  }
+
+  /** The native side would replace more than the broken character. */
+  private static void checkUnicode(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      if (Character.isSurrogate(text.charAt(i))) {
+        if (!Character.isSupplementaryCodePoint(text.codePointAt(i))) {
+          throw new IllegalArgumentException(
+              "the text is no valid Unicode: half a surrogate pair at character " + i);
+        }
+        i++;
+      }
+    }
+  }
+}

@@ -1,0 +1,238 @@
+package dev.halter.text;
+
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.CharBuffer;
+import java.nio.charset.CharsetDecoder;
+import java.nio.charset.CoderResult;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.OptionalInt;
+
+/**
+ * The tokens of a {@code tokenizer.json}, each with its spelling in the file and the text it stands
+ * for. Spellings differ by kind of tokenizer: byte-level ones write the bytes of a token as
+ * printable characters ("Ġdog" for " dog"), SentencePiece-like ones write a space as "▁" and keep
+ * 256 tokens for single bytes ("&lt;0x0A&gt;").
+ */
+final class Vocabulary {
+  /** Far above any published vocabulary, and small enough for arrays of that length. */
+  private static final int MAX_TOKENS = 1 << 24;
+
+  /** GPT-2's code for bytes: the byte that a character stands for, or -1. */
+  private static final int[] BYTE_OF_CHARACTER = byteOfCharacter();
+
+  private final Path file;
+  private final List<String> spellings = new ArrayList<>();
+  private final List<Boolean> added = new ArrayList<>();
+  private boolean byteLevel;
+  private boolean spaceMark;
+  private boolean byteTokens;
+  private Map<String, Integer> ids;
+
+  private Vocabulary(Path file) {
+    this.file = file;
+  }
+
+  static Vocabulary read(Path file) {
+    Vocabulary vocabulary = new Vocabulary(file);
+    TextFile.readObject(file, vocabulary::field);
+    return vocabulary;
+  }
+
+  /** One more than the highest token id. */
+  int size() {
+    return spellings.size();
+  }
+
+  private void field(String name, JsonParser json) throws IOException {
+    switch (name) {
+      case "added_tokens" -> {
+        while (json.nextToken() != JsonToken.END_ARRAY) {
+          addedToken(json);
+        }
+      }
+      case "model" ->
+          TextFile.fields(
+              json,
+              (key, value) -> {
+                if (key.equals("vocab")) {
+                  vocabulary(value);
+                } else {
+                  value.skipChildren();
+                }
+              });
+      case "decoder" -> decoder(json);
+      default -> json.skipChildren();
+    }
+  }
+
+  private void addedToken(JsonParser json) throws IOException {
+    String[] content = new String[1];
+    int[] id = {-1};
+    TextFile.fields(
+        json,
+        (key, value) -> {
+          switch (key) {
+            case "id" -> id[0] = value.getIntValue();
+            case "content" -> content[0] = value.getText();
+            default -> value.skipChildren();
+          }
+        });
+    put(id[0], content[0], true);
+  }
+
+  /** A map from spelling to id, or, for a unigram model, a list of [spelling, score]. */
+  private void vocabulary(JsonParser json) throws IOException {
+    if (json.currentToken() == JsonToken.START_OBJECT) {
+      TextFile.fields(json, (spelling, id) -> put(id.getIntValue(), spelling, false));
+      return;
+    }
+    for (int id = 0; json.nextToken() != JsonToken.END_ARRAY; id++) {
+      json.nextToken();
+      put(id, json.getText(), false);
+      while (json.nextToken() != JsonToken.END_ARRAY) {
+        json.skipChildren();
+      }
+    }
+  }
+
+  private void put(int id, String spelling, boolean isAdded) {
+    if (id < 0 || id >= MAX_TOKENS || spelling == null) {
+      throw TextFile.unusable(file, "has a token without text or with the id " + id, null);
+    }
+    while (spellings.size() <= id) {
+      spellings.add(null);
+      added.add(false);
+    }
+    if (isAdded || !added.get(id)) {
+      spellings.set(id, spelling);
+      added.set(id, isAdded);
+    }
+  }
+
+  /** Learns from the parts of the decoder how tokens are spelled. */
+  private void decoder(JsonParser json) throws IOException {
+    int depth = 0;
+    do {
+      JsonToken token = json.currentToken();
+      depth += token.isStructStart() ? 1 : token.isStructEnd() ? -1 : 0;
+      if (token == JsonToken.VALUE_STRING) {
+        String text = json.getText();
+        byteLevel |= text.equals("ByteLevel");
+        byteTokens |= text.equals("ByteFallback");
+        spaceMark |= text.equals("▁");
+      }
+    } while (depth > 0 && json.nextToken() != null);
+  }
+
+  /** The text of one token; bytes that are no whole character show as {@code <0xE2>}. */
+  String piece(int token) {
+    if (token < 0) {
+      throw new IllegalArgumentException("a token id cannot be negative: " + token);
+    }
+    String spelling = token < spellings.size() ? spellings.get(token) : null;
+    if (spelling == null) {
+      return "<unused " + token + ">";
+    }
+    if (added.get(token)) {
+      return spelling;
+    }
+    if (byteLevel) {
+      return fromByteLevel(spelling);
+    }
+    int value = byteValue(spelling);
+    if (value >= 0) {
+      return value < 0x80 ? Character.toString(value) : spelling;
+    }
+    return spaceMark ? spelling.replace('▁', ' ') : spelling;
+  }
+
+  /** The byte of a SentencePiece byte token, or -1. */
+  private int byteValue(String spelling) {
+    return byteTokens && spelling.matches("<0x[0-9A-F]{2}>")
+        ? Integer.parseInt(spelling, 3, 5, 16)
+        : -1;
+  }
+
+  /**
+   * The token whose piece is {@code text}, else the one so spelled in the file. Of several the
+   * lowest counts, whole characters before single bytes.
+   */
+  synchronized OptionalInt idOf(String text) {
+    if (ids == null) {
+      Map<String, Integer> found = new HashMap<>();
+      Map<String, Integer> bytes = new HashMap<>();
+      for (int id = 0; id < spellings.size(); id++) {
+        if (spellings.get(id) != null) {
+          boolean isByte = !added.get(id) && byteValue(spellings.get(id)) >= 0;
+          (isByte ? bytes : found).putIfAbsent(piece(id), id);
+        }
+      }
+      bytes.forEach(found::putIfAbsent);
+      for (int id = 0; id < spellings.size(); id++) {
+        if (spellings.get(id) != null) {
+          found.putIfAbsent(spellings.get(id), id);
+        }
+      }
+      ids = found;
+    }
+    Integer id = ids.get(text);
+    return id == null ? OptionalInt.empty() : OptionalInt.of(id);
+  }
+
+  private static String fromByteLevel(String spelling) {
+    byte[] bytes = new byte[spelling.length()];
+    for (int i = 0; i < bytes.length; i++) {
+      char c = spelling.charAt(i);
+      int value = c < BYTE_OF_CHARACTER.length ? BYTE_OF_CHARACTER[c] : -1;
+      if (value < 0) {
+        return spelling;
+      }
+      bytes[i] = (byte) value;
+    }
+    return text(bytes);
+  }
+
+  private static String text(byte[] bytes) {
+    CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder();
+    ByteBuffer in = ByteBuffer.wrap(bytes);
+    CharBuffer out = CharBuffer.allocate(bytes.length);
+    StringBuilder text = new StringBuilder();
+    while (true) {
+      CoderResult result = decoder.decode(in, out, true);
+      text.append(out.flip());
+      out.clear();
+      if (result.isUnderflow()) {
+        return text.toString();
+      }
+      for (int i = 0; i < result.length(); i++) {
+        text.append(String.format("<0x%02X>", in.get() & 0xff));
+      }
+      decoder.reset();
+    }
+  }
+
+  /**
+   * Printable Latin-1 characters stand for their own byte; the other bytes, in order, have the
+   * characters from U+0100 on.
+   */
+  private static int[] byteOfCharacter() {
+    int[] bytes = new int[0x100 + 68];
+    Arrays.fill(bytes, -1);
+    int next = 0x100;
+    for (int value = 0; value < 256; value++) {
+      boolean printable =
+          (value >= '!' && value <= '~') || (value >= 0xa1 && value <= 0xff && value != 0xad);
+      bytes[printable ? value : next++] = value;
+    }
+    return bytes;
+  }
+}

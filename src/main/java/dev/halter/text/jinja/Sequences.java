@@ -1,0 +1,99 @@
+package dev.halter.text.jinja;
+
+import java.util.AbstractList;
+import java.util.List;
+
+/** Python's sequences that are not lists; a list itself is a plain {@link List}. */
+final class Sequences {
+  private Sequences() {}
+
+  /** Tuples print as such, never equal a list and never join one. */
+  static final class Tuple extends AbstractList<Object> {
+    private final List<Object> items;
+
+    Tuple(List<Object> items) {
+      this.items = items;
+    }
+
+    @Override
+    public Object get(int index) {
+      return items.get(index);
+    }
+
+    @Override
+    public int size() {
+      return items.size();
+    }
+  }
+
+  /** A dictionary's items, keys or values: has a length and can be walked, but not indexed. */
+  static final class View extends AbstractList<Object> {
+    private final List<Object> items;
+
+    View(List<Object> items) {
+      this.items = items;
+    }
+
+    @Override
+    public Object get(int index) {
+      return items.get(index);
+    }
+
+    @Override
+    public int size() {
+      return items.size();
+    }
+  }
+
+  /** {@code range(…)}: {@code size} integers from {@code start} in steps of {@code step}. */
+  static final class Range extends AbstractList<Object> {
+    private final long start;
+    private final long step;
+    private final int size;
+
+    Range(long start, long step, int size) {
+      this.start = start;
+      this.step = step;
+      this.size = size;
+    }
+
+    @Override
+    public Object get(int index) {
+      return start + index * step;
+    }
+
+    @Override
+    public int size() {
+      return size;
+    }
+  }
+
+  /**
+   * What select, map and their kin give: always true, without a length, and walked only once, which
+   * templates can observe.
+   */
+  static final class Generator {
+    private List<Object> items;
+
+    Generator(List<Object> items) {
+      this.items = items;
+    }
+
+    /** All that is left; afterwards nothing is. */
+    List<Object> drain() {
+      List<Object> rest = items;
+      items = List.of();
+      return rest;
+    }
+
+    /** Takes one item, or gives null when nothing is left. */
+    Object[] next() {
+      if (items.isEmpty()) {
+        return null;
+      }
+      Object[] first = {items.getFirst()};
+      items = items.subList(1, items.size());
+      return first;
+    }
+  }
+}
