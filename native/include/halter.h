@@ -46,12 +46,22 @@ HALTER_API int halter_launch(int id, int grid_x, int grid_y, int grid_z, int blo
 /// Dynamic shared memory that a block has on every GPU served (sm_86 and sm_120 have the least).
 #define HALTER_SHARED_MAX 101376
 
-/// out[m,n] = x[m,k] * transpose(w[n,k]), accumulated in f32. Row-major, row strides in elements.
-/// Types are the ordinals of dev.halter.device.DType.
+/// out[m,n] = x[m,k] * transpose(w[n,k]), summed in f32. Row-major, row strides in elements.
+///
+/// Types are the ordinals of dev.halter.device.DType: x f32 or bf16, w f32, f16 or bf16, out f32 or
+/// x's type. Pointers are aligned to their elements only, and nothing beside the rows is read or
+/// written, so w may end with its mapped file. out overlaps neither factor. k = 0 gives zeros.
+/// A row of the result has the same bits whatever m, the other rows and the number of threads are,
+/// unless halter_onednn() has been called. Negative and nothing written for other sizes or types.
 HALTER_API int halter_gemm(int m, int n, int k,
                            const void* x, int x_type, long x_stride,
                            const void* w, int w_type, long w_stride,
                            void* out, int out_type, long out_stride);
+
+/// From now on oneDNN, libdnnl.so.3 in `directory`, multiplies f32 by f32 and bf16 by bf16. A row's
+/// bits then depend on how many rows there are. Null: back to our own kernels. Negative when the
+/// library is not there or does not fit; then our own kernels go on.
+HALTER_API int halter_onednn(const char* directory);
 
 enum { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
 

@@ -1,37 +1,85 @@
-// Matrix products of libhalter.
+// Matrix products of the CPU.
+
+#include "gemm.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
 
 #include "halter.h"
 #include "runtime.h"
-#include "cuda_on_cpu.h"
-#include "types.cuh"
 
+namespace halter {
 namespace {
 
-float element(const void* matrix, int type, long i) {
-    switch (type) {
-        case HALTER_F16: return to_float(static_cast<const f16*>(matrix)[i]);
-        case HALTER_BF16: return to_float(static_cast<const bf16*>(matrix)[i]);
-        default: return static_cast<const float*>(matrix)[i];
+enum class Isa { AVX2, AVX512, AVX512_BF16 };
+
+Isa detect() {
+    __builtin_cpu_init();
+    bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (!v4) return Isa::AVX2;
+    return __builtin_cpu_supports("avx512bf16") ? Isa::AVX512_BF16 : Isa::AVX512;
+}
+
+const Isa isa = detect();
+
+Block block_for(int x_type, int w_type) {
+    Block block = isa == Isa::AVX512_BF16 ? avx512_bf16_block(x_type, w_type) : nullptr;
+    if (block) return block;
+    return isa == Isa::AVX2 ? avx2_block(x_type, w_type) : avx512_block(x_type, w_type);
+}
+
+bool check(const Product& p) {
+    if (p.m < 0 || p.n < 0 || p.k < 0) {
+        fail("product of a negative size: m %d, n %d, k %d", p.m, p.n, p.k);
+    } else if ((p.m > 1 && p.x_stride < p.k) || (p.n > 1 && p.w_stride < p.k) ||
+               (p.m > 1 && p.out_stride < p.n)) {
+        fail("product with rows that overlap: m %d, n %d, k %d, strides %ld, %ld, %ld", p.m, p.n,
+             p.k, p.x_stride, p.w_stride, p.out_stride);
+    } else if ((p.x_type != HALTER_F32 && p.x_type != HALTER_BF16) || p.w_type < HALTER_F32 ||
+               p.w_type > HALTER_BF16 || (p.out_type != HALTER_F32 && p.out_type != p.x_type)) {
+        fail("no product of types %d and %d into %d", p.x_type, p.w_type, p.out_type);
+    } else {
+        return true;
     }
+    return false;
 }
 
 }  // namespace
 
+const char* gemm_isa() {
+    return isa == Isa::AVX2 ? "avx2" : isa == Isa::AVX512 ? "avx512" : "avx512_bf16";
+}
+
+void multiply(const Product& p, Block block, int threads) {
+    // Blocks get narrower until every thread has a few, so that all end at about the same time.
+    const long rows = (p.m + BLOCK_M - 1) / BLOCK_M;
+    int width = BLOCK_N;
+    while (width > 8 && rows * ((p.n + width - 1) / width) < 4L * threads) width /= 2;
+    const long blocks = rows * ((p.n + width - 1) / width);
+    // A few microseconds of work are done before other threads are awake.
+    const bool alone = threads == 1 || long(p.m) * p.n * p.k < 1 << 16;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (!alone)
+    for (long b = 0; b < blocks; b++) {
+        static thread_local Scratch scratch;
+        int m0 = int(b % rows) * BLOCK_M;
+        int n0 = int(b / rows) * width;
+        block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, std::min(n0 + width, p.n), scratch);
+    }
+}
+
+}  // namespace halter
+
+using namespace halter;
+
 int halter_gemm(int m, int n, int k, const void* x, int x_type, long x_stride, const void* w,
                 int w_type, long w_stride, void* out, int out_type, long out_stride) {
-    for (int i = 0; i < m; i++) {
-        for (int j = 0; j < n; j++) {
-            float sum = 0;
-            for (int l = 0; l < k; l++) {
-                sum += element(x, x_type, i * x_stride + l) * element(w, w_type, j * w_stride + l);
-            }
-            long at = i * out_stride + j;
-            if (out_type == HALTER_BF16) {
-                static_cast<bf16*>(out)[at] = from_float<bf16>(sum);
-            } else {
-                static_cast<float*>(out)[at] = sum;
-            }
-        }
+    Product p{m, n, k, x, x_stride, w, w_stride, out, out_stride, x_type, w_type, out_type};
+    if (!check(p)) return -1;
+    if (!onednn_multiply(p, thread_count())) {
+        multiply(p, block_for(x_type, w_type), thread_count());
     }
     return 0;
 }

@@ -1,0 +1,74 @@
+// The matrix product for x86-64-v3: 8 lanes over k; two-byte types become f32 in registers.
+#include "gemm_tile.h"
+
+namespace halter {
+namespace {
+
+// Two-byte elements of a short last step, without reading past them.
+inline __m128i load_short(const uint16_t* p, int count) {
+    alignas(16) uint16_t copy[8] = {};
+    std::memcpy(copy, p, count * sizeof(uint16_t));
+    return _mm_load_si128((const __m128i*)copy);
+}
+
+struct F32 {
+    using Type = float;
+    static __m256 load(const float* p) { return _mm256_loadu_ps(p); }
+    static __m256 load(const float* p, int count) {
+        const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+    }
+};
+
+struct Bf16 {
+    using Type = uint16_t;
+    static __m256 widen(__m128i v) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    }
+    static __m256 load(const uint16_t* p) { return widen(_mm_loadu_si128((const __m128i*)p)); }
+    static __m256 load(const uint16_t* p, int count) { return widen(load_short(p, count)); }
+};
+
+struct F16 {
+    using Type = uint16_t;
+    static __m256 load(const uint16_t* p) {
+        return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+    }
+    static __m256 load(const uint16_t* p, int count) {
+        return _mm256_cvtph_ps(load_short(p, count));
+    }
+};
+
+template <class A, class B>
+struct Lanes {
+    using X = typename A::Type;
+    using W = typename B::Type;
+    using Sum = __m256;
+    using Xs = __m256;
+    using Ws = __m256;
+    static constexpr int STEP = 8;
+    static constexpr int DEPTH = 768;
+    static constexpr int WIDTH = 4;
+    static Sum zero() { return _mm256_setzero_ps(); }
+    static Xs load_x(const X* p) { return A::load(p); }
+    static Xs load_x(const X* p, int count) { return A::load(p, count); }
+    static Ws load_w(const W* p) { return B::load(p); }
+    static Ws load_w(const W* p, int count) { return B::load(p, count); }
+    static Sum add(Sum s, Xs x, Ws w) { return _mm256_fmadd_ps(x, w, s); }
+    // Adds lane i and i + 4, then i + 2, i + 1, for four vectors at once.
+    static void total(const Sum* s, float* to) {
+        __m128 half[4];
+        for (int j = 0; j < 4; j++) {
+            half[j] = _mm_add_ps(_mm256_castps256_ps128(s[j]), _mm256_extractf128_ps(s[j], 1));
+        }
+        __m128 ab = _mm_add_ps(_mm_movelh_ps(half[0], half[1]), _mm_movehl_ps(half[1], half[0]));
+        __m128 cd = _mm_add_ps(_mm_movelh_ps(half[2], half[3]), _mm_movehl_ps(half[3], half[2]));
+        _mm_store_ps(to, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
+    }
+};
+
+}  // namespace
+
+Block avx2_block(int x_type, int w_type) { return block_for<Lanes, F32, F16, Bf16>(x_type, w_type); }
+
+}  // namespace halter

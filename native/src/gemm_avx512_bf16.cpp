@@ -1,0 +1,34 @@
+// bf16 x bf16 where the CPU multiplies pairs of bf16 (AVX512-BF16): 16 lanes, each of two adjacent
+// elements of k. The instruction takes subnormal factors and sums as zero.
+#include "gemm_tile.h"
+
+namespace halter {
+namespace {
+
+struct Bf16Pairs {
+    using X = uint16_t;
+    using W = uint16_t;
+    using Sum = __m512;
+    using Xs = __m512bh;
+    using Ws = __m512bh;
+    static constexpr int STEP = 32;
+    static constexpr int DEPTH = 1536;
+    static constexpr int WIDTH = 8;
+    static Sum zero() { return _mm512_setzero_ps(); }
+    static Xs load_x(const X* p) { return (__m512bh)_mm512_loadu_si512(p); }
+    static Xs load_x(const X* p, int count) {
+        return (__m512bh)_mm512_maskz_loadu_epi16(__mmask32((1u << count) - 1), p);
+    }
+    static Ws load_w(const W* p) { return load_x(p); }
+    static Ws load_w(const W* p, int count) { return load_x(p, count); }
+    static Sum add(Sum s, Xs x, Ws w) { return _mm512_dpbf16_ps(s, x, w); }
+    static void total(const Sum* s, float* to) { total16(s, to); }
+};
+
+}  // namespace
+
+Block avx512_bf16_block(int x_type, int w_type) {
+    return x_type == HALTER_BF16 && w_type == HALTER_BF16 ? block<Bf16Pairs> : nullptr;
+}
+
+}  // namespace halter

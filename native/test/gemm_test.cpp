@@ -1,0 +1,262 @@
+// The matrix product against double arithmetic, for every kernel that this CPU can run: odd sizes,
+// all types, strides longer than rows, rows that end where their page ends, and the promise that a
+// row's bits depend on nothing but the row and w.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gemm.h"
+#include "halter.h"
+#include "runtime.h"
+
+// What the product needs of the runtime.
+namespace halter {
+int thread_count() { return 2; }
+void fail(const char*, ...) {}
+}  // namespace halter
+
+using namespace halter;
+
+namespace {
+
+int failures = 0;
+
+void fail(const char* what, const char* kernel, const Product& p, int i, int j, double got,
+          double expected) {
+    if (++failures > 20) return;
+    std::printf("FAIL %s: %s m=%d n=%d k=%d types %d x %d -> %d at [%d,%d]: %.9g, expected %.9g\n",
+                what, kernel, p.m, p.n, p.k, p.x_type, p.w_type, p.out_type, i, j, got, expected);
+}
+
+int bytes_of(int type) { return type == HALTER_F32 ? 4 : 2; }
+
+float decode(const void* at, int type) {
+    if (type == HALTER_F32) return *(const float*)at;
+    uint16_t bits = *(const uint16_t*)at;
+    if (type == HALTER_F16) return float(*(const _Float16*)at);
+    uint32_t wide = uint32_t(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, 4);
+    return value;
+}
+
+void encode(float value, void* at, int type) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    if (type == HALTER_F32) {
+        *(float*)at = value;
+    } else if (type == HALTER_F16) {
+        *(_Float16*)at = _Float16(value);
+    } else {
+        *(uint16_t*)at = uint16_t(bits >> 16);
+    }
+}
+
+// A matrix whose last element is the last of its page; touching the page behind it ends the test.
+struct Guarded {
+    int type;
+    long rows, columns, stride;
+    char* map;
+    size_t mapped;
+    char* data;
+
+    Guarded(long rows, long columns, long stride, int type)
+        : type(type), rows(rows), columns(columns), stride(stride) {
+        size_t page = sysconf(_SC_PAGESIZE);
+        size_t bytes = ((rows - 1) * stride + columns) * bytes_of(type);
+        mapped = (bytes + page - 1) / page * page + page;
+        map = (char*)mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                          0);
+        if (map == MAP_FAILED || mprotect(map + mapped - page, page, PROT_NONE)) std::abort();
+        data = map + mapped - page - bytes;
+        std::memset(data, 0xff, bytes);  // NaN in every type: what lies between rows must not count
+    }
+    ~Guarded() { munmap(map, mapped); }
+    Guarded(const Guarded&) = delete;
+
+    char* at(long i, long j) const { return data + (i * stride + j) * bytes_of(type); }
+    float get(long i, long j) const { return decode(at(i, j), type); }
+    void set(long i, long j, float v) { encode(v, at(i, j), type); }
+
+    void fill(std::mt19937& random) {
+        std::normal_distribution<float> normal;
+        for (long i = 0; i < rows; i++) {
+            for (long j = 0; j < columns; j++) set(i, j, normal(random));
+        }
+    }
+};
+
+struct Kernel {
+    const char* name;
+    Block (*block_for)(int, int);
+};
+
+std::vector<Kernel> kernels() {
+    std::vector<Kernel> found = {{"avx2", avx2_block}};
+    std::string isa = gemm_isa();
+    if (isa != "avx2") found.push_back({"avx512", avx512_block});
+    if (isa == "avx512_bf16") found.push_back({"avx512_bf16", avx512_bf16_block});
+    return found;
+}
+
+Product product(int m, const Guarded& x, const Guarded& w, const Guarded& out, long first_row = 0) {
+    return {m,        int(w.rows),         int(w.columns), x.at(first_row, 0), x.stride,
+            w.data,   w.stride,            out.data,       out.stride,        x.type,
+            w.type,   out.type};
+}
+
+// m = `most` against double arithmetic; then fewer rows, starting anywhere, on any number of
+// threads: the same bits.
+void check(const Kernel& kernel, const Guarded& x, const Guarded& w, int out_type,
+           const std::vector<int>& sizes) {
+    Block block = kernel.block_for(x.type, w.type);
+    if (!block) return;
+    int n = int(w.rows), k = int(w.columns), most = int(x.rows);
+    Guarded all(most, n, n + 3, out_type);
+    Product whole = product(most, x, w, all);
+    multiply(whole, block, 1);
+    for (int i = 0; i < most; i++) {
+        for (int j = 0; j < n; j++) {
+            double sum = 0, magnitude = 0;
+            for (int p = 0; p < k; p++) {
+                double term = double(x.get(i, p)) * w.get(j, p);
+                sum += term;
+                magnitude += std::fabs(term);
+            }
+            double allowed = 2e-6 * magnitude + (out_type == HALTER_F32 ? 0 : std::fabs(sum) / 256);
+            if (!(std::fabs(all.get(i, j) - sum) <= allowed)) {
+                fail("value", kernel.name, whole, i, j, all.get(i, j), sum);
+            }
+        }
+        for (int j = n; j < n + 3 && i + 1 < most; j++) {
+            if (!std::isnan(all.get(i, j))) fail("gap", kernel.name, whole, i, j, all.get(i, j), NAN);
+        }
+    }
+    for (int m : sizes) {
+        if (m > most) continue;
+        for (int threads = 1; threads <= 3; threads++) {
+            Guarded out(m, n, n, out_type);
+            int from = (most - m) * (threads - 1) / 2;
+            Product part = product(m, x, w, out, from);
+            multiply(part, block, threads);
+            for (int i = 0; i < m; i++) {
+                if (std::memcmp(out.at(i, 0), all.at(from + i, 0), n * bytes_of(out_type))) {
+                    fail("bits change with m or threads", kernel.name, part, i, 0, out.get(i, 0),
+                         all.get(from + i, 0));
+                }
+            }
+        }
+    }
+}
+
+template <class Do>
+void for_all_types(Do run) {
+    for (int x_type : {HALTER_F32, HALTER_BF16}) {
+        for (int w_type : {HALTER_F32, HALTER_F16, HALTER_BF16}) {
+            run(x_type, w_type, HALTER_F32);
+            if (x_type == HALTER_BF16) run(x_type, w_type, HALTER_BF16);
+        }
+    }
+}
+
+void values_and_bits() {
+    std::mt19937 random(1);
+    const std::vector<int> sizes = {1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 33};
+    for (int n : {1, 3, 17, 33, 257}) {
+        for (int k : {1, 7, 15, 16, 17, 31, 33, 255, 257, 1023}) {
+            for_all_types([&](int x_type, int w_type, int out_type) {
+                Guarded x(33, k, k + 5, x_type), w(n, k, k % 2 ? k : k + 9, w_type);
+                x.fill(random);
+                w.fill(random);
+                for (const Kernel& kernel : kernels()) check(kernel, x, w, out_type, sizes);
+            });
+        }
+    }
+}
+
+// More rows than a block has, and a k of several blocks in every type.
+void several_blocks() {
+    std::mt19937 random(2);
+    for (int k : {48, 3203}) {
+        for_all_types([&](int x_type, int w_type, int out_type) {
+            Guarded x(261, k, k, x_type), w(71, k, k, w_type);
+            x.fill(random);
+            w.fill(random);
+            for (const Kernel& kernel : kernels()) check(kernel, x, w, out_type, {1, 2, 128, 129, 260});
+        });
+    }
+}
+
+void nan_and_infinity_stay_in_their_row_and_column() {
+    const float inf = std::numeric_limits<float>::infinity();
+    for_all_types([&](int x_type, int w_type, int out_type) {
+        for (int k : {1, 16, 37, 100}) {
+            for (const Kernel& kernel : kernels()) {
+                Block block = kernel.block_for(x_type, w_type);
+                if (!block) continue;
+                Guarded x(5, k, k, x_type), w(11, k, k, w_type), out(5, 11, 11, out_type);
+                for (int i = 0; i < 5; i++) {
+                    for (int p = 0; p < k; p++) x.set(i, p, 1);
+                }
+                for (int j = 0; j < 11; j++) {
+                    for (int p = 0; p < k; p++) w.set(j, p, 1);
+                }
+                x.set(1, k - 1, NAN);
+                w.set(4, k / 2, inf);
+                w.set(6, k / 3, -inf);
+                x.set(3, k / 2, 0);  // 0 x inf
+                Product p = product(5, x, w, out);
+                multiply(p, block, 2);
+                for (int i = 0; i < 5; i++) {
+                    for (int j = 0; j < 11; j++) {
+                        double expected = 0;
+                        for (int q = 0; q < k; q++) expected += double(x.get(i, q)) * w.get(j, q);
+                        double got = out.get(i, j);
+                        bool same = std::isnan(expected) ? std::isnan(got) : got == expected;
+                        if (!same) fail("special value", kernel.name, p, i, j, got, expected);
+                    }
+                }
+            }
+        }
+    });
+}
+
+void refusals() {
+    float x[4] = {1, 2, 3, 4}, w[4] = {1, 0, 0, 1}, out[4] = {-7, -7, -7, -7};
+    auto gemm = [&](int m, int x_type, long x_stride, int w_type, int out_type) {
+        return halter_gemm(m, 2, 2, x, x_type, x_stride, w, w_type, 2, out, out_type, 2);
+    };
+    bool refused = gemm(-1, HALTER_F32, 2, HALTER_F32, HALTER_F32) == -1 &&
+                   gemm(2, HALTER_F32, 1, HALTER_F32, HALTER_F32) == -1 &&
+                   gemm(2, HALTER_F16, 2, HALTER_F32, HALTER_F32) == -1 &&
+                   gemm(2, HALTER_F32, 2, 4, HALTER_F32) == -1 &&
+                   gemm(2, HALTER_F32, 2, HALTER_F32, HALTER_BF16) == -1 && out[0] == -7;
+    bool computed = gemm(2, HALTER_F32, 2, HALTER_F32, HALTER_F32) == 0 && out[0] == 1 &&
+                    out[1] == 2 && out[2] == 3 && out[3] == 4;
+    bool empty = halter_gemm(2, 2, 0, x, HALTER_F32, 2, w, HALTER_F32, 2, out, HALTER_F32, 2) == 0 &&
+                 out[0] == 0 && out[1] == 0 && out[2] == 0 && out[3] == 0;
+    if (!refused || !computed || !empty) {
+        failures++;
+        std::printf("FAIL arguments: refused %d, computed %d, empty sum %d\n", refused, computed,
+                    empty);
+    }
+}
+
+}  // namespace
+
+int main() {
+    values_and_bits();
+    several_blocks();
+    nan_and_infinity_stay_in_their_row_and_column();
+    refusals();
+    std::printf("gemm (%s): %s\n", gemm_isa(), failures ? "FAILED" : "ok");
+    return failures ? 1 : 0;
+}
