@@ -68,7 +68,7 @@ struct Site {
     int line = 0;
 
     bool operator==(const Site& other) const {
-        return line == other.line && strcmp(file, other.file) == 0;
+        return line == other.line && (file == other.file || strcmp(file, other.file) == 0);
     }
 
     std::string text() const {
@@ -117,11 +117,18 @@ struct Thread {
     Stack* stack = nullptr;  // none before it starts and after it ends
     Site site;               // where it waits
 
-    // In a warp operation: what it asks, what it brings and gets, and for which lanes it waits.
-    HalterWarp what = HalterWarp::sync;
+    // In a warp operation: the lanes that take part, what it brings and gets, whose it reads.
     unsigned mask = 0;
     uint64_t value = 0;
     int source = 0;
+};
+
+/// Lanes of a warp that have come for an operation.
+struct Gathering {
+    unsigned mask;     // those that take part
+    unsigned arrived;  // those that are here
+    HalterWarp what;
+    int first;  // the thread that came first
 };
 
 /// A launch as it was asked for.
@@ -183,24 +190,28 @@ public:
             stop(name(current) + " at " + site.text() + " reads lane " + std::to_string(source) +
                  ", which is not in the mask " + hex(mask));
         }
-        self.what = what;
         self.mask = mask;
         self.value = value;
         self.source = source;
         self.site = site;
-        // The last lane to come serves all: one switch for each of the others.
-        for (int other = 0; other < 32; other++) {
-            if ((mask >> other & 1) == 0 || other == lane) continue;
-            if (warp[other].state != State::in_warp || warp[other].mask != mask) {
-                wait(State::in_warp, site);
-                return self.value;
-            }
-            if (warp[other].what != what || !(warp[other].site == site)) {
-                stop("lanes of a warp call different operations: " + name(current) + " at " +
-                     site.text() + ", " + name(current - lane + other) + " at " +
-                     warp[other].site.text());
-            }
+        // Parts of a warp with masks of their own may gather at the same time.
+        std::vector<Gathering>& gatherings = warps[current / 32];
+        auto found = std::find_if(gatherings.begin(), gatherings.end(),
+                                  [=](const Gathering& g) { return g.mask == mask; });
+        if (found == gatherings.end()) {
+            found = gatherings.insert(found, {mask, 0, what, current});
+        } else if (found->what != what || !(threads[found->first].site == site)) {
+            stop("lanes of a warp call different operations: " + name(current) + " at " +
+                 site.text() + ", " + name(found->first) + " at " +
+                 threads[found->first].site.text());
         }
+        found->arrived |= 1u << lane;
+        if (found->arrived != mask) {
+            wait(State::in_warp, site);
+            return self.value;
+        }
+        // The last lane to come serves all: one switch for each of the others.
+        gatherings.erase(found);
         uint64_t values[32];
         uint64_t ballot = 0;
         for (int i = 0; i < 32; i++) {
@@ -261,6 +272,7 @@ private:
 
     void run_block() {
         threads.assign(launch.block, Thread());
+        warps.assign(launch.block / 32, {});
         memset(static_shared.data, poison, static_shared.bytes);
         memset(shared.data, poison, launch.shared + canary);
         int left = launch.block;
@@ -393,6 +405,7 @@ private:
     std::mt19937_64 random;
     std::vector<int> order;
     std::vector<Thread> threads;
+    std::vector<std::vector<Gathering>> warps;
     int current = 0;
     void* own = nullptr;  // the stack pointer of the machine itself while a thread runs
     std::vector<std::unique_ptr<Stack>> stacks;
