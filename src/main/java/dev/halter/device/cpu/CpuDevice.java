@@ -238,6 +238,11 @@ public final class CpuDevice implements Device {
     }
   }
 
+  @Override
+  public String toString() {
+    return description;
+  }
+
   private void requireMemory(Object... arguments) {
     Stream.of(arguments)
         .filter(argument -> argument instanceof Buffer)

@@ -1,0 +1,64 @@
+package dev.halter.device;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+
+import dev.halter.device.cpu.CpuDevice;
+import dev.halter.device.cpu.Schedule;
+import java.util.Arrays;
+import java.util.function.Function;
+import java.util.function.Supplier;
+import java.util.stream.Stream;
+
+/** The devices that tests of kernels and of models run on. */
+public final class TestDevices {
+  private TestDevices() {}
+
+  /**
+   * Every device, opened when its turn comes, for
+   *
+   * <pre>{@code
+   * @ParameterizedTest
+   * @MethodSource("dev.halter.device.TestDevices#all")
+   * void test(Device device)
+   * }</pre>
+   *
+   * <p>JUnit closes each after its test.
+   */
+  public static Stream<Device> all() {
+    return Stream.concat(Stream.of(() -> CpuDevice.open(2)), schedules()).map(Supplier::get);
+  }
+
+  /**
+   * Runs the same work under every schedule of the faithful device and asserts that the results are
+   * the same bit by bit: if not, a kernel lacks a barrier.
+   *
+   * @return the result
+   */
+  public static float[] assertSchedulesAgree(Function<Device, float[]> work) {
+    float[][] results =
+        schedules()
+            .map(
+                open -> {
+                  try (Device device = open.get()) {
+                    return work.apply(device);
+                  }
+                })
+            .toArray(float[][]::new);
+    int[][] bits = Arrays.stream(results).map(TestDevices::bits).toArray(int[][]::new);
+    for (int i = 1; i < bits.length; i++) {
+      assertArrayEquals(bits[0], bits[i], Schedule.values()[i] + " differs from FORWARD");
+    }
+    return results[0];
+  }
+
+  private static Stream<Supplier<Device>> schedules() {
+    return Arrays.stream(Schedule.values())
+        .map(schedule -> () -> CpuDevice.openFaithful(schedule, 1));
+  }
+
+  private static int[] bits(float[] values) {
+    int[] bits = new int[values.length];
+    Arrays.setAll(bits, i -> Float.floatToRawIntBits(values[i]));
+    return bits;
+  }
+}
