@@ -37,7 +37,7 @@ public final class JsonObject {
           .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
           .build();
 
-  private static final int MAX_BYTES = 64 << 20;
+  private static final int MAX_BYTES = 16 << 20;
   private static final int MAX_DEPTH = 64;
 
   private final Path file;

@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.RandomAccessFile;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -247,6 +248,18 @@ class ModelConfigTest {
             .endsWith("config.json: no such file"));
     Files.writeString(folder.resolve("config.json"), LLAMA);
     assertEquals(parse(LLAMA), ModelConfig.read(folder));
+  }
+
+  @Test
+  void refusesAHugeConfigWithoutReadingIt(@TempDir Path folder) throws IOException {
+    Path file = folder.resolve("config.json");
+    try (var sparse = new RandomAccessFile(file.toFile(), "rw")) {
+      sparse.setLength(1L << 40);
+    }
+    assertTrue(
+        assertThrows(BadFileException.class, () -> ModelConfig.read(folder))
+            .getMessage()
+            .contains("1099511627776 bytes long"));
   }
 
   @Test

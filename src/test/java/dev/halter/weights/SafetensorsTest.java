@@ -154,6 +154,15 @@ class SafetensorsTest {
     assertThrows(BadFileException.class, () -> Safetensors.open(folder));
   }
 
+  @Test
+  void refusesAnEmptyFile() throws IOException {
+    Path empty = Files.createFile(folder.resolve("empty.safetensors"));
+    assertTrue(
+        assertThrows(BadFileException.class, () -> Safetensors.open(empty))
+            .getMessage()
+            .contains("0 bytes long"));
+  }
+
   @ParameterizedTest
   @ValueSource(ints = {0, 1, 7})
   void refusesAFileShorterThanTheLengthOfItsHeader(int bytes) {
