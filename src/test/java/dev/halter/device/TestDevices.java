@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
+import dev.halter.device.cuda.TestCuda;
 import java.util.Arrays;
 import java.util.function.Function;
 import java.util.function.Supplier;
@@ -22,10 +23,13 @@ public final class TestDevices {
    * void test(Device device)
    * }</pre>
    *
-   * <p>JUnit closes each after its test.
+   * <p>JUnit closes each after its test. CUDA is a stand-in over host memory; on a machine with a
+   * GPU, where the others have nothing new to say, it is the GPU alone.
    */
   public static Stream<Device> all() {
-    return Stream.concat(Stream.of(() -> CpuDevice.open(2)), schedules()).map(Supplier::get);
+    Stream<Supplier<Device>> cpu = Stream.concat(Stream.of(() -> CpuDevice.open(2)), schedules());
+    Stream<Supplier<Device>> cuda = Stream.of(TestCuda::open);
+    return (TestCuda.REAL ? cuda : Stream.concat(cpu, cuda)).map(Supplier::get);
   }
 
   /**

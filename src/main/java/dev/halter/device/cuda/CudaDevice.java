@@ -285,6 +285,11 @@ public final class CudaDevice implements Device {
   }
 
   @Override
+  public String toString() {
+    return description;
+  }
+
+  @Override
   public List<String> details() {
     return List.of("CUDA driver " + driverVersion(), cublas.description());
   }

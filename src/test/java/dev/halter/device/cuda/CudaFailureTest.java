@@ -10,6 +10,7 @@ import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Grid;
 import dev.halter.device.OutOfDeviceMemoryException;
+import dev.halter.device.cuda.TestCuda.StandIn;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -28,28 +29,27 @@ class CudaFailureTest {
   @BeforeEach
   @AfterEach
   void asNew() {
-    TestCuda.StandIn.load();
-    TestCuda.StandIn.reset();
+    StandIn.reset();
     System.clearProperty("halter.sync");
   }
 
   private static String reason() {
-    return assertThrows(DeviceException.class, TestCuda::open).getMessage();
+    return assertThrows(DeviceException.class, StandIn::open).getMessage();
   }
 
   @Test
   void withoutACardThereIsNoDevice() {
-    TestCuda.StandIn.set("devices", 0);
+    StandIn.set("devices", 0);
     assertTrue(reason().startsWith("no CUDA device"), reason());
   }
 
   @Test
   void aDriverTooOldForTheKernelsIsNamed() {
-    TestCuda.StandIn.set("image", CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+    StandIn.set("image", CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
     assertTrue(reason().contains("the NVIDIA driver (CUDA 13.0) cannot read"), reason());
-    TestCuda.StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
+    StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
     assertTrue(reason().contains("holds no code for CUDA stand-in (sm_75)"), reason());
-    assertEquals("", TestCuda.StandIn.report(), "a failed opening leaves nothing behind");
+    assertEquals("", StandIn.report(), "a failed opening leaves nothing behind");
   }
 
   @Test
@@ -70,7 +70,7 @@ class CudaFailureTest {
   @Test
   void kernelsTunedForOtherCardsAreLeftOut(@TempDir Path directory) throws Exception {
     Files.writeString(directory.resolve("gemm_sm90.fatbin"), "stand-in");
-    TestCuda.StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
+    StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
     try (Device device = CudaDevice.open(directory)) {
       assertThrows(IllegalArgumentException.class, () -> device.kernel("gather_rows"));
     }
@@ -78,27 +78,26 @@ class CudaFailureTest {
 
   @Test
   void memoryThatRunsOutSaysHowMuchIsFree() {
-    TestCuda.StandIn.set("memory", 64 << 20);
-    try (Device device = TestCuda.open()) {
+    StandIn.set("memory", 64 << 20);
+    try (Device device = StandIn.open()) {
       long free = device.memory().free();
       assertTrue(free < 64 << 20);
-      var error =
-          assertThrows(OutOfDeviceMemoryException.class, () -> device.allocate(free + 1));
+      var error = assertThrows(OutOfDeviceMemoryException.class, () -> device.allocate(free + 1));
       assertTrue(error.getMessage().contains("%,d of".formatted(free)), error.getMessage());
       device.allocate(free).close();
     }
-    assertEquals("", TestCuda.StandIn.report());
+    assertEquals("", StandIn.report());
   }
 
   @Test
   void workIsQueuedAndNotWaitedFor() {
-    try (Device device = TestCuda.open();
+    try (Device device = StandIn.open();
         Buffer buffer = device.allocate(36)) {
       buffer.clear();
       launch(device, buffer);
-      assertEquals(0, TestCuda.StandIn.runs());
+      assertEquals(0, StandIn.runs());
       device.synchronize();
-      assertEquals(1, TestCuda.StandIn.runs());
+      assertEquals(1, StandIn.runs());
     }
   }
 
@@ -120,7 +119,7 @@ class CudaFailureTest {
   /** Launches on a freed buffer. */
   private static String failure() {
     String message;
-    try (Device device = TestCuda.open()) {
+    try (Device device = StandIn.open()) {
       Buffer buffer = device.allocate(36);
       buffer.close();
       message =
@@ -132,8 +131,7 @@ class CudaFailureTest {
                   })
               .getMessage();
     }
-    assertEquals(
-        "kernel gather_rows: argument 0 points into freed memory\n", TestCuda.StandIn.report());
+    assertEquals("kernel gather_rows: argument 0 points into freed memory\n", StandIn.report());
     return message;
   }
 
@@ -144,25 +142,24 @@ class CudaFailureTest {
 
   @Test
   void copiesBeyondAnAllocationAreReported() {
-    try (Device device = TestCuda.open();
+    try (Device device = StandIn.open();
         Buffer buffer = device.allocate(100)) {
       MemorySegment host = MemorySegment.ofArray(new byte[101]);
       assertThrows(
           DeviceException.class, () -> device.copyIn(host, buffer.address(), host.byteSize()));
-      assertThrows(
-          DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
+      assertThrows(DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
     }
     assertEquals(
         """
         copy from the host: 101 bytes at 0 of an allocation of 100 bytes
         copy to the host: 100 bytes at 1 of an allocation of 100 bytes
         """,
-        TestCuda.StandIn.report());
+        StandIn.report());
   }
 
   @Test
   void writingPastAnAllocationIsReportedWhenItIsFreed() {
-    try (Device device = TestCuda.open();
+    try (Device device = StandIn.open();
         Buffer x = device.allocate(4 * 4);
         Buffer index = device.allocate(4)) {
       x.clear();
@@ -171,7 +168,6 @@ class CudaFailureTest {
         device.launch(device.kernel("gather_rows"), Grid.of(1), 32, 0, small, x, index, 4);
       }
     }
-    assertEquals(
-        "something wrote 4 bytes past an allocation of 12 bytes\n", TestCuda.StandIn.report());
+    assertEquals("something wrote 4 bytes past an allocation of 12 bytes\n", StandIn.report());
   }
 }

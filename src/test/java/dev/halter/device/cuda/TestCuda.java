@@ -1,5 +1,7 @@
 package dev.halter.device.cuda;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import java.lang.foreign.Arena;
@@ -9,6 +11,8 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 
 /**
@@ -21,9 +25,32 @@ public final class TestCuda {
 
   private TestCuda() {}
 
-  /** A CUDA device; the caller closes it. */
+  /**
+   * A CUDA device; the caller closes it. Closing the stand-in fails if there was anything in its
+   * report.
+   */
   public static Device open() {
-    return REAL ? CudaDevice.open() : CudaDevice.open(StandIn.load().resolve("kernels"));
+    if (REAL) {
+      return CudaDevice.open();
+    }
+    Device device = StandIn.open();
+    return (Device)
+        Proxy.newProxyInstance(
+            Device.class.getClassLoader(),
+            new Class<?>[] {Device.class},
+            (proxy, method, arguments) -> {
+              try {
+                return method.invoke(device, arguments);
+              } catch (InvocationTargetException e) {
+                throw e.getCause();
+              } finally {
+                if (method.getName().equals("close")) {
+                  String report = StandIn.report();
+                  StandIn.reset();
+                  assertEquals("", report, "the stand-in's report");
+                }
+              }
+            });
   }
 
   /** The stand-in's libcuda.so.1, once loaded: JCuda's natives bind to it by that name. */
@@ -60,9 +87,9 @@ public final class TestCuda {
       return Linker.nativeLinker().downcallHandle(library.findOrThrow(name), type);
     }
 
-    /** Loads it and returns its folder. */
-    static Path load() {
-      return DIRECTORY;
+    /** A device whose report is the caller's business. */
+    static Device open() {
+      return CudaDevice.open(DIRECTORY.resolve("kernels"));
     }
 
     /** What went wrong so far, a line each; empty if nothing. */
