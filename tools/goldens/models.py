@@ -43,6 +43,9 @@ DISTINCT = 6
 # A steered run counts only if it differs this much from the run without the plan.
 MARGIN = 0.03
 
+# Enough to see that a capture shows edited values and what follows from them.
+CAPTURED_WITH_PLAN = ["hook_embed", "hook_z", "hook_pre_linear", "hook_resid_mid", "hook_resid_post"]
+
 LLAMA3_SCALING = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
@@ -440,6 +443,7 @@ def all_plans(config, prompt, continuation):
         "when-generation": {"generation": "all"},
         "when-last-prompt-token": {"prompt_positions": [-1]},
         "when-prompt-positions": {"prompt_positions": [0, 2]},
+        "when-beyond-the-prompt": {"prompt_positions": [99]},
         "when-prompt-window": {"prompt_window": [3, 6]},
         "when-prompt-window-open": {"prompt_window": [-4, None]},
         "when-prompt-tokens": {"prompt_tokens": two},
@@ -530,7 +534,9 @@ class Cases:
             case = {"id": name, "tokens": tokens, "rows": rows, "sites": []}
             if length == 17:
                 self.equals_transformers(tokens, sites)
-                case["sites"] = sorted(set(sites) - {"logits"})
+                case["sites"] = sorted(
+                    site for site in sites if site != "logits" and not site.endswith("_raw")
+                )
                 for site in case["sites"]:
                     self.keep(f"{name}/{site}", sites[site])
             cases.append(case)
@@ -643,10 +649,7 @@ class Cases:
                 "sites": [],
             }
             if name == "compose-all":
-                case["sites"] = sorted(
-                    s for s in sites if s.split(".")[-1] in ("hook_resid_post", "hook_z", "hook_post")
-                    or s in ("hook_embed", "blocks.1.mlp.hook_pre_linear", "blocks.1.hook_resid_mid")
-                )
+                case["sites"] = sorted(s for s in sites if s.split(".")[-1] in CAPTURED_WITH_PLAN)
                 for site in case["sites"]:
                     self.keep(f"{name}/{site}", sites[site])
             cases.append(case)

@@ -85,8 +85,13 @@ class Trigger:
         positions, window, tokens = map(selector, SELECTORS)
         # Only the prompt has an end that negative positions could count from.
         n = row.prompt_length if row.phase == "prompt" else sys.maxsize
-        if positions is not None and row.position in [p + n if p < 0 else p for p in positions]:
-            return True
+        if positions is not None:
+            counted = [p + n if p < 0 else p for p in positions]
+            if not prefix:
+                # As in EasySteer: a position past the prompt's end means its last token.
+                counted = [min(p, n - 1) for p in counted]
+            if row.position in counted:
+                return True
         if window is not None and row.position in range(*slice(*window).indices(n)):
             return True
         return tokens is not None and row.token in tokens
@@ -192,7 +197,7 @@ class Intervention:
         return z
 
     def add(self, h):
-        return h + self.spec["scale"] * self.v
+        return h + self.spec.get("scale", 1.0) * self.v
 
     def ablate(self, h):
         unit = self.v / self.v.norm()
