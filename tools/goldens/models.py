@@ -36,7 +36,7 @@ from reference import (  # noqa: E402
 CONTINUATION = 24
 LOGITS_KEPT = 8  # of the logits that the continuation was chosen from
 LENGTHS = [1, 2, 17, 64, 300]
-# Greedy tokens are compared exactly, so the best logit must lead by far more than rounding can move.
+# Greedy tokens are compared exactly: the best logit must lead by far more than rounding moves it.
 GAP = 0.02
 # A continuation of fewer different tokens would hardly notice a wrong one.
 DISTINCT = 6
@@ -44,7 +44,13 @@ DISTINCT = 6
 MARGIN = 0.03
 
 # Enough to see that a capture shows edited values and what follows from them.
-CAPTURED_WITH_PLAN = ["hook_embed", "hook_z", "hook_pre_linear", "hook_resid_mid", "hook_resid_post"]
+CAPTURED_WITH_PLAN = [
+    "hook_embed",
+    "hook_z",
+    "hook_pre_linear",
+    "hook_resid_mid",
+    "hook_resid_post",
+]
 
 LLAMA3_SCALING = {
     "factor": 8.0,

@@ -94,7 +94,8 @@ def main():
         print(line)
     above = [site for site, entry in worst.items() if not entry[0] <= arguments.tolerance]
     if above or broken or not worst:
-        print(f"{len(above)} of {len(worst)} sites above {arguments.tolerance}, {len(broken)} broken")
+        counts = f"{len(above)} of {len(worst)} sites above {arguments.tolerance}"
+        print(f"{counts}, {len(broken)} not comparable")
         sys.exit(1)
     print(f"all {len(worst)} sites within {arguments.tolerance}")
 
