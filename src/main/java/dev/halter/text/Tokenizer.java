@@ -65,9 +65,10 @@ public final class Tokenizer implements AutoCloseable {
    */
   public int[] encode(String text, boolean addSpecialTokens) {
     checkUnicode(text);
+    long tokenizer = handle();
     long encoding;
     try {
-      encoding = library.encode(handle(), text, addSpecialTokens);
+      encoding = library.encode(tokenizer, text, addSpecialTokens);
     } catch (RuntimeException e) {
       throw TextFile.unusable(file, "cannot encode the text: " + e.getMessage(), e);
     }

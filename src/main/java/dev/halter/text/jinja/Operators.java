@@ -173,8 +173,9 @@ final class Operators {
           Math.floorMod(Methods.integer(name, value), Methods.integer(name, other(name, arguments)))
               == 0;
       default -> {
+        boolean passed = testAlone(name, value);
         arguments.bind(name, 0);
-        yield testAlone(name, value);
+        yield passed;
       }
     };
   }
