@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "halter.h"
 #include "runtime.h"
@@ -63,10 +64,12 @@ void multiply(const Product& p, Block block, int threads) {
     const bool alone = threads == 1 || long(p.m) * p.n * p.k < 1 << 16;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (!alone)
     for (long b = 0; b < blocks; b++) {
-        static thread_local Scratch scratch;
+        // On the heap: the system keeps little room for the thread_local data of loaded libraries,
+        // and libhalter-faithful.so wipes its own before each block.
+        static thread_local const std::unique_ptr<Scratch> scratch(new Scratch);
         int m0 = int(b % rows) * BLOCK_M;
         int n0 = int(b / rows) * width;
-        block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, std::min(n0 + width, p.n), scratch);
+        block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, std::min(n0 + width, p.n), *scratch);
     }
 }
 
