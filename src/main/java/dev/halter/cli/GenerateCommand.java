@@ -1,0 +1,76 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.generation.Result;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.steering.SteeringReport;
+import dev.halter.text.StreamingDecoder;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(name = "generate", description = "Answers one prompt, steered by plans if there are any.")
+final class GenerateCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+  @Mixin SamplingOptions sampling;
+
+  @ArgGroup(multiplicity = "1")
+  PromptOptions prompt;
+
+  @Option(names = "--plan", paramLabel = "F", description = "Steering plan; several act in order.")
+  List<Path> plans = new ArrayList<>();
+
+  @Option(
+      names = "--max-tokens",
+      paramLabel = "N",
+      defaultValue = "256",
+      description = "Most tokens to generate (default: ${DEFAULT-VALUE}).")
+  int maxTokens;
+
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
+
+  @Override
+  public Integer call() {
+    try (LanguageModel model = options.open(1)) {
+      SteeringPlan plan = Plans.read(plans, model.config());
+      StreamingDecoder decoder = new StreamingDecoder(model.tokenizer(), true);
+      Request.Listener print =
+          (token, logProbability, logits) -> {
+            if (!model.stopTokens().contains(token)) {
+              System.out.print(decoder.next(token));
+              System.out.flush();
+            }
+          };
+      Request request =
+          new Request(
+              "prompt",
+              prompt.tokens(model),
+              maxTokens,
+              sampling.sampling(),
+              model.stopTokens(),
+              plan,
+              null,
+              json ? null : print);
+      Result result = model.engine().run(request).orThrow();
+      if (json) {
+        Json.print(Json.result(result, model.decode(result.tokens())));
+        return 0;
+      }
+      System.out.println(decoder.finish());
+      for (SteeringReport.Entry entry : result.report().interventions()) {
+        System.err.printf(
+            "steered %s at %s: %d tokens, mean change %.3g%n",
+            entry.op(), entry.site(), entry.tokens(), entry.meanChange());
+      }
+      result.report().notes().forEach(note -> System.err.println("note: " + note));
+      return 0;
+    }
+  }
+}

@@ -1,0 +1,84 @@
+package dev.halter.cli;
+
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ScopeType;
+
+/** The {@code halter} command: arguments and printing, nothing else. */
+@Command(
+    name = "halter",
+    version = "halter 0.1.0",
+    mixinStandardHelpOptions = true,
+    scope = ScopeType.INHERIT,
+    synopsisSubcommandLabel = "COMMAND",
+    description = "Reads and steers Llama-family language models from the inside.",
+    subcommands = {
+      DemoCommand.class,
+      InfoCommand.class,
+      TokensCommand.class,
+      GenerateCommand.class,
+      BatchCommand.class,
+      CaptureCommand.class,
+      MapCommand.class,
+      NeuronsCommand.class,
+      AgreeCommand.class,
+      DoseCommand.class
+    })
+public final class Halter {
+  @Option(
+      names = "--debug",
+      scope = ScopeType.INHERIT,
+      description = "Show the stack trace of an error.")
+  boolean debug;
+
+  private Halter() {}
+
+  /** Exits 0 when done, 1 when something failed, 2 for wrong use. */
+  public static void main(String[] args) {
+    System.setOut(new PrintStream(System.out, true, StandardCharsets.UTF_8));
+    System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));
+    System.exit(run(args));
+  }
+
+  /** Runs a command line and returns its exit code. */
+  static int run(String... args) {
+    Halter halter = new Halter();
+    CommandLine line = new CommandLine(halter);
+    line.setExecutionExceptionHandler(
+        (e, command, parsed) -> {
+          report(e, halter.debug);
+          return 1;
+        });
+    line.setParameterExceptionHandler(
+        (e, arguments) -> {
+          System.err.println("halter: " + e.getMessage());
+          System.err.println(
+              "usage: "
+                  + e.getCommandLine().getHelp().synopsis(0).strip().replaceAll("\\s+", " ")
+                  + " (--help tells more)");
+          return 2;
+        });
+    if (args.length == 0) {
+      line.usage(System.err);
+      return 2;
+    }
+    return line.execute(args);
+  }
+
+  /** An error is one line that says what, where and what to do. */
+  private static void report(Throwable error, boolean debug) {
+    String message = error.getMessage();
+    if (error instanceof OutOfMemoryError) {
+      message = "out of Java memory: set JAVA_OPTS=-Xmx8g or more";
+    } else if (message == null || message.isBlank()) {
+      message = error.toString();
+    }
+    System.err.println("halter: " + message.strip().replaceAll("\\s*\\R\\s*", " "));
+    if (debug) {
+      error.printStackTrace();
+    }
+  }
+}

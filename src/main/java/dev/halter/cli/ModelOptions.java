@@ -1,0 +1,75 @@
+package dev.halter.cli;
+
+import dev.halter.device.Device;
+import dev.halter.device.Devices;
+import dev.halter.generation.LanguageModel;
+import java.nio.file.Path;
+import picocli.CommandLine.Option;
+
+/** The options of every command that opens a model. */
+final class ModelOptions {
+  @Option(
+      names = "--model",
+      paramLabel = "DIR",
+      description = "Model folder as from the Hugging Face hub (default: the one that ships).")
+  Path model;
+
+  @Option(
+      names = "--device",
+      paramLabel = "D",
+      defaultValue = "auto",
+      description = "auto, cpu or cuda (default: ${DEFAULT-VALUE}).")
+  String device;
+
+  @Option(
+      names = "--dtype",
+      paramLabel = "T",
+      defaultValue = "auto",
+      description = "Type of the activations: auto, f32 or bf16 (default: ${DEFAULT-VALUE}).")
+  String dtype;
+
+  @Option(
+      names = "--threads",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "CPU threads (default: one for each core).")
+  int threads;
+
+  @Option(
+      names = "--context",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Longest prompt and answer together, in tokens (default: the model's, to 8192).")
+  int context;
+
+  /** The model folder that was asked for, or the one that ships. */
+  Path folder() {
+    if (model != null) {
+      return model;
+    }
+    String models = System.getProperty("halter.models");
+    if (models == null) {
+      throw new IllegalArgumentException("no model: name a folder with --model DIR");
+    }
+    return Path.of(models, "demo");
+  }
+
+  LanguageModel open() {
+    return open(0);
+  }
+
+  /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
+  LanguageModel open(int maxBatch) {
+    if (threads < 0 || context < 0 || maxBatch < 0) {
+      throw new IllegalArgumentException("--threads, --context and --max-batch cannot be negative");
+    }
+    Device opened = Devices.open(device, threads);
+    LanguageModel language =
+        LanguageModel.open(
+            new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);
+    if (!opened.sharesHostMemory()) {
+      System.err.println("memory: " + language.plan());
+    }
+    return language;
+  }
+}

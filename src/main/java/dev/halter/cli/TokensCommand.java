@@ -1,0 +1,43 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "tokens",
+    description = "Shows a prompt as the chat template renders it, and its tokens.")
+final class TokensCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @ArgGroup(multiplicity = "1")
+  PromptOptions prompt;
+
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
+
+  @Override
+  public Integer call() {
+    try (LanguageModel model = options.open(1)) {
+      String text = prompt.text(model);
+      int[] tokens = prompt.tokens(model);
+      List<String> pieces =
+          Arrays.stream(tokens).mapToObj(token -> model.tokenizer().piece(token)).toList();
+      if (json) {
+        Json.print(Json.object("text", text, "tokens", tokens, "pieces", pieces));
+        return 0;
+      }
+      System.out.println(text);
+      System.out.println();
+      for (int i = 0; i < tokens.length; i++) {
+        System.out.printf("%6d  %s%n", tokens[i], pieces.get(i));
+      }
+      return 0;
+    }
+  }
+}

@@ -1,0 +1,111 @@
+package dev.halter.model;
+
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.weights.Checkpoint;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorView;
+
+/**
+ * What a model will take of a device's memory, worked out before anything is loaded. All in bytes.
+ *
+ * @param weights as the device holds them; on the CPU these are the mapped files
+ * @param cache keys and values of all sequences
+ * @param scratch activations of one step and its logits
+ * @param total the device's memory
+ * @param free of it, before loading
+ * @param limits what the model can do at once within that
+ */
+public record MemoryPlan(
+    long weights, long cache, long scratch, long total, long free, Llama.Limits limits) {
+  /** Bytes that a step's logits may take. */
+  private static final long LOGITS = 64L << 20;
+
+  /** Share of the free memory that is planned with; the rest is for the driver and libraries. */
+  private static final double USABLE = 0.9;
+
+  /**
+   * Plans a model.
+   *
+   * @param context longest sequence in tokens
+   * @param sequences sequences at once
+   * @param rows most tokens in a step
+   * @throws DeviceException if not even one sequence fits, naming what would help
+   */
+  public static MemoryPlan of(
+      Device device,
+      ModelConfig config,
+      Checkpoint checkpoint,
+      DType type,
+      int context,
+      int sequences,
+      int rows) {
+    Device.Memory memory = device.memory();
+    long weights = 0;
+    for (String name : checkpoint.names()) {
+      TensorView tensor = checkpoint.tensor(name);
+      if (config.expectedTensors().containsKey(name)) {
+        DType held =
+            tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
+        weights += tensor.elements() * held.bytes();
+      }
+    }
+    int outputs =
+        (int)
+            Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
+    long scratch = scratch(config, type, rows, outputs);
+    long page = KvCache.pageBytes(config, type);
+    long wanted = (long) sequences * KvCache.pagesFor(context);
+    long room = ((long) (memory.free() * USABLE) - weights - scratch) / page;
+    long pages = Math.min(wanted, room);
+    if (pages < KvCache.pagesFor(context)) {
+      throw new DeviceException(
+          ("the model needs %s for weights and %s for one step, which leaves room for %,d tokens"
+                  + " of the %s free; one sequence may have %,d: choose a smaller --context, fewer"
+                  + " --max-batch, or --dtype bf16")
+              .formatted(
+                  gib(weights),
+                  gib(scratch),
+                  Math.max(0, room) * KvCache.PAGE,
+                  gib(memory.free()),
+                  context));
+    }
+    return new MemoryPlan(
+        weights,
+        pages * page,
+        scratch,
+        memory.total(),
+        memory.free(),
+        new Llama.Limits(rows, outputs, sequences, (int) pages, context));
+  }
+
+  private static long scratch(ModelConfig config, DType type, int rows, int outputs) {
+    int heads = config.nHeads() * config.dHead();
+    int kv = config.nKvHeads() * config.dHead();
+    long activations = 2L * config.dModel() + 2L * heads + 2L * kv + 3L * config.dMlp();
+    long floats = 2L * config.dModel() + 1;
+    return rows * (activations * type.bytes() + 4 * floats)
+        + 4L * outputs * (config.dModel() + config.vocabularySize());
+  }
+
+  /** One line for people. */
+  @Override
+  public String toString() {
+    return "weights %s + KV cache %s (%,d tokens) + scratch %s = %s of %s (%s free)"
+        .formatted(
+            gib(weights),
+            gib(cache),
+            (long) limits.pages() * KvCache.PAGE,
+            gib(scratch),
+            gib(weights + cache + scratch),
+            gib(total),
+            gib(free));
+  }
+
+  private static String gib(long bytes) {
+    return bytes < 1L << 30
+        ? "%.1f MiB".formatted(bytes / (double) (1 << 20))
+        : "%.1f GiB".formatted(bytes / (double) (1 << 30));
+  }
+}
