@@ -133,20 +133,19 @@ public final class Engine implements AutoCloseable {
     if (cache.sequencesFree() == 0 || KvCache.pagesFor(length) > cache.pagesFree()) {
       return false;
     }
-    Steered steered;
-    try {
-      steered = slots.open(request.plan(), request.prompt());
-    } catch (IllegalArgumentException e) {
-      done.accept(Result.failed(request, e));
-      return true;
-    }
     int id = cache.open();
     cache.reserve(id, length);
+    Steered steered = slots.open(request.plan(), request.prompt());
     running.add(new Sequence(request, steered, id, maxTokens));
     return true;
   }
 
-  private void check(Request request) {
+  /**
+   * Whether a request can be served at all.
+   *
+   * @throws IllegalArgumentException saying why not
+   */
+  public void check(Request request) {
     int prompt = request.prompt().length;
     int vocabulary = model.config().vocabularySize();
     if (prompt == 0) {
@@ -166,6 +165,7 @@ public final class Engine implements AutoCloseable {
             "token " + token + " is not in the vocabulary: ids are 0 to " + (vocabulary - 1));
       }
     }
+    slots.check(request.plan(), request.prompt());
   }
 
   /** Runs one step of all that are running. */

@@ -51,8 +51,8 @@ public final class Capture {
     return values;
   }
 
-  /** Shape of a site's values: [p, …] row-major; a pattern is [n_heads, p, p]. */
-  public int[] shape(Site site) {
+  /** Shape of a site's values over {@code length} tokens: [p, …]; a pattern is [n_heads, p, p]. */
+  public static int[] shape(Site site, ModelConfig config, int length) {
     if (isPattern(site)) {
       return new int[] {config.nHeads(), length, length};
     }

@@ -8,6 +8,7 @@ import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.TopTokens;
 import dev.halter.weights.BadFileException;
+import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
@@ -279,6 +280,19 @@ public record NeuronMap(
       for (TopTokens top : tops) {
         top.close();
       }
+    }
+  }
+
+  /**
+   * Checks that this is a map of that model.
+   *
+   * @param file where the map came from, for the message
+   * @throws BadFileException if the fingerprints differ
+   */
+  public void requireOf(ModelConfig config, Checkpoint checkpoint, Path file) {
+    if (!settings.fingerprint.equals(Fingerprint.of(config, checkpoint))) {
+      throw new BadFileException(
+          file, "is a map of another model: make one of this model with halter map");
     }
   }
 

@@ -58,29 +58,12 @@ public final class SteeringSlots implements AutoCloseable {
       this.prompt = prompt;
       this.report = new SteeringReport.Builder(plan);
       for (SteeringPlan.Intervention intervention : plan.interventions()) {
-        check(intervention);
-      }
-    }
-
-    private void check(SteeringPlan.Intervention intervention) {
-      Trigger trigger = intervention.trigger();
-      for (int position : trigger.beyondPrompt(prompt.length)) {
-        report.note(
-            "prompt position %d is beyond the prompt of %d tokens: its last token was taken"
-                .formatted(position, prompt.length));
-      }
-      if (trigger.actsOnGeneration()) {
-        return;
-      }
-      for (int i = 0; i < prompt.length; i++) {
-        if (trigger.selectsPrompt(i, prompt.length, prompt[i])) {
-          return;
+        for (int position : intervention.trigger().beyondPrompt(prompt.length)) {
+          report.note(
+              "prompt position %d is beyond the prompt of %d tokens: its last token was taken"
+                  .formatted(position, prompt.length));
         }
       }
-      throw new IllegalArgumentException(
-          "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"
-              .formatted(
-                  plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
     }
 
     /** Slots of {@code tokens}, which begin at {@code position} of the sequence. */
@@ -132,11 +115,24 @@ public final class SteeringSlots implements AutoCloseable {
   }
 
   /**
-   * Begins a request under a plan.
+   * Checks that every intervention of a plan can act in a request.
    *
-   * @throws IllegalArgumentException if an intervention selects no token of the prompt and none of
-   *     the generation
+   * @throws IllegalArgumentException naming one that selects no token of the prompt and none of the
+   *     generation
    */
+  public void check(SteeringPlan plan, int[] prompt) {
+    for (SteeringPlan.Intervention intervention : plan.interventions()) {
+      Trigger trigger = intervention.trigger();
+      if (!trigger.actsOnGeneration() && !trigger.actsOnPrompt(prompt)) {
+        throw new IllegalArgumentException(
+            "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"
+                .formatted(
+                    plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
+      }
+    }
+  }
+
+  /** Begins a request under a plan that {@link #check} lets pass. */
   public Steered open(SteeringPlan plan, int[] prompt) {
     Steered steered = new Steered(plan, prompt);
     open.add(steered);

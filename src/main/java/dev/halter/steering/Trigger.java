@@ -98,6 +98,16 @@ public record Trigger(Phase prompt, Phase generation) {
         : positions.stream().filter(position -> position >= length).toList();
   }
 
+  /** Whether any token of this prompt is selected. */
+  public boolean actsOnPrompt(int[] tokens) {
+    for (int i = 0; i < tokens.length; i++) {
+      if (selectsPrompt(i, tokens.length, tokens[i])) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   /** Whether any generated token can be selected. */
   public boolean actsOnGeneration() {
     return generation.isUsed();

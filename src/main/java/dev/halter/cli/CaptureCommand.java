@@ -1,0 +1,132 @@
+package dev.halter.cli;
+
+import dev.halter.device.DType;
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.model.Capture;
+import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "capture",
+    description = {
+      "Writes activations of prompts at chosen sites as safetensors, one tensor <id>/<site>.",
+      "A line: {\"id\", \"prompt\"|\"messages\"|\"tokens\", \"plan\"?}."
+    })
+final class CaptureCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(names = "--in", paramLabel = "F", required = true, description = "Input lines.")
+  Path in;
+
+  @Option(names = "--out", paramLabel = "F", required = true, description = "Dump to write.")
+  Path out;
+
+  @Option(
+      names = "--sites",
+      paramLabel = "S[,S…]",
+      required = true,
+      split = ",",
+      description = "TransformerLens names, logits or all; * for every layer.")
+  List<String> sites = new ArrayList<>();
+
+  /** A line that can be run. */
+  private record Prompt(InputLine line, int[] tokens, SteeringPlan plan) {}
+
+  @Override
+  public Integer call() {
+    try (LanguageModel model = options.open()) {
+      Set<Site> wanted = new LinkedHashSet<>();
+      for (String site : sites) {
+        wanted.addAll(Site.expand(site.strip(), model.config()));
+      }
+      List<InputLine> lines = InputLine.all(in, "plan");
+      List<Prompt> prompts = prompts(model, lines);
+      write(model, prompts, wanted);
+      int failed = lines.size() - prompts.size();
+      if (failed > 0) {
+        System.err.printf("halter: %d of %d lines failed%n", failed, lines.size());
+        return 1;
+      }
+      return 0;
+    }
+  }
+
+  private List<Prompt> prompts(LanguageModel model, List<InputLine> lines) {
+    InputLine.PlanCache plans =
+        new InputLine.PlanCache(model, in.toAbsolutePath().getParent(), SteeringPlan.NONE);
+    List<Prompt> prompts = new ArrayList<>();
+    for (InputLine line : lines) {
+      try {
+        if (line.error() != null) {
+          throw new IllegalArgumentException(line.error());
+        }
+        Prompt prompt = new Prompt(line, line.prompt(model), plans.of(line));
+        model.engine().check(request(prompt));
+        prompts.add(prompt);
+      } catch (IllegalArgumentException e) {
+        System.err.println("halter: " + in + ", " + line.failure(e.getMessage()));
+      }
+    }
+    return prompts;
+  }
+
+  private static Request request(Prompt prompt) {
+    return Request.greedy(prompt.line.id().toString(), prompt.tokens, 0, Set.of())
+        .with(prompt.plan);
+  }
+
+  private void write(LanguageModel model, List<Prompt> prompts, Set<Site> wanted) {
+    List<TensorSpec> specs = new ArrayList<>();
+    for (Prompt prompt : prompts) {
+      for (Site site : wanted) {
+        long[] shape =
+            Arrays.stream(Capture.shape(site, model.config(), prompt.tokens.length))
+                .asLongStream()
+                .toArray();
+        specs.add(new TensorSpec(name(prompt, site), DType.F32, shape));
+      }
+    }
+    // A few prompts at a time: their activations are in memory until they are written.
+    int together = 8;
+    try (SafetensorsWriter dump =
+            SafetensorsWriter.create(out, Map.of("format", "halter capture"), specs);
+        ProgressBar bar = new ProgressBar("capture", prompts.size())) {
+      for (int first = 0; first < prompts.size(); first += together) {
+        List<Prompt> some = prompts.subList(first, Math.min(prompts.size(), first + together));
+        List<Request> requests = new ArrayList<>();
+        for (Prompt prompt : some) {
+          Capture capture = new Capture(model.config(), wanted, prompt.tokens.length);
+          requests.add(request(prompt).with(capture));
+        }
+        model.engine().run(requests).forEach(result -> result.orThrow());
+        for (int i = 0; i < some.size(); i++) {
+          Prompt prompt = some.get(i);
+          requests
+              .get(i)
+              .capture()
+              .values()
+              .forEach((site, values) -> dump.write(name(prompt, site), values));
+        }
+        bar.at(first + some.size());
+      }
+    }
+  }
+
+  private static String name(Prompt prompt, Site site) {
+    return prompt.line.id() + "/" + site.name();
+  }
+}

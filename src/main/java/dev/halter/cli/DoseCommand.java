@@ -1,0 +1,91 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.model.Site;
+import dev.halter.neurons.DoseResponse;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "dose",
+    description = "Clamps a neuron to several values and measures a token's probability as next.")
+final class DoseCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @ArgGroup(multiplicity = "1")
+  PromptOptions prompt;
+
+  @Option(names = "--neuron", paramLabel = "L.N", required = true, description = "Neuron.")
+  String neuron;
+
+  @Option(
+      names = "--site",
+      paramLabel = "S",
+      defaultValue = "hook_pre_linear",
+      description = "hook_pre, hook_pre_linear or hook_post (default: ${DEFAULT-VALUE}).")
+  String site;
+
+  @Option(
+      names = "--values",
+      paramLabel = "X[,X…]",
+      required = true,
+      split = ",",
+      description = "Values to clamp to.")
+  float[] values;
+
+  @Option(
+      names = "--token",
+      paramLabel = "T",
+      required = true,
+      description = "Token, with and without a space before it; several mean one concept.")
+  List<String> tokens = new ArrayList<>();
+
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
+
+  @Override
+  public Integer call() {
+    try (LanguageModel model = options.open()) {
+      NeuronOptions chosen = NeuronOptions.parse(neuron);
+      Site where = chosen.site(site, model.config());
+      Set<Integer> concept = new LinkedHashSet<>();
+      tokens.forEach(word -> concept.addAll(model.tokensOf(word)));
+      List<DoseResponse.Effect> effects =
+          DoseResponse.of(
+              model.engine(),
+              prompt.tokens(model),
+              concept,
+              DoseResponse.plans(where, chosen.neuron(), values));
+      List<Map<String, Object>> rows = new ArrayList<>();
+      for (int i = 0; i < values.length; i++) {
+        DoseResponse.Effect effect = effects.get(i);
+        rows.add(
+            Json.object(
+                "value", values[i],
+                "probability", effect.probability(),
+                "logit", effect.logit(),
+                "rank", effect.rank(),
+                "top_token", model.tokenizer().piece(effect.topToken())));
+      }
+      if (json) {
+        Json.print(rows);
+        return 0;
+      }
+      System.out.printf("%10s %11s %9s %6s  %s%n", "value", "probability", "logit", "rank", "top token");
+      for (Map<String, Object> row : rows) {
+        System.out.printf(
+            "%10.4g %11.4f %9.3f %6d  %s%n",
+            row.get("value"), row.get("probability"), row.get("logit"), row.get("rank"), row.get("top_token"));
+      }
+      return 0;
+    }
+  }
+}

@@ -1,0 +1,194 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.JsonObject;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.NoSuchElementException;
+import java.util.Set;
+
+/**
+ * One line of a JSONL input: {@code {"id", "prompt"|"messages"|"tokens", …}}.
+ *
+ * @param number line number from 1
+ * @param id as in the line, a string or an integer; null where it could not be read
+ * @param json the line, or null
+ * @param error what is wrong with the line, or null
+ */
+record InputLine(int number, Object id, JsonObject json, String error) {
+
+  /** The prompt's tokens. */
+  int[] prompt(LanguageModel model) {
+    int ways =
+        (json.has("prompt") ? 1 : 0) + (json.has("messages") ? 1 : 0) + (json.has("tokens") ? 1 : 0);
+    if (ways != 1) {
+      throw new IllegalArgumentException("must have exactly one of prompt, messages, tokens");
+    }
+    if (json.has("prompt")) {
+      return model.encode(json.text("prompt"));
+    }
+    return json.has("messages")
+        ? model.encode(PromptOptions.messages(json))
+        : json.integers("tokens").stream().mapToInt(Integer::intValue).toArray();
+  }
+
+  /** A message that names the line, whatever is known of it. */
+  String failure(String problem) {
+    // Parsers name the "file" that they read: the line's place.
+    String place = "line " + number;
+    String what = problem.startsWith(place + ": ") ? problem.substring(place.length() + 2) : problem;
+    return id == null ? place + ": " + what : place + ", id " + Json.text(id) + ": " + what;
+  }
+
+  /** Reads a file line by line; blank lines are skipped, bad ones come with their error. */
+  static final class Reader implements Iterator<InputLine>, AutoCloseable {
+    private final Path file;
+    private final BufferedReader lines;
+    private final String[] keys;
+    private final Set<Object> ids = new HashSet<>();
+    private int number;
+    private String line;
+
+    /** Opens a file whose objects have these keys beside id, prompt, messages and tokens. */
+    Reader(Path file, String... more) {
+      this.file = file;
+      this.keys = new String[4 + more.length];
+      System.arraycopy(new String[] {"id", "prompt", "messages", "tokens"}, 0, keys, 0, 4);
+      System.arraycopy(more, 0, keys, 4, more.length);
+      this.lines = open(file);
+      advance();
+    }
+
+    /** Number of lines that are not blank. */
+    static long count(Path file) {
+      try (BufferedReader lines = open(file)) {
+        return lines.lines().filter(line -> !line.isBlank()).count();
+      } catch (IOException | UncheckedIOException e) {
+        throw unreadable(file, e);
+      }
+    }
+
+    private static BufferedReader open(Path file) {
+      try {
+        return Files.newBufferedReader(file, StandardCharsets.UTF_8);
+      } catch (NoSuchFileException e) {
+        throw new BadFileException(file, "no such file", e);
+      } catch (IOException e) {
+        throw unreadable(file, e);
+      }
+    }
+
+    private static BadFileException unreadable(Path file, Exception e) {
+      return new BadFileException(file, "cannot be read as UTF-8 text: " + e.getMessage(), e);
+    }
+
+    private void advance() {
+      try {
+        do {
+          line = lines.readLine();
+          number++;
+        } while (line != null && line.isBlank());
+      } catch (IOException e) {
+        throw unreadable(file, e);
+      }
+    }
+
+    @Override
+    public boolean hasNext() {
+      return line != null;
+    }
+
+    @Override
+    public InputLine next() {
+      if (line == null) {
+        throw new NoSuchElementException();
+      }
+      InputLine parsed = parse();
+      advance();
+      return parsed;
+    }
+
+    private InputLine parse() {
+      Object id = null;
+      try {
+        JsonObject json =
+            JsonObject.parse(Path.of("line " + number), line.getBytes(StandardCharsets.UTF_8));
+        if (!(json.value("id") instanceof String || json.value("id") instanceof Integer)) {
+          throw json.wrong("id", "a string or an integer");
+        }
+        id = json.value("id");
+        json.only(keys);
+        if (!ids.add(id)) {
+          throw new IllegalArgumentException("an earlier line has the same id");
+        }
+        return new InputLine(number, id, json, null);
+      } catch (IllegalArgumentException e) {
+        return new InputLine(number, id, null, e.getMessage());
+      }
+    }
+
+    @Override
+    public void close() throws IOException {
+      lines.close();
+    }
+  }
+
+  /**
+   * The plans of input lines, each read once however many lines name it: requests that share a plan
+   * share its tables on the device.
+   */
+  static final class PlanCache {
+    private final LanguageModel model;
+    private final Path folder;
+    private final SteeringPlan first;
+    private final Map<Object, SteeringPlan> plans = new HashMap<>();
+
+    /** Plans found from {@code folder}, each acting after {@code first}. */
+    PlanCache(LanguageModel model, Path folder, SteeringPlan first) {
+      this.model = model;
+      this.folder = folder;
+      this.first = first;
+    }
+
+    /** The plan of a line: {@code "plan"} is a file or the plan itself. */
+    SteeringPlan of(InputLine line) {
+      Object value = line.json.value("plan");
+      return switch (value) {
+        case null -> first;
+        case String file ->
+            plans.computeIfAbsent(
+                value,
+                v -> first.then(SteeringPlan.read(folder.resolve(file), model.config())));
+        default ->
+            plans.computeIfAbsent(
+                value,
+                v ->
+                    first.then(
+                        SteeringPlan.of(line.json.object("plan"), folder, model.config())));
+      };
+    }
+  }
+
+  /** All lines of a file. */
+  static List<InputLine> all(Path file, String... more) {
+    try (Reader reader = new Reader(file, more)) {
+      List<InputLine> lines = new java.util.ArrayList<>();
+      reader.forEachRemaining(lines::add);
+      return lines;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}
