@@ -85,7 +85,7 @@ final class BatchCommand implements Callable<Integer> {
     private final ResultFile results;
     private final ProgressBar bar;
     private final InputLine.PlanCache cache;
-    private final Map<Request, InputLine> running = new IdentityHashMap<>();
+    private final IdentityHashMap<Request, InputLine> running = new IdentityHashMap<>();
     private Request next;
     private long done;
     private int failed;
@@ -137,7 +137,7 @@ final class BatchCommand implements Callable<Integer> {
               (float) json.number("temperature", 0, 1e6, sampling.temperature),
               json.integer("top_k", 0, Integer.MAX_VALUE, sampling.topK),
               (float) json.number("top_p", 0, 1, sampling.topP),
-              (long) json.number("seed", -9e15, 9e15, sampling.seed));
+              (long) json.number("seed", -9e15, 9e15, (double) sampling.seed));
       return new Request(
           line.id().toString(),
           line.prompt(model),

@@ -92,9 +92,7 @@ final class DemoCommand implements Callable<Integer> {
     for (int i = 0; i < plans.size(); i++) {
       double probability = effects.get(i).probability();
       if (best == null || probability > best.probability) {
-        best =
-            new Candidate(
-                hits.get(i / VALUES.length), VALUES[i % VALUES.length], probability);
+        best = new Candidate(hits.get(i / VALUES.length), VALUES[i % VALUES.length], probability);
       }
     }
     return best;
@@ -123,8 +121,7 @@ final class DemoCommand implements Callable<Integer> {
     List<DoseResponse.Effect> effects = DoseResponse.of(model.engine(), prompt, tokens, plans);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
-      requests.add(
-          Request.greedy(plan.name(), prompt, MAX_TOKENS, model.stopTokens()).with(plan));
+      requests.add(Request.greedy(plan.name(), prompt, MAX_TOKENS, model.stopTokens()).with(plan));
     }
     long start = System.nanoTime();
     List<Result> results = model.engine().run(requests);
@@ -173,7 +170,7 @@ final class DemoCommand implements Callable<Integer> {
     for (int i = 0; i < 3; i++) {
       System.out.printf(
           "  %-8s %-60s p(%s) = %.3f%n",
-          names[i], answers.get(i).get("text"), concept, answers.get(i).get("probability"));
+          names[i], answers.get(i).get("text"), concept, effects.get(i).probability());
     }
     System.out.printf(
         "%n%d tokens for 3 requests with 3 plans in one batch: %,.0f tokens/s%n",

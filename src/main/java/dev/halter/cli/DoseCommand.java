@@ -64,28 +64,36 @@ final class DoseCommand implements Callable<Integer> {
               prompt.tokens(model),
               concept,
               DoseResponse.plans(where, chosen.neuron(), values));
-      List<Map<String, Object>> rows = new ArrayList<>();
-      for (int i = 0; i < values.length; i++) {
-        DoseResponse.Effect effect = effects.get(i);
+      print(model, effects);
+      return 0;
+    }
+  }
+
+  private void print(LanguageModel model, List<DoseResponse.Effect> effects) {
+    List<Map<String, Object>> rows = new ArrayList<>();
+    if (!json) {
+      System.out.printf(
+          "%10s %11s %9s %6s  %s%n", "value", "probability", "logit", "rank", "top token");
+    }
+    for (int i = 0; i < values.length; i++) {
+      DoseResponse.Effect effect = effects.get(i);
+      String top = model.tokenizer().piece(effect.topToken());
+      if (json) {
         rows.add(
             Json.object(
                 "value", values[i],
                 "probability", effect.probability(),
                 "logit", effect.logit(),
                 "rank", effect.rank(),
-                "top_token", model.tokenizer().piece(effect.topToken())));
-      }
-      if (json) {
-        Json.print(rows);
-        return 0;
-      }
-      System.out.printf("%10s %11s %9s %6s  %s%n", "value", "probability", "logit", "rank", "top token");
-      for (Map<String, Object> row : rows) {
+                "top_token", top));
+      } else {
         System.out.printf(
             "%10.4g %11.4f %9.3f %6d  %s%n",
-            row.get("value"), row.get("probability"), row.get("logit"), row.get("rank"), row.get("top_token"));
+            values[i], effect.probability(), effect.logit(), effect.rank(), top);
       }
-      return 0;
+    }
+    if (json) {
+      Json.print(rows);
     }
   }
 }

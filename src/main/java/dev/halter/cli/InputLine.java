@@ -32,7 +32,9 @@ record InputLine(int number, Object id, JsonObject json, String error) {
   /** The prompt's tokens. */
   int[] prompt(LanguageModel model) {
     int ways =
-        (json.has("prompt") ? 1 : 0) + (json.has("messages") ? 1 : 0) + (json.has("tokens") ? 1 : 0);
+        (json.has("prompt") ? 1 : 0)
+            + (json.has("messages") ? 1 : 0)
+            + (json.has("tokens") ? 1 : 0);
     if (ways != 1) {
       throw new IllegalArgumentException("must have exactly one of prompt, messages, tokens");
     }
@@ -48,7 +50,8 @@ record InputLine(int number, Object id, JsonObject json, String error) {
   String failure(String problem) {
     // Parsers name the "file" that they read: the line's place.
     String place = "line " + number;
-    String what = problem.startsWith(place + ": ") ? problem.substring(place.length() + 2) : problem;
+    String what =
+        problem.startsWith(place + ": ") ? problem.substring(place.length() + 2) : problem;
     return id == null ? place + ": " + what : place + ", id " + Json.text(id) + ": " + what;
   }
 
@@ -169,14 +172,11 @@ record InputLine(int number, Object id, JsonObject json, String error) {
         case null -> first;
         case String file ->
             plans.computeIfAbsent(
-                value,
-                v -> first.then(SteeringPlan.read(folder.resolve(file), model.config())));
+                value, v -> first.then(SteeringPlan.read(folder.resolve(file), model.config())));
         default ->
             plans.computeIfAbsent(
                 value,
-                v ->
-                    first.then(
-                        SteeringPlan.of(line.json.object("plan"), folder, model.config())));
+                v -> first.then(SteeringPlan.of(line.json.object("plan"), folder, model.config())));
       };
     }
   }

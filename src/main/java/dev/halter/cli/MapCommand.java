@@ -67,10 +67,14 @@ final class MapCommand implements Callable<Integer> {
       if (json) {
         Json.print(
             Json.object(
-                "device", model.device().description(),
-                "neurons", neurons,
-                "map_seconds", seconds,
-                "out", out.toString()));
+                "device",
+                model.device().description(),
+                "neurons",
+                neurons,
+                "map_seconds",
+                seconds,
+                "out",
+                out.toString()));
       } else {
         System.out.printf(
             "%,d neurons of %s_proj mapped in %.2f s on %s: %s%n",

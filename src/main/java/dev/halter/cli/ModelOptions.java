@@ -39,7 +39,8 @@ final class ModelOptions {
       names = "--context",
       paramLabel = "N",
       defaultValue = "0",
-      description = "Longest prompt and answer together, in tokens (default: the model's, to 8192).")
+      description =
+          "Longest prompt and answer together, in tokens (default: the model's, to 8192).")
   int context;
 
   /** The model folder that was asked for, or the one that ships. */

@@ -1,8 +1,8 @@
 package dev.halter.cli;
 
+import dev.halter.generation.LanguageModel;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronSearch;
-import dev.halter.generation.LanguageModel;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
@@ -87,7 +87,9 @@ final class NeuronsCommand implements Callable<Integer> {
       Json.print(rows);
       return;
     }
-    System.out.printf("%-10s %4s %4s  %-16s %9s %11s%n", "neuron", "sign", "rank", "token", "logit", "probability");
+    System.out.printf(
+        "%-10s %4s %4s  %-16s %9s %11s%n",
+        "neuron", "sign", "rank", "token", "logit", "probability");
     for (NeuronSearch.Hit hit : hits) {
       System.out.printf(
           "%-10s %4s %4d  %-16s %9.3f %11.4f%n",

@@ -15,7 +15,11 @@ import picocli.CommandLine.Option;
 
 /** The ways to give a prompt; exactly one is used. */
 final class PromptOptions {
-  @Option(names = "--prompt", paramLabel = "T", required = true, description = "Plain text to go on from.")
+  @Option(
+      names = "--prompt",
+      paramLabel = "T",
+      required = true,
+      description = "Plain text to go on from.")
   String prompt;
 
   @Option(

@@ -12,10 +12,18 @@ final class SamplingOptions {
       description = "0 = greedy (default).")
   float temperature;
 
-  @Option(names = "--top-p", paramLabel = "X", defaultValue = "1", description = "1 = all (default).")
+  @Option(
+      names = "--top-p",
+      paramLabel = "X",
+      defaultValue = "1",
+      description = "1 = all (default).")
   float topP;
 
-  @Option(names = "--top-k", paramLabel = "N", defaultValue = "0", description = "0 = all (default).")
+  @Option(
+      names = "--top-k",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "0 = all (default).")
   int topK;
 
   @Option(

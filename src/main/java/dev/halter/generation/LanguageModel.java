@@ -12,7 +12,6 @@ import dev.halter.weights.BadFileException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.GenerationConfig;
 import dev.halter.weights.ModelConfig;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -190,7 +189,11 @@ public final class LanguageModel implements AutoCloseable {
     if (tokens.isEmpty()) {
       StringBuilder pieces = new StringBuilder();
       for (int id : tokenizer().encode(" " + word.strip(), false)) {
-        pieces.append(pieces.isEmpty() ? "" : " ").append('\'').append(tokenizer().piece(id)).append('\'');
+        pieces
+            .append(pieces.isEmpty() ? "" : " ")
+            .append('\'')
+            .append(tokenizer().piece(id))
+            .append('\'');
       }
       throw new IllegalArgumentException(
           "'" + word + "' is no single token of this model but " + pieces + ": name one of these");

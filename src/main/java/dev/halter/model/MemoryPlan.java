@@ -46,14 +46,11 @@ public record MemoryPlan(
     for (String name : checkpoint.names()) {
       TensorView tensor = checkpoint.tensor(name);
       if (config.expectedTensors().containsKey(name)) {
-        DType held =
-            tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
+        DType held = tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
         weights += tensor.elements() * held.bytes();
       }
     }
-    int outputs =
-        (int)
-            Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
+    int outputs = (int) Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
     long scratch = scratch(config, type, rows, outputs);
     long page = KvCache.pageBytes(config, type);
     long wanted = (long) sequences * KvCache.pagesFor(context);
