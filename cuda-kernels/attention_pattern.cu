@@ -1,4 +1,4 @@
-// Who attends to whom: the softmax pattern of chosen heads, or the scores before the softmax.
+// Who attends to whom: the softmax pattern of chosen heads.
 #include "attention.cuh"
 #include "reduce.cuh"
 
@@ -33,10 +33,7 @@ __device__ void score_row(float* __restrict__ out, int keys, const float* q,
 
 // out [listed heads, n_rows, max_keys] f32 of the rows [first_row, first_row + n_rows) of qkv
 // [rows, (H + 2 * KV) * d_head] T, rotated, which are the positions from first_position on of one
-// sequence whose keys are in the cache (kv_cache.cuh). heads [grid.y] are query heads; null: head
-// blockIdx.y. With softmax = 1 the rows of the pattern (hook_pattern), 0 where the row does not see
-// the key; with softmax = 0 the scaled scores (hook_attn_scores), -inf there. window as in
-// attention.cu.
+// sequence whose keys are in the cache (kv_cache.cuh). heads [grid.y] are query heads. 0 where the row does not see the key; window as in attention.cu. Site: hook_pattern.
 // PRECOND: grid (n_rows, listed heads), any block size; dynamic shared memory 4 * d_head bytes;
 // max_keys at least first_position + n_rows.
 // Moves, per row and head, its visible keys and 4 * max_keys bytes of `out` up to five times. One
@@ -48,11 +45,10 @@ __device__ void attention_pattern(float* __restrict__ out, const T* __restrict__
                                   const int* __restrict__ page_table, int pages_per_sequence,
                                   const int* __restrict__ heads, int first_row, int n_rows,
                                   int sequence, int first_position, int max_keys, int n_heads,
-                                  int n_kv_heads, int d_head, float scale, int window,
-                                  int softmax) {
+                                  int n_kv_heads, int d_head, float scale, int window) {
     SHARED_DYNAMIC(float, q);
     const int row = blockIdx.x;
-    const int head = heads == nullptr ? (int)blockIdx.y : heads[blockIdx.y];
+    const int head = heads[blockIdx.y];
     const int kv_head = head / (n_heads / n_kv_heads);
     const T* from = qkv + (long long)(first_row + row) * (n_heads + 2 * n_kv_heads) * d_head +
                     (long long)head * d_head;
@@ -62,9 +58,7 @@ __device__ void attention_pattern(float* __restrict__ out, const T* __restrict__
     float* to = out + ((long long)blockIdx.y * n_rows + row) * max_keys;
     score_row(to, position + 1, q, k_cache, page_table, pages_per_sequence, sequence, position,
               kv_head, n_kv_heads, d_head, scale, window);
-    const float unseen = softmax ? 0.0f : -INFINITY;
-    for (int i = position + 1 + threadIdx.x; i < max_keys; i += blockDim.x) to[i] = unseen;
-    if (!softmax) return;
+    for (int i = position + 1 + threadIdx.x; i < max_keys; i += blockDim.x) to[i] = 0;
     float top = -INFINITY;
     for (int i = threadIdx.x; i <= position; i += blockDim.x) top = to[i] > top ? to[i] : top;
     top = block_max(top);
@@ -83,10 +77,10 @@ extern "C" __global__ void attention_pattern_f32(float* out, const float* qkv,
                                                  int first_row, int n_rows, int sequence,
                                                  int first_position, int max_keys, int n_heads,
                                                  int n_kv_heads, int d_head, float scale,
-                                                 int window, int softmax) {
+                                                 int window) {
     attention_pattern(out, qkv, k_cache, page_table, pages_per_sequence, heads, first_row, n_rows,
                       sequence, first_position, max_keys, n_heads, n_kv_heads, d_head, scale,
-                      window, softmax);
+                      window);
 }
 
 extern "C" __global__ void attention_pattern_bf16(float* out, const bf16* qkv, const bf16* k_cache,
@@ -94,8 +88,8 @@ extern "C" __global__ void attention_pattern_bf16(float* out, const bf16* qkv, c
                                                   const int* heads, int first_row, int n_rows,
                                                   int sequence, int first_position, int max_keys,
                                                   int n_heads, int n_kv_heads, int d_head,
-                                                  float scale, int window, int softmax) {
+                                                  float scale, int window) {
     attention_pattern(out, qkv, k_cache, page_table, pages_per_sequence, heads, first_row, n_rows,
                       sequence, first_position, max_keys, n_heads, n_kv_heads, d_head, scale,
-                      window, softmax);
+                      window);
 }

@@ -9,6 +9,7 @@ import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.IntStream;
 
 /**
  * Attention of one model: between the q, k, v product and the output projection. Launches the
@@ -171,17 +172,26 @@ final class Attention implements AutoCloseable {
         stride);
   }
 
-  /**
-   * The attention pattern of all heads for the rows of a span: [n_heads, rows, keys] with keys =
-   * position + length of the span; 0 where a row does not see a key.
-   */
+  /** {@link #pattern(Buffer, Batch.Span, KvCache, int, int[])} of all heads. */
   float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer) {
+    return pattern(qkv, span, cache, layer, IntStream.range(0, config.nHeads()).toArray());
+  }
+
+  /**
+   * Attention patterns for the rows of a span, whose keys must be in the cache: [heads, rows, keys]
+   * with keys = position + length of the span; 0 where a row does not see a key.
+   *
+   * @param heads query heads
+   */
+  float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer, int[] heads) {
     int keys = span.position() + span.length();
-    int count = Math.multiplyExact(Math.multiplyExact(config.nHeads(), span.length()), keys);
-    try (Buffer out = device.allocate(4L * count)) {
+    int count = Math.multiplyExact(Math.multiplyExact(heads.length, span.length()), keys);
+    try (Buffer out = device.allocate(4L * count);
+        Buffer list = device.allocate(4L * heads.length)) {
+      list.set(heads);
       device.launch(
           pattern,
-          Grid.of(span.length(), config.nHeads()),
+          Grid.of(span.length(), heads.length),
           BLOCK,
           4 * config.dHead(),
           out,
@@ -189,7 +199,7 @@ final class Attention implements AutoCloseable {
           cache.keys(layer),
           cache.pageTable(),
           cache.pagesPerSequence(),
-          null,
+          list,
           span.firstRow(),
           span.length(),
           span.sequence(),
@@ -199,8 +209,7 @@ final class Attention implements AutoCloseable {
           config.nKvHeads(),
           config.dHead(),
           scale,
-          config.slidingWindow(layer),
-          1);
+          config.slidingWindow(layer));
       return out.toFloats(count);
     }
   }

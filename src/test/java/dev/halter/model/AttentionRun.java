@@ -1,0 +1,277 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.Rope;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+
+/**
+ * One layer's attention over made-up q, k and v, with the same attention in double arithmetic
+ * beside it. The cache starts as NaN, so whatever is read and not meant to be shows.
+ */
+final class AttentionRun implements AutoCloseable {
+  /** Tokens of a sequence that pass in one step: q, k and v of each, before rotation. */
+  record Part(int sequence, int position, float[][] qkv, int[] slots) {
+    Part(int sequence, int position, float[][] qkv) {
+      this(sequence, position, qkv, new int[qkv.length]);
+    }
+  }
+
+  /** What a step made of its rows. */
+  record Step(float[][] rotated, float[][] z, float[] changes) {}
+
+  final ModelConfig config;
+  final Attention attention;
+  private final Device device;
+  private final DType type;
+  private final KvCache cache;
+  private final StepTables tables;
+  private final Buffer qkv;
+  private final Buffer z;
+  private final int rows;
+
+  /** Room for steps of {@code rows} rows and {@code sequences} sequences of as many tokens. */
+  AttentionRun(Device device, DType type, ModelConfig config, int rows, int sequences) {
+    this.device = device;
+    this.type = type;
+    this.config = config;
+    this.rows = rows;
+    this.attention = new Attention(device, config, type);
+    int pages = sequences * KvCache.pagesFor(rows);
+    this.cache = new KvCache(device, config, type, pages, sequences, rows);
+    fillWithNan(cache.keys(0));
+    fillWithNan(cache.values(0));
+    this.tables = new StepTables(device, new Llama.Limits(rows, 1, sequences, pages, rows));
+    this.qkv = device.allocate((long) rows * width() * type.bytes());
+    this.z = device.allocate((long) rows * config.nHeads() * config.dHead() * type.bytes());
+  }
+
+  /** A model of one layer; only what attention looks at matters. */
+  static ModelConfig config(int heads, int kvHeads, int dHead, int window) {
+    return new ModelConfig(
+        ModelConfig.Family.LLAMA,
+        heads * dHead,
+        1,
+        heads,
+        kvHeads,
+        dHead,
+        4,
+        8,
+        1e-6,
+        new Rope.Default(10_000),
+        1 << 20,
+        true,
+        false,
+        false,
+        false,
+        false,
+        List.of(window),
+        -1,
+        List.of());
+  }
+
+  /** q, k and v of {@code n} tokens, all of them numbers of the type. */
+  static float[][] random(ModelConfig config, DType type, int n, long seed) {
+    Random random = new Random(seed);
+    float[][] values = new float[n][(config.nHeads() + 2 * config.nKvHeads()) * config.dHead()];
+    for (float[] row : values) {
+      for (int i = 0; i < row.length; i++) {
+        row[i] = round(type, (float) random.nextGaussian());
+      }
+    }
+    return values;
+  }
+
+  /** Opens a sequence with room for {@code tokens}. */
+  int open(int tokens) {
+    int sequence = cache.open();
+    if (!cache.reserve(sequence, tokens)) {
+      throw new AssertionError("the test's cache is too small");
+    }
+    return sequence;
+  }
+
+  /** Runs all parts as one ragged batch. */
+  Step step(SteeringTable steering, Part... parts) {
+    Batch batch = batch(parts);
+    int n = batch.rows();
+    int tiles = upload(batch, parts);
+    int stride = steering == null ? 1 : steering.reportStride();
+    try (Buffer changes = device.allocate(4L * n * stride)) {
+      changes.clear();
+      attention.rotateAndAppend(qkv, n, tables, cache, 0);
+      attention.attend(
+          z,
+          qkv,
+          tiles,
+          tables,
+          cache,
+          0,
+          steering == null ? null : steering.ranges(Site.Kind.Z, 0),
+          steering == null ? null : steering.ops(),
+          changes,
+          stride);
+      return new Step(
+          read(qkv, n, width()),
+          read(z, n, config.nHeads() * config.dHead()),
+          changes.toFloats(n * stride));
+    }
+  }
+
+  /** The patterns of one part, which is a step by itself: [heads, rows, keys]. */
+  float[] pattern(Part part, int... heads) {
+    Batch batch = batch(part);
+    upload(batch, part);
+    attention.rotateAndAppend(qkv, batch.rows(), tables, cache, 0);
+    return attention.pattern(qkv, batch.spans().get(0), cache, 0, heads);
+  }
+
+  /** q, k and v after biases and norms; each of the three may be null. */
+  float[][] biasAndNorm(float[][] values, float[] bias, float[] qNorm, float[] kNorm) {
+    write(values);
+    try (Buffer b = floats(bias);
+        Buffer q = floats(qNorm);
+        Buffer k = floats(kNorm)) {
+      attention.biasAndNorm(qkv, values.length, b, q, k);
+      return read(qkv, values.length, width());
+    }
+  }
+
+  /** z of one query row in double arithmetic, from rotated rows of its sequence up to its own. */
+  static double[] expected(ModelConfig config, List<float[]> rotated, int position) {
+    double[] z = new double[config.nHeads() * config.dHead()];
+    for (int head = 0; head < config.nHeads(); head++) {
+      double[] pattern = expectedPattern(config, rotated, position, head);
+      int v = (config.nHeads() + config.nKvHeads() + kvHead(config, head)) * config.dHead();
+      for (int key = 0; key <= position; key++) {
+        if (pattern[key] != 0) {
+          for (int d = 0; d < config.dHead(); d++) {
+            z[head * config.dHead() + d] += pattern[key] * rotated.get(key)[v + d];
+          }
+        }
+      }
+    }
+    return z;
+  }
+
+  /** The pattern of one query row and head: softmax over the keys that it sees, 0 elsewhere. */
+  static double[] expectedPattern(
+      ModelConfig config, List<float[]> rotated, int position, int head) {
+    int d = config.dHead();
+    int window = config.slidingWindow(0);
+    int k = (config.nHeads() + kvHead(config, head)) * d;
+    double[] weights = new double[position + 1];
+    double sum = 0;
+    for (int key = 0; key <= position; key++) {
+      if (window == 0 || position - key < window) {
+        double dot = 0;
+        for (int i = 0; i < d; i++) {
+          dot += (double) rotated.get(position)[head * d + i] * rotated.get(key)[k + i];
+        }
+        weights[key] = Math.exp(dot / Math.sqrt(d));
+        sum += weights[key];
+      }
+    }
+    for (int key = 0; key <= position; key++) {
+      weights[key] /= sum;
+    }
+    return weights;
+  }
+
+  /** The nearest number of the type, ties to even. */
+  static float round(DType type, float x) {
+    if (type == DType.F32) {
+      return x;
+    }
+    int bits = Float.floatToRawIntBits(x);
+    return Float.intBitsToFloat((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000);
+  }
+
+  private static int kvHead(ModelConfig config, int head) {
+    return head / (config.nHeads() / config.nKvHeads());
+  }
+
+  private int width() {
+    return (config.nHeads() + 2 * config.nKvHeads()) * config.dHead();
+  }
+
+  private static Batch batch(Part... parts) {
+    Batch batch = new Batch();
+    for (Part part : parts) {
+      int n = part.qkv.length;
+      batch.add(part.sequence, part.position, new int[n], part.slots, n, null);
+    }
+    return batch;
+  }
+
+  private int upload(Batch batch, Part... parts) {
+    List<float[]> all = new ArrayList<>();
+    for (Part part : parts) {
+      all.addAll(Arrays.asList(part.qkv));
+    }
+    if (all.size() > rows) {
+      throw new AssertionError("the test's batch is too small");
+    }
+    write(all.toArray(float[][]::new));
+    return tables.upload(batch, attention);
+  }
+
+  private Buffer floats(float[] values) {
+    if (values == null) {
+      return null;
+    }
+    Buffer buffer = device.allocate(4L * values.length);
+    buffer.set(values);
+    return buffer;
+  }
+
+  private static void fillWithNan(Buffer buffer) {
+    byte[] bytes = new byte[(int) buffer.bytes()];
+    Arrays.fill(bytes, (byte) 0xff);
+    buffer.copyFrom(MemorySegment.ofArray(bytes));
+  }
+
+  private void write(float[][] values) {
+    int width = width();
+    float[] flat = new float[values.length * width];
+    short[] bits = new short[flat.length];
+    for (int i = 0; i < flat.length; i++) {
+      flat[i] = values[i / width][i % width];
+      bits[i] = (short) (Float.floatToRawIntBits(flat[i]) >>> 16);
+    }
+    qkv.copyFrom(type == DType.F32 ? MemorySegment.ofArray(flat) : MemorySegment.ofArray(bits));
+  }
+
+  private float[][] read(Buffer buffer, int n, int columns) {
+    float[] flat = new float[n * columns];
+    if (type == DType.F32) {
+      buffer.copyTo(MemorySegment.ofArray(flat));
+    } else {
+      short[] bits = new short[flat.length];
+      buffer.copyTo(MemorySegment.ofArray(bits));
+      for (int i = 0; i < flat.length; i++) {
+        flat[i] = Float.intBitsToFloat(bits[i] << 16);
+      }
+    }
+    float[][] values = new float[n][];
+    for (int row = 0; row < n; row++) {
+      values[row] = Arrays.copyOfRange(flat, row * columns, (row + 1) * columns);
+    }
+    return values;
+  }
+
+  @Override
+  public void close() {
+    attention.close();
+    cache.close();
+    tables.close();
+    qkv.close();
+    z.close();
+  }
+}

@@ -1,0 +1,138 @@
+package dev.halter.model;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.TestDevices;
+import dev.halter.model.AttentionRun.Part;
+import dev.halter.model.AttentionRun.Step;
+import dev.halter.weights.ModelConfig;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Biases, QK norm and rotation. What is appended to the cache shows in {@link AttentionTest}. */
+class QkvTest {
+  private static final String DEVICES = "dev.halter.device.TestDevices#all";
+
+  /** d_head below, at and above the faithful build's warp, and no multiple of it. */
+  private static final int[] SIZES = {2, 31 * 2, 64, 66, 256};
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void addsTheBiasToEveryHeadAndNormalisesQueriesAndKeysOnly(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int dHead : SIZES) {
+        ModelConfig config = AttentionRun.config(3, 1, dHead, 0);
+        float[][] qkv = AttentionRun.random(config, type, 3, dHead);
+        float[] bias = randomFloats(5 * dHead, 1);
+        float[] qNorm = randomFloats(dHead, 2);
+        float[] kNorm = randomFloats(dHead, 3);
+        try (AttentionRun run = new AttentionRun(device, type, config, 3, 1)) {
+          checkNormed(config, type, qkv, run.biasAndNorm(qkv, bias, qNorm, kNorm), bias, qNorm, kNorm);
+          checkNormed(config, type, qkv, run.biasAndNorm(qkv, null, qNorm, kNorm), null, qNorm, kNorm);
+          checkNormed(config, type, qkv, run.biasAndNorm(qkv, bias, null, null), bias, null, null);
+          assertArrayEquals(qkv, run.biasAndNorm(qkv, null, null, null));
+        }
+      }
+    }
+  }
+
+  /** transformers' Qwen3RMSNorm after a linear layer with bias, rounding where it rounds. */
+  private static void checkNormed(
+      ModelConfig config,
+      DType type,
+      float[][] before,
+      float[][] after,
+      float[] bias,
+      float[] qNorm,
+      float[] kNorm) {
+    int d = config.dHead();
+    for (int row = 0; row < before.length; row++) {
+      for (int head = 0; head < 5; head++) {
+        float[] x = new float[d];
+        double squares = 0;
+        for (int i = 0; i < d; i++) {
+          float value = before[row][head * d + i];
+          x[i] = bias == null ? value : AttentionRun.round(type, value + bias[head * d + i]);
+          squares += (double) x[i] * x[i];
+        }
+        float[] gain = head < 3 ? qNorm : head < 4 ? kNorm : null;
+        for (int i = 0; i < d; i++) {
+          double expected = x[i];
+          if (gain != null) {
+            float normed =
+                AttentionRun.round(
+                    type, (float) (x[i] / Math.sqrt(squares / d + config.rmsNormEps())));
+            expected = AttentionRun.round(type, gain[i] * normed);
+          }
+          // One bf16 step where f32's last bit tips the rounding to T.
+          double tolerance = type == DType.F32 ? 1e-6 : 0.01;
+          double got = after[row][head * d + i];
+          assertEquals(expected, got, tolerance * Math.max(1, Math.abs(expected)));
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void rotatesQueriesAndKeysByTheirPositions(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int dHead : SIZES) {
+        ModelConfig config = AttentionRun.config(2, 1, dHead, 0);
+        int n = 130;
+        try (AttentionRun run = new AttentionRun(device, type, config, n, 1)) {
+          float[][] qkv = AttentionRun.random(config, type, n, dHead);
+          Step step = run.step(null, new Part(run.open(n), 0, qkv));
+          float[] frequencies = config.inverseFrequencies();
+          for (int row = 0; row < n; row++) {
+            for (int head = 0; head < 4; head++) {
+              for (int i = 0; i < dHead / 2; i++) {
+                int a = head * dHead + i;
+                int b = a + dHead / 2;
+                double angle = head < 3 ? row * frequencies[i] : 0; // a float product
+                double x = qkv[row][a] * Math.cos(angle) - qkv[row][b] * Math.sin(angle);
+                double y = qkv[row][b] * Math.cos(angle) + qkv[row][a] * Math.sin(angle);
+                double tolerance = type == DType.F32 ? 1e-6 : 0.02;
+                assertEquals(x, step.rotated()[row][a], tolerance);
+                assertEquals(y, step.rotated()[row][b], tolerance);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void schedulesAgreeBitByBit() {
+    ModelConfig config = AttentionRun.config(3, 1, 66, 0);
+    float[][] qkv = AttentionRun.random(config, DType.BF16, 2, 1);
+    float[] result =
+        TestDevices.assertSchedulesAgree(
+            device -> {
+              try (AttentionRun run = new AttentionRun(device, DType.BF16, config, 2, 1)) {
+                float[][] normed =
+                    run.biasAndNorm(
+                        qkv, randomFloats(5 * 66, 1), randomFloats(66, 2), randomFloats(66, 3));
+                return run.step(null, new Part(run.open(2), 0, normed)).rotated()[1];
+              }
+            });
+    assertNotEquals(qkv[1][0], result[0]);
+  }
+
+  private static float[] randomFloats(int n, long seed) {
+    Random random = new Random(seed);
+    float[] values = new float[n];
+    for (int i = 0; i < n; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return values;
+  }
+}
