@@ -99,9 +99,9 @@ class AttentionTest {
           int[] cuts = {0, 1, 30, 64, 97, 149, 150};
           float[][] parts = new float[150][];
           for (int i = 0; i + 1 < cuts.length; i++) {
-            Part chunk =
-                new Part(sequence, cuts[i], Arrays.copyOfRange(qkv, cuts[i], cuts[i + 1]));
-            Part neighbour = new Part(beside, 10 * i, Arrays.copyOfRange(other, 10 * i, 10 * i + 10));
+            Part chunk = new Part(sequence, cuts[i], Arrays.copyOfRange(qkv, cuts[i], cuts[i + 1]));
+            Part neighbour =
+                new Part(beside, 10 * i, Arrays.copyOfRange(other, 10 * i, 10 * i + 10));
             Step step = run.step(null, neighbour, chunk);
             System.arraycopy(step.z(), 10, parts, cuts[i], cuts[i + 1] - cuts[i]);
           }
@@ -139,8 +139,8 @@ class AttentionTest {
         assertFalse(Arrays.equals(before, after));
         for (int i = 0; i < 8; i++) {
           assertEquals(before[i], after[i]);
-          assertEquals(0, after[8 + i]);
-          assertEquals(0, after[16 + i]);
+          assertEquals(0, Math.abs(after[8 + i]));
+          assertEquals(0, Math.abs(after[16 + i]));
           assertEquals(before[24 + i] * 0.5f, after[24 + i]);
         }
         float[] report =
@@ -165,8 +165,7 @@ class AttentionTest {
       float[][] bad = Arrays.stream(good).map(float[]::clone).toArray(float[][]::new);
       Arrays.fill(bad[70], Float.NaN);
       Step clean = run.step(null, new Part(run.open(90), 0, good));
-      Step mixed =
-          run.step(null, new Part(run.open(90), 0, bad), new Part(run.open(90), 0, good));
+      Step mixed = run.step(null, new Part(run.open(90), 0, bad), new Part(run.open(90), 0, good));
       for (int row = 0; row < 90; row++) {
         assertArrayEquals(clean.z()[row], mixed.z()[90 + row], "the other sequence");
         if (row < 70) {
@@ -209,8 +208,7 @@ class AttentionTest {
         rotated.addAll(Arrays.asList(second.rotated()));
         for (int h = 0; h < heads.length; h++) {
           for (int row = 0; row < 80; row++) {
-            double[] expected =
-                AttentionRun.expectedPattern(config, rotated, 50 + row, heads[h]);
+            double[] expected = AttentionRun.expectedPattern(config, rotated, 50 + row, heads[h]);
             for (int key = 0; key < 130; key++) {
               float got = patterns[(h * 80 + row) * 130 + key];
               assertEquals(key <= 50 + row ? expected[key] : 0, got, 1e-6);

@@ -34,8 +34,10 @@ class QkvTest {
         float[] qNorm = randomFloats(dHead, 2);
         float[] kNorm = randomFloats(dHead, 3);
         try (AttentionRun run = new AttentionRun(device, type, config, 3, 1)) {
-          checkNormed(config, type, qkv, run.biasAndNorm(qkv, bias, qNorm, kNorm), bias, qNorm, kNorm);
-          checkNormed(config, type, qkv, run.biasAndNorm(qkv, null, qNorm, kNorm), null, qNorm, kNorm);
+          checkNormed(
+              config, type, qkv, run.biasAndNorm(qkv, bias, qNorm, kNorm), bias, qNorm, kNorm);
+          checkNormed(
+              config, type, qkv, run.biasAndNorm(qkv, null, qNorm, kNorm), null, qNorm, kNorm);
           checkNormed(config, type, qkv, run.biasAndNorm(qkv, bias, null, null), bias, null, null);
           assertArrayEquals(qkv, run.biasAndNorm(qkv, null, null, null));
         }
@@ -85,25 +87,35 @@ class QkvTest {
   void rotatesQueriesAndKeysByTheirPositions(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int dHead : SIZES) {
-        ModelConfig config = AttentionRun.config(2, 1, dHead, 0);
-        int n = 130;
-        try (AttentionRun run = new AttentionRun(device, type, config, n, 1)) {
-          float[][] qkv = AttentionRun.random(config, type, n, dHead);
-          Step step = run.step(null, new Part(run.open(n), 0, qkv));
-          float[] frequencies = config.inverseFrequencies();
-          for (int row = 0; row < n; row++) {
-            for (int head = 0; head < 4; head++) {
-              for (int i = 0; i < dHead / 2; i++) {
-                int a = head * dHead + i;
-                int b = a + dHead / 2;
-                double angle = head < 3 ? row * frequencies[i] : 0; // a float product
-                double x = qkv[row][a] * Math.cos(angle) - qkv[row][b] * Math.sin(angle);
-                double y = qkv[row][b] * Math.cos(angle) + qkv[row][a] * Math.sin(angle);
-                double tolerance = type == DType.F32 ? 1e-6 : 0.02;
-                assertEquals(x, step.rotated()[row][a], tolerance);
-                assertEquals(y, step.rotated()[row][b], tolerance);
-              }
-            }
+        checkRotated(device, type, AttentionRun.config(2, 1, dHead, 0), 0, 130);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void rotatesFarPositionsAsExactlyAsNearOnes(Device device) {
+    checkRotated(device, DType.F32, AttentionRun.config(2, 1, 64, 0), 99_997, 3);
+  }
+
+  private static void checkRotated(
+      Device device, DType type, ModelConfig config, int position, int n) {
+    int dHead = config.dHead();
+    try (AttentionRun run = new AttentionRun(device, type, config, position + n, 1)) {
+      float[][] qkv = AttentionRun.random(config, type, n, dHead);
+      Step step = run.step(null, new Part(run.open(position + n), position, qkv));
+      float[] frequencies = config.inverseFrequencies();
+      double tolerance = type == DType.F32 ? 1e-6 : 0.02;
+      for (int row = 0; row < n; row++) {
+        for (int head = 0; head < 4; head++) {
+          for (int i = 0; i < dHead / 2; i++) {
+            int a = head * dHead + i;
+            int b = a + dHead / 2;
+            double angle = head < 3 ? (position + row) * frequencies[i] : 0; // a float product
+            double x = qkv[row][a] * Math.cos(angle) - qkv[row][b] * Math.sin(angle);
+            double y = qkv[row][b] * Math.cos(angle) + qkv[row][a] * Math.sin(angle);
+            assertEquals(x, step.rotated()[row][a], tolerance);
+            assertEquals(y, step.rotated()[row][b], tolerance);
           }
         }
       }
