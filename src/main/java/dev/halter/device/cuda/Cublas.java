@@ -194,6 +194,11 @@ final class Cublas implements AutoCloseable {
       if (!Files.exists(file)) {
         return null;
       }
+      // What it needs lies beside it, where the loader does not look by itself.
+      Path light = Path.of(folder, name.replace("cublas", "cublasLt")).toAbsolutePath();
+      if (Files.exists(light)) {
+        SymbolLookup.libraryLookup(light, Arena.global());
+      }
       SymbolLookup.libraryLookup(file, Arena.global());
       return file.toString();
     } catch (IllegalArgumentException e) {
