@@ -33,6 +33,17 @@ public final class TestDevices {
   }
 
   /**
+   * Devices for tests of whole models, which are too long for every schedule: the CPU's own build,
+   * the faithful build in random order, and CUDA (the GPU alone where there is one).
+   */
+  public static Stream<Device> forModels() {
+    Stream<Supplier<Device>> cpu =
+        Stream.of(() -> CpuDevice.open(2), () -> CpuDevice.openFaithful(Schedule.RANDOM, 1));
+    Stream<Supplier<Device>> cuda = Stream.of(TestCuda::open);
+    return (TestCuda.REAL ? cuda : Stream.concat(cpu, cuda)).map(Supplier::get);
+  }
+
+  /**
    * Runs the same work under every schedule of the faithful device and asserts that the results are
    * the same bit by bit: if not, a kernel lacks a barrier.
    *
