@@ -122,10 +122,19 @@ final class HostMemory {
     return MemorySegment.ofAddress(address).reinterpret(bytes);
   }
 
-  /** Throws if the range is not inside memory that is allocated now. */
+  /**
+   * Throws if the range is not inside memory that is allocated now, or inside neighbouring loans:
+   * tensors that follow one another in a mapped file may be used as one.
+   */
   void require(long address, long bytes) {
     Map.Entry<Long, Range> entry = ranges.floorEntry(address);
-    if (entry == null || address + bytes > entry.getKey() + entry.getValue().bytes) {
+    long end = entry == null ? address : entry.getKey() + entry.getValue().bytes;
+    while (entry != null && end < address + bytes && entry.getValue().loans > 0) {
+      Range next = ranges.get(end);
+      entry = next == null || next.loans == 0 ? null : Map.entry(end, next);
+      end = entry == null ? end : end + next.bytes;
+    }
+    if (entry == null || end < address + bytes) {
       throw new DeviceException(
           "%d bytes at 0x%x are not this device's memory: a buffer used after it was closed, or of another device?"
               .formatted(bytes, address));
