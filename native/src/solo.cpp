@@ -119,23 +119,30 @@ int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
     if (!check_launch(id, grid_x, grid_y, grid_z, block, shared)) return -1;
     Launch launch{*kernels().begin[id], {grid_x, grid_y, grid_z}, shared, arguments};
     long blocks = long(grid_x) * grid_y * grid_z;
-    int workers = int(std::min<long>(thread_count(), blocks));
 
     // The first blocks run here while their pace is taken: waking threads costs microseconds, and
-    // many launches are over before that.
+    // many launches are over before that. Twice as many each time, since to look at the clock costs
+    // as much as a small block.
     using clock = std::chrono::steady_clock;
-    constexpr double worth_waking = 10e-6;
-    long done = 0;
-    auto start = clock::now();
+    constexpr double measurable = 1e-6, worth_waking = 20e-6;
+    const auto start = clock::now();
+    launch.run(0, 1);
+    long done = 1;
     while (done < blocks) {
-        launch.run(done, done + 1);
-        done++;
         double spent = std::chrono::duration<double>(clock::now() - start).count();
-        if (workers > 1 && spent * (blocks - done) > worth_waking * done) break;
+        double left = spent / done * (blocks - done);
+        if (spent > measurable && left > worth_waking) break;
+        long end = std::min(2 * done, blocks);
+        launch.run(done, end);
+        done = end;
     }
-    if (done == blocks) return 0;
 
     // Then all claim blocks, several at a time as long as many are left.
+    const int workers = int(std::min<long>(thread_count(), blocks - done));
+    if (workers <= 1) {
+        launch.run(done, blocks);
+        return 0;
+    }
     std::atomic<long> next{done};
 #pragma omp parallel num_threads(workers)
     {
