@@ -124,7 +124,7 @@ public final class ChatTemplate {
       for (String name : List.of("special_tokens_map.json", "tokenizer_config.json")) {
         Path file = modelDir.resolve(name);
         if (Files.exists(file)) {
-          TextFile.readObject(file, config::field);
+          TextFile.readObject(file, TextFile.read(file), config::field);
         }
       }
       return config;

@@ -1,6 +1,7 @@
 package dev.halter.text;
 
 import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParseException;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
@@ -11,6 +12,10 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 
 /** Reads the text files of a model folder as hostile input: bounded, UTF-8, with clear errors. */
 final class TextFile {
@@ -51,9 +56,9 @@ final class TextFile {
     void read(String name, JsonParser json) throws IOException;
   }
 
-  /** Gives each field of the object in {@code file} to {@code reader}. */
-  static void readObject(Path file, FieldReader reader) {
-    try (JsonParser json = JSON.createParser(read(file))) {
+  /** Gives each field of the object in {@code file}, whose content is {@code text}, to reader. */
+  static void readObject(Path file, String text, FieldReader reader) {
+    try (JsonParser json = JSON.createParser(text)) {
       json.nextToken();
       fields(json, reader);
     } catch (JsonProcessingException e) {
@@ -66,16 +71,53 @@ final class TextFile {
   /** Gives each field of the object that {@code json} stands on to {@code reader}. */
   static void fields(JsonParser json, FieldReader reader) throws IOException {
     if (json.currentToken() != JsonToken.START_OBJECT) {
-      throw new com.fasterxml.jackson.core.JsonParseException(json, "an object was expected");
+      throw new JsonParseException(json, "an object was expected");
     }
     while (json.nextToken() != JsonToken.END_OBJECT) {
       String name = json.currentName();
+      if (name == null) {
+        throw new JsonParseException(json, "a field was expected");
+      }
       json.nextToken();
       reader.read(name, json);
     }
   }
 
+  /** The string that {@code json} stands on. */
+  static String string(JsonParser json) throws IOException {
+    if (json.currentToken() != JsonToken.VALUE_STRING) {
+      throw new JsonParseException(json, "a string was expected");
+    }
+    return json.getText();
+  }
+
+  /** The value that {@code json} stands on, as maps, lists, strings, numbers, booleans and null. */
+  static Object tree(JsonParser json) throws IOException {
+    return switch (json.currentToken()) {
+      case START_OBJECT -> {
+        Map<String, Object> map = new LinkedHashMap<>();
+        fields(json, (name, value) -> map.put(name, tree(value)));
+        yield map;
+      }
+      case START_ARRAY -> {
+        List<Object> list = new ArrayList<>();
+        while (json.nextToken() != JsonToken.END_ARRAY) {
+          list.add(tree(json));
+        }
+        yield list;
+      }
+      case VALUE_STRING -> json.getText();
+      case VALUE_TRUE -> true;
+      case VALUE_FALSE -> false;
+      case VALUE_NULL -> null;
+      default -> json.getNumberValue();
+    };
+  }
+
   static IllegalArgumentException unusable(Path file, String problem, Throwable cause) {
-    return new IllegalArgumentException(file + ": " + problem, cause);
+    // Parts of a hostile file may be in the message: they must not break its one line.
+    String line =
+        problem.substring(0, Math.min(problem.length(), 500)).replaceAll("\\p{Cntrl}", " ");
+    return new IllegalArgumentException(file + ": " + line, cause);
   }
 }

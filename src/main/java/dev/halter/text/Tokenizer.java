@@ -18,12 +18,13 @@ import java.util.stream.IntStream;
 public final class Tokenizer implements AutoCloseable {
   private final TokenizersLibrary library;
   private final Path file;
-  private Vocabulary vocabulary;
+  private final Vocabulary vocabulary;
   private long handle;
 
-  private Tokenizer(TokenizersLibrary library, Path file, long handle) {
+  private Tokenizer(TokenizersLibrary library, Path file, Vocabulary vocabulary, long handle) {
     this.library = library;
     this.file = file;
+    this.vocabulary = vocabulary;
     this.handle = handle;
   }
 
@@ -42,6 +43,7 @@ public final class Tokenizer implements AutoCloseable {
           null);
     }
     String json = TextFile.read(file);
+    Vocabulary vocabulary = Vocabulary.read(file, json);
     TokenizersLibrary library = NativeTokenizers.library();
     long handle;
     try {
@@ -52,7 +54,7 @@ public final class Tokenizer implements AutoCloseable {
     // Files saved after training may ask for both; prompts are neither cut nor filled up here.
     library.disableTruncation(handle);
     library.disablePadding(handle);
-    return new Tokenizer(library, file, handle);
+    return new Tokenizer(library, file, vocabulary, handle);
   }
 
   /**
@@ -102,12 +104,12 @@ public final class Tokenizer implements AutoCloseable {
    * @throws IllegalArgumentException if {@code token} is negative
    */
   public String piece(int token) {
-    return vocabulary().piece(token);
+    return vocabulary.piece(token);
   }
 
   /** One more than the highest token id; a model may have more output rows than that. */
   public int vocabularySize() {
-    return vocabulary().size();
+    return vocabulary.size();
   }
 
   /**
@@ -116,7 +118,7 @@ public final class Tokenizer implements AutoCloseable {
    * first.
    */
   public OptionalInt idOf(String piece) {
-    return vocabulary().idOf(piece);
+    return vocabulary.idOf(piece);
   }
 
   /** Frees the native tokenizer; closing twice does nothing. */
@@ -133,14 +135,6 @@ public final class Tokenizer implements AutoCloseable {
       throw new IllegalStateException("the tokenizer of " + file + " is closed");
     }
     return handle;
-  }
-
-  /** Read on first use: generating text needs none of it, and large files take a while. */
-  private synchronized Vocabulary vocabulary() {
-    if (vocabulary == null) {
-      vocabulary = Vocabulary.read(file);
-    }
-    return vocabulary;
   }
 
   /** The native side would replace more than the broken character. */

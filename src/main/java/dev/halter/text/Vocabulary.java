@@ -20,7 +20,7 @@ import java.util.OptionalInt;
  * The tokens of a {@code tokenizer.json}, each with its spelling in the file and the text it stands
  * for. Spellings differ by kind of tokenizer: byte-level ones write the bytes of a token as
  * printable characters ("Ġdog" for " dog"), SentencePiece-like ones write a space as "▁" and keep
- * 256 tokens for single bytes ("&lt;0x0A&gt;").
+ * 256 tokens for single bytes ({@code <0x0A>}).
  */
 final class Vocabulary {
   /** Far above any published vocabulary, and small enough for arrays of that length. */
@@ -41,9 +41,14 @@ final class Vocabulary {
     this.file = file;
   }
 
-  static Vocabulary read(Path file) {
+  /**
+   * Reads {@code text}, the content of a tokenizer.json.
+   *
+   * @throws IllegalArgumentException if a part of it is not supported: see {@link Pipeline}
+   */
+  static Vocabulary read(Path file, String text) {
     Vocabulary vocabulary = new Vocabulary(file);
-    TextFile.readObject(file, vocabulary::field);
+    TextFile.readObject(file, text, vocabulary::field);
     return vocabulary;
   }
 
@@ -54,23 +59,33 @@ final class Vocabulary {
 
   private void field(String name, JsonParser json) throws IOException {
     switch (name) {
-      case "added_tokens" -> {
-        while (json.nextToken() != JsonToken.END_ARRAY) {
-          addedToken(json);
-        }
+      case "added_tokens" -> addedTokens(json);
+      case "model" -> TextFile.fields(json, this::modelField);
+      case "normalizer", "pre_tokenizer", "post_processor" ->
+          Pipeline.check(file, name, TextFile.tree(json));
+      case "decoder" -> {
+        Object decoder = TextFile.tree(json);
+        Pipeline.check(file, name, decoder);
+        learnSpelling(decoder);
       }
-      case "model" ->
-          TextFile.fields(
-              json,
-              (key, value) -> {
-                if (key.equals("vocab")) {
-                  vocabulary(value);
-                } else {
-                  value.skipChildren();
-                }
-              });
-      case "decoder" -> decoder(json);
       default -> json.skipChildren();
+    }
+  }
+
+  private void modelField(String name, JsonParser json) throws IOException {
+    switch (name) {
+      case "vocab" ->
+          TextFile.fields(json, (spelling, id) -> put(id.getIntValue(), spelling, false));
+      case "merges" -> json.skipChildren();
+      default -> Pipeline.checkModel(file, name, TextFile.tree(json));
+    }
+  }
+
+  private void addedTokens(JsonParser json) throws IOException {
+    if (json.currentToken() == JsonToken.START_ARRAY) {
+      while (json.nextToken() != JsonToken.END_ARRAY) {
+        addedToken(json);
+      }
     }
   }
 
@@ -82,26 +97,11 @@ final class Vocabulary {
         (key, value) -> {
           switch (key) {
             case "id" -> id[0] = value.getIntValue();
-            case "content" -> content[0] = value.getText();
+            case "content" -> content[0] = TextFile.string(value);
             default -> value.skipChildren();
           }
         });
     put(id[0], content[0], true);
-  }
-
-  /** A map from spelling to id, or, for a unigram model, a list of [spelling, score]. */
-  private void vocabulary(JsonParser json) throws IOException {
-    if (json.currentToken() == JsonToken.START_OBJECT) {
-      TextFile.fields(json, (spelling, id) -> put(id.getIntValue(), spelling, false));
-      return;
-    }
-    for (int id = 0; json.nextToken() != JsonToken.END_ARRAY; id++) {
-      json.nextToken();
-      put(id, json.getText(), false);
-      while (json.nextToken() != JsonToken.END_ARRAY) {
-        json.skipChildren();
-      }
-    }
   }
 
   private void put(int id, String spelling, boolean isAdded) {
@@ -118,19 +118,17 @@ final class Vocabulary {
     }
   }
 
-  /** Learns from the parts of the decoder how tokens are spelled. */
-  private void decoder(JsonParser json) throws IOException {
-    int depth = 0;
-    do {
-      JsonToken token = json.currentToken();
-      depth += token.isStructStart() ? 1 : token.isStructEnd() ? -1 : 0;
-      if (token == JsonToken.VALUE_STRING) {
-        String text = json.getText();
-        byteLevel |= text.equals("ByteLevel");
-        byteTokens |= text.equals("ByteFallback");
-        spaceMark |= text.equals("▁");
-      }
-    } while (depth > 0 && json.nextToken() != null);
+  /** How tokens are spelled shows in what the decoder undoes. */
+  private void learnSpelling(Object decoder) {
+    if (decoder instanceof Map<?, ?> map) {
+      map.values().forEach(this::learnSpelling);
+    } else if (decoder instanceof List<?> list) {
+      list.forEach(this::learnSpelling);
+    } else if (decoder instanceof String text) {
+      byteLevel |= text.equals("ByteLevel");
+      byteTokens |= text.equals("ByteFallback");
+      spaceMark |= text.equals("▁");
+    }
   }
 
   /** The text of one token; bytes that are no whole character show as {@code <0xE2>}. */

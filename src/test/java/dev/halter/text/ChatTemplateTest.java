@@ -22,7 +22,8 @@ class ChatTemplateTest {
   @Test
   void theTemplateIsInTheTokenizersConfiguration() throws IOException {
     config(
-        "{\"chat_template\": \"{{ bos_token }}{{ messages[0].content }}\", \"bos_token\": \"<s>\"}");
+        "{\"chat_template\": \"{{ bos_token }}{{ messages[0].content }}\","
+            + " \"bos_token\": \"<s>\"}");
     assertEquals("<s>hi", render());
   }
 
@@ -30,7 +31,8 @@ class ChatTemplateTest {
   void ofNamedTemplatesTheDefaultCounts() throws IOException {
     config(
         "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"},"
-            + " {\"template\": \"yes\", \"name\": \"default\"}, {\"name\": \"rag\", \"template\": \"no\"}]}");
+            + " {\"template\": \"yes\", \"name\": \"default\"},"
+            + " {\"name\": \"rag\", \"template\": \"no\"}]}");
     assertEquals("yes", render());
   }
 
@@ -44,8 +46,10 @@ class ChatTemplateTest {
   @Test
   void tokensMayBeObjectsNullOrInTheSpecialTokensMap() throws IOException {
     config(
-        "{\"chat_template\": \"{{ bos_token }}{{ eos_token }}[{{ pad_token }}]{{ unk_token is defined }}\","
-            + " \"bos_token\": {\"__type\": \"AddedToken\", \"content\": \"<s>\", \"lstrip\": false},"
+        "{\"chat_template\": \"{{ bos_token }}{{ eos_token }}[{{ pad_token }}]"
+            + "{{ unk_token is defined }}\","
+            + " \"bos_token\": {\"__type\": \"AddedToken\", \"content\": \"<s>\","
+            + " \"lstrip\": false},"
             + " \"pad_token\": null, \"added_tokens_decoder\": {\"0\": {\"content\": \"x\"}}}");
     Files.writeString(
         folder.resolve("special_tokens_map.json"),

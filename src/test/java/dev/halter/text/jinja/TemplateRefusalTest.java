@@ -74,8 +74,8 @@ class TemplateRefusalTest {
   @ParameterizedTest
   @ValueSource(
       strings = {
-        "{% set ns = namespace(t='aaaaaaaa') %}{% for i in range(100) %}{% set ns.t = ns.t ~ ns.t %}"
-            + "{% endfor %}",
+        "{% set ns = namespace(t='aaaaaaaa') %}{% for i in range(100) %}"
+            + "{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
         "{% set ns = namespace(t=[1]) %}{% for i in range(100) %}{% set ns.t = ns.t + ns.t %}"
             + "{% endfor %}",
         "{% set ns = namespace(t=[1]) %}{% for i in range(100) %}"
@@ -100,7 +100,7 @@ class TemplateRefusalTest {
         "{% set t = 'a' * 1000000 %}{{ t.replace('a', t) }}",
         "{% set t = 'a' * 1000000 %}{{ t.strip('b' * 1000000 ~ 'a') }}",
         "{% set t = 'a' * 100000 %}{{ t|list|join(t) }}",
-        "{{ [[1]]|tojson(indent='x' * 1000000 ) }}{{ range(1000)|list|tojson(indent='x' * 100000) }}",
+        "{{ range(1000)|list|tojson(indent='x' * 100000) }}",
         "{{ range(99999)|list|tojson(separators=('x' * 100000, 'y')) }}",
         "{{ range(0, 100001) }}",
         "{{ range(-9223372036854775807, 9223372036854775807)|length }}",
