@@ -1,0 +1,130 @@
+package dev.halter.bench;
+
+import dev.halter.generation.Engine;
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import java.util.Random;
+import java.util.Set;
+
+/**
+ * Halter's side of {@code bench/compare}: reads figures from standard input, one a line, and answers
+ * each with a line of JSON, like {@code bench/python/generate.py -}.
+ *
+ * <p>{@code decode:B}: new tokens a second over B sequences, greedy, after a prompt of 16, sampling
+ * included. {@code prefill:P}: prompt tokens a second of one prompt, up to and including its first
+ * token. Loading is not part of either; a first run of each is thrown away.
+ *
+ * <pre>{@code
+ * java -Dhalter.native=target/native -cp bench/target/benchmarks.jar dev.halter.bench.Figures \
+ *     MODEL DEVICE DTYPE THREADS TOKENS RUNS
+ * }</pre>
+ */
+public final class Figures {
+  private static final int PROMPT = 16;
+
+  private final LanguageModel model;
+  private final Engine engine;
+  private final int tokens;
+  private final int runs;
+
+  private Figures(LanguageModel model, int tokens, int runs) {
+    this.model = model;
+    this.engine = model.engine();
+    this.tokens = tokens;
+    this.runs = runs;
+  }
+
+  public static void main(String[] args) throws IOException {
+    LanguageModel.Options options =
+        new LanguageModel.Options(
+            Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), 2048, 128);
+    try (LanguageModel model = LanguageModel.open(options);
+        BufferedReader in =
+            new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
+      Figures figures =
+          new Figures(model, Integer.parseInt(args[4]), Integer.parseInt(args[5]));
+      for (String figure = in.readLine(); figure != null; figure = in.readLine()) {
+        System.out.println(figures.measure(figure.strip()));
+      }
+    }
+  }
+
+  private String measure(String figure) throws IOException {
+    String[] parts = figure.split(":");
+    int size = Integer.parseInt(parts[1]);
+    double[] rates = new double[runs];
+    for (int run = -1; run < runs; run++) {
+      double rate =
+          switch (parts[0]) {
+            case "decode" -> decode(size);
+            case "prefill" -> prefill(size);
+            default -> throw new IllegalArgumentException("unknown figure " + figure);
+          };
+      if (run >= 0) {
+        rates[run] = rate;
+      }
+    }
+    double[] sorted = rates.clone();
+    Arrays.sort(sorted);
+    return ("{\"figure\":\"%s\",\"median\":%s,\"unit\":\"tokens/s\",\"runs\":%s,"
+            + "\"engine\":\"halter\",\"device\":\"%s\",\"dtype\":\"%s\",\"peak_rss_bytes\":%d}")
+        .formatted(
+            figure,
+            sorted[runs / 2],
+            Arrays.toString(rates),
+            model.device().description(),
+            model.llama().type().name().toLowerCase(Locale.ROOT),
+            peakResident());
+  }
+
+  private double decode(int batch) {
+    long[] times = new long[2];
+    int[] heard = {0};
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < batch; i++) {
+      requests.add(
+          Request.greedy("", prompt(PROMPT, i), tokens + 1, Set.of())
+              .with(
+                  (token, logProbability, logits) -> {
+                    times[heard[0] < batch ? 0 : 1] = System.nanoTime();
+                    heard[0]++;
+                  }));
+    }
+    engine.run(requests).forEach(result -> result.orThrow());
+    return batch * tokens / ((times[1] - times[0]) / 1e9);
+  }
+
+  private double prefill(int length) {
+    long start = System.nanoTime();
+    engine.run(Request.greedy("", prompt(length, 0), 1, Set.of())).orThrow();
+    return length / ((System.nanoTime() - start) / 1e9);
+  }
+
+  private int[] prompt(int length, int seed) {
+    return new Random(seed).ints(length, 3, model.config().vocabularySize()).toArray();
+  }
+
+  /** Most memory that this process has had in RAM, mapped weights included; -1 if unknown. */
+  private static long peakResident() throws IOException {
+    Path status = Path.of("/proc/self/status");
+    if (!Files.exists(status)) {
+      return -1;
+    }
+    for (String line : Files.readAllLines(status)) {
+      if (line.startsWith("VmHWM:")) {
+        return Long.parseLong(line.replaceAll("\\D", "")) * 1024;
+      }
+    }
+    return -1;
+  }
+}
