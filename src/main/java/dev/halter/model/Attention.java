@@ -20,18 +20,63 @@ import java.util.stream.IntStream;
  * KV head {@code h / (n_heads / n_kv_heads)}.
  */
 final class Attention implements AutoCloseable {
-  // Constants of attention.cu: rows times query heads of a group that a block holds at once, and
-  // partial sums of each.
-  private static final int PACKED = 16;
-  private static final int LANES = 16;
+  private static final int BLOCK = 128;
 
-  /** The kernel's shared memory, by which it is bounded. */
+  /** The portable kernel is bounded by its shared memory. */
   private static final int MAX_D_HEAD = 256;
 
-  private static final int BLOCK = 128;
+  /**
+   * The kernel that computes z; all have the same arguments.
+   *
+   * @param packed most rows of a tile times query heads of a group
+   * @param sharedBytes dynamic shared memory
+   */
+  record Form(String kernel, int packed, int sharedBytes) {
+    private static final String PROPERTY = "halter.attention";
+
+    /** {@code attention.cu}: every device, type and shape. */
+    static Form portable(ModelConfig config, DType type) {
+      int packed = 16;
+      int lanes = 16;
+      int floats = packed * (2 * config.dHead() + KvCache.PAGE + 2 * lanes + 4);
+      return new Form("attention_" + type.name().toLowerCase(Locale.ROOT), packed, 4 * floats);
+    }
+
+    /** {@code attention_sm80.cu}: tensor cores, where {@link #fitsSm80}. */
+    static Form sm80(ModelConfig config) {
+      int dHead = config.dHead();
+      return new Form("attention_sm80_" + dHead, 64, 4 * KvCache.PAGE * dHead);
+    }
+
+    static boolean fitsSm80(ModelConfig config, DType type) {
+      int dHead = config.dHead();
+      int group = config.nHeads() / config.nKvHeads();
+      return type == DType.BF16 && (dHead == 64 || dHead == 128) && group <= 64;
+    }
+
+    /**
+     * The portable form; with {@code -Dhalter.attention=sm80} the tensor-core form for CUDA devices
+     * and models that it fits (every CUDA device that Halter has kernels for is sm_80 or later). It
+     * takes asking for as long as it has not been measured on a GPU.
+     */
+    static Form of(Device device, ModelConfig config, DType type) {
+      String wanted = System.getProperty(PROPERTY, "portable");
+      return switch (wanted) {
+        case "portable" -> portable(config, type);
+        case "sm80" ->
+            device.kind().equals("cuda") && fitsSm80(config, type)
+                ? sm80(config)
+                : portable(config, type);
+        default ->
+            throw new IllegalArgumentException(
+                "-D%s=%s: choose portable or sm80".formatted(PROPERTY, wanted));
+      };
+    }
+  }
 
   private final Device device;
   private final ModelConfig config;
+  private final Form form;
   private final float scale;
   private final Buffer inverseFrequencies; // [d_head / 2] f32
   private final Kernel biasNorm;
@@ -46,6 +91,10 @@ final class Attention implements AutoCloseable {
    * @throws IllegalArgumentException if d_head is odd or over 256
    */
   Attention(Device device, ModelConfig config, DType type) {
+    this(device, config, type, Form.of(device, config, type));
+  }
+
+  Attention(Device device, ModelConfig config, DType type, Form form) {
     int dHead = config.dHead();
     if (dHead % 2 != 0 || dHead > MAX_D_HEAD) {
       throw new IllegalArgumentException(
@@ -53,13 +102,14 @@ final class Attention implements AutoCloseable {
     }
     this.device = device;
     this.config = config;
+    this.form = form;
     this.scale = (float) (1 / Math.sqrt(dHead));
     this.inverseFrequencies = device.allocate(2L * dHead);
     inverseFrequencies.set(config.inverseFrequencies());
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.biasNorm = device.kernel("qkv_bias_norm" + suffix);
     this.ropeAppend = device.kernel("rope_append" + suffix);
-    this.attention = device.kernel("attention" + suffix);
+    this.attention = device.kernel(form.kernel());
     this.pattern = device.kernel("attention_pattern" + suffix);
   }
 
@@ -116,7 +166,7 @@ final class Attention implements AutoCloseable {
    * longest come first, since they see the most keys.
    */
   List<int[]> tiles(Batch batch) {
-    int most = Math.max(1, PACKED / (config.nHeads() / config.nKvHeads()));
+    int most = Math.max(1, form.packed() / (config.nHeads() / config.nKvHeads()));
     List<int[]> tiles = new ArrayList<>();
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i += most) {
@@ -147,12 +197,11 @@ final class Attention implements AutoCloseable {
       Buffer ops,
       Buffer changes,
       int stride) {
-    int shared = 4 * PACKED * (2 * config.dHead() + KvCache.PAGE + 2 * LANES + 4);
     device.launch(
         attention,
         Grid.of(tiles, config.nKvHeads()),
         BLOCK,
-        shared,
+        form.sharedBytes(),
         z,
         qkv,
         cache.keys(layer),

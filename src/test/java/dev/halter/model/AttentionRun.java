@@ -24,7 +24,22 @@ final class AttentionRun implements AutoCloseable {
   }
 
   /** What a step made of its rows. */
-  record Step(float[][] rotated, float[][] z, float[] changes) {}
+  record Step(float[][] rotated, float[][] z, float[] changes) {
+    /** All of z, then all changes. */
+    float[] all() {
+      return concatenate(concatenate(z), changes);
+    }
+  }
+
+  static float[] concatenate(float[]... parts) {
+    float[] all = new float[Arrays.stream(parts).mapToInt(part -> part.length).sum()];
+    int at = 0;
+    for (float[] part : parts) {
+      System.arraycopy(part, 0, all, at, part.length);
+      at += part.length;
+    }
+    return all;
+  }
 
   final ModelConfig config;
   final Attention attention;
@@ -38,11 +53,16 @@ final class AttentionRun implements AutoCloseable {
 
   /** Room for steps of {@code rows} rows and {@code sequences} sequences of as many tokens. */
   AttentionRun(Device device, DType type, ModelConfig config, int rows, int sequences) {
+    this(device, type, config, Attention.Form.of(device, config, type), rows, sequences);
+  }
+
+  AttentionRun(
+      Device device, DType type, ModelConfig config, Attention.Form form, int rows, int sequences) {
     this.device = device;
     this.type = type;
     this.config = config;
     this.rows = rows;
-    this.attention = new Attention(device, config, type);
+    this.attention = new Attention(device, config, type, form);
     int pages = sequences * KvCache.pagesFor(rows);
     this.cache = new KvCache(device, config, type, pages, sequences, rows);
     fillWithNan(cache.keys(0));

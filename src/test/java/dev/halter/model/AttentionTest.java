@@ -240,10 +240,8 @@ class AttentionTest {
                     steering,
                     new Part(run.open(70), 0, qkv, slots),
                     new Part(run.open(70), 0, qkv));
-            List<float[]> all = new ArrayList<>(Arrays.asList(step.z()));
-            all.add(step.changes());
-            all.add(run.pattern(new Part(0, 0, qkv), 0, 1, 2, 3));
-            return concatenate(all);
+            float[] patterns = run.pattern(new Part(0, 0, qkv), 0, 1, 2, 3);
+            return AttentionRun.concatenate(step.all(), patterns);
           }
         });
   }
@@ -304,15 +302,5 @@ class AttentionTest {
       sum += (double) values[i] * values[i];
     }
     return (float) sum;
-  }
-
-  private static float[] concatenate(List<float[]> parts) {
-    float[] all = new float[parts.stream().mapToInt(part -> part.length).sum()];
-    int at = 0;
-    for (float[] part : parts) {
-      System.arraycopy(part, 0, all, at, part.length);
-      at += part.length;
-    }
-    return all;
   }
 }
