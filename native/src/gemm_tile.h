@@ -24,6 +24,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -34,6 +35,10 @@ namespace halter {
 namespace {
 
 constexpr int TILE_M = 3;
+
+// Up to so many tiles in m, 12 rows, tiles read their factors where they lie. Then writing panels
+// would cost more than it saves: for 4 to 8 rows it took a third of the speed in f32.
+constexpr int DIRECT_TILES = 4;
 
 // Round to nearest even; a NaN stays a (quiet) NaN.
 inline uint16_t float_to_bf16(float value) {
@@ -46,9 +51,10 @@ inline uint16_t float_to_bf16(float value) {
 // The length of the blocks of k: at most Lanes::DEPTH, as equal as STEP allows.
 template <class Lanes>
 int block_of_k(int k) {
-    int steps = (k + Lanes::STEP - 1) / Lanes::STEP;
-    int blocks = steps / (Lanes::DEPTH / Lanes::STEP + 1) + 1;
-    return (steps / blocks + (steps % blocks != 0)) * Lanes::STEP;
+    constexpr int most = Lanes::DEPTH / Lanes::STEP;
+    int steps = std::max(1, (k + Lanes::STEP - 1) / Lanes::STEP);
+    int blocks = (steps + most - 1) / most;
+    return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
 
 // Where a tile finds its factors. DIRECT reads x and w where they lie. The other two read x from a
@@ -57,31 +63,50 @@ int block_of_k(int k) {
 // that are a power of two apart.
 enum class From { DIRECT, PACKING, PACKED };
 
-// One step of a tile: `count` elements of k at p, the step's full length unless PART.
+// A tile's work over one block of k: c (+)= x · wᵀ. `ahead` are rows of w that will be needed soon,
+// of which this tile asks for the first `ahead_rows`: the hardware's own prefetch ends at every page.
+template <class Lanes>
+struct Tile {
+    int k;
+    const typename Lanes::X* x;  // DIRECT
+    long x_stride;
+    const typename Lanes::Xs* x_panel;  // PACKING, PACKED
+    const typename Lanes::W* w;         // DIRECT, PACKING
+    long w_stride;
+    typename Lanes::Ws (*w_panel)[Lanes::WIDTH];  // PACKING, PACKED
+    const typename Lanes::W* ahead;
+    int ahead_rows;
+    float* c;  // rows of BLOCK_N
+    bool first;
+};
+
+// Step s of a tile; its last one, with elements short of a step, when PART.
 template <class Lanes, int MR, int NR, From FROM, bool PART>
-inline void step(typename Lanes::Sum (&sum)[MR][Lanes::WIDTH], const typename Lanes::X* x,
-                 long x_stride, const typename Lanes::Xs* x_panel, const typename Lanes::W* w,
-                 long w_stride, typename Lanes::Ws* w_panel, int count) {
+inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
+    const int at = s * Lanes::STEP;
+    const int count = t.k - at;
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         if constexpr (FROM != From::DIRECT) {
-            xs[i] = x_panel[i];
+            xs[i] = t.x_panel[s * MR + i];
         } else {
-            xs[i] = PART ? Lanes::load_x(x + i * x_stride, count) : Lanes::load_x(x + i * x_stride);
+            const typename Lanes::X* row = t.x + i * t.x_stride + at;
+            xs[i] = PART ? Lanes::load_x(row, count) : Lanes::load_x(row);
         }
+    }
+    for (int j = 0; j < t.ahead_rows; j++) {
+        _mm_prefetch(reinterpret_cast<const char*>(t.ahead + j * t.w_stride + at), _MM_HINT_T1);
     }
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         typename Lanes::Ws ws;
         if constexpr (FROM == From::PACKED) {
-            ws = w_panel[j];
+            ws = t.w_panel[s][j];
         } else {
-            const typename Lanes::W* row = w + j * w_stride;
-            // The rows of the tile that follows: the hardware's own prefetch ends at every page.
-            if (NR > 1 && !PART) _mm_prefetch((const char*)(row + NR * w_stride), _MM_HINT_T1);
+            const typename Lanes::W* row = t.w + j * t.w_stride + at;
             ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
-            if (FROM == From::PACKING) w_panel[j] = ws;
+            if (FROM == From::PACKING) t.w_panel[s][j] = ws;
         }
         asm("" : "+v"(ws));  // one load for MR products; g++ would rather load for each
 #pragma GCC unroll 8
@@ -89,47 +114,41 @@ inline void step(typename Lanes::Sum (&sum)[MR][Lanes::WIDTH], const typename La
     }
 }
 
-// c[MR][NR] (+)= x[MR][k] · w[NR][k]ᵀ over one block of k.
 template <class Lanes, int MR, int NR, From FROM>
-inline void tile(int k, const typename Lanes::X* x, long x_stride,
-                 const typename Lanes::Xs* x_panel, const typename Lanes::W* w, long w_stride,
-                 typename Lanes::Ws (*w_panel)[Lanes::WIDTH], float* c, bool first) {
+inline void compute(const Tile<Lanes>& t) {
     typename Lanes::Sum sum[MR][Lanes::WIDTH];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
 #pragma GCC unroll 8
         for (int j = 0; j < Lanes::WIDTH; j++) sum[i][j] = Lanes::zero();
     }
-    const int whole = k / Lanes::STEP;
-    for (int s = 0; s < whole; s++) {
-        step<Lanes, MR, NR, FROM, false>(sum, x + s * Lanes::STEP, x_stride, x_panel + s * MR,
-                                         w + s * Lanes::STEP, w_stride, w_panel[s], 0);
-    }
-    if (int rest = k % Lanes::STEP) {
-        step<Lanes, MR, NR, FROM, true>(sum, x + whole * Lanes::STEP, x_stride, x_panel + whole * MR,
-                                        w + whole * Lanes::STEP, w_stride, w_panel[whole], rest);
-    }
+    const int whole = t.k / Lanes::STEP;
+    for (int s = 0; s < whole; s++) step<Lanes, MR, NR, FROM, false>(t, s, sum);
+    if (t.k % Lanes::STEP) step<Lanes, MR, NR, FROM, true>(t, whole, sum);
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         alignas(32) float total[Lanes::WIDTH];
         Lanes::total(sum[i], total);
-        float* to = c + i * BLOCK_N;
+        float* to = t.c + i * BLOCK_N;
 #pragma GCC unroll 8
-        for (int j = 0; j < NR; j++) to[j] = first ? total[j] : to[j] + total[j];
+        for (int j = 0; j < NR; j++) to[j] = t.first ? total[j] : to[j] + total[j];
     }
 }
 
-template <class Lanes, int NR, From FROM>
-inline void tile(int rows, int k, const typename Lanes::X* x, long x_stride,
-                 const typename Lanes::Xs* x_panel, const typename Lanes::W* w, long w_stride,
-                 typename Lanes::Ws (*w_panel)[Lanes::WIDTH], float* c, bool first) {
+// `rows` rows of x, 1 to 3, by `columns` rows of w: WIDTH, or 1 at the right edge.
+template <class Lanes, From FROM>
+inline void compute(const Tile<Lanes>& t, int rows, int columns) {
+    if (columns == 1) {
+        switch (rows) {
+            case 1: return compute<Lanes, 1, 1, FROM>(t);
+            case 2: return compute<Lanes, 2, 1, FROM>(t);
+            default: return compute<Lanes, 3, 1, FROM>(t);
+        }
+    }
     switch (rows) {
-        case 1:
-            return tile<Lanes, 1, NR, FROM>(k, x, x_stride, x_panel, w, w_stride, w_panel, c, first);
-        case 2:
-            return tile<Lanes, 2, NR, FROM>(k, x, x_stride, x_panel, w, w_stride, w_panel, c, first);
-        default:
-            return tile<Lanes, 3, NR, FROM>(k, x, x_stride, x_panel, w, w_stride, w_panel, c, first);
+        case 1: return compute<Lanes, 1, Lanes::WIDTH, FROM>(t);
+        case 2: return compute<Lanes, 2, Lanes::WIDTH, FROM>(t);
+        default: return compute<Lanes, 3, Lanes::WIDTH, FROM>(t);
     }
 }
 
@@ -151,75 +170,88 @@ template <class Lanes>
 void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     using X = typename Lanes::X;
     using W = typename Lanes::W;
+    using Xs = typename Lanes::Xs;
+    using Ws = typename Lanes::Ws;
     constexpr int WIDTH = Lanes::WIDTH;
-    static_assert(WIDTH * Lanes::DEPTH / Lanes::STEP * sizeof(typename Lanes::Ws) <= sizeof scratch.w);
-    static_assert(BLOCK_M * Lanes::DEPTH / Lanes::STEP * sizeof(typename Lanes::Xs) <= sizeof scratch.x);
-    auto* x_panels = reinterpret_cast<typename Lanes::Xs*>(scratch.x);
-    auto* w_panel = reinterpret_cast<typename Lanes::Ws(*)[WIDTH]>(scratch.w);
-    auto& sums = scratch.sums;
+    constexpr int STEPS = Lanes::DEPTH / Lanes::STEP;
+    static_assert(BLOCK_M * STEPS * sizeof(Xs) <= sizeof scratch.x, "panels of x");
+    static_assert(WIDTH * STEPS * sizeof(Ws) <= sizeof scratch.w, "panel of w");
+
     const int m = m1 - m0;
     const int n = n1 - n0;
-    const int wide = n / WIDTH * WIDTH;
+    const int tiles = (m + TILE_M - 1) / TILE_M;
     const int depth = block_of_k<Lanes>(p.k);
-    const X* x = (const X*)p.x + m0 * p.x_stride;
-    const W* w = (const W*)p.w + n0 * p.w_stride;
-    const auto block_of = [&](int k0) { return k0 + depth < p.k ? depth : p.k - k0; };
+    Tile<Lanes> t = {};
+    t.x_stride = p.x_stride;
+    t.w_stride = p.w_stride;
+    t.w_panel = reinterpret_cast<Ws(*)[WIDTH]>(scratch.w);
 
-    if (m <= TILE_M) {  // decoding: w passes once, row by row
-        for (int j = 0; j < n; j += j < wide ? WIDTH : 1) {
-            int k0 = 0;
-            do {  // once even for k = 0, whose sums are zero
-                const W* wj = w + j * p.w_stride + k0;
-                int k = block_of(k0);
-                if (j < wide) {
-                    tile<Lanes, WIDTH, From::DIRECT>(m, k, x + k0, p.x_stride, nullptr, wj,
-                                                     p.w_stride, nullptr, &sums[0][j], k0 == 0);
-                } else {
-                    tile<Lanes, 1, From::DIRECT>(m, k, x + k0, p.x_stride, nullptr, wj, p.w_stride,
-                                                 nullptr, &sums[0][j], k0 == 0);
-                }
-                k0 += depth;
-            } while (k0 < p.k);
+    const X* x = static_cast<const X*>(p.x) + m0 * p.x_stride;
+    const W* w = static_cast<const W*>(p.w) + n0 * p.w_stride;
+    Xs* x_panels = reinterpret_cast<Xs*>(scratch.x);
+    const auto first_row = [&](int tile) { return m * tile / tiles; };
+    // The panel of a tile begins where those of the rows above end.
+    const auto panel = [&](int row) {
+        return x_panels + row * ((t.k + Lanes::STEP - 1) / Lanes::STEP);
+    };
+    const auto enter = [&](int k0) {
+        t.k = std::min(depth, p.k - k0);
+        t.first = k0 == 0;
+    };
+    const auto columns_at = [&](int j) { return j + WIDTH <= n ? WIDTH : 1; };
+    // All rows of the block by the tile of columns at j, from k0 on.
+    const auto run = [&](int k0, int j) {
+        const int columns = columns_at(j);
+        t.w = w + j * p.w_stride + k0;
+        for (int i = 0; i < tiles; i++) {
+            const int row = first_row(i);
+            const int rows = first_row(i + 1) - row;
+            // Tiles share the asking for the rows of the next, and arithmetic goes on meanwhile.
+            const int asked = columns * i / tiles;
+            t.ahead = t.w + (columns + asked) * p.w_stride;
+            t.ahead_rows = columns * (i + 1) / tiles - asked;
+            t.x = x + row * p.x_stride + k0;
+            t.x_panel = panel(row);
+            t.c = &scratch.sums[row][j];
+            if (tiles <= DIRECT_TILES) {
+                compute<Lanes, From::DIRECT>(t, rows, columns);
+            } else if (i == 0) {
+                compute<Lanes, From::PACKING>(t, rows, columns);
+            } else {
+                compute<Lanes, From::PACKED>(t, rows, columns);
+            }
+        }
+    };
+
+    // Once even for k = 0, whose sums are zero.
+    const int end = std::max(p.k, 1);
+    if (tiles <= DIRECT_TILES) {  // rows of w pass once from beginning to end
+        for (int j = 0; j < n; j += columns_at(j)) {
+            for (int k0 = 0; k0 < end; k0 += depth) {
+                enter(k0);
+                run(k0, j);
+            }
         }
     } else {
-        const int tiles = (m + TILE_M - 1) / TILE_M;
-        int k0 = 0;
-        do {
-            int k = block_of(k0);
-            const int steps = (k + Lanes::STEP - 1) / Lanes::STEP;
-            for (int t = 0; t < tiles; t++) {
-                int i = m * t / tiles;
-                pack<Lanes>(m * (t + 1) / tiles - i, k, x + i * p.x_stride + k0, p.x_stride,
-                            x_panels + i * steps);
+        for (int k0 = 0; k0 < end; k0 += depth) {
+            enter(k0);
+            for (int i = 0; i < tiles; i++) {
+                const int row = first_row(i);
+                pack<Lanes>(first_row(i + 1) - row, t.k, x + row * p.x_stride + k0, p.x_stride,
+                            panel(row));
             }
-            for (int j = 0; j < n; j += j < wide ? WIDTH : 1) {
-                const W* wj = w + j * p.w_stride + k0;
-                for (int t = 0; t < tiles; t++) {
-                    int i = m * t / tiles;
-                    int rows = m * (t + 1) / tiles - i;
-                    const auto* panel = x_panels + i * steps;
-                    float* c = &sums[i][j];
-                    if (j >= wide) {
-                        tile<Lanes, 1, From::PACKING>(rows, k, nullptr, 0, panel, wj, p.w_stride,
-                                                      w_panel, c, k0 == 0);
-                    } else if (t == 0) {
-                        tile<Lanes, WIDTH, From::PACKING>(rows, k, nullptr, 0, panel, wj,
-                                                          p.w_stride, w_panel, c, k0 == 0);
-                    } else {
-                        tile<Lanes, WIDTH, From::PACKED>(rows, k, nullptr, 0, panel, nullptr, 0,
-                                                         w_panel, c, k0 == 0);
-                    }
-                }
-            }
-            k0 += depth;
-        } while (k0 < p.k);
+            for (int j = 0; j < n; j += columns_at(j)) run(k0, j);
+        }
     }
+
     for (int i = 0; i < m; i++) {
+        const float* from = scratch.sums[i];
         if (p.out_type == HALTER_F32) {
-            std::memcpy((float*)p.out + (m0 + i) * p.out_stride + n0, sums[i], n * sizeof(float));
+            float* out = static_cast<float*>(p.out) + (m0 + i) * p.out_stride + n0;
+            std::memcpy(out, from, n * sizeof(float));
         } else {
-            uint16_t* out = (uint16_t*)p.out + (m0 + i) * p.out_stride + n0;
-            for (int j = 0; j < n; j++) out[j] = float_to_bf16(sums[i][j]);
+            uint16_t* out = static_cast<uint16_t*>(p.out) + (m0 + i) * p.out_stride + n0;
+            for (int j = 0; j < n; j++) out[j] = float_to_bf16(from[j]);
         }
     }
 }

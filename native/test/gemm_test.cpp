@@ -182,10 +182,10 @@ void values_and_bits() {
     }
 }
 
-// More rows than a block has, and a k of several blocks in every type.
+// More rows than a block has, and a k of several blocks in every type: just over two, or a few.
 void several_blocks() {
     std::mt19937 random(2);
-    for (int k : {48, 3203}) {
+    for (int k : {48, 1541, 3077, 3203}) {
         for_all_types([&](int x_type, int w_type, int out_type) {
             Guarded x(261, k, k, x_type), w(71, k, k, w_type);
             x.fill(random);
