@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "stand_in.h"
 
@@ -22,12 +23,17 @@ struct Handle {
     int mode = 0;
 };
 
-float load(const void* matrix, int type, int64_t i) {
-    if (type == F32) return static_cast<const float*>(matrix)[i];
-    uint32_t bits = uint32_t(static_cast<const uint16_t*>(matrix)[i]) << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+/// Column `j` of a column-major matrix, as floats.
+void load(float* column, const void* matrix, int type, int64_t j, int64_t leading, int64_t rows) {
+    if (type == F32) {
+        memcpy(column, static_cast<const float*>(matrix) + j * leading, size_t(rows) * 4);
+        return;
+    }
+    const uint16_t* from = static_cast<const uint16_t*>(matrix) + j * leading;
+    for (int64_t i = 0; i < rows; i++) {
+        uint32_t bits = uint32_t(from[i]) << 16;
+        memcpy(column + i, &bits, 4);
+    }
 }
 
 void store(void* matrix, int type, int64_t i, float value) {
@@ -111,18 +117,14 @@ STAND_IN_API int cublasGemmEx(Handle* handle, int transpose_a, int transpose_b, 
             !stand_in::inside(c, span(m, n, ldc, c_type), "product")) {
             return ILLEGAL_ADDRESS;
         }
-        for (int64_t j = 0; j < n; j++) {
-            for (int64_t i = 0; i < m; i++) {
+        std::vector<float> x(static_cast<size_t>(k)), ys(static_cast<size_t>(k) * size_t(n));
+        for (int64_t j = 0; j < n; j++) load(&ys[size_t(j * k)], b, b_type, j, ldb, k);
+        for (int64_t i = 0; i < m; i++) {
+            load(x.data(), a, a_type, i, lda, k);
+            for (int64_t j = 0; j < n; j++) {
+                const float* y = &ys[size_t(j * k)];
                 float sum = 0;
-                if (a_type == F32) {  // of its own, so that g++ vectorises it
-                    const float* x = static_cast<const float*>(a) + i * lda;
-                    const float* y = static_cast<const float*>(b) + j * ldb;
-                    for (int64_t l = 0; l < k; l++) sum += x[l] * y[l];
-                } else {
-                    for (int64_t l = 0; l < k; l++) {
-                        sum += load(a, a_type, i * lda + l) * load(b, b_type, j * ldb + l);
-                    }
-                }
+                for (int64_t l = 0; l < k; l++) sum += x[size_t(l)] * y[l];
                 store(c, c_type, i + j * ldc, sum);
             }
         }

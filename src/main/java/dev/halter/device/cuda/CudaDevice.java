@@ -452,15 +452,14 @@ public final class CudaDevice implements Device {
   /**
    * {@inheritDoc}
    *
-   * <p>Run {@code work} once before: the driver and cuBLAS load code when it is first used, which a
-   * recording does not allow.
+   * <p>Better run {@code work} once before: the driver and cuBLAS load code at first use.
    */
   @Override
   public Graph record(Runnable work) {
     bindOutsideRecord("a graph");
-    // Thread-local: what other threads do with their own devices is no business of this graph.
+    // Relaxed: a kernel's code may have to be loaded meanwhile, which strict modes forbid.
     Driver.check(
-        cuStreamBeginCapture(stream, CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
+        cuStreamBeginCapture(stream, CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED),
         "recording a graph");
     CUgraph captured = new CUgraph();
     recording = true;

@@ -178,7 +178,7 @@ class CudaDeviceTest {
   void aGraphRunsAtEachLaunchAndNotWhileItIsRecorded() {
     try (Gather gather = new Gather()) {
       gather.index.set(2, 2);
-      gather.launch(); // code is loaded at first use, which a recording does not allow
+      gather.launch();
       gather.out.clear();
       try (Buffer last = device.allocate(24);
           Graph graph =
