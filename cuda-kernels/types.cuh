@@ -12,7 +12,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#define SHARED_DYNAMIC(type, name)                          \
+/// Dynamic shared memory of the launch; a kernel has one of these.
+#define SHARED_DYNAMIC(type, name)                                   \
     extern __shared__ __align__(128) unsigned char shared_dynamic[]; \
     type* name = reinterpret_cast<type*>(shared_dynamic)
 #endif

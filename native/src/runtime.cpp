@@ -2,13 +2,15 @@
 
 #include "runtime.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
+#include <set>
 #include <string>
-#include <thread>
 #include <unordered_map>
 
 #include "halter.h"
@@ -22,6 +24,22 @@ std::string& error() {
 }
 
 std::atomic<int> threads{1};
+
+/// The cores that this process may use. Two threads of one core would share its vector units, which
+/// one keeps busy.
+int cores() {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+    std::set<std::string> found;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed)) continue;
+        std::string siblings = std::to_string(cpu);  // where the system does not say
+        std::ifstream("/sys/devices/system/cpu/cpu" + siblings +
+                      "/topology/thread_siblings_list") >> siblings;
+        found.insert(siblings);
+    }
+    return int(found.size());
+}
 
 }  // namespace
 
@@ -73,7 +91,7 @@ const char* halter_error() {
 }
 
 int halter_threads(int count) {
-    threads = count > 0 ? count : std::max(1u, std::thread::hardware_concurrency());
+    threads = count > 0 ? count : cores();
     return threads;
 }
 

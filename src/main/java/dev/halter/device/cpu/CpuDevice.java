@@ -56,6 +56,10 @@ public final class CpuDevice implements Device {
     }
     NativeLibrary library = NativeLibrary.load("libhalter.so");
     int count = library.threads(threads);
+    int granted = Runtime.getRuntime().availableProcessors(); // less where a container has a quota
+    if (threads == 0 && count > granted) {
+      count = library.threads(granted);
+    }
     String description = "CPU (%d threads, %s)".formatted(count, library.isa());
     return new CpuDevice(library, description, null, 0);
   }
