@@ -161,7 +161,7 @@ plain text only
 {{ rows|selectattr('a', 'gt', 1)|list }}|{{ rows|selectattr('b', 'equalto', 'x')|map(attribute='a')|list }}|{{ rows|rejectattr('b', 'eq', 'x')|list|length }}
 {{ rows|selectattr('c', 'defined')|list|length }}|{{ rows|selectattr('c')|list|length }}|{{ xs|select('odd')|list }}|{{ xs|reject('odd')|list }}|{{ [0, 1, '', 'a']|select|list }}
 {% if rows|selectattr('a', 'equalto', 99) %}a generator is true{% endif %}{% set g = xs|select('odd') %}{{ g|list }}{{ g|list }}
-{% set g = xs|map('string') %}{{ g|first }}{{ g|list }}
+{% set g = xs|map('string') %}{{ g|first }}{{ g|list }}|{{ not empty|select|reverse }}|{{ not empty|reverse }}
 {{ m.role }}|{{ m['role'] }}|{{ m.missing }}|{{ m['missing'] is defined }}|{{ m.get('role') }}|{{ m.get('x') }}|{{ m.get('x', 5) }}|{{ m['items'] }}
 {% for k, v in m.items() %}{{ k }}={{ v }};{% endfor %}{% for k in m %}{{ k }},{% endfor %}{% for k in m.keys() %}{{ k }}{% endfor %}{{ m.values()|list }}|{{ m.items()|list }}
 {% for k, v in m|items %}{{ k }}={{ v }};{% endfor %}{{ nothing|items|list }}
@@ -185,7 +185,7 @@ plain text only
 {{ xs is sequence }}|{{ s is sequence }}|{{ m is sequence }}|{{ n is sequence }}|{{ nothing is sequence }}|{{ m.items() is sequence }}|{{ m.items() is iterable }}|{{ range(3) is sequence }}
 {{ n is number }}|{{ f is number }}|{{ yes is number }}|{{ s is number }}|{{ yes is boolean }}|{{ n is boolean }}|{{ n is integer }}|{{ yes is integer }}|{{ f is float }}|{{ f is integer }}
 {{ yes is true }}|{{ no is false }}|{{ 1 is true }}|{{ n is odd }}|{{ n is even }}|{{ n is divisibleby 7 }}|{{ n is divisibleby(2) }}|{{ 'a' is in t }}|{{ n is eq 7 }}|{{ n is ne 7 }}|{{ n is lt 8 }}|{{ n is ge 7 }}
-{{ 'abc' is lower }}|{{ 'aBc' is lower }}|{{ 'ABC' is upper }}|{{ '12' is upper }}|{{ range is callable }}|{{ s is callable }}
+{{ 'abc' is lower }}|{{ 'aBc' is lower }}|{{ 'ABC' is upper }}|{{ '12' is upper }}|{{ range is callable }}|{{ s is callable }}|{{ nothing is callable }}
 {{ nothing|default('d') }}|{{ e|default('d') }}|{{ e|default('d', true) }}|{{ nil|default('d') }}|{{ m.x|d('d') }}|{{ nothing|default }}|{{ 0|default(5, boolean=true) }}
 {{ '42'|int }}|{{ 'x'|int }}|{{ 'x'|int(5) }}|{{ 3.9|int }}|{{ -3.9|int }}|{{ ' 12 '|int }}|{{ '2.5'|int }}|{{ '2.5'|float }}|{{ 3|float }}|{{ 'x'|float }}|{{ n|string ~ '!' }}
 {{ none }}|{{ true }}|{{ false }}|{{ True }}|{{ False }}|{{ None }}|[{{ nothing }}]|[{{ nothing|trim }}]|[{{ nothing ~ 'x' }}]
@@ -194,7 +194,7 @@ plain text only
 {% for x in xs if x > 1 %}{{ x }}{{ loop.length }}{{ loop.last }}{% else %}none{% endfor %}|{% for x in xs if x > 9 %}{{ x }}{% else %}none{% endfor %}|{% for x in empty %}{% else %}e{% endfor %}
 {% for x in xs %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% endfor %}|{% for x in xs %}{% if x == 1 %}{% break %}{% endif %}{{ x }}{% else %}never{% endfor %}
 {% for x in xs %}{% for y in words %}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}|{% for a, b in [(1, 2), (3, 4)] %}{{ a }}{{ b }}{% endfor %}|{% for c in 'añ🦙' %}{{ c }}.{% endfor %}
-{% for x in range(3) %}{{ x }}{% endfor %}|{% for x in range(2, 5) %}{{ x }}{% endfor %}|{% for x in range(5, 0, -2) %}{{ x }}{% endfor %}|{{ range(4)|list }}|{{ range(9)[2] }}|{{ range(0)|list }}|{{ range(5, 2)|list }}
+{% for x in range(3) %}{{ x }}{% endfor %}|{% for x in range(2, 5) %}{{ x }}{% endfor %}|{% for x in range(5, 0, -2) %}{{ x }}{% endfor %}|{{ range(4)|list }}|{{ range(9)[2] }}|{{ range(0)|list }}|{{ range(5, 2)|list }}|{{ range(9)[1:7][::-2]|list }}
 {% set x = 1 %}{% for i in xs %}{{ x }}{% set x = i %}{{ x }}{% endfor %}{{ x }}|{% if yes %}{% set x = 9 %}{% endif %}{{ x }}
 {% set ns = namespace(a=1, b=none) %}{% for i in xs %}{% set ns.a = ns.a + i %}{% endfor %}{{ ns.a }}|{{ ns.b }}|{{ ns.c is defined }}|{{ ns['a'] }}
 {% set a, b = 1, 'x' %}{{ a }}{{ b }}|{% set c = 1, 2 %}{{ c }}|{% set (d, e) = (3, 4) %}{{ d }}{{ e }}
@@ -245,6 +245,10 @@ plain text only
 {{ ''.join([1]) }}
 {{ t.split('') }}
 {{ xs[::0] }}
+{{ n[1:] }}
+{{ m[1:] }}
+{{ nothing|int }}
+{{ xs in m }}
 {% macro f(a) %}{% endmacro %}{{ f(1, 2) }}
 {{ xs.append(4) }}
 """

@@ -149,7 +149,7 @@ final class Filters {
     }
     List<Object> items = new ArrayList<>(python.iterate(value));
     Collections.reverse(items);
-    return new Generator(items);
+    return value instanceof Generator ? items : new Generator(items);
   }
 
   private Object sort(Object value, Arguments arguments) {
@@ -276,6 +276,9 @@ final class Filters {
   private static Object parse(Object value) {
     if (Python.isNumber(value)) {
       return Python.number(value);
+    }
+    if (value instanceof Undefined undefined) {
+      throw undefined.failure();
     }
     if (!(value instanceof String text)) {
       return null;

@@ -201,7 +201,7 @@ final class Operators {
       case "even" -> Math.floorMod(Methods.integer(name, value), 2L) == 0;
       case "sequence" -> isCollection(value) && !(value instanceof View);
       case "iterable" -> isCollection(value) || value instanceof Generator;
-      case "callable" -> value instanceof Function;
+      case "callable" -> value instanceof Function || value instanceof Undefined;
       case "lower" -> isCased(python.str(value), true);
       case "upper" -> isCased(python.str(value), false);
       default -> throw new TemplateException("unsupported test " + name);

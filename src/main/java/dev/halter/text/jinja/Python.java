@@ -1,6 +1,7 @@
 package dev.halter.text.jinja;
 
 import dev.halter.text.jinja.Sequences.Generator;
+import dev.halter.text.jinja.Sequences.Range;
 import dev.halter.text.jinja.Sequences.Tuple;
 import dev.halter.text.jinja.Sequences.View;
 import java.math.BigDecimal;
@@ -63,7 +64,7 @@ final class Python {
       case String s -> "str";
       case Tuple t -> "tuple";
       case View v -> "view";
-      case Sequences.Range r -> "range";
+      case Range r -> "range";
       case List<?> l -> "list";
       case Map<?, ?> m -> "dict";
       case Generator g -> "generator";
@@ -165,7 +166,7 @@ final class Python {
         reprItems(t, "(", t.size() == 1 ? ",)" : ")", out);
       }
       case View v -> throw unprintable(value);
-      case Sequences.Range r -> throw unprintable(value);
+      case Range r -> throw unprintable(value);
       case List<?> l -> reprItems(l, "[", "]", out);
       case Map<?, ?> m -> {
         out.append('{');
@@ -368,6 +369,9 @@ final class Python {
           "'in <string>' requires a string on its left, not " + typeName(item));
     }
     if (container instanceof Map<?, ?> map) {
+      if (item instanceof List<?> || item instanceof Map<?, ?>) {
+        throw new TemplateException("unhashable type: '" + typeName(item) + "'");
+      }
       return item instanceof String key && map.containsKey(key);
     }
     for (Object candidate : iterate(container)) {
@@ -408,8 +412,12 @@ final class Python {
       return out.toString();
     }
     if (target instanceof List<?> list && !(target instanceof View)) {
+      int[] indices = indices(charged(list).size(), start, stop, step);
+      if (target instanceof Range range) {
+        return range.at(indices, step == null ? 1 : step);
+      }
       List<Object> out = new ArrayList<>();
-      for (int i : indices(charged(list).size(), start, stop, step)) {
+      for (int i : indices) {
         out.add(list.get(i));
       }
       return target instanceof Tuple ? new Tuple(out) : out;

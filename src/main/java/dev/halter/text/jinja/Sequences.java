@@ -57,6 +57,14 @@ final class Sequences {
       this.size = size;
     }
 
+    /** The range of the items at {@code indices}, which lie {@code stride} apart. */
+    Range at(int[] indices, long stride) {
+      return indices.length == 0
+          ? new Range(0, 1, 0)
+          : new Range(
+              start + indices[0] * step, indices.length == 1 ? 1 : step * stride, indices.length);
+    }
+
     @Override
     public Object get(int index) {
       return start + index * step;
