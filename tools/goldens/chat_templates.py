@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Goldens for dev.halter.text: what transformers and jinja2 print for chat templates.
 
-Writes src/test/resources/text/chat-templates.json from the templates beside it (templates/*.jinja,
-written for these tests with the constructs and the layout of the family each is named after).
+Writes src/test/resources/text/chat-templates.json from the template of the demo model and those
+beside the output (templates/*.jinja, written for these tests with the constructs and the layout of
+the family each is named after).
 
     python tools/goldens/chat_templates.py                    # the committed goldens
     python tools/goldens/chat_templates.py --templates DIR --out FILE   # other templates, e.g. real ones
@@ -19,7 +20,9 @@ import jinja2
 import transformers
 from transformers.utils import chat_template_utils
 
-RESOURCES = pathlib.Path(__file__).resolve().parents[2] / "src/test/resources/text"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESOURCES = ROOT / "src/test/resources/text"
+DEMO = ROOT / "src/main/models/demo"
 NOW = datetime.datetime(2026, 7, 4, 9, 5, 7)
 
 
@@ -94,7 +97,12 @@ def tokens_of(name):
     return TOKENS["llama-2"] | {"pad_token": "<pad>"}
 
 
-def family(path):
+def demo_tokens():
+    config = json.loads((DEMO / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return {name: token for name, token in config.items() if name in ("bos_token", "eos_token", "pad_token")}
+
+
+def family(name, path, tokens):
     source = path.read_text(encoding="utf-8")
     cases = []
     for conversation, messages in CONVERSATIONS.items():
@@ -109,13 +117,13 @@ def family(path):
                         [messages],
                         chat_template=source,
                         add_generation_prompt=prompt,
-                        **({"tools": None} | tokens_of(path.stem) | variables),
+                        **({"tools": None} | tokens | variables),
                     )
                     case["expected"] = rendered[0]
                 except Exception as e:  # the message is asserted only where the template raised it
                     case["error"] = str(e) if type(e) is jinja2.exceptions.TemplateError else None
                 cases.append(case)
-    return {"name": path.stem, "special_tokens": tokens_of(path.stem), "cases": cases}
+    return {"name": name, "special_tokens": tokens, "cases": cases}
 
 
 # Small templates, each for one construct. Their variables are VALUES.
@@ -300,11 +308,16 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=RESOURCES / "chat-templates.json")
     arguments = parser.parse_args()
     lines = CONSTRUCTS.strip("\n").split("\n")
+    families = [
+        family(path.stem, path, tokens_of(path.stem))
+        for path in sorted(arguments.templates.glob("*.jinja"))
+    ]
+    families.append(family("demo", DEMO / "chat_template.jinja", demo_tokens()))
     goldens = {
         "made_with": {"transformers": transformers.__version__, "jinja2": jinja2.__version__},
         "now": NOW.isoformat(),
         "conversations": CONVERSATIONS,
-        "families": [family(path) for path in sorted(arguments.templates.glob("*.jinja"))],
+        "families": families,
         "values": VALUES,
         "constructs": [construct(template) for template in lines + LAYOUTS],
     }

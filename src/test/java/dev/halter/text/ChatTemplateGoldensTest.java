@@ -13,6 +13,7 @@ import dev.halter.text.jinja.TemplateException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
@@ -51,11 +52,7 @@ class ChatTemplateGoldensTest {
     return dynamicTest(
         conversation + (generate ? ", to be answered " : " ") + c.get("variables").toString(),
         () -> {
-          ChatTemplate template =
-              ChatTemplate.of(
-                  resource("templates/" + family.get("name").asText() + ".jinja"),
-                  JSON.convertValue(family.get("special_tokens"), new TypeReference<>() {}),
-                  NOW);
+          ChatTemplate template = template(family);
           List<Message> messages =
               stream(GOLDENS.get("conversations").get(conversation))
                   .map(m -> new Message(m.get("role").asText(), m.get("content").asText()))
@@ -63,6 +60,17 @@ class ChatTemplateGoldensTest {
           Map<String, Object> variables = map(c.get("variables"));
           check(c, () -> template.render(messages, generate, variables));
         });
+  }
+
+  /** The demo model's as it ships, the others from the test's resources. */
+  private static ChatTemplate template(JsonNode family) throws IOException {
+    String name = family.get("name").asText();
+    return name.equals("demo")
+        ? ChatTemplate.load(Path.of(System.getProperty("halter.models"), name))
+        : ChatTemplate.of(
+            resource("templates/" + name + ".jinja"),
+            JSON.convertValue(family.get("special_tokens"), new TypeReference<>() {}),
+            NOW);
   }
 
   @TestFactory
