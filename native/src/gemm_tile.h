@@ -57,25 +57,25 @@ int block_of_k(int k) {
     return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
 
-// Where a tile finds its factors. DIRECT reads x and w where they lie. The other two read x from a
-// panel, [step][row] of Xs; PACKING reads w where it lies and writes such a panel of it, [step][row]
-// of Ws, which PACKED then reads: aligned, already converted, and free of the cache conflicts of rows
-// that are a power of two apart.
-enum class From { DIRECT, PACKING, PACKED };
+// Where a tile finds its factors.
+//   MEMORY   x and w where they lie, w for the first time: asks for the rows of w of the next tile,
+//            since the hardware's own prefetch ends at every page
+//   CACHE    x and w where they lie, w again
+//   PACKING  x in a panel, [step][row] of Xs; w as in MEMORY, and leaves it as a panel of Ws
+//   PANELS   x and w in panels: aligned, converted already, and free of the cache conflicts of rows
+//            that are a power of two apart
+enum class From { MEMORY, CACHE, PACKING, PANELS };
 
-// A tile's work over one block of k: c (+)= x · wᵀ. `ahead` are rows of w that will be needed soon,
-// of which this tile asks for the first `ahead_rows`: the hardware's own prefetch ends at every page.
+// A tile's work over one block of k: c (+)= x · wᵀ.
 template <class Lanes>
 struct Tile {
     int k;
-    const typename Lanes::X* x;  // DIRECT
+    const typename Lanes::X* x;
     long x_stride;
-    const typename Lanes::Xs* x_panel;  // PACKING, PACKED
-    const typename Lanes::W* w;         // DIRECT, PACKING
+    const typename Lanes::Xs* x_panel;
+    const typename Lanes::W* w;
     long w_stride;
-    typename Lanes::Ws (*w_panel)[Lanes::WIDTH];  // PACKING, PACKED
-    const typename Lanes::W* ahead;
-    int ahead_rows;
+    typename Lanes::Ws (*w_panel)[Lanes::WIDTH];
     float* c;  // rows of BLOCK_N
     bool first;
 };
@@ -88,23 +88,23 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
-        if constexpr (FROM != From::DIRECT) {
+        if constexpr (FROM == From::PACKING || FROM == From::PANELS) {
             xs[i] = t.x_panel[s * MR + i];
         } else {
             const typename Lanes::X* row = t.x + i * t.x_stride + at;
             xs[i] = PART ? Lanes::load_x(row, count) : Lanes::load_x(row);
         }
     }
-    for (int j = 0; j < t.ahead_rows; j++) {
-        _mm_prefetch(reinterpret_cast<const char*>(t.ahead + j * t.w_stride + at), _MM_HINT_T1);
-    }
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         typename Lanes::Ws ws;
-        if constexpr (FROM == From::PACKED) {
+        if constexpr (FROM == From::PANELS) {
             ws = t.w_panel[s][j];
         } else {
             const typename Lanes::W* row = t.w + j * t.w_stride + at;
+            if (NR > 1 && !PART && FROM != From::CACHE) {
+                _mm_prefetch(reinterpret_cast<const char*>(row + NR * t.w_stride), _MM_HINT_T1);
+            }
             ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
             if (FROM == From::PACKING) t.w_panel[s][j] = ws;
         }
@@ -114,8 +114,10 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
     }
 }
 
+// Not inlined: with all of them in one function g++ 12 lost a tenth of the speed.
 template <class Lanes, int MR, int NR, From FROM>
-inline void compute(const Tile<Lanes>& t) {
+__attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
+    const Tile<Lanes> t = shared;  // which no store through a pointer can change
     typename Lanes::Sum sum[MR][Lanes::WIDTH];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
@@ -180,6 +182,7 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     const int m = m1 - m0;
     const int n = n1 - n0;
     const int tiles = (m + TILE_M - 1) / TILE_M;
+    const bool direct = tiles <= DIRECT_TILES;
     const int depth = block_of_k<Lanes>(p.k);
     Tile<Lanes> t = {};
     t.x_stride = p.x_stride;
@@ -206,26 +209,22 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
         for (int i = 0; i < tiles; i++) {
             const int row = first_row(i);
             const int rows = first_row(i + 1) - row;
-            // Tiles share the asking for the rows of the next, and arithmetic goes on meanwhile.
-            const int asked = columns * i / tiles;
-            t.ahead = t.w + (columns + asked) * p.w_stride;
-            t.ahead_rows = columns * (i + 1) / tiles - asked;
             t.x = x + row * p.x_stride + k0;
             t.x_panel = panel(row);
             t.c = &scratch.sums[row][j];
-            if (tiles <= DIRECT_TILES) {
-                compute<Lanes, From::DIRECT>(t, rows, columns);
-            } else if (i == 0) {
-                compute<Lanes, From::PACKING>(t, rows, columns);
+            if (direct) {
+                i == 0 ? compute<Lanes, From::MEMORY>(t, rows, columns)
+                       : compute<Lanes, From::CACHE>(t, rows, columns);
             } else {
-                compute<Lanes, From::PACKED>(t, rows, columns);
+                i == 0 ? compute<Lanes, From::PACKING>(t, rows, columns)
+                       : compute<Lanes, From::PANELS>(t, rows, columns);
             }
         }
     };
 
     // Once even for k = 0, whose sums are zero.
     const int end = std::max(p.k, 1);
-    if (tiles <= DIRECT_TILES) {  // rows of w pass once from beginning to end
+    if (direct) {  // rows of w pass once from beginning to end
         for (int j = 0; j < n; j += columns_at(j)) {
             for (int k0 = 0; k0 < end; k0 += depth) {
                 enter(k0);
