@@ -105,7 +105,7 @@ final class Lexer {
     add(Kind.END, "end of template");
   }
 
-  /** The next position of {@code {{}, {@code {%} or {@code {#}, or -1. */
+  /** The next position at or behind {@code from} where a tag opens, or -1. */
   private int nextTag(int from) {
     for (int at = source.indexOf('{', from); at >= 0; at = source.indexOf('{', at + 1)) {
       if (at + 1 < source.length() && "{%#".indexOf(source.charAt(at + 1)) >= 0) {

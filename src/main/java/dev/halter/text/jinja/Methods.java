@@ -162,13 +162,13 @@ final class Methods {
       case "find" ->
           arguments -> {
             String part = string(name, arguments.bind(name, 1, "sub")[0]);
-            return position(text, part, search(text, part, 0));
+            return position(text, search(text, part, 0));
           };
       case "rfind" ->
           arguments -> {
             String part = string(name, arguments.bind(name, 1, "sub")[0]);
             budget.chargeSearch(text.length(), part.length());
-            return position(text, part, text.lastIndexOf(part));
+            return position(text, text.lastIndexOf(part));
           };
       case "count" ->
           arguments -> {
@@ -222,7 +222,7 @@ final class Methods {
     return found;
   }
 
-  private Long position(String text, String part, int found) {
+  private Long position(String text, int found) {
     budget.charge(text.length());
     return found < 0 ? -1L : (long) text.codePointCount(0, found);
   }

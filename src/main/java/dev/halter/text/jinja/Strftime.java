@@ -10,16 +10,16 @@ final class Strftime {
 
   static String format(String format, ZonedDateTime time) {
     StringBuilder out = new StringBuilder();
-    for (int i = 0; i < format.length(); i++) {
-      char c = format.charAt(i);
+    int at = 0;
+    while (at < format.length()) {
+      char c = format.charAt(at++);
       if (c != '%') {
         out.append(c);
         continue;
       }
-      i++;
-      boolean unpadded = i < format.length() && format.charAt(i) == '-';
-      i += unpadded ? 1 : 0;
-      char directive = i < format.length() ? format.charAt(i) : 0;
+      boolean unpadded = format.startsWith("-", at);
+      at += unpadded ? 1 : 0;
+      char directive = at < format.length() ? format.charAt(at++) : 0;
       String text = directive(directive, time);
       out.append(unpadded ? text.replaceFirst("^[0 ](?=.)", "") : text);
     }
