@@ -1,4 +1,4 @@
-// What the portable attention kernels share: which keys a query sees, and its scores against a page.
+// What the portable attention kernels share: which keys a query sees, and its scores with a page.
 #pragma once
 #include "fast_math.cuh"
 #include "kv_cache.cuh"

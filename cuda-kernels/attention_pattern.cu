@@ -33,7 +33,8 @@ __device__ void score_row(float* __restrict__ out, int keys, const float* q,
 
 // out [listed heads, n_rows, max_keys] f32 of the rows [first_row, first_row + n_rows) of qkv
 // [rows, (H + 2 * KV) * d_head] T, rotated, which are the positions from first_position on of one
-// sequence whose keys are in the cache (kv_cache.cuh). heads [grid.y] are query heads. 0 where the row does not see the key; window as in attention.cu. Site: hook_pattern.
+// sequence whose keys are in the cache (kv_cache.cuh). heads [grid.y] are query heads. 0 where
+// the row does not see the key; window as in attention.cu. Site: hook_pattern.
 // PRECOND: grid (n_rows, listed heads), any block size; dynamic shared memory 4 * d_head bytes;
 // max_keys at least first_position + n_rows.
 // Moves, per row and head, its visible keys and 4 * max_keys bytes of `out` up to five times. One

@@ -64,8 +64,8 @@ __device__ __forceinline__ float quad_max(float value) {
 // PRECOND: grid (tiles, KV); block a multiple of 32 with 16 * (block / 32) >= rows of a tile times
 // H / KV; dynamic shared memory 256 * D_HEAD bytes.
 // Moves each visible page once per tile and KV head. The page's keys arrive while the values before
-// them are multiplied, the values while the keys are. Warps split rows, not keys: decoding keeps one
-// warp of a block busy with products, which is enough, since it waits for memory.
+// them are multiplied, the values while the keys are. Warps split rows, not keys: decoding keeps
+// one warp of a block busy with products, which is enough, since it waits for memory.
 template <int D_HEAD>
 __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qkv,
                                const bf16* __restrict__ k_cache, const bf16* __restrict__ v_cache,

@@ -2,7 +2,7 @@
 //
 // A page holds PAGE consecutive tokens of one sequence for all KV heads: keys as
 // [kv_head][d_head][PAGE], so that the scores of neighbouring keys lie side by side, and values as
-// [kv_head][PAGE][d_head]. `page_table[sequence][t / PAGE]` names the page of position t, which lies
+// [kv_head][PAGE][d_head]. `page_table[sequence][t / PAGE]` names the page of position t, which is
 // at place t % PAGE.
 #pragma once
 

@@ -27,7 +27,9 @@ __device__ void qkv_bias_norm(T* __restrict__ qkv, const float* __restrict__ bia
     const float* weight = head < n_heads ? q_norm : k_norm;
     if (weight == nullptr) return;
     float squares = 0;
-    for (int d = threadIdx.x; d < d_head; d += blockDim.x) squares += to_float(x[d]) * to_float(x[d]);
+    for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
+        squares += to_float(x[d]) * to_float(x[d]);
+    }
     const float inverse = 1.0f / sqrtf(block_sum(squares) / d_head + eps);
     for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
         x[d] = from_float<T>(weight[d] * to_float(from_float<T>(to_float(x[d]) * inverse)));
