@@ -1,0 +1,88 @@
+package dev.halter.device.cpu;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.device.Matrix;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Random;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+
+class ProductTest {
+  private static float[] random(int count, long seed) {
+    Random random = new Random(seed);
+    float[] values = new float[count];
+    for (int i = 0; i < count; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return values;
+  }
+
+  private static Matrix matrix(Device device, float[] values, int columns) {
+    Buffer buffer = device.allocate(4L * values.length);
+    buffer.set(values);
+    return new Matrix(buffer, DType.F32, columns);
+  }
+
+  /** x[m,k] · w[n,k]ᵀ on the CPU with so many threads. */
+  private static float[] product(int threads, int m, int n, int k, float[] x, float[] w) {
+    try (Device device = CpuDevice.open(threads)) {
+      Matrix out = matrix(device, new float[m * n], n);
+      device.multiply(m, n, k, matrix(device, x, k), matrix(device, w, k), out);
+      return out.buffer().toFloats(m * n);
+    }
+  }
+
+  @Test
+  void everyKernelOfThisCpuAgreesWithDoubleArithmeticAndWithOneDnn() throws Exception {
+    Path test = Path.of(System.getProperty("halter.native"), "test", "gemm-test");
+    Process process =
+        new ProcessBuilder(test.toString(), System.getProperty("halter.onednn"))
+            .redirectErrorStream(true)
+            .start();
+    String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertTrue(process.waitFor(10, TimeUnit.MINUTES));
+    assertEquals(0, process.exitValue(), output);
+  }
+
+  @Test
+  void rowIsTheSameAloneAsInABatchOnAnyNumberOfThreads() {
+    int m = 37;
+    int n = 301;
+    int k = 1029;
+    float[] x = random(m * k, 1);
+    float[] w = random(n * k, 2);
+    float[] together = product(1, m, n, k, x, w);
+    assertArrayEquals(together, product(2, m, n, k, x, w), 0f);
+    for (int row : new int[] {0, 17, 36}) {
+      float[] alone = product(2, 1, n, k, Arrays.copyOfRange(x, row * k, (row + 1) * k), w);
+      assertArrayEquals(Arrays.copyOfRange(together, row * n, (row + 1) * n), alone, 0f);
+    }
+    double expected = 0;
+    for (int i = 0; i < k; i++) {
+      expected += (double) x[5 * k + i] * w[7 * k + i];
+    }
+    assertEquals(expected, together[5 * n + 7], 1e-3);
+  }
+
+  @Test
+  void rowsThatOverlapAreRefused() {
+    try (Device device = CpuDevice.open(1)) {
+      Matrix x = matrix(device, random(8, 3), 3);
+      Matrix w = matrix(device, random(8, 4), 4);
+      Matrix out = matrix(device, new float[4], 2);
+      DeviceException error =
+          assertThrows(DeviceException.class, () -> device.multiply(2, 2, 4, x, w, out));
+      assertTrue(error.getMessage().contains("rows that overlap"), error.getMessage());
+    }
+  }
+}
