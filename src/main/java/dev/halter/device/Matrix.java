@@ -5,4 +5,20 @@ package dev.halter.device;
  *
  * @param rowStride elements from one row to the next, at least the number of columns used
  */
-public record Matrix(Buffer buffer, DType type, long rowStride) {}
+public record Matrix(Buffer buffer, DType type, long rowStride) {
+
+  /**
+   * Checks that the buffer holds this many rows and columns.
+   *
+   * @param name what the message calls the matrix
+   * @throws IllegalArgumentException if not
+   */
+  public void requireHolds(String name, int rows, int columns) {
+    long elements = (rows - 1) * rowStride + columns;
+    if (rowStride < columns || elements > buffer.bytes() / type.bytes()) {
+      throw new IllegalArgumentException(
+          "%s of %d x %d with row stride %d does not fit its buffer of %d bytes"
+              .formatted(name, rows, columns, rowStride, buffer.bytes()));
+    }
+  }
+}

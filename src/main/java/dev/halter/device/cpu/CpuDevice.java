@@ -154,6 +154,12 @@ public final class CpuDevice implements Device {
   @Override
   public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
     requireOpen();
+    if (m < 1 || n < 1 || k < 1) {
+      throw new IllegalArgumentException("no product of %d x %d x %d".formatted(m, n, k));
+    }
+    x.requireHolds("x", m, k);
+    w.requireHolds("w", n, k);
+    out.requireHolds("out", m, n);
     if (schedule != null) {
       requireMemory(x.buffer(), w.buffer(), out.buffer());
     }

@@ -433,20 +433,10 @@ public final class CudaDevice implements Device {
       throw new IllegalArgumentException(
           "no product of %s by %s into %s on CUDA".formatted(x.type(), w.type(), out.type()));
     }
-    check("x", x, m, k);
-    check("w", w, n, k);
-    check("out", out, m, n);
+    x.requireHolds("x", m, k);
+    w.requireHolds("w", n, k);
+    out.requireHolds("out", m, n);
     cublas.multiply(m, n, k, x, w, out);
-  }
-
-  private static void check(String name, Matrix matrix, int rows, int columns) {
-    long elements = (rows - 1) * matrix.rowStride() + columns;
-    if (matrix.rowStride() < columns
-        || elements > matrix.buffer().bytes() / matrix.type().bytes()) {
-      throw new IllegalArgumentException(
-          "%s of %d x %d with row stride %d does not fit its buffer of %d bytes"
-              .formatted(name, rows, columns, matrix.rowStride(), matrix.buffer().bytes()));
-    }
   }
 
   /**

@@ -15,6 +15,7 @@ import dev.halter.device.Matrix;
 import dev.halter.device.OutOfDeviceMemoryException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -170,6 +171,21 @@ class CpuDeviceTest {
         new Matrix(w, DType.F32, 3),
         new Matrix(out, DType.F32, 3));
     assertArrayEquals(new float[] {1, 6, 0, 4, 15, 0}, out.toFloats(6));
+  }
+
+  @Test
+  void productThatDoesNotFitItsBuffersIsRefused() {
+    Matrix x = new Matrix(buffer(1, 2, 3, 4, 5, 6), DType.F32, 3);
+    Matrix out = new Matrix(buffer(0, 0, 0, 0), DType.F32, 2);
+    device.multiply(2, 2, 3, x, x, out);
+    for (int[] mnk : new int[][] {{3, 2, 3}, {2, 3, 3}, {2, 2, 4}, {0, 2, 3}, {2, 2, -3}}) {
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> device.multiply(mnk[0], mnk[1], mnk[2], x, x, out),
+          Arrays.toString(mnk));
+    }
+    Matrix halves = new Matrix(x.buffer(), DType.I16, 3);
+    assertThrows(DeviceException.class, () -> device.multiply(2, 2, 3, halves, x, out));
   }
 
   @Test
