@@ -51,10 +51,8 @@ final class Cublas implements AutoCloseable {
   private static final System.Logger LOG = System.getLogger(Cublas.class.getName());
   private static final Path TOOLKIT = Path.of("/usr/local/cuda/lib64");
 
-  /** Once a process: natives cannot be loaded twice. */
-  private static final class Library {
-    static final String FILE = load();
-  }
+  /** The library in use, once one is loaded: natives are there for good. */
+  private static String library;
 
   private final cublasHandle handle = new cublasHandle();
   private final Address one;
@@ -65,7 +63,7 @@ final class Cublas implements AutoCloseable {
    * @param workspace {@link #WORKSPACE} bytes of device memory
    */
   Cublas(CUstream stream, long workspace, Arena arena) {
-    String file = Library.FILE;
+    String file = library();
     one = new Address(arena.allocateFrom(ValueLayout.JAVA_FLOAT, 1));
     zero = new Address(arena.allocateFrom(ValueLayout.JAVA_FLOAT, 0));
     check(cublasCreate(handle), "starting cuBLAS");
@@ -134,11 +132,20 @@ final class Cublas implements AutoCloseable {
     cublasDestroy(handle);
   }
 
-  private static String load() {
+  private static synchronized String library() {
+    if (library == null) {
+      library = load(folders());
+      LOG.log(Level.INFO, "cuBLAS from " + library);
+    }
+    return library;
+  }
+
+  /** Loads cuBLAS from the first of these folders that has it, and returns its file. */
+  static String load(List<String> folders) {
     List<String> tried = new ArrayList<>();
     String twelve = null;
     String thirteen = null;
-    for (String folder : folders()) {
+    for (String folder : folders) {
       twelve = open(folder, "libcublas.so.12", tried);
       thirteen = twelve == null ? open(folder, "libcublas.so.13", tried) : null;
       if (twelve != null || thirteen != null) {
@@ -163,12 +170,10 @@ final class Cublas implements AutoCloseable {
     } catch (LinkageError e) {
       throw new DeviceException(
           "JCublas2's native library does not load: "
-              + e.getMessage().lines().findFirst().orElse(""),
+              + String.valueOf(e.getMessage()).lines().findFirst().orElse(""),
           e);
     }
-    String library = twelve != null ? twelve : thirteen + " (through libcublas-forward.so)";
-    LOG.log(Level.INFO, "cuBLAS from " + library);
-    return library;
+    return twelve != null ? twelve : thirteen + " (through libcublas-forward.so)";
   }
 
   /** An empty name stands for the loader's own search. */

@@ -55,7 +55,8 @@ final class Driver {
       JCudaDriver.setExceptionsEnabled(false);
     } catch (LinkageError e) {
       throw new DeviceException(
-          "JCuda's native library does not load: " + e.getMessage().lines().findFirst().orElse(""),
+          "JCuda's native library does not load: "
+              + String.valueOf(e.getMessage()).lines().findFirst().orElse(""),
           e);
     }
     var address = ValueLayout.ADDRESS;

@@ -14,6 +14,7 @@ import dev.halter.device.cuda.TestCuda.StandIn;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -74,6 +75,15 @@ class CudaFailureTest {
     try (Device device = CudaDevice.open(directory)) {
       assertThrows(IllegalArgumentException.class, () -> device.kernel("gather_rows"));
     }
+  }
+
+  @Test
+  void aMissingCublasIsAnErrorThatNamesWhereItWasLookedFor(@TempDir Path empty) {
+    var error = assertThrows(DeviceException.class, () -> Cublas.load(List.of(empty.toString())));
+    for (String name : List.of("libcublas.so.12", "libcublas.so.13")) {
+      assertTrue(error.getMessage().contains(empty.resolve(name).toString()), error.getMessage());
+    }
+    assertTrue(error.getMessage().contains("-Dhalter.cublas="), error.getMessage());
   }
 
   @Test
