@@ -64,6 +64,7 @@ using Shape = std::array<long, 10>;
 
 std::mutex mutex;
 Library* loaded = nullptr;
+std::string loaded_from;
 bool enabled = false;
 std::map<Shape, Prepared> prepared;
 
@@ -137,10 +138,13 @@ int halter_onednn(const char* directory) {
     std::lock_guard<std::mutex> lock(mutex);
     enabled = false;
     if (!directory) return 0;
-    if (!loaded) {
+    if (!loaded || loaded_from != directory) {
         Library library;
         if (!library.open(std::string(directory) + "/libdnnl.so.3")) return -1;
+        forget();
+        delete loaded;
         loaded = new Library(library);
+        loaded_from = directory;
     }
     enabled = true;
     return 0;

@@ -10,6 +10,7 @@ import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
@@ -51,10 +52,25 @@ public final class CpuDevice implements Device {
    * @throws DeviceException if the native library is missing or the CPU too old for it
    */
   public static Device open(int threads) {
+    return open(threads, null);
+  }
+
+  /**
+   * Opens the CPU with products by oneDNN where it takes their types. A row of a result then depends
+   * in its last bits on how many rows there are, and so may a sampled text on its batch; in return
+   * prompts in bf16 should be faster on a CPU with AMX. This too holds for the whole process.
+   *
+   * @param onednn the directory of libdnnl.so.3; null for our own products, as in {@link #open(int)}
+   * @throws DeviceException also if oneDNN cannot be loaded
+   */
+  public static Device open(int threads, Path onednn) {
     if (threads < 0) {
       throw new IllegalArgumentException("there cannot be " + threads + " threads");
     }
     NativeLibrary library = NativeLibrary.load("libhalter.so");
+    if (library.onednn(onednn) != 0) {
+      throw new DeviceException(library.error());
+    }
     int count = library.threads(threads);
     int granted = Runtime.getRuntime().availableProcessors(); // less where a container has a quota
     if (threads == 0 && count > granted) {

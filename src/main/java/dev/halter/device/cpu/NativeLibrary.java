@@ -34,6 +34,7 @@ final class NativeLibrary {
   private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
   private static final MethodHandle TEXT = handle(ADDRESS);
   private static final MethodHandle THREADS = handle(JAVA_INT, JAVA_INT);
+  private static final MethodHandle ONEDNN = handle(JAVA_INT, ADDRESS);
   private static final MethodHandle KERNEL = handle(JAVA_INT, ADDRESS);
   private static final MethodHandle KERNEL_NAME = handle(ADDRESS, JAVA_INT);
   private static final MethodHandle KERNEL_PARAMETERS =
@@ -58,6 +59,7 @@ final class NativeLibrary {
   private final MemorySegment schedule;
   private final MemorySegment launch;
   private final MemorySegment gemm;
+  private final MemorySegment onednn;
   private final String isa;
 
   /**
@@ -91,6 +93,7 @@ final class NativeLibrary {
     schedule = symbol("halter_schedule");
     launch = symbol("halter_launch");
     gemm = symbol("halter_gemm");
+    onednn = symbol("halter_onednn");
     isa = text(symbol("halter_isa"));
     if (isa == null) {
       throw new DeviceException("the CPU cannot run the kernels: " + error());
@@ -111,6 +114,17 @@ final class NativeLibrary {
   int threads(int count) {
     try {
       return (int) THREADS.invokeExact(threads, count);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Leaves products to oneDNN, libdnnl.so.3 in this directory, or with null no more; 0 if so. */
+  int onednn(Path directory) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment name =
+          directory == null ? MemorySegment.NULL : arena.allocateFrom(directory.toString());
+      return (int) ONEDNN.invokeExact(onednn, name);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
