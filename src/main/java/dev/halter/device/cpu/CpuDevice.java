@@ -60,7 +60,7 @@ public final class CpuDevice implements Device {
    * in its last bits on how many rows there are, and so may a sampled text on its batch; in return
    * prompts in bf16 should be faster on a CPU with AMX. This too holds for the whole process.
    *
-   * @param onednn the directory of libdnnl.so.3; null for our own products, as in {@link #open(int)}
+   * @param onednn the directory of libdnnl.so.3; null: as {@link #open(int)}
    * @throws DeviceException also if oneDNN cannot be loaded
    */
   public static Device open(int threads, Path onednn) {
