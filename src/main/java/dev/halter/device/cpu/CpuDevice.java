@@ -56,9 +56,9 @@ public final class CpuDevice implements Device {
   }
 
   /**
-   * Opens the CPU with products by oneDNN where it takes their types. A row of a result then depends
-   * in its last bits on how many rows there are, and so may a sampled text on its batch; in return
-   * prompts in bf16 should be faster on a CPU with AMX. This too holds for the whole process.
+   * Opens the CPU with products by oneDNN where it takes their types. A row of a result then
+   * depends in its last bits on how many rows there are, and so may its text; in return prompts in
+   * bf16 should be faster on a CPU with AMX. This too holds for the whole process.
    *
    * @param onednn the directory of libdnnl.so.3; null: as {@link #open(int)}
    * @throws DeviceException also if oneDNN cannot be loaded
