@@ -22,7 +22,7 @@ final class InfoCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     String cuda = backend(Devices.tryCuda());
-    String cpu = backend(Devices.tryCpu(options.threads));
+    String cpu = backend(Devices.tryCpu(options.threads, !options.anyBatch));
     try (LanguageModel model = options.open()) {
       ModelConfig config = model.config();
       MemoryPlan plan = model.plan();

@@ -36,6 +36,14 @@ final class ModelOptions {
   int threads;
 
   @Option(
+      names = "--no-batch-invariant",
+      description = {
+        "Let oneDNN make the CPU's products: the last bits of a result may then depend on its",
+        "batch. Worth it on CPUs with AMX; cuBLAS makes no such promise on CUDA either."
+      })
+  boolean anyBatch;
+
+  @Option(
       names = "--context",
       paramLabel = "N",
       defaultValue = "0",
@@ -64,7 +72,7 @@ final class ModelOptions {
     if (threads < 0 || context < 0 || maxBatch < 0) {
       throw new IllegalArgumentException("--threads, --context and --max-batch cannot be negative");
     }
-    Device opened = Devices.open(device, threads);
+    Device opened = Devices.open(device, threads, !anyBatch);
     LanguageModel language =
         LanguageModel.open(
             new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);

@@ -21,15 +21,17 @@ public final class Devices {
    * CPU.
    *
    * @param threads CPU threads; 0 for one on each core
+   * @param batchInvariant whether a row's bits may not depend on its batch; only the CPU has the
+   *     choice, see {@code CpuDevice}
    * @throws DeviceException if the device asked for cannot be had, saying why
    */
-  public static Device open(String name, int threads) {
+  public static Device open(String name, int threads, boolean batchInvariant) {
     return switch (name) {
-      case "cpu" -> open(tryCpu(threads), name);
+      case "cpu" -> open(tryCpu(threads, batchInvariant), name);
       case "cuda" -> open(tryCuda(), name);
       case "auto" -> {
         Device cuda = tryCuda().device();
-        yield cuda != null ? cuda : open(tryCpu(threads), "cpu");
+        yield cuda != null ? cuda : open(tryCpu(threads, batchInvariant), "cpu");
       }
       default ->
           throw new IllegalArgumentException("no device '" + name + "': choose auto, cpu or cuda");
@@ -42,8 +44,9 @@ public final class Devices {
   }
 
   /** The CPU, or why it cannot be used. */
-  public static Attempt tryCpu(int threads) {
-    return attempt(CPU, MethodType.methodType(Device.class, int.class), threads);
+  public static Attempt tryCpu(int threads, boolean batchInvariant) {
+    MethodType type = MethodType.methodType(Device.class, int.class, boolean.class);
+    return attempt(CPU, type, threads, batchInvariant);
   }
 
   private static Device open(Attempt attempt, String name) {

@@ -62,7 +62,7 @@ public final class LanguageModel implements AutoCloseable {
    * @throws dev.halter.device.DeviceException if the device is not there or too small
    */
   public static LanguageModel open(Options options) {
-    return open(options, Devices.open(options.device, options.threads));
+    return open(options, Devices.open(options.device, options.threads, true));
   }
 
   /** Opens a model folder on a device, which is closed with the model. */

@@ -51,7 +51,11 @@ final class Golden implements AutoCloseable {
     int context = 384;
     Llama.Limits limits =
         new Llama.Limits(
-            128, Math.max(sequences, 64), sequences, sequences * KvCache.pagesFor(context), context);
+            128,
+            Math.max(sequences, 64),
+            sequences,
+            sequences * KvCache.pagesFor(context),
+            context);
     return Llama.load(folder.resolve("model"), device, type, limits);
   }
 

@@ -58,7 +58,10 @@ class GoldenModelsTest {
         for (Site site : capture.values().keySet()) {
           if (!site.equals(LOGITS)) {
             Golden.assertClose(
-                golden.expected(id + "/" + site), capture.values().get(site), 2e-4, id + " " + site);
+                golden.expected(id + "/" + site),
+                capture.values().get(site),
+                2e-4,
+                id + " " + site);
           }
         }
       }
@@ -140,7 +143,10 @@ class GoldenModelsTest {
         for (Site site : capture.values().keySet()) {
           if (!site.equals(LOGITS) && golden.has(id + "/" + site)) {
             Golden.assertClose(
-                golden.expected(id + "/" + site), capture.values().get(site), 3e-4, id + " " + site);
+                golden.expected(id + "/" + site),
+                capture.values().get(site),
+                3e-4,
+                id + " " + site);
           }
         }
         assertArrayEquals(Golden.tokens(json, "continuation"), result.tokens(), id);

@@ -44,6 +44,10 @@ public class ProductBenchmark {
   @Param({"cpu"})
   public String device;
 
+  /** true: our own products; false: oneDNN's, with -Dhalter.onednn=DIRECTORY. */
+  @Param({"true"})
+  public boolean batchInvariant;
+
   @Param({"F32", "BF16"})
   public DType type;
 
@@ -70,7 +74,7 @@ public class ProductBenchmark {
 
   @Setup
   public void open() {
-    opened = Devices.open(device, 0);
+    opened = Devices.open(device, 0, batchInvariant);
     n = Integer.parseInt(shape.split("x")[0]);
     k = Integer.parseInt(shape.split("x")[1]);
     x = new Matrix(random((long) m * k), type, k);

@@ -56,6 +56,24 @@ public final class CpuDevice implements Device {
   }
 
   /**
+   * Opens the CPU with our own products, whose rows do not depend on the batch, or with oneDNN's
+   * from the directory that system property {@code halter.onednn} names.
+   *
+   * @throws DeviceException also if oneDNN is wanted and cannot be loaded
+   */
+  public static Device open(int threads, boolean batchInvariant) {
+    if (batchInvariant) {
+      return open(threads, null);
+    }
+    String directory = System.getProperty("halter.onednn");
+    if (directory == null) {
+      throw new DeviceException(
+          "oneDNN is not known: -Dhalter.onednn must name the directory of libdnnl.so.3");
+    }
+    return open(threads, Path.of(directory));
+  }
+
+  /**
    * Opens the CPU with products by oneDNN where it takes their types. A row of a result then
    * depends in its last bits on how many rows there are, and so may its text; in return prompts in
    * bf16 should be faster on a CPU with AMX. This too holds for the whole process.
