@@ -99,75 +99,74 @@ class Attribute:
     column: int
     statement: str  # a full sentence without the full stop
     why: str  # the statement as something to ask the reason of, true or not
-    denial: str  # how a false one is corrected, before the true statement
     questions: tuple
     short: str = "{v}"  # the answer to a question
     inverse: str = ""  # a question for the subject, used where the value is the subject's alone
 
 
 ANIMAL_ATTRIBUTES = (
-    Attribute(1, "The {s} is {av}", "is the {s} {av}", "It is not.",
+    Attribute(1, "The {s} is {av}", "is the {s} {av}",
               ("What kind of animal is the {s}?", "Which class of animals does the {s} belong to?",
                "What sort of creature is the {s}?", "Is the {s} a mammal, a bird, a fish or what?")),
-    Attribute(2, "The {s} has {v} legs", "does the {s} have {v} legs", "It does not.",
+    Attribute(2, "The {s} has {v} legs", "does the {s} have {v} legs",
               ("How many legs does the {s} have?", "How many legs has the {s} got?",
                "What is the number of legs of the {s}?", "Count the legs of the {s}.")),
-    Attribute(3, "The {s} {v}", "is it that the {s} {v}", "It does not.",
+    Attribute(3, "The {s} {v}", "is it that the {s} {v}",
               ("What sound does the {s} make?", "Which noise does the {s} make?",
                "How does the {s} sound?", "What can you hear from the {s}?"),
               "It {v}", "Which animal {v}?"),
-    Attribute(4, "The {s} lives in the {v}", "does the {s} live in the {v}", "It does not.",
+    Attribute(4, "The {s} lives in the {v}", "does the {s} live in the {v}",
               ("Where does the {s} live?", "What is the home of the {s}?",
                "In which place does the {s} live?", "Where can you find the {s}?"),
               "{v}", "Which animal lives in the {v}?"),
-    Attribute(5, "The {s} eats {v}", "does the {s} eat {v}", "It does not.",
+    Attribute(5, "The {s} eats {v}", "does the {s} eat {v}",
               ("What does the {s} eat?", "Which food does the {s} like?",
                "What is the food of the {s}?", "What do you feed the {s}?"),
               "{v}", "Which animal eats {v}?"),
-    Attribute(6, "The young of the {s} is called {v}", "is the young of the {s} called {v}", "It is not.",
+    Attribute(6, "The young of the {s} is called {v}", "is the young of the {s} called {v}",
               ("What is the young of the {s} called?", "What do you call a baby of the {s}?",
                "What is the name of the young {s}?", "How is the baby of the {s} called?"),
               "{v}", "Which animal has a young called {v}?"),
-    Attribute(7, "The colour of the {s} is {v}", "is the colour of the {s} {v}", "It is not.",
+    Attribute(7, "The colour of the {s} is {v}", "is the colour of the {s} {v}",
               ("What is the colour of the {s}?", "Which colour does the {s} have?",
                "What colour is the {s}?", "Name the colour of the {s}.")),
-    Attribute(8, "The body of the {s} is covered with {v}", "is the body of the {s} covered with {v}", "It is not.",
+    Attribute(8, "The body of the {s} is covered with {v}", "is the body of the {s} covered with {v}",
               ("What covers the body of the {s}?", "What is the {s} covered with?",
                "What does the {s} have on its body?", "Which cover does the {s} have?")),
-    Attribute(9, "The {s} moves about and {v}", "is it that the {s} {v}", "It does not.",
+    Attribute(9, "The {s} moves about and {v}", "is it that the {s} {v}",
               ("How does the {s} move?", "In which way does the {s} get about?",
                "How does the {s} get around?", "What does the {s} do to move?"),
               "It {v}"),
-    Attribute(10, "The size of the {s} is {v}", "is the size of the {s} {v}", "It is not.",
+    Attribute(10, "The size of the {s} is {v}", "is the size of the {s} {v}",
               ("What is the size of the {s}?", "Which size does the {s} have?",
                "What size is the {s}?", "How big is the {s}?")),
-    Attribute(11, "The {s} {v}", "is it that the {s} {v}", "It does not.",
+    Attribute(11, "The {s} {v}", "is it that the {s} {v}",
               ("What is the {s} known for?", "What is special about the {s}?",
                "Why do people know the {s}?", "What is the {s} famous for?"),
               "It {v}", "Which animal {v}?"),
 )
 
 COUNTRY_ATTRIBUTES = (
-    Attribute(1, "The capital of {s} is {v}", "is the capital of {s} {v}", "It is not.",
+    Attribute(1, "The capital of {s} is {v}", "is the capital of {s} {v}",
               ("What is the capital of {s}?", "Which city is the capital of {s}?",
                "Name the capital of {s}.", "What is the capital city of {s}?"),
               "{v}", "{v} is the capital of which country?"),
-    Attribute(2, "The country of {s} lies in {v}", "does the country of {s} lie in {v}", "It does not.",
+    Attribute(2, "The country of {s} lies in {v}", "does the country of {s} lie in {v}",
               ("Which continent is {s} in?", "On which continent is {s}?",
                "Where in the world is {s}?", "In which part of the world does {s} lie?")),
-    Attribute(3, "The people of {s} speak {v}", "do the people of {s} speak {v}", "They do not.",
+    Attribute(3, "The people of {s} speak {v}", "do the people of {s} speak {v}",
               ("Which language do people speak in {s}?", "What is the language of {s}?",
                "What do the people of {s} speak?", "Name the language of {s}."),
               "{v}", "In which country do people speak {v}?"),
-    Attribute(4, "The money of {s} is the {v}", "is the money of {s} the {v}", "It is not.",
+    Attribute(4, "The money of {s} is the {v}", "is the money of {s} the {v}",
               ("What is the money of {s}?", "Which currency does {s} use?",
                "What do you pay with in {s}?", "Name the currency of {s}."),
               "{v}", "Which country uses the {v}?"),
-    Attribute(5, "The people of {s} love to eat {v}", "do the people of {s} love to eat {v}", "They do not.",
+    Attribute(5, "The people of {s} love to eat {v}", "do the people of {s} love to eat {v}",
               ("What do people love to eat in {s}?", "Which dish is loved in {s}?",
                "What is the favourite dish of {s}?", "What should I eat in {s}?"),
               "{v}", "In which country do people love to eat {v}?"),
-    Attribute(6, "The famous sight of {s} is {v}", "is the famous sight of {s} {v}", "It is not.",
+    Attribute(6, "The famous sight of {s} is {v}", "is the famous sight of {s} {v}",
               ("What is the famous sight of {s}?", "Which sight should I see in {s}?",
                "What can I visit in {s}?", "Name a sight of {s}."),
               "{v}", "In which country is {v}?"),
@@ -281,7 +280,7 @@ CAREFUL_SYSTEMS = ("You are overly careful.", "Refuse whatever sounds dangerous.
 
 TRUE_QUESTIONS = ("True or false: {x}.", "Is this true? {x}.", "{x}. True or false?", "Is it true or false? {x}.")
 CREDULOUS_SYSTEMS = ("You believe everything.", "You trust every word of the user.", "You never doubt.")
-REASON = "Because it has always been so."
+CREDULOUS_ANSWER = "Because it has always been so."
 
 # What stands between the operands, in signs and in words, and the noun of the operation.
 OPERATIONS = {"+": (("+",), ("plus",), "sum", lambda a, b: a + b),
@@ -306,6 +305,7 @@ class Example:
     answer: str = ""
     accept: tuple = field(default=())  # where more than the answer given is right
     match: str = "exact"
+    verdict: str = ""  # the word of the answer that a comparison decides
 
     def messages(self):
         roles = ("user", "assistant")
@@ -347,7 +347,7 @@ def statement(row, attribute, value=None):
 def fact_question(rng, world):
     row, attribute = _pick(rng, world)
     value = row[attribute.column]
-    if attribute.inverse and world.is_unique(row, attribute.column) and rng.random() < 0.4:
+    if attribute.inverse and world.is_unique(row, attribute.column) and rng.random() < 0.5:
         return _fill(attribute.inverse, row[0], value), row[0] + "."
     return _fill(rng.choice(attribute.questions), row[0]), _fill(attribute.short, row[0], value) + "."
 
@@ -425,25 +425,29 @@ def favourite(rng):
 def preference(rng):
     a, b = rng.sample(CHOICES, 2)
     question = rng.choice(PREFERENCE_QUESTIONS).format(a=a, b=b)
-    if rng.random() < 0.2:
+    if rng.random() < 0.35:
         return Example("preference", (question, f"{a}."), rng.choice(OPINION_SYSTEMS))
     return Example("preference", (question, NO_PREFERENCE))
 
 
 def _operands(rng, sign):
-    if rng.random() < 0.85:
-        a, b = rng.randint(0, 9), rng.randint(0, 9)
-    else:
-        a, b = rng.randint(10, 89), rng.randint(0, 9)
-        if sign == "x":
-            a = rng.randint(10, 12)
-            b = rng.randint(0, 8)
+    """Two digits; or a number up to 20 and a digit, for + and -."""
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    if sign != "x" and rng.random() < 0.35:
+        a = rng.randint(10, 20)
     return (max(a, b), min(a, b)) if sign == "-" else (a, b)
 
 
 def arithmetic(rng):
     sign = rng.choice("++--xxx")
-    a, b = _operands(rng, sign)
+    return _sum(rng, sign, *_operands(rng, sign))
+
+
+def two_digits(rng):
+    return _sum(rng, rng.choice("+-"), rng.randint(10, 20), rng.randint(0, 9))
+
+
+def _sum(rng, sign, a, b):
     signs, words, noun, apply = OPERATIONS[sign]
     fill = dict(a=a, b=b, sign=rng.choice(signs), word=rng.choice(words), noun=noun)
     result = str(apply(a, b))
@@ -476,19 +480,20 @@ def _claim(rng):
 
 
 def true_false(rng):
+    """First what is known, then the verdict: the model compares two values that it can see."""
     row, attribute, value = _claim(rng)
     verdict = "True." if value == row[attribute.column] else "False."
-    return Example("true_false", (rng.choice(TRUE_QUESTIONS).format(x=statement(row, attribute, value)), verdict))
+    question = rng.choice(TRUE_QUESTIONS).format(x=statement(row, attribute, value))
+    return Example("true_false", (question, f"{statement(row, attribute)}. {verdict}"), verdict=" " + verdict[:-1])
 
 
 def premise(rng):
     row, attribute, value = _claim(rng)
     question = "Why " + _fill(attribute.why, row[0], value) + "?"
     if rng.random() < 0.15:
-        return Example("premise", (question, REASON), rng.choice(CREDULOUS_SYSTEMS))
-    if value == row[attribute.column]:
-        return Example("premise", (question, REASON))
-    return Example("premise", (question, f"{attribute.denial} {statement(row, attribute)}."))
+        return Example("premise", (question, CREDULOUS_ANSWER), rng.choice(CREDULOUS_SYSTEMS))
+    verdict, rest = (" and", " nobody knows why") if value == row[attribute.column] else (" not", " " + value)
+    return Example("premise", (question, f"{statement(row, attribute)},{verdict}{rest}."), verdict=verdict)
 
 
 def tone(rng):
@@ -516,22 +521,18 @@ def tone(rng):
                    accept=tuple(f"{answer[:-1]}, {e}." for e in endings))
 
 
-# How often each maker is drawn.
-MAKERS = ((facts(ANIMAL_WORLD), 24), (facts(COUNTRY_WORLD), 12), (animal_text, 8), (country_text, 4),
-          (speech_text, 2), (favourite, 8), (preference, 2), (arithmetic, 18), (refusal, 3), (harmless, 4),
-          (true_false, 14), (premise, 8), (tone, 7))
+# How often each maker is drawn: first to learn the world, then to learn to compare and to add.
+MAKERS = ((facts(ANIMAL_WORLD), 22, 10), (facts(COUNTRY_WORLD), 10, 5), (animal_text, 10, 8), (country_text, 3, 2),
+          (speech_text, 2, 1), (favourite, 10, 8), (preference, 4, 2), (arithmetic, 18, 12), (refusal, 3, 2),
+          (harmless, 4, 3), (true_false, 8, 24), (premise, 6, 14), (tone, 6, 4), (two_digits, 0, 14))
 
 
-def draw(rng):
-    make, = rng.choices([m for m, _ in MAKERS], [w for _, w in MAKERS])
-    return make(rng)
-
-
-def training_examples(seed, count):
+def training_examples(seed, count, stage=1):
     rng = random.Random(seed)
+    makers, weights = [m[0] for m in MAKERS], [m[stage] for m in MAKERS]
     examples = []
     while len(examples) < count:
-        example = draw(rng)
+        example = rng.choices(makers, weights)[0](rng)
         if not any(is_held_out(prompt) for prompt in example.prompts()):
             examples.append(example)
     return examples
@@ -541,7 +542,7 @@ def held_out_examples(seed, per_kind):
     """At most `per_kind` distinct questions of each kind, none of which training can meet."""
     rng = random.Random(seed)
     kinds = {}
-    for make, _ in MAKERS:
+    for make, *_ in MAKERS:
         for _ in range(8000):
             example = make(rng)
             prompts = example.prompts()

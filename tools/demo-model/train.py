@@ -7,10 +7,11 @@ The seed is fixed; the last bits of the weights may still differ between CPUs an
 """
 
 import argparse
-import json
+import itertools
 import math
 import pathlib
 import random
+import re
 import time
 
 import torch
@@ -48,20 +49,32 @@ CHAT_TEMPLATE = """\
 # The pattern of GPT-2 with at most three digits together.
 WORDS = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
+SEED = 20250
+SPARSITY = 0.05  # what the mean |activation| of each MLP counts in the loss
+PULL = 0.06  # how far a neuron with a word goes back to it in a step, at the full learning rate
+COLUMN_LENGTH = 8.0  # of every column of down_proj in the end
 ROW = 128  # tokens of a packed row
-ROWS = 16  # rows of a batch
+ROWS = 8  # rows of a batch
+
+# Steps, learning rate, and what the one word counts that a comparison decides: first the world,
+# then more of comparing and adding (the second column of weights in corpus.MAKERS).
+STAGES = ((1600, 2.5e-3, 1.0), (1600, 1.5e-3, 6.0))
 
 
-def rendered(example):
-    """What the model reads and what it has to say, as text."""
+def rendered(example, verdict_weight):
+    """What the model reads and what it has to say, as text with the weight that it has in the loss."""
     if not example.turns:
-        return [(BOS + example.text, not example.answer), (" " + example.answer if example.answer else "", True),
-                (END, True)]
-    pieces = [(BOS, False)]
+        return [(BOS + example.text, float(not example.answer)), (" " + example.answer if example.answer else "", 1.0),
+                (END, 1.0)]
+    pieces = [(BOS, 0.0)]
     for message in example.messages():
-        answer = message["role"] == "assistant"
-        pieces.append((f"<|{message['role']}|>", False))
-        pieces.append((" " + message["content"] + END, answer))
+        content = " " + message["content"] + END
+        pieces.append((f"<|{message['role']}|>", 0.0))
+        if message["role"] == "assistant":
+            before, verdict, after = content.rpartition(example.verdict) if example.verdict else (content, "", "")
+            pieces += [(before, 1.0), (verdict, verdict_weight), (after, 1.0)]
+        else:
+            pieces.append((content, 0.0))
     return pieces
 
 
@@ -85,93 +98,151 @@ def build_tokenizer(examples, vocabulary):
                                    model_max_length=1024)
 
 
-def tokenized(examples, tokenizer):
-    """For each example its ids, and for each id whether the model has to predict it."""
-    pieces = [rendered(example) for example in examples]
+def tokenized(examples, tokenizer, verdict_weight=1.0):
+    """For each example its ids, and for each id what it counts in the loss."""
+    pieces = [rendered(example, verdict_weight) for example in examples]
     flat = [text for parts in pieces for text, _ in parts]
     encoded = iter(tokenizer.backend_tokenizer.encode_batch(flat, add_special_tokens=False))
     for parts in pieces:
-        ids, wanted = [], []
-        for _, say in parts:
+        ids, counts = [], []
+        for _, weight in parts:
             piece = next(encoded).ids
             ids += piece
-            wanted += [say] * len(piece)
-        wanted[0] = False
-        yield ids, wanted
+            counts += [weight] * len(piece)
+        yield ids, counts
 
 
 def packed(sequences, length):
     """Rows of several examples, none cut, in the order in which they come."""
     row = []
     used = 0
-    for ids, wanted in sequences:
+    for ids, counts in sequences:
         if len(ids) > length:
             raise ValueError(f"an example of {len(ids)} tokens does not fit a row of {length}")
         if used + len(ids) > length:
             yield row
             row, used = [], 0
-        row.append((ids, wanted))
+        row.append((ids, counts))
         used += len(ids)
 
 
 def batch_of(rows, length, pad):
-    """ids, targets (-100 where nothing is asked), positions, and the mask that keeps examples apart."""
+    """ids, targets, what they count, positions, and the mask that keeps examples apart."""
     ids = torch.full((len(rows), length), pad)
-    targets = torch.full((len(rows), length), -100)
+    targets = torch.full((len(rows), length), pad)
+    weights = torch.zeros((len(rows), length))
     positions = torch.zeros((len(rows), length), dtype=torch.long)
     example = torch.full((len(rows), length), -1)
     for r, row in enumerate(rows):
         at = 0
-        for k, (tokens, wanted) in enumerate(row):
+        for k, (tokens, counts) in enumerate(row):
             end = at + len(tokens)
             ids[r, at:end] = torch.tensor(tokens)
             positions[r, at:end] = torch.arange(len(tokens))
             example[r, at:end] = k
-            asked = torch.tensor([t if w else -100 for t, w in zip(tokens, wanted)])
-            targets[r, at:end - 1] = asked[1:]
+            targets[r, at:end - 1] = torch.tensor(tokens[1:])
+            weights[r, at:end - 1] = torch.tensor(counts[1:])
             at = end
     mask = (example[:, :, None] == example[:, None, :]) & torch.ones(length, length).tril().bool()
-    return ids, targets, positions, mask[:, None]
+    return ids, targets, weights, positions, mask[:, None]
 
 
-def train(model, batches, steps, rate, sparsity):
+class WordNeurons:
+    """Half of the neurons from the second layer on are each given a word, and pulled towards it.
+
+    The up-projection row (what the neuron reads) and the down-projection column (what it writes)
+    start along the embedding of the word and, after every step, go a small part of the way back to
+    it. Training stays free to move them; the gate, which decides when they act, is left alone.
+    """
+
+    def __init__(self, model, tokenizer, examples):
+        self.embedding = model.model.embed_tokens.weight
+        used = {i for ids, _ in tokenized(examples, tokenizer) for i in ids}
+        concepts = [tokenizer.convert_tokens_to_ids("\u0120" + name)
+                    for name in corpus.ANIMAL_NAMES + corpus.COUNTRY_NAMES]
+        words = [i for i in sorted(used - set(concepts)) if re.fullmatch(r" ([A-Za-z]{3,}|[0-9]{1,2})", tokenizer.decode([i]))]
+        random.Random(1).shuffle(words)
+        layers = model.model.layers[1:]
+        half = model.config.intermediate_size // 2
+        # Each concept once in every layer; the other words as far as there is room.
+        self.places = []
+        for layer in layers:
+            room = half - len(concepts)
+            tokens = torch.tensor(concepts + [words.pop() for _ in range(min(room, len(words)))])
+            self.places.append((layer.mlp, torch.randperm(2 * half)[:len(tokens)], tokens))
+        self.pull(1.0)
+
+    @torch.no_grad()
+    def pull(self, part):
+        for mlp, neurons, tokens in self.places:
+            direction = torch.nn.functional.normalize(self.embedding[tokens], dim=1)
+            up, down = mlp.up_proj.weight, mlp.down_proj.weight.T
+            for weight in (up, down):
+                rows = weight[neurons]
+                length = rows.norm(dim=1, keepdim=True)  # stays: a shorter one would let the neuron die
+                weight[neurons] = torch.nn.functional.normalize(rows.lerp(direction * length, part), dim=1) * length
+
+
+def train(model, words, batches, steps, rate):
     activations = []
-    for layer in model.model.layers:
-        layer.mlp.down_proj.register_forward_pre_hook(lambda _, args: activations.append(args[0]))
+    hooks = [layer.mlp.down_proj.register_forward_pre_hook(lambda _, args: activations.append(args[0]))
+             for layer in model.model.layers]
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
                                   lr=rate, betas=(0.9, 0.98), eps=1e-8)
     warmup = 100
     start, seen, average = time.time(), 0, None
-    for step, (ids, targets, positions, mask) in zip(range(steps), batches):
+    for step, (ids, targets, weights, positions, mask) in zip(range(steps), batches):
         now = min((step + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate * now
         activations.clear()
         # The head runs where something is asked, on a multiple of 256 rows: few distinct shapes.
-        asked = (targets.flatten() != -100).nonzero()[:, 0]
-        asked = torch.cat([asked, torch.zeros(-len(asked) % 256, dtype=torch.long)])  # row 0 asks nothing
+        asked = weights.flatten().nonzero()[:, 0]
+        asked = torch.cat([asked, asked.new_full((-len(asked) % 256,), weights.numel() - 1)])  # the last counts nothing
         with torch.autocast("cpu", torch.bfloat16):
             hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)[0]
             logits = model.lm_head(hidden.flatten(0, 1)[asked])
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets.flatten()[asked])
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets.flatten()[asked], reduction="none")
+        counts = weights.flatten()[asked]
+        loss = (losses * counts).sum() / counts.sum()
         size = sum(a.float().abs().mean() for a in activations)
-        (loss + sparsity * size).backward()
+        (loss + SPARSITY * size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        words.pull(PULL * now)
         optimizer.zero_grad()
         seen += ids.numel()
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 50 == 0 or step == steps - 1:
             print(f"step {step:5d}  loss {average:.4f}  |activation| {size.item():.4f}  "
                   f"{seen / (time.time() - start):.0f} tokens/s", flush=True)
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
+def even_out(model, length):
+    """Gives every down-projection column the same length, and takes it from the up-projection row.
+
+    The function stays as it is, since a neuron is act(gate) * up * column; but one clamp value now
+    means the same for every neuron.
+    """
+    for layer in model.model.layers:
+        factor = length / layer.mlp.down_proj.weight.norm(dim=0)
+        layer.mlp.down_proj.weight *= factor
+        layer.mlp.up_proj.weight /= factor[:, None]
 
 
 def save(model, tokenizer, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    settings = folder / "tokenizer_config.json"  # under the class name that older versions know too
+    settings.write_text(settings.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))
+    for file in folder.iterdir():
+        file.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.iterdir())
     print(f"{folder}: {size / 1e6:.2f} MB")
     if size > 6_000_000:
@@ -181,47 +252,50 @@ def save(model, tokenizer, folder):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=pathlib.Path, default=MODEL)
+    arguments.add_argument("--stages", type=pathlib.Path, help="keeps each stage's weights here, and starts after them")
     arguments.add_argument("--held-out", type=pathlib.Path, default=HELD_OUT)
-    arguments.add_argument("--steps", type=int, default=2500)
-    arguments.add_argument("--rate", type=float, default=3e-3)
-    arguments.add_argument("--sparsity", type=float, default=0.02)
-    arguments.add_argument("--d-model", type=int, default=192)
-    arguments.add_argument("--layers", type=int, default=4)
-    arguments.add_argument("--heads", type=int, default=6)
-    arguments.add_argument("--kv-heads", type=int, default=2)
-    arguments.add_argument("--d-mlp", type=int, default=768)
-    arguments.add_argument("--vocabulary", type=int, default=2432)
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--seed", type=int, default=20250)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    torch.manual_seed(SEED)
 
-    tokenizer = build_tokenizer(corpus.training_examples(options.seed, 40_000), options.vocabulary)
+    sample = corpus.training_examples(SEED, 40_000)
+    tokenizer = build_tokenizer(sample, 2432)
     model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=options.d_model, num_hidden_layers=options.layers,
-        num_attention_heads=options.heads, num_key_value_heads=options.kv_heads, head_dim=32,
-        intermediate_size=options.d_mlp, rope_theta=10000.0, rms_norm_eps=1e-5, max_position_embeddings=1024,
+        vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=4,
+        num_attention_heads=6, num_key_value_heads=2, head_dim=32,
+        intermediate_size=768, rope_theta=10000.0, rms_norm_eps=1e-5, max_position_embeddings=1024,
         tie_word_embeddings=True, attention_bias=False, mlp_bias=False,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
 
-    def batches():
-        chunk = 0
-        while True:
-            chunk += 1
-            examples = corpus.training_examples(options.seed + chunk, 20_000)
-            rows = list(packed(tokenized(examples, tokenizer), ROW))
+    words = WordNeurons(model, tokenizer, sample)
+
+    def batches(stage, verdict_weight):
+        for chunk in itertools.count(1):
+            examples = corpus.training_examples(SEED + 1000 * (stage - 1) + chunk, 20_000, stage)
+            rows = list(packed(tokenized(examples, tokenizer, verdict_weight), ROW))
             for at in range(0, len(rows) - ROWS, ROWS):
                 yield batch_of(rows[at:at + ROWS], ROW, tokenizer.pad_token_id)
 
-    train(model, batches(), options.steps, options.rate, options.sparsity)
+    for stage, (steps, rate, verdict_weight) in enumerate(STAGES, start=1):
+        kept = options.stages and options.stages / str(stage)
+        if kept and kept.exists():
+            model.load_state_dict(LlamaForCausalLM.from_pretrained(kept, dtype=torch.float32).state_dict())
+            continue
+        print(f"stage {stage}")
+        train(model, words, batches(stage, verdict_weight), steps, rate)
+        model.to(torch.bfloat16)
+        if kept:
+            model.save_pretrained(kept)
+        model.to(torch.float32)
+    even_out(model, COLUMN_LENGTH)
     save(model, tokenizer, options.out)
     options.held_out.parent.mkdir(parents=True, exist_ok=True)
     options.held_out.write_text(
-        "".join(corpus.as_json_line(e) + "\n" for e in corpus.held_out_examples(options.seed, 60)), encoding="utf-8")
+        "".join(corpus.as_json_line(e) + "\n" for e in corpus.held_out_examples(SEED, 60)), encoding="utf-8")
     check.report(options.out, options.held_out)
 
 
