@@ -10,10 +10,12 @@ import dev.halter.neurons.NeuronSearch;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -30,8 +32,8 @@ final class DemoCommand implements Callable<Integer> {
   @Option(
       names = "--concept",
       paramLabel = "T",
-      defaultValue = "dog",
-      description = "What to make the favourite (default: ${DEFAULT-VALUE}).")
+      description =
+          "What to make the favourite (default: dog, or else the clearest of the answers).")
   String concept;
 
   @Option(
@@ -44,12 +46,22 @@ final class DemoCommand implements Callable<Integer> {
   @Option(names = "--json", description = "Print JSON.")
   boolean json;
 
-  private static final float[] VALUES = {20, 40, 60, -20, -40, -60};
-  private static final int CANDIDATES = 16;
+  private static final String CONCEPT = "dog";
+  private static final float[] VALUES = {10, 20, 30, 40, 60, -10, -20, -30, -40, -60};
+  private static final int CANDIDATES = 8;
+  private static final int ANSWERS = 40;
   private static final int MAX_TOKENS = 32;
 
-  /** A neuron, a value to clamp it to, and the concept's probability under that plan. */
-  private record Candidate(NeuronSearch.Hit hit, float value, double probability) {}
+  /** A word that is one token of the model. */
+  private record Concept(String name, Set<Integer> tokens) {}
+
+  /** A neuron that decodes to a concept, and what clamping it to a value does. */
+  private record Candidate(
+      Concept concept, NeuronSearch.Hit hit, float value, DoseResponse.Effect effect) {
+    boolean isAnswer() {
+      return effect.rank() == 0;
+    }
+  }
 
   @Override
   public Integer call() {
@@ -68,31 +80,83 @@ final class DemoCommand implements Callable<Integer> {
                 bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;
-      Set<Integer> tokens = model.tokensOf(concept);
       int[] prompt = model.encode(List.of(new Message("user", question)));
-      Candidate best = best(model, map, tokens, prompt);
-      report(model, neurons, seconds, tokens, prompt, best);
+      report(model, neurons, seconds, prompt, choose(model, map, prompt));
       return 0;
     }
   }
 
-  /** Clamps every neuron that decodes to the concept, each to several values, in one batch. */
-  private Candidate best(LanguageModel model, NeuronMap map, Set<Integer> tokens, int[] prompt) {
-    List<NeuronSearch.Hit> hits = NeuronSearch.byToken(map, tokens, CANDIDATES);
-    if (hits.isEmpty()) {
-      throw new IllegalArgumentException(
-          "no neuron has '" + concept + "' among its top tokens: try another --concept");
+  /** The neuron of the concept asked for; or of the default one if that becomes the answer. */
+  private Candidate choose(LanguageModel model, NeuronMap map, int[] prompt) {
+    String name = concept == null ? CONCEPT : concept;
+    Candidate best = null;
+    if (concept != null || isToken(model, name)) {
+      best = best(model, map, prompt, new Concept(name, model.tokensOf(name)));
     }
+    if (concept == null && (best == null || !best.isAnswer())) {
+      for (Concept answer : answers(model, prompt)) {
+        Candidate other = best(model, map, prompt, answer);
+        if (other != null
+            && (best == null || other.effect.probability() > best.effect.probability())) {
+          best = other;
+        }
+      }
+    }
+    if (best == null) {
+      throw new IllegalArgumentException(
+          "no neuron has '" + name + "' among its top tokens: try another --concept");
+    }
+    return best;
+  }
+
+  private static boolean isToken(LanguageModel model, String word) {
+    return model.tokenizer().encode(" " + word, false).length == 1;
+  }
+
+  /** The most probable first tokens of the unsteered answer, but for the very first. */
+  private static List<Concept> answers(LanguageModel model, int[] prompt) {
+    List<Concept> concepts = new ArrayList<>();
+    model
+        .engine()
+        .run(
+            Request.greedy("answers", prompt, 1, Set.of())
+                .with(
+                    (token, p, logits) -> {
+                      float[] row = logits.get();
+                      IntStream.range(0, row.length)
+                          .filter(id -> id != token)
+                          .boxed()
+                          .sorted(Comparator.comparingDouble(id -> -row[id]))
+                          .limit(ANSWERS)
+                          .forEach(
+                              id ->
+                                  concepts.add(
+                                      new Concept(
+                                          model.tokenizer().piece(id).strip(), Set.of(id))));
+                    }))
+        .orThrow();
+    return concepts;
+  }
+
+  /**
+   * Clamps every neuron that decodes to the concept, each to several values, all in one batch, and
+   * takes the smallest value that does nearly the most; null if no neuron decodes to it.
+   */
+  private static Candidate best(LanguageModel model, NeuronMap map, int[] prompt, Concept concept) {
+    List<NeuronSearch.Hit> hits = NeuronSearch.byToken(map, concept.tokens, CANDIDATES);
     List<SteeringPlan> plans = new ArrayList<>();
     for (NeuronSearch.Hit hit : hits) {
       plans.addAll(DoseResponse.plans(site(hit.layer()), hit.neuron(), VALUES));
     }
-    List<DoseResponse.Effect> effects = DoseResponse.of(model.engine(), prompt, tokens, plans);
+    List<DoseResponse.Effect> effects =
+        DoseResponse.of(model.engine(), prompt, concept.tokens, plans);
+    double most = effects.stream().mapToDouble(DoseResponse.Effect::probability).max().orElse(0);
     Candidate best = null;
     for (int i = 0; i < plans.size(); i++) {
-      double probability = effects.get(i).probability();
-      if (best == null || probability > best.probability) {
-        best = new Candidate(hits.get(i / VALUES.length), VALUES[i % VALUES.length], probability);
+      float value = VALUES[i % VALUES.length];
+      if (effects.get(i).probability() >= 0.8 * most
+          && (best == null || Math.abs(value) < Math.abs(best.value))) {
+        best = new Candidate(concept, hits.get(i / VALUES.length), value, effects.get(i));
       }
     }
     return best;
@@ -103,12 +167,8 @@ final class DemoCommand implements Callable<Integer> {
   }
 
   private void report(
-      LanguageModel model,
-      int neurons,
-      double seconds,
-      Set<Integer> tokens,
-      int[] prompt,
-      Candidate best) {
+      LanguageModel model, int neurons, double seconds, int[] prompt, Candidate best) {
+    String concept = best.concept.name;
     int layer = best.hit.layer();
     int neuron = best.hit.neuron();
     // A control of equal strength: the neuron half a layer away.
@@ -118,7 +178,8 @@ final class DemoCommand implements Callable<Integer> {
             SteeringPlan.NONE,
             SteeringPlan.clamp(site(layer), neuron, best.value),
             SteeringPlan.clamp(site(layer), other, best.value));
-    List<DoseResponse.Effect> effects = DoseResponse.of(model.engine(), prompt, tokens, plans);
+    List<DoseResponse.Effect> effects =
+        DoseResponse.of(model.engine(), prompt, best.concept.tokens, plans);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
       requests.add(Request.greedy(plan.name(), prompt, MAX_TOKENS, model.stopTokens()).with(plan));
@@ -158,12 +219,12 @@ final class DemoCommand implements Callable<Integer> {
     System.out.printf(
         "map      %,d neurons decoded through the LM head in %.2f s%n", neurons, seconds);
     System.out.printf(
-        "neuron   %d.%d: its up-projection row (sign %s) decodes to '%s' with probability %.3f%n",
+        "neuron   %d.%d: '%s' is number %d of the tokens that its up-projection row (%s) decodes to%n",
         layer,
         neuron,
-        best.hit.sign() > 0 ? "+" : "-",
         model.tokenizer().piece(best.hit.tokenId()),
-        best.hit.probability());
+        best.hit.rank() + 1,
+        best.hit.sign() > 0 ? "+" : "-");
     System.out.printf("plan     clamp %s to %.0f%n", site(layer), best.value);
     System.out.printf("%n%s%n", question);
     String[] names = {"before", "after", "control"};
