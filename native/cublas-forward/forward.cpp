@@ -1,9 +1,9 @@
 // cuBLAS 13 for a caller that was linked against cuBLAS 12.
 //
 // JCublas2 12.6 needs a library of soname libcublas.so.12 with symbol version libcublas.so.12. The
-// functions below are those that dev.halter.device.cuda.Cublas calls; their ABI is the same in both.
-// The others that JCublas2 imports are bound lazily, thus never. libcublas.so.13 is normally loaded
-// by then, and found by its soname; if not, it is looked for as any library.
+// functions below are those that dev.halter.device.cuda.Cublas calls; their ABI is the same in
+// both. The others that JCublas2 imports are bound lazily, thus never. libcublas.so.13 is normally
+// loaded by then, and found by its soname; if not, it is looked for as any library.
 
 #include <dlfcn.h>
 

@@ -26,7 +26,7 @@
 
 namespace {
 
-// cuda.h is not there on a machine without the toolkit. Names as in it, without CUDA_ or CUDA_ERROR_.
+// cuda.h is not there on a machine without the toolkit. Names as in it, without CUDA_ERROR_.
 enum Result {
     SUCCESS = 0,
     INVALID_VALUE = 1,
@@ -753,5 +753,7 @@ STAND_IN_API int cuLaunchKernel(const Function* function, unsigned grid_x, unsig
         values.push_back(value);
     }
     const unsigned grid[3] = {grid_x, grid_y, grid_z};
-    return stand_in::enqueue(stream, [=] { return launch(*function, grid, block_x, shared, values); });
+    return stand_in::enqueue(stream, [=] {
+        return launch(*function, grid, block_x, shared, values);
+    });
 }

@@ -15,6 +15,10 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import jcuda.driver.CUcontext;
+import jcuda.driver.CUdevice;
+import jcuda.driver.CUresult;
+import jcuda.driver.JCudaDriver;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -179,5 +183,20 @@ class CudaFailureTest {
       }
     }
     assertEquals("something wrote 4 bytes past an allocation of 12 bytes\n", StandIn.report());
+  }
+
+  @Test
+  void whatIsLeftWhenTheContextEndsIsReported() {
+    CUcontext context = new CUcontext();
+    CUdevice device = new CUdevice();
+    try (Device other = StandIn.open()) { // so that JCuda is loaded and the driver started
+      assertEquals("cuda", other.kind());
+    }
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuDeviceGet(device, 0));
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuDevicePrimaryCtxRetain(context, device));
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuCtxSetCurrent(context));
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuMemAlloc(new Address(), 16));
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuDevicePrimaryCtxRelease(device));
+    assertEquals("1 allocations left when the context was destroyed\n", StandIn.report());
   }
 }
