@@ -4,6 +4,7 @@
 // out [rows, d] T; x [rows, d] f32, edited in place where the site hook_resid_pre is steered;
 // weight [d] f32. For capture, unless null: scale [rows] = sqrt(mean(x^2) + eps) (hook_scale) and
 // normalized [rows, d] = x / scale (hook_normalized, before the gain).
+// A row whose squares overflow f32 becomes NaN.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * (4 + sizeof(T)) bytes; the second pass over x comes from L1.
 template <typename T>
@@ -20,7 +21,8 @@ __device__ void rmsnorm(T* __restrict__ out, float* __restrict__ x,
     float squares = 0;
     for (int i = threadIdx.x; i < d; i += blockDim.x) squares += in[i] * in[i];
     const float rms = sqrtf(block_sum(squares) / d + eps);
-    const float inverse = 1.0f / rms;
+    // Where the squares overflow, 1 / rms would be 0 and a row of zeros go on as if it were one.
+    const float inverse = rms < INFINITY ? 1.0f / rms : NAN;
     T* to = out + (long long)row * d;
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
         to[i] = from_float<T>(in[i] * inverse * weight[i]);

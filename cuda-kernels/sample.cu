@@ -13,13 +13,15 @@ __device__ __forceinline__ float from_ordered(int order) {
 }
 
 // A uniform number in (0, 1) that depends on the row's key and the token id alone, so a draw is
-// the same whatever the batch, the block size and the device (the finaliser of splitmix64).
+// the same whatever the batch, the block size and the device (the finaliser of splitmix64). 23
+// bits and a half are exact in f32; with one bit more the largest would round to 1, whose noise is
+// infinite, and one token in 2^24 would win whatever its logit.
 __device__ __forceinline__ float uniform(unsigned long long key, int id) {
     unsigned long long z = key + 0x9e3779b97f4a7c15ull * (unsigned long long)(id + 1);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
     z ^= z >> 31;
-    return ((float)(unsigned int)(z >> 40) + 0.5f) * (1.0f / 16777216.0f);
+    return ((float)(unsigned int)(z >> 41) + 0.5f) * (1.0f / 8388608.0f);
 }
 
 // tokens [rows]: the chosen ids; log_probabilities [rows]: their natural log probability under the
@@ -106,7 +108,7 @@ extern "C" __global__ void sample(int* __restrict__ tokens, float* __restrict__ 
     }
     choice = block_min(choice);
     if (threadIdx.x == 0) {
-        const bool found = choice != 0x7fffffff;
+        const bool found = choice != 0x7fffffff && top > -INFINITY;
         tokens[row] = found ? choice : -1;
         log_probabilities[row] = found ? x[choice] - top - logf(sum) : NAN;
     }

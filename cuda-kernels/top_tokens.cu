@@ -12,7 +12,7 @@ __device__ __forceinline__ bool comes_before(float value, int id, float other, i
 // vocabulary may come in tiles: `first_id` is the id of column 0, and with fresh = 0 the call goes
 // on from what ids, values and log_z hold. logits [rows, n] f32 with row stride `stride`.
 // PRECOND: one block per row (grid.x = rows), any block size; 1 <= k <= 64. NaN logits are skipped
-// by the selection and make the sum NaN.
+// by the selection and make the sum NaN; logits of -inf count as absent.
 // Moves rows * n * 4 bytes. The row is walked in pieces of 1,024 logits; a piece whose maximum does
 // not beat the k-th best so far costs one reduction, which is nearly all of them.
 extern "C" __global__ void top_tokens(int* __restrict__ ids, float* __restrict__ values,
@@ -45,9 +45,10 @@ extern "C" __global__ void top_tokens(int* __restrict__ ids, float* __restrict__
             sum *= fast_exp(m - top);
             m = top;
         }
+        const float shift = m > -INFINITY ? m : 0.0f;  // -inf less -inf would be NaN
         float part = 0;
         for (int i = begin + threadIdx.x; i < end; i += blockDim.x) {
-            part += fast_exp(sign * x[i] - m);
+            part += fast_exp(sign * x[i] - shift);
         }
         sum += block_sum(part);
 

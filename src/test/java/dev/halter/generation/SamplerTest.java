@@ -1,0 +1,290 @@
+package dev.halter.generation;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Device;
+import dev.halter.device.TestDevices;
+import dev.halter.device.cpu.CpuDevice;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** The sampler and its kernel {@code sample}. */
+class SamplerTest {
+  private static final String DEVICES = "dev.halter.device.TestDevices#all";
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void greedyTakesTheLowestIdOfTheLargestLogit(Device device) {
+    for (int vocabulary : new int[] {1, 31, 32, 33, 255, 257, 1023}) {
+      float[] logits = logits(vocabulary, vocabulary);
+      Arrays.sort(logits);
+      int first = vocabulary / 2;
+      Arrays.fill(logits, first, vocabulary, 5); // half of them tie
+      Sampler.Choice choice = sample(device, logits, vocabulary, List.of(Sampling.GREEDY));
+      assertEquals(first, choice.tokens()[0]);
+      assertEquals(Math.log(probabilities(logits, 1)[first]), choice.logProbabilities()[0], 1e-5);
+    }
+  }
+
+  @Test
+  void drawsFollowTheProbabilities() {
+    float[] logits = {1, -1, 0.5f, 2, 0, -3, 1.5f};
+    int draws = 2000;
+    for (float temperature : new float[] {0.5f, 1, 2}) {
+      double[] expected = probabilities(logits, temperature);
+      int[] counts = new int[logits.length];
+      for (int token : draw(logits, new Sampling(temperature, 0, 1, 0), draws)) {
+        counts[token]++;
+      }
+      double chi = 0;
+      for (int i = 0; i < counts.length; i++) {
+        double mean = draws * expected[i];
+        chi += (counts[i] - mean) * (counts[i] - mean) / mean;
+      }
+      assertTrue(chi < 22.5, "chi square of 6 degrees of freedom " + chi); // 1 in 1,000
+    }
+  }
+
+  @Test
+  void topKLeavesTheKLargestAndWhatTiesWithThem() {
+    float[] logits = {0.1f, 0.4f, 0.3f, 0.2f, 0.3f, -0.2f, 0};
+    assertDrawn(logits, new Sampling(1, 1, 1, 0), 1);
+    assertDrawn(logits, new Sampling(1, 2, 1, 0), 1, 2, 4);
+    assertDrawn(logits, new Sampling(1, 3, 1, 0), 1, 2, 4);
+    assertDrawn(logits, new Sampling(1, 4, 1, 0), 1, 2, 3, 4);
+    assertDrawn(logits, new Sampling(1, 7, 1, 0), 0, 1, 2, 3, 4, 5, 6);
+    assertDrawn(logits, new Sampling(1, 100, 1, 0), 0, 1, 2, 3, 4, 5, 6);
+  }
+
+  @Test
+  void topPLeavesTheSmallestSetThatReachesItAndWhatTiesWithIt() {
+    // Probabilities about 0.40, 0.24, 0.15, 0.15, 0.06.
+    float[] logits = logs(0.40, 0.24, 0.15, 0.15, 0.06);
+    assertDrawn(logits, new Sampling(1, 0, 0.01f, 0), 0);
+    assertDrawn(logits, new Sampling(1, 0, 0.39f, 0), 0);
+    assertDrawn(logits, new Sampling(1, 0, 0.41f, 0), 0, 1);
+    assertDrawn(logits, new Sampling(1, 0, 0.65f, 0), 0, 1, 2, 3);
+    assertDrawn(logits, new Sampling(1, 0, 0.93f, 0), 0, 1, 2, 3);
+    assertDrawn(logits, new Sampling(1, 0, 0.95f, 0), 0, 1, 2, 3, 4);
+    // After temperature: 2 flattens them to 0.30, 0.23, 0.18, 0.18, 0.11.
+    assertDrawn(logits, new Sampling(2, 0, 0.39f, 0), 0, 1);
+    // After top-k, of what it leaves: 0.40 / 0.64 = 0.625.
+    assertDrawn(logits, new Sampling(1, 2, 0.62f, 0), 0);
+    assertDrawn(logits, new Sampling(1, 2, 0.63f, 0), 0, 1);
+  }
+
+  @Test
+  void cutsAgreeWithASortInDoubleArithmetic() {
+    Random random = new Random(5);
+    for (int round = 0; round < 8; round++) {
+      int vocabulary = 20 + random.nextInt(30);
+      float[] logits = logits(vocabulary, round);
+      int topK = 1 + random.nextInt(vocabulary);
+      float topP = 0.3f + 0.6f * random.nextFloat();
+      Set<Integer> allowed = allowed(logits, topK, topP);
+      for (int token : draw(logits, new Sampling(1, topK, topP, 0), 2000)) {
+        assertTrue(allowed.contains(token), "token " + token + " is not among " + allowed);
+      }
+    }
+  }
+
+  /** One logit far above 16.6, the most that noise of 23 bits can add, always wins. */
+  @Test
+  void noDrawIsWithoutBound() {
+    int vocabulary = 50_000;
+    float[] logits = new float[vocabulary];
+    logits[77] = 60;
+    for (int token : draw(logits, new Sampling(1, 0, 1, 0), 2000)) {
+      assertEquals(77, token);
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void aDrawDependsOnItsRowSeedAndIndexAlone(Device device) {
+    int vocabulary = 257;
+    float[] row = logits(vocabulary, 1);
+    float[] other = logits(vocabulary, 2);
+    Sampling sampling = new Sampling(1, 40, 0.9f, 12);
+    float[] three = new float[3 * vocabulary];
+    System.arraycopy(other, 0, three, 0, vocabulary);
+    System.arraycopy(row, 0, three, vocabulary, vocabulary);
+    System.arraycopy(other, 0, three, 2 * vocabulary, vocabulary);
+    int[] alone;
+    try (Device cpu = CpuDevice.open(1)) {
+      alone = IntStream.range(0, 12).map(i -> one(cpu, row, vocabulary, 0, sampling, i)).toArray();
+    }
+    assertTrue(Arrays.stream(alone).distinct().count() > 3, "draws vary with the index");
+    for (int i = 0; i < alone.length; i++) {
+      assertEquals(alone[i], one(device, three, vocabulary, 1, sampling, i));
+    }
+    int[] reseeded =
+        IntStream.range(0, 12)
+            .map(i -> one(device, row, vocabulary, 0, new Sampling(1, 40, 0.9f, 13), i))
+            .toArray();
+    assertNotEquals(Arrays.toString(alone), Arrays.toString(reseeded));
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void aRowWithoutAnyNumberGivesNoToken(Device device) {
+    int vocabulary = 33;
+    for (float nothing : new float[] {Float.NaN, Float.NEGATIVE_INFINITY}) {
+      float[] logits = logits(2 * vocabulary, 1);
+      Arrays.fill(logits, 0, vocabulary, nothing);
+      for (Sampling sampling : List.of(Sampling.GREEDY, new Sampling(1, 5, 0.9f, 1))) {
+        Sampler.Choice choice = sample(device, logits, vocabulary, List.of(sampling, sampling));
+        assertEquals(-1, choice.tokens()[0]);
+        assertTrue(Float.isNaN(choice.logProbabilities()[0]));
+        assertTrue(choice.tokens()[1] >= 0, "its neighbour is served");
+      }
+    }
+  }
+
+  @Test
+  void schedulesAgreeBitByBit() {
+    int vocabulary = 257;
+    float[] logits = logits(3 * vocabulary, 1);
+    List<Sampling> samplings =
+        List.of(Sampling.GREEDY, new Sampling(1, 10, 1, 3), new Sampling(0.7f, 0, 0.8f, 4));
+    TestDevices.assertSchedulesAgree(
+        device -> {
+          Sampler.Choice choice = sample(device, logits, vocabulary, samplings);
+          float[] all = Arrays.copyOf(choice.logProbabilities(), 6);
+          for (int i = 0; i < 3; i++) {
+            all[3 + i] = choice.tokens()[i];
+          }
+          return all;
+        });
+  }
+
+  @Test
+  void refusesSettingsWithoutMeaning() {
+    for (float temperature : new float[] {-1, Float.NaN, Float.POSITIVE_INFINITY}) {
+      assertThrows(IllegalArgumentException.class, () -> new Sampling(temperature, 0, 1, 0));
+    }
+    assertThrows(IllegalArgumentException.class, () -> new Sampling(1, -1, 1, 0));
+    for (float topP : new float[] {0, -0.5f, 1.01f, Float.NaN}) {
+      assertThrows(IllegalArgumentException.class, () -> new Sampling(1, 0, topP, 0));
+    }
+  }
+
+  /** Asserts that many draws show each of these tokens and no other. */
+  private static void assertDrawn(float[] logits, Sampling sampling, int... expected) {
+    int[] drawn = Arrays.stream(draw(logits, sampling, 300)).distinct().sorted().toArray();
+    assertArrayEquals(expected, drawn, sampling.toString());
+  }
+
+  /** Draws of one row of logits under so many keys; other devices draw the same. */
+  private static int[] draw(float[] logits, Sampling sampling, int draws) {
+    int rows = Math.min(draws, 100);
+    float[] repeated = new float[rows * logits.length];
+    for (int row = 0; row < rows; row++) {
+      System.arraycopy(logits, 0, repeated, row * logits.length, logits.length);
+    }
+    int[] tokens = new int[draws];
+    try (Device device = CpuDevice.open(2);
+        Sampler sampler = new Sampler(device, logits.length, rows);
+        Buffer buffer = device.allocate(4L * repeated.length)) {
+      buffer.set(repeated);
+      for (int first = 0; first < draws; first += rows) {
+        List<Sampler.Draw> batch = new ArrayList<>();
+        for (int row = 0; row < rows; row++) {
+          batch.add(new Sampler.Draw(row, sampling, first + row));
+        }
+        System.arraycopy(sampler.sample(buffer, rows, batch).tokens(), 0, tokens, first, rows);
+      }
+    }
+    return tokens;
+  }
+
+  /** One draw for each row. */
+  private static Sampler.Choice sample(
+      Device device, float[] logits, int vocabulary, List<Sampling> samplings) {
+    List<Sampler.Draw> draws = new ArrayList<>();
+    for (int row = 0; row < samplings.size(); row++) {
+      draws.add(new Sampler.Draw(row, samplings.get(row), 0));
+    }
+    return sample(device, logits, vocabulary, samplings.size(), draws);
+  }
+
+  private static int one(
+      Device device, float[] logits, int vocabulary, int row, Sampling sampling, int index) {
+    int rows = logits.length / vocabulary;
+    List<Sampler.Draw> draw = List.of(new Sampler.Draw(row, sampling, index));
+    return sample(device, logits, vocabulary, rows, draw).tokens()[0];
+  }
+
+  private static Sampler.Choice sample(
+      Device device, float[] logits, int vocabulary, int rows, List<Sampler.Draw> draws) {
+    try (Sampler sampler = new Sampler(device, vocabulary, rows);
+        Buffer buffer = device.allocate(4L * logits.length)) {
+      buffer.set(logits);
+      return sampler.sample(buffer, rows, draws);
+    }
+  }
+
+  /** What top-k and then top-p leave, by sorting; no two logits are equal here. */
+  private static Set<Integer> allowed(float[] logits, int topK, float topP) {
+    double[] p = probabilities(logits, 1);
+    List<Integer> order =
+        IntStream.range(0, p.length)
+            .boxed()
+            .sorted((a, b) -> Double.compare(p[b], p[a]))
+            .limit(topK)
+            .toList();
+    double mass = order.stream().mapToDouble(i -> p[i]).sum();
+    Set<Integer> allowed = new TreeSet<>();
+    double reached = 0;
+    for (int i : order) {
+      if (reached < topP * mass) {
+        allowed.add(i);
+      }
+      reached += p[i];
+    }
+    return allowed;
+  }
+
+  private static double[] probabilities(float[] logits, double temperature) {
+    double[] p = new double[logits.length];
+    double sum = 0;
+    for (int i = 0; i < p.length; i++) {
+      p[i] = Math.exp(logits[i] / temperature);
+      sum += p[i];
+    }
+    for (int i = 0; i < p.length; i++) {
+      p[i] /= sum;
+    }
+    return p;
+  }
+
+  private static float[] logits(int n, long seed) {
+    Random random = new Random(seed);
+    float[] logits = new float[n];
+    for (int i = 0; i < n; i++) {
+      logits[i] = (float) (2 * random.nextGaussian());
+    }
+    return logits;
+  }
+
+  private static float[] logs(double... probabilities) {
+    float[] logits = new float[probabilities.length];
+    for (int i = 0; i < logits.length; i++) {
+      logits[i] = (float) Math.log(probabilities[i]);
+    }
+    return logits;
+  }
+}
