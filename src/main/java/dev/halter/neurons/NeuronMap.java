@@ -120,7 +120,8 @@ public record NeuronMap(
     int layers = config.nLayers();
     int neurons = config.dMlp();
     int signs = sign.factors.length;
-    long values = (long) layers * neurons * signs * k;
+    int kept = Math.min(k, config.vocabularySize());
+    long values = (long) layers * neurons * signs * kept;
     if (values > Integer.MAX_VALUE - 8) {
       throw new IllegalArgumentException(
           "a map of %,d values is too large: keep fewer tokens (--top)".formatted(values));
@@ -128,14 +129,7 @@ public record NeuronMap(
     String fingerprint = Fingerprint.of(config, model.weights().checkpoint());
     NeuronMap map =
         new NeuronMap(
-            new Settings(
-                fingerprint,
-                projection,
-                decode,
-                sign,
-                layers,
-                neurons,
-                Math.min(k, config.vocabularySize())),
+            new Settings(fingerprint, projection, decode, sign, layers, neurons, kept),
             new int[(int) values],
             new float[(int) values],
             new float[layers * neurons * signs],

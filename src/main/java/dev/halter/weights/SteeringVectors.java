@@ -1,5 +1,6 @@
 package dev.halter.weights;
 
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.stream.LongStream;
 
@@ -34,9 +35,9 @@ public final class SteeringVectors {
     int hash = name.indexOf(SAFETENSORS + "#");
     if (hash >= 0) {
       int end = hash + SAFETENSORS.length();
-      return tensor(folder.resolve(name.substring(0, end)), name.substring(end + 1), length);
+      return tensor(file(folder, name.substring(0, end)), name.substring(end + 1), length);
     }
-    Path file = folder.resolve(name);
+    Path file = file(folder, name);
     if (name.endsWith(SAFETENSORS)) {
       return tensor(file, null, length);
     }
@@ -45,6 +46,14 @@ public final class SteeringVectors {
     }
     throw new BadFileException(
         file, "a vector must be FILE.safetensors, FILE.safetensors#TENSOR or FILE.gguf");
+  }
+
+  private static Path file(Path folder, String name) {
+    try {
+      return folder.resolve(name);
+    } catch (InvalidPathException e) {
+      throw new BadFileException(folder, "a vector's file has no valid name: " + e.getReason(), e);
+    }
   }
 
   /** The tensor of that name, or the only one when {@code tensorName} is null. */

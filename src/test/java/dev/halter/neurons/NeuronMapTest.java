@@ -1,0 +1,237 @@
+package dev.halter.neurons;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.TestDevices;
+import dev.halter.device.cpu.CpuDevice;
+import dev.halter.model.Llama;
+import dev.halter.neurons.NeuronMap.Decode;
+import dev.halter.neurons.NeuronMap.Projection;
+import dev.halter.neurons.NeuronMap.Sign;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.Checkpoint;
+import dev.halter.weights.ModelConfig;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+class NeuronMapTest {
+  private static final Path GOLDENS = Path.of("src/test/resources/goldens");
+  private static final Path MODEL = GOLDENS.resolve("llama3/model"); // 3 layers of 80 neurons
+  private static final Llama.Limits LIMITS = new Llama.Limits(8, 8, 1, 1, 64);
+
+  static Stream<Device> devices() {
+    return TestDevices.forModels();
+  }
+
+  @ParameterizedTest
+  @MethodSource("devices")
+  void everyProjectionDecodingAndSignAgreesWithDoubleArithmetic(Device device) {
+    try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      for (Projection projection : Projection.values()) {
+        for (Decode decode : Decode.values()) {
+          check(model, map(model, projection, decode, Sign.BOTH, 5));
+        }
+      }
+      check(model, map(model, Projection.UP, Decode.RAW, Sign.PLUS, 1));
+      check(model, map(model, Projection.DOWN, Decode.UNIT, Sign.MINUS, 64));
+    }
+  }
+
+  private static NeuronMap map(
+      Llama model, Projection projection, Decode decode, Sign sign, int k) {
+    List<Integer> progress = new ArrayList<>();
+    NeuronMap map = NeuronMap.of(model, projection, decode, sign, k, progress::add);
+    assertEquals(3 * 80, progress.getLast());
+    return map;
+  }
+
+  /** Recomputes some neurons of each layer from the checkpoint. */
+  private static void check(Llama model, NeuronMap map) {
+    NeuronMap.Settings s = map.settings();
+    Checkpoint checkpoint = model.weights().checkpoint();
+    int d = model.config().dModel();
+    float[] head = checkpoint.tensor("lm_head.weight").toFloats();
+    float[] gain = checkpoint.tensor("model.norm.weight").toFloats();
+    for (int layer = 0; layer < s.layers(); layer++) {
+      String proj = s.projection().name().toLowerCase(Locale.ROOT);
+      float[] weights =
+          checkpoint.tensor("model.layers." + layer + ".mlp." + proj + "_proj.weight").toFloats();
+      for (int neuron = 0; neuron < s.neurons(); neuron += 13) {
+        double[] w = new double[d];
+        double squares = 0;
+        for (int i = 0; i < d; i++) {
+          boolean down = s.projection() == Projection.DOWN;
+          w[i] = weights[down ? i * s.neurons() + neuron : neuron * d + i];
+          squares += w[i] * w[i];
+        }
+        double norm = Math.sqrt(squares);
+        assertEquals(norm, map.weightNorm()[layer * s.neurons() + neuron], 1e-5 * norm);
+        double rms = Math.sqrt(squares / d + model.config().rmsNormEps());
+        for (int i = 0; i < d; i++) {
+          w[i] =
+              switch (s.decode()) {
+                case RAW -> w[i];
+                case UNIT -> w[i] / norm;
+                case NORM -> w[i] / rms * gain[i];
+              };
+        }
+        int[] factors = s.sign().factors();
+        for (int sign = 0; sign < factors.length; sign++) {
+          checkRow(map, layer, neuron, sign, logits(head, w, factors[sign]));
+        }
+      }
+    }
+  }
+
+  private static double[] logits(float[] head, double[] w, int factor) {
+    double[] logits = new double[head.length / w.length];
+    for (int id = 0; id < logits.length; id++) {
+      for (int i = 0; i < w.length; i++) {
+        logits[id] += factor * head[id * w.length + i] * w[i];
+      }
+    }
+    return logits;
+  }
+
+  private static void checkRow(NeuronMap map, int layer, int neuron, int sign, double[] logits) {
+    int[] order =
+        IntStream.range(0, logits.length)
+            .boxed()
+            .sorted(Comparator.comparingDouble(id -> -logits[id]))
+            .mapToInt(Integer::intValue)
+            .toArray();
+    double sum = 0;
+    for (double logit : logits) {
+      sum += Math.exp(logit);
+    }
+    double scale = Math.max(1, Math.abs(logits[order[0]]));
+    assertEquals(Math.log(sum), map.logZ()[map.row(layer, neuron, sign)], 1e-5 * scale);
+    int at = map.at(layer, neuron, sign);
+    for (int rank = 0; rank < map.settings().k(); rank++) {
+      // Logits that differ by rounding only may change places.
+      assertEquals(logits[order[rank]], map.logits()[at + rank], 1e-5 * scale);
+      assertEquals(logits[map.tokenIds()[at + rank]], map.logits()[at + rank], 1e-5 * scale);
+    }
+  }
+
+  @Test
+  void findsNeuronsByTokenAndTokensByNeuron() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      NeuronMap map = map(model, Projection.UP, Decode.RAW, Sign.BOTH, 4);
+      List<NeuronSearch.Hit> own = NeuronSearch.byNeuron(map, 1, 33, 3);
+      assertEquals(6, own.size());
+      for (int i = 0; i < 6; i++) {
+        NeuronSearch.Hit hit = own.get(i);
+        assertEquals(i < 3 ? 1 : -1, hit.sign());
+        assertEquals(i % 3, hit.rank());
+        assertEquals(map.tokenIds()[map.at(1, 33, i / 3) + i % 3], hit.tokenId());
+        assertTrue(hit.probability() > 0 && hit.probability() < 1);
+      }
+      int token = own.getFirst().tokenId();
+      List<NeuronSearch.Hit> hits = NeuronSearch.byToken(map, Set.of(token), 1000);
+      assertTrue(hits.contains(own.getFirst()));
+      for (int i = 1; i < hits.size(); i++) {
+        assertTrue(hits.get(i - 1).probability() >= hits.get(i).probability());
+      }
+      assertEquals(hits.subList(0, 1), NeuronSearch.byToken(map, Set.of(token), 1));
+      for (int[] none : new int[][] {{3, 0}, {0, 80}, {-1, 0}}) {
+        var error =
+            assertThrows(
+                IllegalArgumentException.class,
+                () -> NeuronSearch.byNeuron(map, none[0], none[1], 1));
+        assertTrue(error.getMessage().contains("0 to 79"), error.getMessage());
+      }
+    }
+  }
+
+  @Test
+  void whatIsWrittenIsRead(@TempDir Path folder) throws Exception {
+    Path file = folder.resolve("map.safetensors");
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      NeuronMap map = map(model, Projection.GATE, Decode.NORM, Sign.BOTH, 3);
+      map.write(file);
+      NeuronMap read = NeuronMap.read(file);
+      assertEquals(map.settings(), read.settings());
+      assertArrayEquals(map.tokenIds(), read.tokenIds());
+      assertArrayEquals(map.logits(), read.logits());
+      assertArrayEquals(map.logZ(), read.logZ());
+      assertArrayEquals(map.weightNorm(), read.weightNorm());
+
+      read.requireOf(model.config(), model.weights().checkpoint(), file);
+      Path other = GOLDENS.resolve("llama2/model");
+      try (Checkpoint checkpoint = Checkpoint.open(other)) {
+        var error =
+            assertThrows(
+                BadFileException.class,
+                () -> read.requireOf(ModelConfig.read(other), checkpoint, file));
+        assertTrue(error.getMessage().contains("another model"), error.getMessage());
+      }
+    }
+    assertThrows(BadFileException.class, () -> NeuronMap.read(MODEL.resolve("model.safetensors")));
+    Path cut = folder.resolve("cut.safetensors");
+    byte[] bytes = Files.readAllBytes(file);
+    Files.write(cut, Arrays.copyOf(bytes, bytes.length - 4));
+    assertThrows(BadFileException.class, () -> NeuronMap.read(cut));
+  }
+
+  @Test
+  void keepsNoMoreTokensThanThereAre() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 0, n -> {}));
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 65, n -> {}));
+    }
+  }
+
+  @Test
+  void agreementIsTheShareOfEqualTopTokens() {
+    NeuronMap.Settings settings =
+        new NeuronMap.Settings("", Projection.UP, Decode.RAW, Sign.PLUS, 2, 2, 2);
+    NeuronMap a = tops(settings, 1, 2, 3, 4);
+    NeuronMap b = tops(settings, 1, 9, 3, 4);
+    assertEquals(1, MapAgreement.of(a, a).agreement());
+    assertEquals(0.75, MapAgreement.of(a, b).agreement());
+    assertArrayEquals(new double[] {0.5, 1}, MapAgreement.of(a, b).perLayer());
+
+    NeuronMap.Settings gate =
+        new NeuronMap.Settings("", Projection.GATE, Decode.RAW, Sign.PLUS, 2, 2, 2);
+    NeuronMap.Settings larger =
+        new NeuronMap.Settings("", Projection.UP, Decode.RAW, Sign.PLUS, 1, 4, 2);
+    for (NeuronMap.Settings other : List.of(gate, larger)) {
+      assertThrows(
+          IllegalArgumentException.class, () -> MapAgreement.of(a, tops(other, 1, 2, 3, 4)));
+    }
+  }
+
+  /** A map of four neurons with these top tokens. */
+  private static NeuronMap tops(NeuronMap.Settings settings, int... tokens) {
+    int[] ids = new int[8];
+    for (int i = 0; i < 4; i++) {
+      ids[2 * i] = tokens[i];
+    }
+    return new NeuronMap(settings, ids, new float[8], new float[4], new float[4]);
+  }
+}

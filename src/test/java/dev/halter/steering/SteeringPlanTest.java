@@ -1,0 +1,214 @@
+package dev.halter.steering;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.DType;
+import dev.halter.model.Site;
+import dev.halter.model.SteeringTable.Edit;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class SteeringPlanTest {
+  /** 3 layers, 6 heads, d_model 48, d_mlp 80, vocabulary 128. */
+  private static final ModelConfig CONFIG =
+      ModelConfig.read(Path.of("src/test/resources/goldens/llama3/model"));
+
+  private static final float INFINITY = Float.POSITIVE_INFINITY;
+
+  @TempDir static Path folder;
+
+  @BeforeAll
+  static void writeVectors() {
+    float[] vector = new float[48];
+    vector[0] = 3;
+    vector[1] = 4;
+    Path file = folder.resolve("v.safetensors");
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            file,
+            Map.of(),
+            List.of(
+                new TensorSpec("v", DType.F32, 48),
+                new TensorSpec("zero", DType.F32, 48),
+                new TensorSpec("short", DType.F32, 47)))) {
+      out.write("v", vector);
+      out.write("zero", new float[48]);
+      out.write("short", new float[47]);
+    }
+  }
+
+  @Test
+  void readsNeuronClampsByValueBoundsAndScale() {
+    String site = "'op': 'neuron_clamp', 'site': 'blocks.1.mlp.hook_post', 'neurons': [79, 0], ";
+    assertNeurons(site + "'value': -2.5", 0, -2.5f, -2.5f);
+    assertNeurons(site + "'min': -1", 1, -1, INFINITY);
+    assertNeurons(site + "'max': 0.5", 1, -INFINITY, 0.5f);
+    assertNeurons(site + "'min': -1, 'max': 2", 1, -1, 2);
+    assertNeurons(site + "'scale': 0", 0, -INFINITY, INFINITY);
+  }
+
+  private static void assertNeurons(String intervention, float scale, float min, float max) {
+    Edit.Neurons edit = assertInstanceOf(Edit.Neurons.class, edit(intervention));
+    assertEquals(new Site(Site.Kind.POST, 1), edit.site());
+    assertArrayEquals(new int[] {79, 0}, edit.neurons());
+    assertEquals(scale, edit.scale());
+    assertEquals(min, edit.min());
+    assertEquals(max, edit.max());
+  }
+
+  @Test
+  void readsHeadScales() {
+    Edit.Heads edit =
+        assertInstanceOf(
+            Edit.Heads.class,
+            edit("'op': 'head_scale', 'site': 'blocks.2.attn.hook_z', 'heads': [5], 'scale': 0.5"));
+    assertArrayEquals(new int[] {5}, edit.heads());
+    assertEquals(0.5f, edit.scale());
+  }
+
+  @Test
+  void readsVectorsAsTheyAreToAddAndAsDirectionsToProject() {
+    String vector = "'site': 'blocks.0.hook_resid_post', 'vector': 'v.safetensors#v'";
+    Edit.Add add = assertInstanceOf(Edit.Add.class, edit("'op': 'add', " + vector));
+    assertEquals(1, add.scale());
+    assertEquals(3, add.vector()[0]);
+    Edit.Project ablate = assertInstanceOf(Edit.Project.class, edit("'op': 'ablate', " + vector));
+    assertEquals(0.6f, ablate.unit()[0]);
+    assertEquals(0.8f, ablate.unit()[1]);
+    assertEquals(0, ablate.min());
+    assertEquals(0, ablate.max());
+    Edit.Project clamp =
+        assertInstanceOf(Edit.Project.class, edit("'op': 'project_clamp', 'max': 2, " + vector));
+    assertEquals(-INFINITY, clamp.min());
+    assertEquals(2, clamp.max());
+  }
+
+  @Test
+  void theNearerWhenCounts() {
+    SteeringPlan plan =
+        parse(
+            "{'interventions': [{'op': 'head_scale', 'site': 'blocks.0.attn.hook_z', 'heads': [0],"
+                + " 'scale': 2}, {'op': 'head_scale', 'site': 'blocks.0.attn.hook_z', 'heads':"
+                + " [0], 'scale': 2, 'when': {'generation': 'all'}}], 'when': {'prompt': 'all'}}");
+    assertTrue(plan.interventions().get(0).trigger().selectsPrompt(0, 1, 0));
+    assertTrue(!plan.interventions().get(1).trigger().selectsPrompt(0, 1, 0));
+    assertTrue(plan.interventions().get(1).trigger().selectsGenerated(0, 0));
+  }
+
+  @Test
+  void composesInOrder() {
+    SteeringPlan a = SteeringPlan.clamp(new Site(Site.Kind.POST, 0), 1, 1);
+    SteeringPlan b = SteeringPlan.clamp(new Site(Site.Kind.POST, 0), 1, 2);
+    SteeringPlan both = a.then(b);
+    assertSame(a.interventions().get(0), both.interventions().get(0));
+    assertSame(b.interventions().get(0), both.interventions().get(1));
+    assertSame(a, a.then(SteeringPlan.NONE));
+    assertSame(a, SteeringPlan.NONE.then(a));
+  }
+
+  /** Each line: an intervention and what the message must say. Z, N, R are good beginnings. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      quoteCharacter = '`',
+      value = {
+        "'op': 'clamp'                                       | one of neuron_clamp, head_scale",
+        "'site': 'blocks.0.attn.hook_z'                      | op",
+        "Z, 'heads': [6], 'scale': 1                         | 0 to 5",
+        "Z, 'heads': [-1], 'scale': 1                        | 0 to 5",
+        "Z, 'heads': [1, 1], 'scale': 1                      | distinct",
+        "Z, 'heads': [], 'scale': 1                          | distinct integers from 0 to 5",
+        "Z, 'heads': 1, 'scale': 1                           | distinct integers from 0 to 5",
+        "Z, 'heads': [1]                                     | scale",
+        "Z, 'heads': [1], 'scale': 1e31                      | -1.0E30 to 1.0E30",
+        "Z, 'heads': [1], 'scale': 'x'                       | scale",
+        "Z, 'head': [1], 'scale': 1                          | unknown key \"interventions[0].head\"",
+        "'op': 'head_scale', 'site': 'blocks.3.attn.hook_z', 'heads': [0], 'scale': 1 | 0 to 2",
+        "'op': 'head_scale', 'site': 'blocks.0.attn.hook_q', 'heads': [0], 'scale': 1 | hook_z",
+        "'op': 'head_scale', 'site': 'blocks.*.attn.hook_z', 'heads': [0], 'scale': 1 | one site",
+        "'op': 'head_scale', 'site': 'nowhere', 'heads': [0], 'scale': 1 | sites are",
+        "N, 'neurons': [80], 'value': 1                      | 0 to 79",
+        "N, 'neurons': [0]                                   | exactly one of",
+        "N, 'neurons': [0], 'value': 1, 'scale': 1           | exactly one of",
+        "N, 'neurons': [0], 'value': 1, 'min': 1             | exactly one of",
+        "N, 'neurons': [0], 'min': 2, 'max': 1               | at most max",
+        "'op': 'neuron_clamp', 'site': 'blocks.0.hook_mlp_out', 'neurons': [0], 'value': 1"
+            + " | hook_pre_linear",
+        "R, 'vector': 'v.safetensors'                        | 3 tensors",
+        "R, 'vector': 'v.safetensors#w'                      | w",
+        "R, 'vector': 'v.safetensors#short'                  | 48",
+        "R, 'vector': 'absent.safetensors'                   | absent.safetensors",
+        "R, 'vector': 'v.txt'                                | FILE.safetensors",
+        "R                                                   | vector",
+        "R, 'vector': 'v.safetensors#v', 'layer_shift': 4    | -3 to 3",
+        "'op': 'ablate', 'site': 'blocks.0.hook_resid_mid', 'vector': 'v.safetensors#zero'"
+            + " | no direction",
+        "'op': 'ablate', 'site': 'blocks.0.attn.hook_z', 'vector': 'v.safetensors#v' | d_model site",
+        "'op': 'ablate', 'site': 'hook_embed', 'vector': 'v.safetensors#v', 'scale': 1 | scale",
+        "'op': 'project_clamp', 'site': 'hook_embed', 'vector': 'v.safetensors#v' | max",
+        "'op': 'project_clamp', 'site': 'hook_embed', 'vector': 'v.safetensors#v', 'min': 1,"
+            + " 'max': 0 | at most max",
+      })
+  void refusesNamingTheKeyAndTheAllowedRange(String intervention, String part) {
+    String json =
+        intervention
+            .replaceFirst("^Z", "'op': 'head_scale', 'site': 'blocks.0.attn.hook_z'")
+            .replaceFirst("^N", "'op': 'neuron_clamp', 'site': 'blocks.0.mlp.hook_pre'")
+            .replaceFirst("^R", "'op': 'add', 'site': 'blocks.0.hook_resid_pre'");
+    var error = assertThrows(BadFileException.class, () -> edit(json));
+    assertTrue(error.getMessage().contains(part), error.getMessage());
+    assertEquals(1, error.getMessage().lines().count());
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "{}                                    | interventions",
+        "{'interventions': []}                 | at least one intervention",
+        "{'interventions': [1]}                | a list of objects",
+        "{'interventions': {}}                 | a list of objects",
+        "{'intervention': []}                  | unknown key",
+        "{'interventions': [], 'name': 1}      | interventions",
+        "[]                                    | not a JSON object",
+        "{'interventions': [{}]} 1            | after",
+      })
+  void refusesPlansOfAnotherForm(String plan, String part) {
+    var error = assertThrows(BadFileException.class, () -> parse(plan));
+    assertTrue(error.getMessage().contains(part), error.getMessage());
+  }
+
+  @Test
+  void readsAPlanFileAndFindsItsVectorsBesideIt() throws Exception {
+    Path file = folder.resolve("plan.json");
+    String add = "{'op': 'add', 'site': 'hook_embed', 'vector': 'v.safetensors#v', 'scale': -2}";
+    Files.writeString(file, ("{'name': 'n', 'interventions': [" + add + "]}").replace('\'', '"'));
+    SteeringPlan plan = SteeringPlan.read(file, CONFIG);
+    assertEquals("n", plan.name());
+    assertEquals("add", plan.interventions().getFirst().op());
+  }
+
+  private static Edit edit(String intervention) {
+    return parse("{'interventions': [{" + intervention + "}]}").interventions().getFirst().edit();
+  }
+
+  private static SteeringPlan parse(String json) {
+    return SteeringPlan.parse(json.replace('\'', '"'), folder, CONFIG);
+  }
+}
