@@ -116,6 +116,19 @@ public record NeuronMap(
    */
   public static NeuronMap of(
       Llama model, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
+    int tile = (int) Math.min(model.config().vocabularySize(), TILE_BYTES / 4 / ROWS);
+    return of(model, projection, decode, sign, k, tile, progress);
+  }
+
+  /** As above, with so many tokens of the vocabulary at once. */
+  static NeuronMap of(
+      Llama model,
+      Projection projection,
+      Decode decode,
+      Sign sign,
+      int k,
+      int tile,
+      IntConsumer progress) {
     ModelConfig config = model.config();
     int layers = config.nLayers();
     int neurons = config.dMlp();
@@ -134,7 +147,7 @@ public record NeuronMap(
             new float[(int) values],
             new float[layers * neurons * signs],
             new float[layers * neurons]);
-    try (Decoder decoder = new Decoder(model, map)) {
+    try (Decoder decoder = new Decoder(model, map, tile)) {
       for (int layer = 0; layer < layers; layer++) {
         decoder.layer(layer, progress);
       }
@@ -156,13 +169,13 @@ public record NeuronMap(
     private final Buffer logits;
     private final TopTokens[] tops;
 
-    Decoder(Llama model, NeuronMap map) {
+    Decoder(Llama model, NeuronMap map, int tile) {
       this.model = model;
       this.map = map;
       this.device = model.device();
       this.d = model.config().dModel();
       this.vocabulary = model.config().vocabularySize();
-      this.tile = (int) Math.min(vocabulary, TILE_BYTES / 4 / ROWS);
+      this.tile = tile;
       // f32 vectors lose nothing; a device whose products need one type takes the head's.
       this.type = device.sharesHostMemory() ? DType.F32 : model.weights().head().type();
       this.gain = model.weights().checkpoint().tensor("model.norm.weight").toFloats();

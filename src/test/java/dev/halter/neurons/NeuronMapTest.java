@@ -140,6 +140,19 @@ class NeuronMapTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource("devices")
+  void aVocabularyInTilesGivesTheSameMap(Device device) {
+    try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      NeuronMap whole = map(model, Projection.UP, Decode.RAW, Sign.PLUS, 3);
+      NeuronMap tiled =
+          NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 3, 51, n -> {}); // of 128
+      assertArrayEquals(whole.tokenIds(), tiled.tokenIds());
+      assertArrayEquals(whole.logits(), tiled.logits(), 1e-6f);
+      assertArrayEquals(whole.logZ(), tiled.logZ(), 1e-5f); // summed in other pieces
+    }
+  }
+
   @Test
   void findsNeuronsByTokenAndTokensByNeuron() {
     try (Device device = CpuDevice.open(2);
