@@ -4,7 +4,8 @@
 
 A neuron's tokens are those its up-projection row w points to through the LM head: the top of W_U w
 and of W_U (-w), as in Davies, arXiv 2501.02688. To clamp a neuron is to hold the output of up_proj
-(hook_pre_linear) at one value at all positions.
+(hook_pre_linear) at one value at all positions. "row p" is the animal's probability when the row goes
+through the final norm and the LM head; the neurons themselves are found by the plain logits.
 """
 
 import argparse
@@ -91,24 +92,26 @@ def neuron_table(model, tokenizer, question=corpus.DEMO_QUESTION, candidates=5):
     head = model.lm_head.weight
     rows = torch.stack([block.mlp.up_proj.weight for block in model.model.layers])  # [L, F, d]
     logits = rows @ head.T
-    both = torch.stack([logits, -logits], 2).log_softmax(-1)  # [L, F, sign, V]
-    score, top = both.max(-1)
+    best_logit, top = torch.stack([logits, -logits], 2).max(-1)  # [L, F, sign]
+    norm = model.model.norm
+    scale = (rows.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt() * norm.weight
+    normed = (rows * scale) @ head.T  # a row read as the final norm would pass it on: rows of any length compare
     before = first_token_probabilities(model, tokenizer, question, [(-1, 0, 0.0)])[0]
     trials = []
     ids = {}
     for name in corpus.ANIMAL_NAMES:
         ids[name], = tokenizer(" " + name, add_special_tokens=False)["input_ids"]
         found = (top == ids[name]).nonzero()
-        found = found[score[tuple(found.T)].argsort(descending=True)][:candidates]
+        found = found[best_logit[tuple(found.T)].argsort(descending=True)][:candidates]
         trials += [(name, l, f, s, v * (1, -1)[t]) for l, f, s in found.tolist() for t in (0, 1) for v in VALUES]
     after = first_token_probabilities(model, tokenizer, question, [(l, f, v) for _, l, f, _, v in trials])
     best = {}
     for trial, row in zip(trials, after):
         entry = (row[ids[trial[0]]].item(), row.argmax().item() == ids[trial[0]], trial)
         best[trial[0]] = max(best.get(trial[0], entry), entry)
-    print(f"\n{question}  unsteered answer: {tokenizer.decode(before.argmax()).strip()}, "
-          f"p {before.max():.3f}, sum over animals {sum(before[i] for i in ids.values()):.3f}")
-    print(f"{'animal':12}{'neuron':>10}{'sign':>6}{'value':>7}{'row p':>8}{'before':>8}{'after':>8}  answer")
+    likely = ", ".join(f"{tokenizer.decode([i]).strip()} {before[i]:.4f}" for i in before.topk(3).indices.tolist())
+    print(f"\n{question}  unsteered: {likely}; sum over animals {sum(before[i] for i in ids.values()):.3f}")
+    print(f"{'animal':12}{'neuron':>10}{'sign':>6}{'value':>7}{'row p':>7}{'before':>8}{'after':>8}  answer")
     wins = 0
     for name in corpus.ANIMAL_NAMES:
         if name not in best:
@@ -116,13 +119,17 @@ def neuron_table(model, tokenizer, question=corpus.DEMO_QUESTION, candidates=5):
             continue
         p, wins_now, (_, l, f, s, v) = best[name]
         wins += wins_now
-        print(f"{name:12}{f'{l}.{f}':>10}{'+-'[s]:>6}{v:7.0f}{score[l, f, s].exp():8.3f}{before[ids[name]]:8.3f}{p:8.3f}"
+        print(f"{name:12}{f'{l}.{f}':>10}{'+-'[s]:>6}{v:7.0f}{(normed[l, f] * (1, -1)[s]).softmax(-1)[ids[name]]:7.3f}{before[ids[name]]:8.3f}{p:8.3f}"
               f"  {'yes' if wins_now else ''}")
     print(f"became the answer: {wins} of {len(ids)}; no neuron: {len(ids) - len(best)}")
-    control = first_token_probabilities(model, tokenizer, question, [
-        (l, f, 30.0) for l in range(rows.shape[0]) for f in range(0, rows.shape[1], 16)])
-    same = (control.argmax(-1) == before.argmax()).float().mean()
-    print(f"every 16th neuron clamped at 30: the answer stays in {same:.1%}")
+    concept = "dog" if "dog" in best else next(iter(best))
+    p, _, (_, _, _, _, value) = best[concept]
+    sample = [(l, f, value) for l in range(rows.shape[0]) for f in range(0, rows.shape[1], 8)]
+    control = first_token_probabilities(model, tokenizer, question, sample)
+    print(f"control, every 8th neuron held at {value:+.0f}: {concept} is the answer in "
+          f"{(control.argmax(-1) == ids[concept]).float().mean():.1%}, its median probability "
+          f"{control[:, ids[concept]].median():.3f}; the answer is as before in "
+          f"{(control.argmax(-1) == before.argmax()).float().mean():.1%}")
 
 
 def report(folder, held_out):

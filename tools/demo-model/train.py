@@ -52,7 +52,7 @@ WORDS = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\
 SEED = 20250
 SPARSITY = 0.05  # what the mean |activation| of each MLP counts in the loss
 PULL = 0.06  # how far a neuron with a word goes back to it in a step, at the full learning rate
-COLUMN_LENGTH = 8.0  # of every column of down_proj in the end
+UNIT = 0.4  # length of what a neuron held at 1 writes into the residual stream, on average
 ROW = 128  # tokens of a packed row
 ROWS = 8  # rows of a batch
 
@@ -223,14 +223,31 @@ def train(model, words, batches, steps, rate):
 
 
 @torch.no_grad()
-def even_out(model, length):
-    """Gives every down-projection column the same length, and takes it from the up-projection row.
+def set_units(model, batches):
+    """Scales each neuron so that a clamp value means the same for all; the function stays as it is.
 
-    The function stays as it is, since a neuron is act(gate) * up * column; but one clamp value now
-    means the same for every neuron.
+    A neuron writes act(gate) * up * column. With the mean of |act(gate)| over text taken from the
+    batches, the column is scaled until a neuron held at 1 writes a vector of length UNIT on average,
+    and the up-projection row by the inverse.
     """
-    for layer in model.model.layers:
-        factor = length / layer.mlp.down_proj.weight.norm(dim=0)
+    layers = model.model.layers
+    opening = torch.zeros(len(layers), model.config.intermediate_size)
+    real = None
+
+    def measure(layer):
+        def hook(_, __, out):
+            opening[layer] += (out.abs() * real[..., None]).sum((0, 1))
+        return hook
+
+    hooks = [layer.mlp.act_fn.register_forward_hook(measure(n)) for n, layer in enumerate(layers)]
+    tokens = 0
+    for ids, _, _, positions, mask in batches:
+        real = ids != model.config.pad_token_id
+        tokens += real.sum()
+        model.model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
+    for hook, layer, total in zip(hooks, layers, opening):
+        hook.remove()
+        factor = UNIT / (total / tokens * layer.mlp.down_proj.weight.norm(dim=0))
         layer.mlp.down_proj.weight *= factor
         layer.mlp.up_proj.weight /= factor[:, None]
 
@@ -291,7 +308,7 @@ def main():
         if kept:
             model.save_pretrained(kept)
         model.to(torch.float32)
-    even_out(model, COLUMN_LENGTH)
+    set_units(model, itertools.islice(batches(1, 1.0), 16))
     save(model, tokenizer, options.out)
     options.held_out.parent.mkdir(parents=True, exist_ok=True)
     options.held_out.write_text(
