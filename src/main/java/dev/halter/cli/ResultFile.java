@@ -19,9 +19,12 @@ import java.util.Set;
  * last line may be cut off: resuming takes it away and keeps the rest.
  */
 final class ResultFile implements AutoCloseable {
+  /** How every result begins. */
+  private static final String START = "{\"id\":";
+
   private final Path file;
   private final FileChannel channel;
-  private final Set<Object> done = new HashSet<>();
+  private final Set<String> done = new HashSet<>();
 
   /**
    * Opens a result file.
@@ -60,33 +63,43 @@ final class ResultFile implements AutoCloseable {
   }
 
   private void readDone() throws IOException {
-    byte[] bytes = Files.readAllBytes(file);
+    // Through the channel: closing a second one to the file would give up the lock.
+    ByteBuffer read = ByteBuffer.allocate(Math.toIntExact(channel.size()));
+    while (read.hasRemaining() && channel.read(read) >= 0) {}
+    byte[] bytes = read.array();
     int begin = 0;
     int number = 1;
     for (int i = 0; i < bytes.length; i++) {
       if (bytes[i] == '\n') {
         byte[] line = java.util.Arrays.copyOfRange(bytes, begin, i);
         JsonObject json = JsonObject.parse(Path.of(file + ", line " + number), line);
-        Object key = json.has("id") ? json.value("id") : json.value("line");
-        if (key == null) {
+        if (json.has("id")) {
+          done.add(json.value("id").toString());
+        } else if (json.has("line")) {
+          done.add(lineKey(json.integer("line", 1, Integer.MAX_VALUE)));
+        } else {
           throw new BadFileException(file, "line " + number + " is no result: it has no id");
         }
-        done.add(json.has("id") ? key : lineKey((Integer) key));
         begin = i + 1;
         number++;
       }
+    }
+    // Only what a kill can leave of a result is taken away, never a file that is something else.
+    String rest = new String(bytes, begin, bytes.length - begin, StandardCharsets.UTF_8);
+    if (!rest.startsWith(START) && !START.startsWith(rest)) {
+      throw new BadFileException(file, "line " + number + " is no result of halter batch");
     }
     channel.truncate(begin);
     channel.position(begin);
   }
 
-  private static Object lineKey(int number) {
+  private static String lineKey(int number) {
     return "\0line " + number; // no id can be this
   }
 
   /** Whether a line's result stands already. */
   boolean has(InputLine line) {
-    return done.contains(line.id() == null ? lineKey(line.number()) : line.id());
+    return done.contains(line.id() == null ? lineKey(line.number()) : line.id().toString());
   }
 
   /** Appends a result. */
