@@ -476,9 +476,7 @@ class EngineTest {
   @Test
   void everythingIsGivenBackToTheDevice() {
     for (CpuDevice device :
-        List.of(
-            (CpuDevice) CpuDevice.open(1),
-            (CpuDevice) CpuDevice.openFaithful(Schedule.FORWARD, 1))) {
+        List.of((CpuDevice) CpuDevice.open(1), CpuDevice.openFaithful(Schedule.FORWARD, 1))) {
       try (device) {
         long before = device.allocated();
         with(

@@ -33,8 +33,6 @@ import org.junit.jupiter.api.TestFactory;
 class ChatTemplateGoldensTest {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final JsonNode GOLDENS = read();
-  private static final Supplier<ZonedDateTime> NOW =
-      () -> LocalDateTime.parse(GOLDENS.get("now").asText()).atZone(ZoneOffset.UTC);
 
   @TestFactory
   Stream<DynamicNode> promptsEqualThoseOfTransformers() {
@@ -70,7 +68,7 @@ class ChatTemplateGoldensTest {
         : ChatTemplate.of(
             resource("templates/" + name + ".jinja"),
             JSON.convertValue(family.get("special_tokens"), new TypeReference<>() {}),
-            NOW);
+            ChatTemplateGoldensTest::now);
   }
 
   @TestFactory
@@ -82,7 +80,11 @@ class ChatTemplateGoldensTest {
               String source = c.get("template").asText();
               return dynamicTest(
                   source.isBlank() ? "blank" : source.replaceAll("\\s", " "),
-                  () -> check(c, () -> Template.parse(source).render(values, NOW)));
+                  () ->
+                      check(
+                          c,
+                          () ->
+                              Template.parse(source).render(values, ChatTemplateGoldensTest::now)));
             });
   }
 
@@ -118,5 +120,9 @@ class ChatTemplateGoldensTest {
     try (InputStream in = ChatTemplateGoldensTest.class.getResourceAsStream("/text/" + name)) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
+  }
+
+  private static ZonedDateTime now() {
+    return LocalDateTime.parse(GOLDENS.get("now").asText()).atZone(ZoneOffset.UTC);
   }
 }
