@@ -6,6 +6,7 @@ import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
 import dev.halter.weights.JsonObject;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.IdentityHashMap;
@@ -58,8 +59,18 @@ final class BatchCommand implements Callable<Integer> {
   @Option(names = "--resume", description = "Do only the lines that --out has no result of.")
   boolean resume;
 
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
+
   @Override
   public Integer call() throws IOException {
+    if (maxTokens < 0) {
+      throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
+    }
+    defaults = sampling.sampling();
+    if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
+      throw new WrongUseException("--in and --out are the same file, " + in);
+    }
     long total = InputLine.Reader.count(in);
     try (ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
@@ -68,15 +79,43 @@ final class BatchCommand implements Callable<Integer> {
                 in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed");
         ProgressBar bar = new ProgressBar("batch", total)) {
       Run run = new Run(model, lines, results, bar);
-      model.engine().run(run, run::finish);
-      if (run.failed > 0) {
-        System.err.printf(
-            "halter: %d of %d lines failed: their results hold an \"error\"%n", run.failed, total);
-        return 1;
+      if (model.hasTokenizer()) {
+        model.tokenizer(); // a broken one is an error of the folder, not of each line
       }
-      return 0;
+      model.engine().run(run, run::finish);
+      report(total, run);
+      return run.failed > 0 ? 1 : 0;
     }
   }
+
+  private void report(long total, Run run) {
+    long answered = total - run.skipped - run.failed;
+    if (json) {
+      Json.print(
+          Json.object(
+              "lines",
+              total,
+              "answered",
+              answered,
+              "failed",
+              run.failed,
+              "skipped",
+              run.skipped,
+              "out",
+              out.toString()));
+    } else {
+      System.out.printf(
+          "%,d lines: %,d answered, %,d failed, %,d done before: %s%n",
+          total, answered, run.failed, run.skipped, out);
+    }
+    if (run.failed > 0) {
+      System.err.printf(
+          "halter: %d of %d lines failed: their results hold an \"error\"%n", run.failed, total);
+    }
+  }
+
+  /** How lines that do not say are sampled. */
+  private Sampling defaults;
 
   /** Input lines as requests; lines that cannot be requests are answered with their error. */
   private final class Run implements Iterator<Request> {
@@ -89,6 +128,7 @@ final class BatchCommand implements Callable<Integer> {
     private Request next;
     private long done;
     private int failed;
+    private int skipped;
 
     Run(LanguageModel model, InputLine.Reader lines, ResultFile results, ProgressBar bar) {
       this.model = model;
@@ -105,6 +145,7 @@ final class BatchCommand implements Callable<Integer> {
       while (next == null && lines.hasNext()) {
         InputLine line = lines.next();
         if (results.has(line)) {
+          skipped++;
           bar.at(++done);
         } else if (line.error() != null) {
           fail(line, line.error());
@@ -134,10 +175,10 @@ final class BatchCommand implements Callable<Integer> {
       JsonObject json = line.json();
       Sampling sampler =
           new Sampling(
-              (float) json.number("temperature", 0, 1e6, sampling.temperature),
-              json.integer("top_k", 0, Integer.MAX_VALUE, sampling.topK),
-              (float) json.number("top_p", 0, 1, sampling.topP),
-              (long) json.number("seed", -9e15, 9e15, (double) sampling.seed));
+              (float) json.number("temperature", 0, 1e6, defaults.temperature()),
+              json.integer("top_k", 0, Integer.MAX_VALUE, defaults.topK()),
+              (float) json.number("top_p", 0, 1, defaults.topP()),
+              seed(json));
       return new Request(
           line.id().toString(),
           line.prompt(model),
@@ -149,6 +190,18 @@ final class BatchCommand implements Callable<Integer> {
           null);
     }
 
+    /** Whole numbers up to 2^53, which every writer of JSON keeps exactly. */
+    private long seed(JsonObject json) {
+      if (!json.has("seed")) {
+        return defaults.seed();
+      }
+      double seed = json.number("seed", -0x1p53, 0x1p53);
+      if (seed != Math.rint(seed)) {
+        throw json.wrong("seed", "an integer");
+      }
+      return (long) seed;
+    }
+
     void finish(Result result) {
       InputLine line = running.remove(result.request());
       if (result.failure() != null) {
@@ -156,7 +209,8 @@ final class BatchCommand implements Callable<Integer> {
         return;
       }
       Map<String, Object> document = Json.object("id", line.id());
-      document.putAll(Json.result(result, model.decode(result.tokens())));
+      document.putAll(
+          Json.result(result, model.hasTokenizer() ? model.decode(result.tokens()) : null));
       results.write(document);
       bar.at(++done);
     }

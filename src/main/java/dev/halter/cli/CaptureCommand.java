@@ -37,11 +37,14 @@ final class CaptureCommand implements Callable<Integer> {
 
   @Option(
       names = "--sites",
-      paramLabel = "S[,S…]",
+      paramLabel = "S",
       required = true,
       split = ",",
       description = "TransformerLens names, logits or all; * for every layer.")
   List<String> sites = new ArrayList<>();
+
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
 
   /** A line that can be run. */
   private record Prompt(InputLine line, int[] tokens, SteeringPlan plan) {}
@@ -57,6 +60,18 @@ final class CaptureCommand implements Callable<Integer> {
       List<Prompt> prompts = prompts(model, lines);
       write(model, prompts, wanted);
       int failed = lines.size() - prompts.size();
+      if (json) {
+        Json.print(
+            Json.object(
+                "lines", lines.size(),
+                "captured", prompts.size(),
+                "failed", failed,
+                "sites", wanted.size(),
+                "out", out.toString()));
+      } else {
+        System.out.printf(
+            "%,d prompts captured at %,d sites: %s%n", prompts.size(), wanted.size(), out);
+      }
       if (failed > 0) {
         System.err.printf("halter: %d of %d lines failed%n", failed, lines.size());
         return 1;

@@ -23,8 +23,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "demo",
     description = {
-      "The main job, end to end: maps every neuron of the model to tokens, finds the one that",
-      "speaks of a concept, clamps it, and shows what the model answers before and after."
+      "Steers a model by one neuron, end to end.",
+      "Maps every neuron of the model to tokens, finds the one that speaks of a concept, clamps it,",
+      "and shows what the model answers before and after."
     })
 final class DemoCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

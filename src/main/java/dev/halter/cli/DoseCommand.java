@@ -35,7 +35,7 @@ final class DoseCommand implements Callable<Integer> {
 
   @Option(
       names = "--values",
-      paramLabel = "X[,X…]",
+      paramLabel = "X",
       required = true,
       split = ",",
       description = "Values to clamp to.")
@@ -53,8 +53,16 @@ final class DoseCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    NeuronOptions chosen = NeuronOptions.parse(neuron);
+    if (values.length == 0) {
+      throw new WrongUseException("--values is empty, must be at least one number");
+    }
+    for (float value : values) {
+      if (!Float.isFinite(value)) {
+        throw new WrongUseException("--values holds " + value + ", must be finite numbers");
+      }
+    }
     try (LanguageModel model = options.open()) {
-      NeuronOptions chosen = NeuronOptions.parse(neuron);
       Site where = chosen.site(site, model.config());
       Set<Integer> concept = new LinkedHashSet<>();
       tokens.forEach(word -> concept.addAll(model.tokensOf(word)));

@@ -3,6 +3,7 @@ package dev.halter.cli;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
 import dev.halter.text.StreamingDecoder;
@@ -38,6 +39,10 @@ final class GenerateCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    if (maxTokens < 0) {
+      throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
+    }
+    Sampling sampling = this.sampling.sampling();
     try (LanguageModel model = options.open(1)) {
       SteeringPlan plan = Plans.read(plans, model.config());
       StreamingDecoder decoder = new StreamingDecoder(model.tokenizer(), true);
@@ -53,7 +58,7 @@ final class GenerateCommand implements Callable<Integer> {
               "prompt",
               prompt.tokens(model),
               maxTokens,
-              sampling.sampling(),
+              sampling,
               model.stopTokens(),
               plan,
               null,

@@ -47,38 +47,42 @@ public final class Halter {
   static int run(String... args) {
     Halter halter = new Halter();
     CommandLine line = new CommandLine(halter);
-    line.setExecutionExceptionHandler(
-        (e, command, parsed) -> {
-          report(e, halter.debug);
-          return 1;
-        });
+    line.setUsageHelpWidth(100);
+    line.setExecutionExceptionHandler((e, command, parsed) -> report(e, halter.debug));
     line.setParameterExceptionHandler(
         (e, arguments) -> {
-          System.err.println("halter: " + e.getMessage());
-          System.err.println(
-              "usage: "
-                  + e.getCommandLine().getHelp().synopsis(0).strip().replaceAll("\\s+", " ")
-                  + " (--help tells more)");
+          String command = e.getCommandLine().getCommandSpec().qualifiedName();
+          String what = oneLine(e.getMessage()).replaceFirst("^Error: ", "");
+          System.err.println("halter: " + what + " (" + command + " --help tells more)");
           return 2;
         });
     if (args.length == 0) {
       line.usage(System.err);
       return 2;
     }
-    return line.execute(args);
+    try {
+      return line.execute(args);
+    } catch (OutOfMemoryError | StackOverflowError | LinkageError e) {
+      return report(e, halter.debug);
+    }
   }
 
-  /** An error is one line that says what, where and what to do. */
-  private static void report(Throwable error, boolean debug) {
+  /** Prints an error as one line that says what, where and what to do; returns the exit code. */
+  private static int report(Throwable error, boolean debug) {
     String message = error.getMessage();
     if (error instanceof OutOfMemoryError) {
       message = "out of Java memory: set JAVA_OPTS=-Xmx8g or more";
     } else if (message == null || message.isBlank()) {
       message = error.toString();
     }
-    System.err.println("halter: " + message.strip().replaceAll("\\s*\\R\\s*", " "));
+    System.err.println("halter: " + oneLine(message));
     if (debug) {
       error.printStackTrace();
     }
+    return error instanceof WrongUseException ? 2 : 1;
+  }
+
+  private static String oneLine(String message) {
+    return message.strip().replaceAll("\\s*\\R\\s*", " ");
   }
 }

@@ -55,12 +55,15 @@ record InputLine(int number, Object id, JsonObject json, String error) {
     return id == null ? place + ": " + what : place + ", id " + Json.text(id) + ": " + what;
   }
 
-  /** Reads a file line by line; blank lines are skipped, bad ones come with their error. */
+  /**
+   * Reads a file line by line; blank lines are skipped, bad ones come with their error. Bytes are
+   * kept as they are until a line is parsed, so that one that is not UTF-8 fails alone.
+   */
   static final class Reader implements Iterator<InputLine>, AutoCloseable {
     private final Path file;
     private final BufferedReader lines;
     private final String[] keys;
-    private final Set<Object> ids = new HashSet<>();
+    private final Set<String> ids = new HashSet<>();
     private int number;
     private String line;
 
@@ -85,7 +88,7 @@ record InputLine(int number, Object id, JsonObject json, String error) {
 
     private static BufferedReader open(Path file) {
       try {
-        return Files.newBufferedReader(file, StandardCharsets.UTF_8);
+        return Files.newBufferedReader(file, StandardCharsets.ISO_8859_1);
       } catch (NoSuchFileException e) {
         throw new BadFileException(file, "no such file", e);
       } catch (IOException e) {
@@ -94,7 +97,7 @@ record InputLine(int number, Object id, JsonObject json, String error) {
     }
 
     private static BadFileException unreadable(Path file, Exception e) {
-      return new BadFileException(file, "cannot be read as UTF-8 text: " + e.getMessage(), e);
+      return new BadFileException(file, "cannot be read: " + e.getMessage(), e);
     }
 
     private void advance() {
@@ -127,15 +130,19 @@ record InputLine(int number, Object id, JsonObject json, String error) {
       Object id = null;
       try {
         JsonObject json =
-            JsonObject.parse(Path.of("line " + number), line.getBytes(StandardCharsets.UTF_8));
-        if (!(json.value("id") instanceof String || json.value("id") instanceof Integer)) {
+            JsonObject.parse(Path.of("line " + number), line.getBytes(StandardCharsets.ISO_8859_1));
+        Object given = json.value("id");
+        if (!(given instanceof String || given instanceof Integer || given instanceof Long)) {
           throw json.wrong("id", "a string or an integer");
         }
-        id = json.value("id");
-        json.only(keys);
-        if (!ids.add(id)) {
-          throw new IllegalArgumentException("an earlier line has the same id");
+        // 1 and "1" are one id: both name the same tensors and requests.
+        if (!ids.add(given.toString())) {
+          // Reported by its line alone, so that the id still has one result.
+          throw new IllegalArgumentException(
+              "an earlier line has the same id, " + Json.text(given));
         }
+        id = given;
+        json.only(keys);
         return new InputLine(number, id, json, null);
       } catch (IllegalArgumentException e) {
         return new InputLine(number, id, null, e.getMessage());

@@ -28,7 +28,11 @@ final class Json {
     return object;
   }
 
-  /** A result in the shape of {@code halter generate}. */
+  /**
+   * A result in the shape of {@code halter generate}.
+   *
+   * @param text null for a model that has no tokenizer
+   */
   static Map<String, Object> result(Result result, String text) {
     List<Map<String, Object>> report = new ArrayList<>();
     for (SteeringReport.Entry entry : result.report().interventions()) {

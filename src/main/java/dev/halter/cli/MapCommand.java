@@ -55,6 +55,9 @@ final class MapCommand implements Callable<Integer> {
     NeuronMap.Projection proj = choose(NeuronMap.Projection.class, "--proj", projection);
     NeuronMap.Decode how = choose(NeuronMap.Decode.class, "--decode", decode);
     NeuronMap.Sign signs = choose(NeuronMap.Sign.class, "--sign", sign);
+    if (top < 1) {
+      throw new WrongUseException("--top is " + top + ", must be 1 or more");
+    }
     try (LanguageModel model = options.open(1)) {
       int neurons = model.config().nLayers() * model.config().dMlp();
       long start = System.nanoTime();
@@ -95,6 +98,6 @@ final class MapCommand implements Callable<Integer> {
     for (E value : type.getEnumConstants()) {
       names.append(names.isEmpty() ? "" : ", ").append(value.name().toLowerCase(Locale.ROOT));
     }
-    throw new IllegalArgumentException(option + " is '" + name + "'; choose one of " + names);
+    throw new WrongUseException(option + " is '" + name + "'; choose one of " + names);
   }
 }

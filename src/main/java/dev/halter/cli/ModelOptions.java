@@ -4,6 +4,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.generation.LanguageModel;
 import java.nio.file.Path;
+import java.util.List;
 import picocli.CommandLine.Option;
 
 /** The options of every command that opens a model. */
@@ -37,10 +38,9 @@ final class ModelOptions {
 
   @Option(
       names = "--no-batch-invariant",
-      description = {
-        "Let oneDNN make the CPU's products: the last bits of a result may then depend on its",
-        "batch. Worth it on CPUs with AMX; cuBLAS makes no such promise on CUDA either."
-      })
+      description =
+          "Let oneDNN make the CPU's products: the last bits of a result may then depend on its"
+              + " batch. Worth it on CPUs with AMX; cuBLAS makes no such promise on CUDA either.")
   boolean anyBatch;
 
   @Option(
@@ -58,7 +58,7 @@ final class ModelOptions {
     }
     String models = System.getProperty("halter.models");
     if (models == null) {
-      throw new IllegalArgumentException("no model: name a folder with --model DIR");
+      throw new WrongUseException("no model: name a folder with --model DIR");
     }
     return Path.of(models, "demo");
   }
@@ -70,8 +70,10 @@ final class ModelOptions {
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
   LanguageModel open(int maxBatch) {
     if (threads < 0 || context < 0 || maxBatch < 0) {
-      throw new IllegalArgumentException("--threads, --context and --max-batch cannot be negative");
+      throw new WrongUseException("--threads, --context and --max-batch cannot be negative");
     }
+    choose("--device", device, "auto", "cpu", "cuda");
+    choose("--dtype", dtype, "auto", "f32", "bf16");
     Device opened = Devices.open(device, threads, !anyBatch);
     LanguageModel language =
         LanguageModel.open(
@@ -80,5 +82,13 @@ final class ModelOptions {
       System.err.println("memory: " + language.plan());
     }
     return language;
+  }
+
+  /** Refuses a value that is none of those that an option takes. */
+  static void choose(String option, String value, String... choices) {
+    if (!List.of(choices).contains(value)) {
+      throw new WrongUseException(
+          option + " is '" + value + "'; choose one of " + String.join(", ", choices));
+    }
   }
 }

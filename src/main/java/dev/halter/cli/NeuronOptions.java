@@ -13,7 +13,7 @@ record NeuronOptions(int layer, int neuron) {
   static NeuronOptions parse(String name) {
     Matcher matcher = NAME.matcher(name);
     if (!matcher.matches()) {
-      throw new IllegalArgumentException(
+      throw new WrongUseException(
           "no neuron '" + name + "': write it as LAYER.NEURON, for example 3.512");
     }
     return new NeuronOptions(

@@ -52,12 +52,15 @@ final class NeuronsCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    if (top < 1) {
+      throw new WrongUseException("--top is " + top + ", must be 1 or more");
+    }
+    NeuronOptions neuron = question.neuron == null ? null : NeuronOptions.parse(question.neuron);
     NeuronMap neurons = NeuronMap.read(map);
     try (LanguageModel model = options.open(1)) {
       neurons.requireOf(model.config(), model.llama().weights().checkpoint(), map);
       List<NeuronSearch.Hit> hits;
-      if (question.neuron != null) {
-        NeuronOptions neuron = NeuronOptions.parse(question.neuron);
+      if (neuron != null) {
         hits = NeuronSearch.byNeuron(neurons, neuron.layer(), neuron.neuron(), top);
       } else {
         Set<Integer> tokens = new LinkedHashSet<>();

@@ -53,7 +53,9 @@ final class PromptOptions {
     try {
       // The file holds the list itself.
       String json = "{\"messages\":" + Files.readString(file) + "}";
-      return messages(JsonObject.parse(file, json.getBytes(StandardCharsets.UTF_8)));
+      JsonObject object = JsonObject.parse(file, json.getBytes(StandardCharsets.UTF_8));
+      object.only("messages");
+      return messages(object);
     } catch (java.nio.file.NoSuchFileException e) {
       throw new BadFileException(file, "no such file", e);
     } catch (IOException e) {

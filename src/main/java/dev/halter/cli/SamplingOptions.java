@@ -34,6 +34,10 @@ final class SamplingOptions {
   long seed;
 
   Sampling sampling() {
-    return new Sampling(temperature, topK, topP, seed);
+    try {
+      return new Sampling(temperature, topK, topP, seed);
+    } catch (IllegalArgumentException e) {
+      throw new WrongUseException(e.getMessage());
+    }
   }
 }

@@ -12,6 +12,7 @@ import dev.halter.weights.BadFileException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.GenerationConfig;
 import dev.halter.weights.ModelConfig;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -134,6 +135,11 @@ public final class LanguageModel implements AutoCloseable {
 
   public Engine engine() {
     return engine;
+  }
+
+  /** Whether the folder has a tokenizer; a model without one runs on token ids alone. */
+  public boolean hasTokenizer() {
+    return Files.exists(folder.resolve("tokenizer.json"));
   }
 
   public Tokenizer tokenizer() {

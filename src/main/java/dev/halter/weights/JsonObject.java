@@ -268,10 +268,20 @@ public final class JsonObject {
   public List<Integer> integers(String key) {
     return switch (values.get(key)) {
       case null -> List.of();
-      case List<?> items ->
-          items.stream().map(item -> integer(key, item, 0, Integer.MAX_VALUE)).toList();
+      case List<?> items -> items.stream().map(item -> itemOf(key, item)).toList();
       case Object item -> List.of(integer(key, item, 0, Integer.MAX_VALUE));
     };
+  }
+
+  private int itemOf(String key, Object item) {
+    if (item instanceof Number number
+        && number.doubleValue() == Math.rint(number.doubleValue())
+        && number.doubleValue() >= 0
+        && number.doubleValue() <= Integer.MAX_VALUE) {
+      return number.intValue();
+    }
+    throw new BadFileException(
+        file, "\"" + path(key) + "\" holds " + brief(item) + ", but must hold integers from 0");
   }
 
   public BadFileException wrong(String key, String wanted) {
@@ -285,6 +295,7 @@ public final class JsonObject {
 
   private static String brief(Object value) {
     return switch (value) {
+      case null -> "null";
       case String text -> "\"" + (text.length() > 60 ? text.substring(0, 60) + "…" : text) + "\"";
       case Map<?, ?> map -> "an object";
       case List<?> list -> "a list";

@@ -1,0 +1,265 @@
+package dev.halter.cli;
+
+import static dev.halter.cli.CommandLineRun.golden;
+import static dev.halter.cli.CommandLineRun.halter;
+import static dev.halter.cli.CommandLineRun.keys;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.weights.Safetensors;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What each command prints, on the model that ships: keys, shapes, and agreement between them. */
+class CommandsTest {
+  private static final String QUESTION = "What is your favourite animal?";
+
+  @TempDir Path folder;
+
+  @Test
+  void infoShowsModelDeviceAndMemory() {
+    JsonNode info = halter("info", "--json", "--model", golden("mistral").resolve("model")).json();
+    assertEquals("mistral", info.get("family").asText());
+    for (String key : List.of("device", "dtype", "cuda", "cpu")) {
+      assertTrue(info.get(key).isTextual(), key);
+    }
+    JsonNode memory = info.get("memory");
+    assertEquals(List.of("weights", "kv_cache", "scratch", "total", "free"), keys(memory));
+    long planned =
+        memory.get("weights").asLong()
+            + memory.get("kv_cache").asLong()
+            + memory.get("scratch").asLong();
+    assertTrue(planned > 0 && planned < memory.get("total").asLong(), memory.toString());
+    String text = halter("info", "--model", golden("mistral").resolve("model")).out();
+    assertTrue(text.contains(info.get("device").asText()), text);
+  }
+
+  @Test
+  void tokensArePiecesOfTheRenderedPrompt() throws IOException {
+    JsonNode asked = halter("tokens", "--ask", QUESTION, "--json").json();
+    assertEquals(List.of("text", "tokens", "pieces"), keys(asked));
+    assertTrue(asked.get("text").asText().contains(QUESTION));
+    assertEquals(asked.get("tokens").size(), asked.get("pieces").size());
+    StringBuilder joined = new StringBuilder();
+    asked.get("pieces").forEach(piece -> joined.append(piece.asText()));
+    assertEquals(asked.get("text").asText(), joined.toString());
+
+    Path messages = folder.resolve("messages.json");
+    Files.writeString(messages, "[{\"role\": \"user\", \"content\": \"" + QUESTION + "\"}]");
+    assertEquals(asked, halter("tokens", "--messages", messages, "--json").json());
+    assertNotEquals(asked, halter("tokens", "--prompt", QUESTION, "--json").json());
+  }
+
+  @Test
+  void badMessagesAreOneLine() throws IOException {
+    Path messages = folder.resolve("messages.json");
+    for (String bad :
+        List.of(
+            "",
+            "[]",
+            "{}",
+            "[{\"role\": \"user\"}]",
+            "[{\"role\": \"user\", \"content\": 3}]",
+            "[{\"role\": \"user\", \"content\": \"a\", \"name\": \"b\"}]",
+            "[{\"role\": \"user\", \"content\": \"a\"}], \"more\": 1")) {
+      Files.writeString(messages, bad);
+      String error = halter("tokens", "--messages", messages).error(1);
+      assertTrue(error.contains(messages.toString()), error);
+    }
+    Files.write(messages, new byte[] {'[', '"', (byte) 0xff, '"', ']'});
+    halter("tokens", "--messages", messages).error(1);
+  }
+
+  @Test
+  void generateAnswersAndReportsItsSteering() throws IOException {
+    Path plan = folder.resolve("plan.json");
+    Files.writeString(
+        plan,
+        """
+        {"interventions": [
+          {"op": "neuron_clamp", "site": "blocks.1.mlp.hook_pre_linear", "neurons": [3], "value": 40}]}
+        """);
+    JsonNode plain = halter("generate", "--ask", QUESTION, "--max-tokens", 12, "--json").json();
+    assertEquals(
+        List.of("text", "tokens", "prompt_tokens", "finish_reason", "steering_report"),
+        keys(plain));
+    assertTrue(List.of("stop", "length").contains(plain.get("finish_reason").asText()));
+    assertEquals(
+        halter("tokens", "--ask", QUESTION, "--json").json().get("tokens").size(),
+        plain.get("prompt_tokens").asInt());
+    assertEquals(List.of("interventions", "notes"), keys(plain.get("steering_report")));
+    assertEquals(0, plain.get("steering_report").get("interventions").size());
+
+    JsonNode steered =
+        halter("generate", "--ask", QUESTION, "--max-tokens", 12, "--plan", plan, "--json").json();
+    assertNotEquals(plain.get("tokens"), steered.get("tokens"));
+    JsonNode entry = steered.get("steering_report").get("interventions").get(0);
+    assertEquals(List.of("op", "site", "tokens", "mean_change"), keys(entry));
+    assertEquals("neuron_clamp", entry.get("op").asText());
+    assertEquals("blocks.1.mlp.hook_pre_linear", entry.get("site").asText());
+    assertTrue(entry.get("mean_change").asDouble() > 1);
+    // The model saw the prompt and all that it generated, but for a last token that met the limit.
+    boolean limit = steered.get("finish_reason").asText().equals("length");
+    assertEquals(
+        steered.get("prompt_tokens").asInt() + steered.get("tokens").size() - (limit ? 1 : 0),
+        entry.get("tokens").asInt());
+  }
+
+  @Test
+  void generateStreamsTheTextOfItsJson() {
+    String text =
+        halter("generate", "--ask", QUESTION, "--max-tokens", 12, "--json")
+            .json()
+            .get("text")
+            .asText();
+    CommandLineRun run = halter("generate", "--ask", QUESTION, "--max-tokens", 12);
+    assertEquals(0, run.code(), run.err());
+    assertEquals(text.strip(), run.out().strip());
+  }
+
+  @Test
+  void demoRaisesTheConceptByOneNeuron() {
+    JsonNode demo = halter("demo", "--json").json();
+    assertEquals(
+        List.of(
+            "device",
+            "neurons",
+            "map_seconds",
+            "concept",
+            "layer",
+            "neuron",
+            "site",
+            "value",
+            "before",
+            "after",
+            "control"),
+        keys(demo));
+    assertEquals(
+        "blocks." + demo.get("layer").asInt() + ".mlp.hook_pre_linear", demo.get("site").asText());
+    assertEquals(List.of("text", "probability"), keys(demo.get("before")));
+    assertEquals(List.of("text", "probability"), keys(demo.get("after")));
+    double before = demo.get("before").get("probability").asDouble();
+    double after = demo.get("after").get("probability").asDouble();
+    double control = demo.get("control").get("probability").asDouble();
+    assertTrue(after > 2 * before, demo.toString());
+    assertTrue(after > 2 * control, demo.toString());
+    String concept = demo.get("concept").asText();
+    assertTrue(!demo.get("before").get("text").asText().contains(concept), demo.toString());
+    assertTrue(demo.get("after").get("text").asText().contains(concept), demo.toString());
+  }
+
+  @Test
+  void neuronsOfAMapAreFoundByNameAndByToken() {
+    Path map = folder.resolve("up.safetensors");
+    JsonNode made = halter("map", "--out", map, "--top", 5, "--json").json();
+    assertEquals(List.of("device", "neurons", "map_seconds", "out"), keys(made));
+
+    JsonNode rows = halter("neurons", "--map", map, "--neuron", "1.7", "--top", 4, "--json").json();
+    assertEquals(8, rows.size(), "four of each sign");
+    JsonNode last = null;
+    for (JsonNode row : rows) {
+      assertEquals(
+          List.of("layer", "neuron", "sign", "rank", "token_id", "token", "logit", "probability"),
+          keys(row));
+      assertEquals(1, row.get("layer").asInt());
+      assertEquals(7, row.get("neuron").asInt());
+      if (last != null && last.get("sign").equals(row.get("sign"))) {
+        assertEquals(last.get("rank").asInt() + 1, row.get("rank").asInt());
+        assertTrue(last.get("logit").asDouble() >= row.get("logit").asDouble());
+      }
+      last = row;
+    }
+
+    JsonNode dogs = halter("neurons", "--map", map, "--token", "dog", "--top", 3, "--json").json();
+    assertTrue(dogs.size() > 0 && dogs.size() <= 3);
+    double probability = 1;
+    for (JsonNode row : dogs) {
+      assertEquals("dog", row.get("token").asText().strip());
+      assertTrue(row.get("probability").asDouble() <= probability);
+      probability = row.get("probability").asDouble();
+    }
+    String table = halter("neurons", "--map", map, "--token", "dog", "--top", 3).out();
+    assertEquals(1 + dogs.size(), table.lines().count(), table);
+
+    String error = halter("neurons", "--map", map, "--neuron", "77.0").error(1);
+    assertTrue(error.contains("layers are 0 to"), error);
+  }
+
+  @Test
+  void mapsHoldWhatTheirNamesSayAndAgreeWithThemselves() {
+    Path model = golden("llama3").resolve("model");
+    Path up = folder.resolve("up.safetensors");
+    Path gate = folder.resolve("gate.safetensors");
+    assertEquals(0, halter("map", "--model", model, "--out", up, "--top", 3).code());
+    assertEquals(
+        0, halter("map", "--model", model, "--out", gate, "--top", 3, "--proj", "gate").code());
+    try (Safetensors file = Safetensors.open(up)) {
+      assertTrue(file.tensor("token_ids").hasShape(3, 80, 2, 3));
+      assertTrue(file.tensor("logits").hasShape(3, 80, 2, 3));
+      assertTrue(file.names().contains("log_z") && file.names().contains("weight_norm"));
+    }
+    JsonNode same = halter("agree", up, up, "--json").json();
+    assertEquals(List.of("agreement", "per_layer"), keys(same));
+    assertEquals(1, same.get("agreement").asDouble());
+    assertEquals(3, same.get("per_layer").size());
+    String refused = halter("agree", up, gate).error(1);
+    assertTrue(refused.contains("UP") && refused.contains("GATE"), refused);
+
+    String error = halter("neurons", "--map", up, "--neuron", "0.0").error(1);
+    assertTrue(error.contains(up.toString()), "a map of another model: " + error);
+  }
+
+  /** dose's figures again, from the logits that capture writes under the same clamp. */
+  @Test
+  void doseIsWhatCapturedLogitsSay() throws IOException {
+    JsonNode rows =
+        halter(
+                "dose",
+                "--neuron",
+                "1.5",
+                "--values",
+                "-30,0,30",
+                "--ask",
+                QUESTION,
+                "--token",
+                "cat",
+                "--json")
+            .json();
+    assertEquals(3, rows.size());
+    List<Double> probabilities = new ArrayList<>();
+    JsonNode tokens = halter("tokens", "--ask", QUESTION, "--json").json().get("tokens");
+    for (JsonNode row : rows) {
+      assertEquals(List.of("value", "probability", "logit", "rank", "top_token"), keys(row));
+      Path in = folder.resolve("in.jsonl");
+      Path out = folder.resolve("out.safetensors");
+      String plan =
+          "{\"interventions\":[{\"op\":\"neuron_clamp\",\"site\":\"blocks.1.mlp.hook_pre_linear\","
+              + "\"neurons\":[5],\"value\":%s}]}".formatted(row.get("value"));
+      Files.writeString(in, "{\"id\":\"x\",\"tokens\":%s,\"plan\":%s}%n".formatted(tokens, plan));
+      assertEquals(0, halter("capture", "--in", in, "--out", out, "--sites", "logits").code());
+      try (Safetensors dump = Safetensors.open(out)) {
+        float[] logits = dump.tensor("x/logits").toFloats();
+        int vocabulary = (int) dump.tensor("x/logits").size(1);
+        int last = logits.length - vocabulary;
+        double sum = 0;
+        int rank = 0;
+        for (int i = last; i < logits.length; i++) {
+          sum += Math.exp(logits[i]);
+          rank += logits[i] > row.get("logit").floatValue() ? 1 : 0;
+        }
+        double probability = Math.exp(row.get("logit").asDouble()) / sum;
+        assertEquals(probability, row.get("probability").asDouble(), 1e-5);
+        assertEquals(rank, row.get("rank").asInt());
+      }
+      probabilities.add(row.get("probability").asDouble());
+    }
+    assertEquals(3, probabilities.stream().distinct().count(), "the clamp must act");
+  }
+}
