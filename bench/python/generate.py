@@ -1,6 +1,6 @@
 """Measures what transformers on torch CPU makes of a model, and what the machine gives.
 
-    python generate.py --model DIR [--dtype f32|bf16] [--threads 2] FIGURE …
+    python generate.py --model DIR [--dtype f32|bf16] [--device cpu|cuda] [--threads 2] FIGURE …
     python generate.py --model DIR -          # reads figures from stdin, a line each
 
 Figures, each answered by one line of JSON on stdout:
@@ -8,7 +8,7 @@ Figures, each answered by one line of JSON on stdout:
     decode:B     new tokens per second over B sequences (greedy, prompt of 16, cache on)
     prefill:P    prompt tokens per second of one prompt of P tokens, logits of the last only
     read, copy, triad        bytes per second through memory that no cache holds
-    matmul:f32, matmul:bf16  FLOP/s of a bare product, [512, 2048] by [2048, 2048]
+    matmul:f32, matmul:bf16  FLOP/s of a bare product: [512, 2048] by [2048, 2048], on a GPU all 8192
 
 With `-` the model is loaded once and a driver can take turns between this and another engine.
 """
@@ -36,32 +36,34 @@ class Transformers:
 
     settings = {"engine": "transformers", "attention": "sdpa", "cache": "dynamic"}
 
-    def __init__(self, folder, dtype):
+    def __init__(self, folder, dtype, device):
         self.model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa"
-        ).eval()
+        ).to(device).eval()
         self.dtype = dtype
+        self.device = device
 
     def prompt(self, batch, length):
         generator = torch.Generator().manual_seed(length)
-        return torch.randint(3, self.model.config.vocab_size, (batch, length), generator=generator)
+        ids = torch.randint(3, self.model.config.vocab_size, (batch, length), generator=generator)
+        return ids.to(self.device)
 
     def decode(self, batch, tokens):
         """Seconds for `tokens` steps of all sequences."""
         cache = DynamicCache(config=self.model.config)
         last = self.model(self.prompt(batch, PROMPT), past_key_values=cache, logits_to_keep=1)
         ids = last.logits[:, -1].argmax(-1, keepdim=True)
-        start = time.perf_counter()
+        start = now(self.device)
         for _ in range(tokens):
             logits = self.model(ids, past_key_values=cache, logits_to_keep=1).logits
             ids = logits[:, -1].argmax(-1, keepdim=True)
-        return time.perf_counter() - start
+        return now(self.device) - start
 
     def prefill(self, length):
         ids = self.prompt(1, length)
-        start = time.perf_counter()
+        start = now(self.device)
         self.model(ids, past_key_values=DynamicCache(config=self.model.config), logits_to_keep=1)
-        return time.perf_counter() - start
+        return now(self.device) - start
 
 
 def rates(run, amount, runs):
@@ -70,40 +72,47 @@ def rates(run, amount, runs):
     return [amount / run() for _ in range(runs)]
 
 
-def timed(work):
+def now(device):
+    """The time once all work queued on the device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(work, device):
     def run():
-        start = time.perf_counter()
+        start = now(device)
         work()
-        return time.perf_counter() - start
+        return now(device) - start
 
     return run
 
 
-def memory(kind, runs):
-    a, b, c = (torch.ones(BIG) for _ in range(3))
+def memory(kind, runs, device):
+    a, b, c = (torch.ones(BIG, device=device) for _ in range(3))
     work, arrays = {
         "read": (lambda: a.sum(), 1),
         "copy": (lambda: a.copy_(b), 2),
         "triad": (lambda: torch.add(b, c, alpha=3.0, out=a), 3),
     }[kind]
-    return rates(timed(work), arrays * BIG * 4, runs)
+    return rates(timed(work, device), arrays * BIG * 4, runs)
 
 
-def matmul(dtype, runs):
-    rows, width = 512, 2048
-    a = torch.randn(rows, width).to(DTYPES[dtype])
-    b = torch.randn(width, width).to(DTYPES[dtype])
-    out = torch.empty(rows, width, dtype=DTYPES[dtype])
+def matmul(dtype, runs, device):
+    rows, width = (8192, 8192) if device == "cuda" else (512, 2048)
+    a = torch.randn(rows, width, device=device).to(DTYPES[dtype])
+    b = torch.randn(width, width, device=device).to(DTYPES[dtype])
+    out = torch.empty(rows, width, dtype=DTYPES[dtype], device=device)
     times = 20
 
     def work():
         for _ in range(times):
             torch.matmul(a, b.T, out=out)
 
-    return rates(timed(work), times * 2 * rows * width * width, runs)
+    return rates(timed(work, device), times * 2 * rows * width * width, runs)
 
 
-def measure(figure, engine, tokens, runs):
+def measure(figure, engine, tokens, runs, device):
     kind, _, size = figure.partition(":")
     if kind in ("decode", "prefill"):
         if engine is None:
@@ -118,9 +127,9 @@ def measure(figure, engine, tokens, runs):
             settings |= {"prompt": size}
         unit = "tokens/s"
     elif kind in ("read", "copy", "triad"):
-        found, unit, settings = memory(kind, runs), "bytes/s", {"engine": "torch"}
+        found, unit, settings = memory(kind, runs, device), "bytes/s", {"engine": "torch"}
     elif kind == "matmul" and size in DTYPES:
-        found, unit = matmul(size, runs), "flop/s"
+        found, unit = matmul(size, runs, device), "flop/s"
         settings = {"engine": "torch", "dtype": size}
     else:
         raise ValueError(f"unknown figure {figure}")
@@ -144,6 +153,7 @@ def main():
     parser.add_argument("figures", nargs="+", metavar="FIGURE")
     parser.add_argument("--model", type=Path, help="a model folder, for decode and prefill")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=32, help="steps of a decode run")
     parser.add_argument("--runs", type=int, default=3, help="runs of a figure; all are printed")
@@ -151,12 +161,12 @@ def main():
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(a.threads)
-    engine = Transformers(a.model, a.dtype) if a.model else None
+    engine = Transformers(a.model, a.dtype, a.device) if a.model else None
     figures = (line.strip() for line in sys.stdin) if a.figures == ["-"] else a.figures
     with torch.inference_mode():
         for figure in figures:
             try:
-                print(json.dumps(measure(figure, engine, a.tokens, a.runs)), flush=True)
+                print(json.dumps(measure(figure, engine, a.tokens, a.runs, a.device)), flush=True)
             except ValueError as error:
                 parser.error(str(error))
 

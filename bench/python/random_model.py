@@ -16,15 +16,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
-def write(folder, dtype, shape, seed):
+def write(folder, dtype, shape, seed, device):
     torch.manual_seed(seed)
+    torch.set_default_dtype(dtype)  # a large model is never there in f32
     config = LlamaConfig(
         **shape,
         max_position_embeddings=4096,
         rms_norm_eps=1e-5,
         rope_parameters={"rope_theta": 500000.0, "rope_type": "default"},
     )
-    with torch.no_grad():
+    with torch.no_grad(), torch.device(device):
         model = LlamaForCausalLM(config)
         for name, weight in model.named_parameters():
             if name.endswith("norm.weight"):
@@ -33,7 +34,7 @@ def write(folder, dtype, shape, seed):
                 weight.normal_()
             else:
                 weight.normal_(0.0, weight.shape[1] ** -0.5)
-    model.to(dtype).save_pretrained(folder)
+    model.save_pretrained(folder)
 
 
 def main():
@@ -47,6 +48,7 @@ def main():
     parser.add_argument("--d-mlp", type=int, default=2048)
     parser.add_argument("--vocab", type=int, default=32000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where the numbers are drawn")
     a = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     shape = {
@@ -57,7 +59,7 @@ def main():
         "intermediate_size": a.d_mlp,
         "vocab_size": a.vocab,
     }
-    write(a.folder, DTYPES[a.dtype], shape, a.seed)
+    write(a.folder, DTYPES[a.dtype], shape, a.seed, a.device)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,12 @@ final class DemoCommand implements Callable<Integer> {
    * takes the smallest value that does nearly the most; null if no neuron decodes to it.
    */
   private static Candidate best(LanguageModel model, NeuronMap map, int[] prompt, Concept concept) {
-    List<NeuronSearch.Hit> hits = NeuronSearch.byToken(map, concept.tokens, CANDIDATES);
+    // Neurons that name the concept first go before those that name it among others.
+    List<NeuronSearch.Hit> hits =
+        NeuronSearch.byToken(map, concept.tokens, Integer.MAX_VALUE).stream()
+            .sorted(Comparator.comparing(hit -> hit.rank() > 0))
+            .limit(CANDIDATES)
+            .toList();
     List<SteeringPlan> plans = new ArrayList<>();
     for (NeuronSearch.Hit hit : hits) {
       plans.addAll(DoseResponse.plans(site(hit.layer()), hit.neuron(), VALUES));
