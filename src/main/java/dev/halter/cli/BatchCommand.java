@@ -62,6 +62,9 @@ final class BatchCommand implements Callable<Integer> {
   @Option(names = "--json", description = "Print JSON.")
   boolean json;
 
+  /** How lines that do not say are sampled. */
+  private Sampling defaults;
+
   @Override
   public Integer call() throws IOException {
     if (maxTokens < 0) {
@@ -71,30 +74,31 @@ final class BatchCommand implements Callable<Integer> {
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
-    long total = InputLine.Reader.count(in);
-    try (ResultFile results = new ResultFile(out, resume);
-        LanguageModel model = options.open(maxBatch);
-        InputLine.Reader lines =
+    // What can be read only once, such as a pipe, is not counted before.
+    long total = Files.isRegularFile(in) ? InputLine.Reader.count(in) : 0;
+    try (InputLine.Reader lines =
             new InputLine.Reader(
                 in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed");
+        ResultFile results = new ResultFile(out, resume);
+        LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", total)) {
       Run run = new Run(model, lines, results, bar);
       if (model.hasTokenizer()) {
         model.tokenizer(); // a broken one is an error of the folder, not of each line
       }
       model.engine().run(run, run::finish);
-      report(total, run);
+      report(run);
       return run.failed > 0 ? 1 : 0;
     }
   }
 
-  private void report(long total, Run run) {
-    long answered = total - run.skipped - run.failed;
+  private void report(Run run) {
+    long answered = run.done - run.skipped - run.failed;
     if (json) {
       Json.print(
           Json.object(
               "lines",
-              total,
+              run.done,
               "answered",
               answered,
               "failed",
@@ -106,16 +110,13 @@ final class BatchCommand implements Callable<Integer> {
     } else {
       System.out.printf(
           "%,d lines: %,d answered, %,d failed, %,d done before: %s%n",
-          total, answered, run.failed, run.skipped, out);
+          run.done, answered, run.failed, run.skipped, out);
     }
     if (run.failed > 0) {
       System.err.printf(
-          "halter: %d of %d lines failed: their results hold an \"error\"%n", run.failed, total);
+          "halter: %d of %d lines failed: their results hold an \"error\"%n", run.failed, run.done);
     }
   }
-
-  /** How lines that do not say are sampled. */
-  private Sampling defaults;
 
   /** Input lines as requests; lines that cannot be requests are answered with their error. */
   private final class Run implements Iterator<Request> {

@@ -219,6 +219,16 @@ class BatchTest {
   }
 
   @Test
+  void whatCannotBeReadLeavesNothingBehind() {
+    Path out = folder.resolve("out.jsonl");
+    for (Path in : new Path[] {folder.resolve("none.jsonl"), folder}) {
+      String error = halter("batch", "--model", model, "--in", in, "--out", out).error(1);
+      assertTrue(error.contains(in.toString()), error);
+      assertFalse(Files.exists(out));
+    }
+  }
+
+  @Test
   void resultsAreNeverOverwritten() throws IOException {
     Path in = write(List.of("{\"id\":1,\"tokens\":[5]}"));
     Path out = folder.resolve("out.jsonl");
