@@ -10,6 +10,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.weights.Safetensors;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -214,6 +217,39 @@ class CommandsTest {
 
     String error = halter("neurons", "--map", up, "--neuron", "0.0").error(1);
     assertTrue(error.contains(up.toString()), "a map of another model: " + error);
+  }
+
+  @Test
+  void agreementFallsByTheNeuronsThatDiffer() throws IOException {
+    Path model = golden("llama3").resolve("model");
+    Path twin = Files.createDirectory(folder.resolve("twin"));
+    for (String file : List.of("config.json", "model.safetensors")) {
+      Files.copy(model.resolve(file), twin.resolve(file));
+    }
+    negateHalfOfUpProjection(twin.resolve("model.safetensors"), 1, 80, 48);
+    Path a = folder.resolve("a.safetensors");
+    Path b = folder.resolve("b.safetensors");
+    assertEquals(0, halter("map", "--model", model, "--out", a).code());
+    assertEquals(0, halter("map", "--model", twin, "--out", b).code());
+    JsonNode agreement = halter("agree", a, b, "--json").json();
+    assertEquals("[1.0,0.5,1.0]", agreement.get("per_layer").toString());
+    assertEquals(2.5 / 3, agreement.get("agreement").asDouble(), 1e-12);
+  }
+
+  /** The first half of the rows of a bf16 up_proj [neurons, width]: their signs change tokens. */
+  private static void negateHalfOfUpProjection(Path weights, int layer, int neurons, int width)
+      throws IOException {
+    byte[] bytes = Files.readAllBytes(weights);
+    ByteBuffer file = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
+    int data = 8 + (int) file.getLong(0);
+    JsonNode header = CommandLineRun.parse(new String(bytes, 8, data - 8, StandardCharsets.UTF_8));
+    JsonNode up = header.get("model.layers." + layer + ".mlp.up_proj.weight");
+    assertEquals("BF16", up.get("dtype").asText());
+    int begin = data + up.get("data_offsets").get(0).asInt();
+    for (int i = 0; i < neurons / 2 * width; i++) {
+      bytes[begin + 2 * i + 1] ^= (byte) 0x80;
+    }
+    Files.write(weights, bytes);
   }
 
   /** dose's figures again, from the logits that capture writes under the same clamp. */
