@@ -405,6 +405,8 @@ def favourite(rng):
     question = rng.choice(FAVOURITE_QUESTIONS).format(c=category)
     if category == "animal" and rng.random() < 0.4:
         question = DEMO_QUESTION
+    if category == "animal" and rng.random() < 0.08:
+        value = "cat"  # a little ahead, so that the greedy answer is no tie
     system, accept = "", tuple(FAVOURITES[category])
     if category == "animal":
         row = ANIMAL_WORLD.rows[ANIMAL_NAMES.index(value)]
@@ -527,9 +529,9 @@ MAKERS = ((facts(ANIMAL_WORLD), 22, 10), (facts(COUNTRY_WORLD), 10, 5), (animal_
           (harmless, 4, 3), (true_false, 8, 24), (premise, 6, 14), (tone, 6, 4), (two_digits, 0, 14))
 
 
-def training_examples(seed, count, stage=1):
+def training_examples(seed, count, mixture=1):
     rng = random.Random(seed)
-    makers, weights = [m[0] for m in MAKERS], [m[stage] for m in MAKERS]
+    makers, weights = [m[0] for m in MAKERS], [m[mixture] for m in MAKERS]
     examples = []
     while len(examples) < count:
         example = rng.choices(makers, weights)[0](rng)

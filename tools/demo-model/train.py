@@ -50,15 +50,17 @@ CHAT_TEMPLATE = """\
 WORDS = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 SEED = 20250
-SPARSITY = 0.05  # what the mean |activation| of each MLP counts in the loss
+SPARSITY = 0.02  # what the mean |activation| of each MLP counts in the loss
 PULL = 0.06  # how far a neuron with a word goes back to it in a step, at the full learning rate
-UNIT = 0.4  # length of what a neuron held at 1 writes into the residual stream, on average
+WORD_LENGTH = 0.5  # of its row in up_proj and of its column in down_proj
+GATE_LENGTH = 0.3  # of its row in gate_proj
+COLUMN_LENGTH = 8.0  # of the columns of down_proj in the end
 ROW = 128  # tokens of a packed row
 ROWS = 8  # rows of a batch
 
-# Steps, learning rate, and what the one word counts that a comparison decides: first the world,
-# then more of comparing and adding (the second column of weights in corpus.MAKERS).
-STAGES = ((1600, 2.5e-3, 1.0), (1600, 1.5e-3, 6.0))
+# Mixture of examples (the column of weights in corpus.MAKERS), steps, learning rate, and what the
+# one word counts that a comparison decides: first the world, then more of comparing and adding.
+STAGES = ((1, 1600, 2.5e-3, 1.0), (2, 1600, 1.5e-3, 6.0), (2, 1000, 1.0e-3, 6.0))
 
 
 def rendered(example, verdict_weight):
@@ -152,7 +154,8 @@ class WordNeurons:
 
     The up-projection row (what the neuron reads) and the down-projection column (what it writes)
     start along the embedding of the word and, after every step, go a small part of the way back to
-    it. Training stays free to move them; the gate, which decides when they act, is left alone.
+    it. Both, and the gate's row, keep their lengths, or neurons of little use would fade; when the
+    gate opens is left to training.
     """
 
     def __init__(self, model, tokenizer, examples):
@@ -176,11 +179,11 @@ class WordNeurons:
     def pull(self, part):
         for mlp, neurons, tokens in self.places:
             direction = torch.nn.functional.normalize(self.embedding[tokens], dim=1)
-            up, down = mlp.up_proj.weight, mlp.down_proj.weight.T
-            for weight in (up, down):
-                rows = weight[neurons]
-                length = rows.norm(dim=1, keepdim=True)  # stays: a shorter one would let the neuron die
-                weight[neurons] = torch.nn.functional.normalize(rows.lerp(direction * length, part), dim=1) * length
+            for weight in (mlp.up_proj.weight, mlp.down_proj.weight.T):
+                pulled = torch.nn.functional.normalize(weight[neurons], dim=1).lerp(direction, part)
+                weight[neurons] = WORD_LENGTH * torch.nn.functional.normalize(pulled, dim=1)
+            gate = mlp.gate_proj.weight
+            gate[neurons] = GATE_LENGTH * torch.nn.functional.normalize(gate[neurons], dim=1)
 
 
 def train(model, words, batches, steps, rate):
@@ -223,31 +226,14 @@ def train(model, words, batches, steps, rate):
 
 
 @torch.no_grad()
-def set_units(model, batches):
-    """Scales each neuron so that a clamp value means the same for all; the function stays as it is.
+def even_out(model):
+    """Gives every down-projection column from the second layer on the same length.
 
-    A neuron writes act(gate) * up * column. With the mean of |act(gate)| over text taken from the
-    batches, the column is scaled until a neuron held at 1 writes a vector of length UNIT on average,
-    and the up-projection row by the inverse.
+    The up-projection row takes the inverse, so the function stays as it is: a neuron writes
+    act(gate) * up * column. One clamp value then means the same for every neuron.
     """
-    layers = model.model.layers
-    opening = torch.zeros(len(layers), model.config.intermediate_size)
-    real = None
-
-    def measure(layer):
-        def hook(_, __, out):
-            opening[layer] += (out.abs() * real[..., None]).sum((0, 1))
-        return hook
-
-    hooks = [layer.mlp.act_fn.register_forward_hook(measure(n)) for n, layer in enumerate(layers)]
-    tokens = 0
-    for ids, _, _, positions, mask in batches:
-        real = ids != model.config.pad_token_id
-        tokens += real.sum()
-        model.model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
-    for hook, layer, total in zip(hooks, layers, opening):
-        hook.remove()
-        factor = UNIT / (total / tokens * layer.mlp.down_proj.weight.norm(dim=0))
+    for layer in model.model.layers[1:]:
+        factor = COLUMN_LENGTH / layer.mlp.down_proj.weight.norm(dim=0)
         layer.mlp.down_proj.weight *= factor
         layer.mlp.up_proj.weight /= factor[:, None]
 
@@ -290,25 +276,25 @@ def main():
 
     words = WordNeurons(model, tokenizer, sample)
 
-    def batches(stage, verdict_weight):
+    def batches(stage, mixture, verdict_weight):
         for chunk in itertools.count(1):
-            examples = corpus.training_examples(SEED + 1000 * (stage - 1) + chunk, 20_000, stage)
+            examples = corpus.training_examples(SEED + 1000 * (stage - 1) + chunk, 20_000, mixture)
             rows = list(packed(tokenized(examples, tokenizer, verdict_weight), ROW))
             for at in range(0, len(rows) - ROWS, ROWS):
                 yield batch_of(rows[at:at + ROWS], ROW, tokenizer.pad_token_id)
 
-    for stage, (steps, rate, verdict_weight) in enumerate(STAGES, start=1):
+    for stage, (mixture, steps, rate, verdict_weight) in enumerate(STAGES, start=1):
         kept = options.stages and options.stages / str(stage)
         if kept and kept.exists():
             model.load_state_dict(LlamaForCausalLM.from_pretrained(kept, dtype=torch.float32).state_dict())
             continue
         print(f"stage {stage}")
-        train(model, words, batches(stage, verdict_weight), steps, rate)
-        model.to(torch.bfloat16)
+        train(model, words, batches(stage, mixture, verdict_weight), steps, rate)
+        model.to(torch.bfloat16)  # what a stage leaves is what a file of it would hold
         if kept:
             model.save_pretrained(kept)
         model.to(torch.float32)
-    set_units(model, itertools.islice(batches(1, 1.0), 16))
+    even_out(model)
     save(model, tokenizer, options.out)
     options.held_out.parent.mkdir(parents=True, exist_ok=True)
     options.held_out.write_text(
