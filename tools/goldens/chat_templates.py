@@ -104,6 +104,8 @@ def demo_tokens():
 
 def family(name, path, tokens):
     source = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        source = json.loads(source)["chat_template"]
     cases = []
     for conversation, messages in CONVERSATIONS.items():
         choices = VARIABLES + [{"tools": [TOOL, TOOL]}] if conversation in WITH_VARIABLES else []
@@ -312,7 +314,7 @@ def main():
         family(path.stem, path, tokens_of(path.stem))
         for path in sorted(arguments.templates.glob("*.jinja"))
     ]
-    families.append(family("demo", DEMO / "chat_template.jinja", demo_tokens()))
+    families.append(family("demo", DEMO / "tokenizer_config.json", demo_tokens()))
     goldens = {
         "made_with": {"transformers": transformers.__version__, "jinja2": jinja2.__version__},
         "now": NOW.isoformat(),

@@ -62,6 +62,16 @@ final class DemoCommand implements Callable<Integer> {
     boolean isAnswer() {
       return effect.rank() == 0;
     }
+
+    boolean isBetterThan(Candidate other) {
+      if (isAnswer() != other.isAnswer()) {
+        return isAnswer();
+      }
+      if (isAnswer() && Math.abs(value) != Math.abs(other.value)) {
+        return Math.abs(value) < Math.abs(other.value);
+      }
+      return effect.probability() > other.effect.probability();
+    }
   }
 
   @Override
@@ -141,7 +151,8 @@ final class DemoCommand implements Callable<Integer> {
 
   /**
    * Clamps every neuron that decodes to the concept, each to several values, all in one batch, and
-   * takes the smallest value that does nearly the most; null if no neuron decodes to it.
+   * takes the smallest value that makes it the answer, so that the rest of the text stays a text;
+   * if none does, the one that raises it most; null if no neuron decodes to it.
    */
   private static Candidate best(LanguageModel model, NeuronMap map, int[] prompt, Concept concept) {
     // Neurons that name the concept first go before those that name it among others.
@@ -156,14 +167,11 @@ final class DemoCommand implements Callable<Integer> {
     }
     List<DoseResponse.Effect> effects =
         DoseResponse.of(model.engine(), prompt, concept.tokens, plans);
-    double most = effects.stream().mapToDouble(DoseResponse.Effect::probability).max().orElse(0);
     Candidate best = null;
     for (int i = 0; i < plans.size(); i++) {
       float value = VALUES[i % VALUES.length];
-      if (effects.get(i).probability() >= 0.8 * most
-          && (best == null || Math.abs(value) < Math.abs(best.value))) {
-        best = new Candidate(concept, hits.get(i / VALUES.length), value, effects.get(i));
-      }
+      var candidate = new Candidate(concept, hits.get(i / VALUES.length), value, effects.get(i));
+      best = best == null || candidate.isBetterThan(best) ? candidate : best;
     }
     return best;
   }
