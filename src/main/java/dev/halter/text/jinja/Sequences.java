@@ -7,11 +7,11 @@ import java.util.List;
 final class Sequences {
   private Sequences() {}
 
-  /** Tuples print as such, never equal a list and never join one. */
-  static final class Tuple extends AbstractList<Object> {
+  /** A list whose class says what kind of sequence it is. */
+  private abstract static class Wrapped extends AbstractList<Object> {
     private final List<Object> items;
 
-    Tuple(List<Object> items) {
+    Wrapped(List<Object> items) {
       this.items = items;
     }
 
@@ -26,22 +26,17 @@ final class Sequences {
     }
   }
 
+  /** Tuples print as such, never equal a list and never join one. */
+  static final class Tuple extends Wrapped {
+    Tuple(List<Object> items) {
+      super(items);
+    }
+  }
+
   /** A dictionary's items, keys or values: has a length and can be walked, but not indexed. */
-  static final class View extends AbstractList<Object> {
-    private final List<Object> items;
-
+  static final class View extends Wrapped {
     View(List<Object> items) {
-      this.items = items;
-    }
-
-    @Override
-    public Object get(int index) {
-      return items.get(index);
-    }
-
-    @Override
-    public int size() {
-      return items.size();
+      super(items);
     }
   }
 
