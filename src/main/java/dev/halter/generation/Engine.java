@@ -10,6 +10,7 @@ import dev.halter.steering.SteeringSlots;
 import dev.halter.steering.SteeringSlots.Steered;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.IdentityHashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.function.Consumer;
@@ -70,19 +71,9 @@ public final class Engine implements AutoCloseable {
 
   /** Serves requests and returns their results in the order of the requests. */
   public List<Result> run(List<Request> requests) {
-    Result[] results = new Result[requests.size()];
-    List<Request> numbered = new ArrayList<>(requests);
-    run(
-        numbered.iterator(),
-        result -> {
-          for (int i = 0; i < results.length; i++) {
-            if (results[i] == null && numbered.get(i) == result.request()) {
-              results[i] = result;
-              return;
-            }
-          }
-        });
-    return Arrays.asList(results);
+    IdentityHashMap<Request, Result> results = new IdentityHashMap<>();
+    run(requests.iterator(), result -> results.put(result.request(), result));
+    return requests.stream().map(results::get).toList();
   }
 
   /** Serves one request. */
@@ -99,8 +90,8 @@ public final class Engine implements AutoCloseable {
     try {
       while (true) {
         while (waiting != null || requests.hasNext()) {
-          waiting = waiting == null ? requests.next() : waiting;
-          if (!join(waiting, done)) {
+          waiting = waiting == null ? checked(requests.next(), done) : waiting;
+          if (waiting != null && !join(waiting)) {
             break;
           }
           waiting = null;
@@ -118,17 +109,22 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  /** Takes a request into the batch, or fails it; false if it must wait for room. */
-  private boolean join(Request request, Consumer<Result> done) {
+  /** A request that can be served; null, and its failure is told, if it cannot. */
+  private Request checked(Request request, Consumer<Result> done) {
+    try {
+      check(request);
+      return request;
+    } catch (IllegalArgumentException e) {
+      done.accept(Result.failed(request, e));
+      return null;
+    }
+  }
+
+  /** Takes a request into the batch; false if it must wait for room. */
+  private boolean join(Request request) {
     KvCache cache = model.cache();
     int prompt = request.prompt().length;
     int maxTokens = Math.min(request.maxTokens(), maxTokens() - prompt);
-    try {
-      check(request);
-    } catch (IllegalArgumentException e) {
-      done.accept(Result.failed(request, e));
-      return true;
-    }
     int length = prompt + Math.max(0, maxTokens - 1);
     if (cache.sequencesFree() == 0 || KvCache.pagesFor(length) > cache.pagesFree()) {
       return false;

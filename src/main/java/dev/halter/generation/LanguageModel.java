@@ -71,16 +71,18 @@ public final class LanguageModel implements AutoCloseable {
     try {
       Path folder = options.folder;
       ModelConfig config = ModelConfig.read(folder);
-      MemoryPlan plan;
-      DType type;
-      try (Checkpoint checkpoint = Checkpoint.open(folder)) {
-        checkpoint.require(config);
-        type = type(options.dtype, device, checkpoint);
-        plan = plan(options, device, config, checkpoint, type);
-      }
       GenerationConfig generation = GenerationConfig.read(folder, config);
-      Llama llama = Llama.load(folder, device, type, plan.limits());
-      return new LanguageModel(folder, device, plan, llama, generation);
+      Checkpoint checkpoint = Checkpoint.open(folder);
+      try {
+        checkpoint.require(config);
+        DType type = type(options.dtype, device, checkpoint);
+        MemoryPlan plan = plan(options, device, config, checkpoint, type);
+        Llama llama = new Llama(device, config, checkpoint, type, plan.limits());
+        return new LanguageModel(folder, device, plan, llama, generation);
+      } catch (RuntimeException | Error e) {
+        checkpoint.close();
+        throw e;
+      }
     } catch (RuntimeException | Error e) {
       device.close();
       throw e;

@@ -73,7 +73,14 @@ public final class Llama implements AutoCloseable {
    */
   public record Limits(int rows, int outputs, int sequences, int pages, int maxTokens) {}
 
-  private Llama(
+  /**
+   * Puts a model on a device.
+   *
+   * @param checkpoint one that {@link Checkpoint#require} lets pass; closed with the model
+   * @param type activations: f32 or bf16
+   * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit
+   */
+  public Llama(
       Device device, ModelConfig config, Checkpoint checkpoint, DType type, Limits limits) {
     this.device = device;
     this.config = config;
@@ -223,12 +230,14 @@ public final class Llama implements AutoCloseable {
     private final int rows;
     private final int tiles;
     private final SteeringTable steering;
+    private final boolean captures;
 
     Steps(Batch batch, int tiles, SteeringTable steering) {
       this.batch = batch;
       this.rows = batch.rows();
       this.tiles = tiles;
       this.steering = steering;
+      this.captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
     }
 
     void embed() {
@@ -328,7 +337,6 @@ public final class Llama implements AutoCloseable {
 
     /** out = RMSNorm(in), with the edits of {@code site} (if any) made to in first. */
     private void norm(Buffer gain, Buffer out, Buffer in, int count, Site.Kind site, int layer) {
-      boolean keep = batch.spans().stream().anyMatch(span -> span.capture() != null);
       launch(
           rmsnorm,
           count,
@@ -337,8 +345,8 @@ public final class Llama implements AutoCloseable {
           gain,
           config.dModel(),
           (float) config.rmsNormEps(),
-          keep ? scale : null,
-          keep ? normalized : null,
+          captures ? scale : null,
+          captures ? normalized : null,
           step.slots,
           site == null ? null : ranges(site, layer),
           ops(),
