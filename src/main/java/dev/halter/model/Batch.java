@@ -68,7 +68,8 @@ public final class Batch {
         && spans.stream().allMatch(span -> span.capture() == null);
   }
 
-  boolean isSteered() {
+  /** Whether any token has a steering slot. */
+  public boolean isSteered() {
     for (Span span : spans) {
       for (int slot : span.slots()) {
         if (slot != 0) {

@@ -274,8 +274,7 @@ public record NeuronMap(
       }
       short[] bits = new short[block.length];
       for (int i = 0; i < bits.length; i++) {
-        int value = Float.floatToRawIntBits(block[i]);
-        bits[i] = (short) (value + 0x7fff + (value >>> 16 & 1) >>> 16);
+        bits[i] = SafetensorsWriter.bf16(block[i]);
       }
       vectors.copyFrom(MemorySegment.ofArray(bits));
     }

@@ -179,13 +179,7 @@ public final class SteeringSlots implements AutoCloseable {
    * @param steered the request of each span, in the order of the batch
    */
   public void report(Batch batch, List<Steered> steered) {
-    boolean any = false;
-    for (Batch.Span span : batch.spans()) {
-      for (int slot : span.slots()) {
-        any |= slot != 0;
-      }
-    }
-    if (!any) {
+    if (!batch.isSteered()) {
       return;
     }
     float[] changes = model.changes(batch, table);

@@ -305,7 +305,7 @@ public final class SafetensorsWriter implements AutoCloseable {
   }
 
   /** Nearest bf16, ties to even, as torch rounds; NaN stays NaN. */
-  static short bf16(float value) {
+  public static short bf16(float value) {
     int bits = Float.floatToRawIntBits(value);
     if (Float.isNaN(value)) {
       return (short) (bits >>> 16 | 0x40);
