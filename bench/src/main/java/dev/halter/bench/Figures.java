@@ -3,14 +3,9 @@ package dev.halter.bench;
 import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStreamReader;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Random;
@@ -35,56 +30,36 @@ public final class Figures {
   private final LanguageModel model;
   private final Engine engine;
   private final int tokens;
-  private final int runs;
 
-  private Figures(LanguageModel model, int tokens, int runs) {
+  private Figures(LanguageModel model, int tokens) {
     this.model = model;
     this.engine = model.engine();
     this.tokens = tokens;
-    this.runs = runs;
   }
 
   public static void main(String[] args) throws IOException {
     LanguageModel.Options options =
         new LanguageModel.Options(
             Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), 2048, 128);
-    try (LanguageModel model = LanguageModel.open(options);
-        BufferedReader in =
-            new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
-      Figures figures =
-          new Figures(model, Integer.parseInt(args[4]), Integer.parseInt(args[5]));
-      for (String figure = in.readLine(); figure != null; figure = in.readLine()) {
-        System.out.println(figures.measure(figure.strip()));
-      }
+    try (LanguageModel model = LanguageModel.open(options)) {
+      Figures figures = new Figures(model, Integer.parseInt(args[4]));
+      String facts =
+          "\"unit\":\"tokens/s\",\"engine\":\"halter\",\"device\":\"%s\",\"dtype\":\"%s\""
+              .formatted(
+                  model.device().description(),
+                  model.llama().type().name().toLowerCase(Locale.ROOT));
+      Turns.take(Integer.parseInt(args[5]), facts, figures::rate);
     }
   }
 
-  private String measure(String figure) throws IOException {
+  private double rate(String figure) {
     String[] parts = figure.split(":");
     int size = Integer.parseInt(parts[1]);
-    double[] rates = new double[runs];
-    for (int run = -1; run < runs; run++) {
-      double rate =
-          switch (parts[0]) {
-            case "decode" -> decode(size);
-            case "prefill" -> prefill(size);
-            default -> throw new IllegalArgumentException("unknown figure " + figure);
-          };
-      if (run >= 0) {
-        rates[run] = rate;
-      }
-    }
-    double[] sorted = rates.clone();
-    Arrays.sort(sorted);
-    return ("{\"figure\":\"%s\",\"median\":%s,\"unit\":\"tokens/s\",\"runs\":%s,"
-            + "\"engine\":\"halter\",\"device\":\"%s\",\"dtype\":\"%s\",\"peak_rss_bytes\":%d}")
-        .formatted(
-            figure,
-            sorted[runs / 2],
-            Arrays.toString(rates),
-            model.device().description(),
-            model.llama().type().name().toLowerCase(Locale.ROOT),
-            peakResident());
+    return switch (parts[0]) {
+      case "decode" -> decode(size);
+      case "prefill" -> prefill(size);
+      default -> throw new IllegalArgumentException("unknown figure " + figure);
+    };
   }
 
   private double decode(int batch) {
@@ -112,19 +87,5 @@ public final class Figures {
 
   private int[] prompt(int length, int seed) {
     return new Random(seed).ints(length, 3, model.config().vocabularySize()).toArray();
-  }
-
-  /** Most memory that this process has had in RAM, mapped weights included; -1 if unknown. */
-  private static long peakResident() throws IOException {
-    Path status = Path.of("/proc/self/status");
-    if (!Files.exists(status)) {
-      return -1;
-    }
-    for (String line : Files.readAllLines(status)) {
-      if (line.startsWith("VmHWM:")) {
-        return Long.parseLong(line.replaceAll("\\D", "")) * 1024;
-      }
-    }
-    return -1;
   }
 }
