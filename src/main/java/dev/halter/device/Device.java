@@ -76,6 +76,14 @@ public interface Device extends AutoCloseable {
   void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out);
 
   /**
+   * Queues, for each of the {@code m} rows of {@code x[m,k] · w[n,k]ᵀ}, its best entries and its
+   * log-sum-exp; the whole product never exists. Accumulated in f32. {@code x} and {@code w} are as
+   * for {@link #multiply}. A row's result does not depend on the other rows, where {@link
+   * #multiply}'s does not. The first call may allocate a buffer: not within {@link #record}.
+   */
+  void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top);
+
+  /**
    * Records launches, products and device-to-device copies as a graph that replays with one call.
    * What {@code work} queues may depend on nothing but device buffers: values passed by argument
    * are frozen. On a device without graphs, replaying runs {@code work} again.

@@ -7,6 +7,11 @@ package dev.halter.device;
  */
 public record Matrix(Buffer buffer, DType type, long rowStride) {
 
+  /** The rows from {@code row} on. */
+  public Matrix from(int row) {
+    return new Matrix(buffer.slice(row * rowStride * type.bytes()), type, rowStride);
+  }
+
   /**
    * Checks that the buffer holds this many rows and columns.
    *

@@ -4,9 +4,9 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
+import dev.halter.device.Top;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
-import dev.halter.model.TopTokens;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
@@ -58,13 +58,15 @@ public record NeuronMap(
 
   /** Which signs of w are decoded. */
   public enum Sign {
-    BOTH(1, -1),
-    PLUS(1),
-    MINUS(-1);
+    BOTH(Top.Sign.BOTH, 1, -1),
+    PLUS(Top.Sign.PLUS, 1),
+    MINUS(Top.Sign.MINUS, -1);
 
+    private final Top.Sign top;
     private final int[] factors;
 
-    Sign(int... factors) {
+    Sign(Top.Sign top, int... factors) {
+      this.top = top;
       this.factors = factors;
     }
 
@@ -93,10 +95,8 @@ public record NeuronMap(
 
   private static final String VERSION = "1";
 
-  /** Bytes of logits that may exist at once. */
-  private static final long TILE_BYTES = 64L << 20;
-
-  private static final int ROWS = 256;
+  /** Neurons that are decoded at a time. */
+  private static final int ROWS = 2048;
 
   /** Index of the first kept token of a neuron: into {@link #tokenIds} and {@link #logits}. */
   public int at(int layer, int neuron, int sign) {
@@ -116,18 +116,17 @@ public record NeuronMap(
    */
   public static NeuronMap of(
       Llama model, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
-    int tile = (int) Math.min(model.config().vocabularySize(), TILE_BYTES / 4 / ROWS);
-    return of(model, projection, decode, sign, k, tile, progress);
+    return of(model, projection, decode, sign, k, ROWS, progress);
   }
 
-  /** As above, with so many tokens of the vocabulary at once. */
+  /** As above, with so many neurons at once. */
   static NeuronMap of(
       Llama model,
       Projection projection,
       Decode decode,
       Sign sign,
       int k,
-      int tile,
+      int rows,
       IntConsumer progress) {
     ModelConfig config = model.config();
     int layers = config.nLayers();
@@ -147,7 +146,7 @@ public record NeuronMap(
             new float[(int) values],
             new float[layers * neurons * signs],
             new float[layers * neurons]);
-    try (Decoder decoder = new Decoder(model, map, tile)) {
+    try (Decoder decoder = new Decoder(model, map, rows)) {
       for (int layer = 0; layer < layers; layer++) {
         decoder.layer(layer, progress);
       }
@@ -161,30 +160,23 @@ public record NeuronMap(
     private final Llama model;
     private final NeuronMap map;
     private final int d;
-    private final int vocabulary;
-    private final int tile;
+    private final int block;
     private final DType type;
     private final float[] gain;
     private final Buffer vectors;
-    private final Buffer logits;
-    private final TopTokens[] tops;
+    private final Top top;
 
-    Decoder(Llama model, NeuronMap map, int tile) {
+    Decoder(Llama model, NeuronMap map, int block) {
       this.model = model;
       this.map = map;
       this.device = model.device();
       this.d = model.config().dModel();
-      this.vocabulary = model.config().vocabularySize();
-      this.tile = tile;
+      this.block = block;
       // f32 vectors lose nothing; a device whose products need one type takes the head's.
       this.type = device.sharesHostMemory() ? DType.F32 : model.weights().head().type();
       this.gain = model.weights().checkpoint().tensor("model.norm.weight").toFloats();
-      this.vectors = device.allocate((long) ROWS * d * type.bytes());
-      this.logits = device.allocate(4L * ROWS * tile);
-      this.tops = new TopTokens[map.settings.sign.factors.length];
-      for (int s = 0; s < tops.length; s++) {
-        tops[s] = new TopTokens(device, ROWS, map.settings.k);
-      }
+      this.top = Top.allocate(device, map.settings.sign.top, map.settings.k, block);
+      this.vectors = device.allocate((long) block * d * type.bytes());
     }
 
     void layer(int layer, IntConsumer progress) {
@@ -194,53 +186,44 @@ public record NeuronMap(
               .formatted(layer, settings.projection.name().toLowerCase(Locale.ROOT));
       TensorView weights = model.weights().checkpoint().tensor(name);
       float[] columns = settings.projection == Projection.DOWN ? weights.toFloats() : null;
-      for (int first = 0; first < settings.neurons; first += ROWS) {
-        int rows = Math.min(ROWS, settings.neurons - first);
-        float[] block = new float[rows * d];
+      for (int first = 0; first < settings.neurons; first += block) {
+        int rows = Math.min(block, settings.neurons - first);
+        float[] vectors = new float[rows * d];
         if (columns == null) {
-          weights.copyFloats((long) first * d, block);
+          weights.copyFloats((long) first * d, vectors);
         } else {
           for (int i = 0; i < d; i++) {
             for (int row = 0; row < rows; row++) {
-              block[row * d + i] = columns[i * settings.neurons + first + row];
+              vectors[row * d + i] = columns[i * settings.neurons + first + row];
             }
           }
         }
-        decode(layer, first, rows, block);
+        decode(layer, first, rows, vectors);
         progress.accept(layer * settings.neurons + first + rows);
       }
     }
 
     private void decode(int layer, int first, int rows, float[] block) {
       Settings settings = map.settings;
-      for (int row = 0; row < rows; row++) {
-        map.weightNorm[layer * settings.neurons + first + row] = prepare(block, row * d);
+      for (int i = 0; i < rows; i++) {
+        map.weightNorm[layer * settings.neurons + first + i] = prepare(block, i * d);
       }
       upload(block);
       Linear head = model.weights().head();
-      for (int id = 0; id < vocabulary; id += tile) {
-        int columns = Math.min(tile, vocabulary - id);
-        Buffer part = head.weight().slice((long) id * d * head.type().bytes());
-        device.multiply(
-            rows,
-            columns,
-            d,
-            new Matrix(vectors, type, d),
-            new Matrix(part, head.type(), d),
-            new Matrix(logits, DType.F32, tile));
-        for (int s = 0; s < tops.length; s++) {
-          tops[s].take(logits, rows, columns, tile, id, settings.sign.factors[s]);
-        }
-      }
-      for (int s = 0; s < tops.length; s++) {
-        TopTokens.Kept kept = tops[s].kept(rows);
-        for (int row = 0; row < rows; row++) {
-          int at = map.at(layer, first + row, s);
-          System.arraycopy(kept.ids(), row * settings.k, map.tokenIds, at, settings.k);
-          System.arraycopy(kept.logits(), row * settings.k, map.logits, at, settings.k);
-          map.logZ[map.row(layer, first + row, s)] = kept.logZ()[row];
-        }
-      }
+      device.multiplyTop(
+          rows,
+          head.out(),
+          d,
+          new Matrix(vectors, type, d),
+          new Matrix(head.weight(), head.type(), d),
+          top);
+      int row = layer * settings.neurons + first;
+      int lists = rows * settings.sign.factors.length;
+      int to = settings.sign.factors.length * row;
+      System.arraycopy(top.logSumExp(rows), 0, map.logZ, to, lists);
+      int values = lists * settings.k;
+      System.arraycopy(top.ids().toInts(values), 0, map.tokenIds, to * settings.k, values);
+      System.arraycopy(top.values().toFloats(values), 0, map.logits, to * settings.k, values);
     }
 
     /** Applies the decoding to the vector at {@code from} and returns its norm before. */
@@ -282,10 +265,7 @@ public record NeuronMap(
     @Override
     public void close() {
       vectors.close();
-      logits.close();
-      for (TopTokens top : tops) {
-        top.close();
-      }
+      top.close();
     }
   }
 

@@ -9,6 +9,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Llama;
 import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
@@ -142,14 +143,16 @@ class NeuronMapTest {
 
   @ParameterizedTest
   @MethodSource("devices")
-  void aVocabularyInTilesGivesTheSameMap(Device device) {
+  void theMapDoesNotDependOnHowManyNeuronsGoAtOnce(Device device) {
     try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
       NeuronMap whole = map(model, Projection.UP, Decode.RAW, Sign.PLUS, 3);
-      NeuronMap tiled =
-          NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 3, 51, n -> {}); // of 128
-      assertArrayEquals(whole.tokenIds(), tiled.tokenIds());
-      assertArrayEquals(whole.logits(), tiled.logits(), 1e-6f);
-      assertArrayEquals(whole.logZ(), tiled.logZ(), 1e-5f); // summed in other pieces
+      NeuronMap blocks =
+          NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 3, 33, n -> {}); // of 80
+      assertArrayEquals(whole.tokenIds(), blocks.tokenIds());
+      // To the bit but where cuBLAS sums in another order for another number of rows.
+      float allowed = TestCuda.REAL ? 1e-6f : 0;
+      assertArrayEquals(whole.logits(), blocks.logits(), allowed);
+      assertArrayEquals(whole.logZ(), blocks.logZ(), allowed);
     }
   }
 

@@ -8,6 +8,8 @@ import dev.halter.device.Graph;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
+import dev.halter.device.TiledTop;
+import dev.halter.device.Top;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -33,6 +35,7 @@ public final class CpuDevice implements Device {
   private final Schedule schedule;
   private final Map<String, Kernel> kernels = new HashMap<>();
   private final Arena arena = Arena.ofShared();
+  private final TiledTop tiledTop = new TiledTop(this);
   private long seed;
   private boolean closed;
 
@@ -214,6 +217,12 @@ public final class CpuDevice implements Device {
     if (status != 0) {
       throw new DeviceException(library.error());
     }
+  }
+
+  @Override
+  public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
+    requireOpen();
+    tiledTop.multiply(m, n, k, x, w, top);
   }
 
   /** There are no graphs here: replaying runs {@code work} again. */

@@ -35,6 +35,8 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import dev.halter.device.OutOfDeviceMemoryException;
+import dev.halter.device.TiledTop;
+import dev.halter.device.Top;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
@@ -95,6 +97,7 @@ public final class CudaDevice implements Device {
   private final String description;
   private final int sharedLimit;
   private final boolean synchronous = Boolean.getBoolean("halter.sync");
+  private final TiledTop tiledTop = new TiledTop(this);
   private final Staging staging;
   private final Cublas cublas;
   private Thread bound;
@@ -437,6 +440,11 @@ public final class CudaDevice implements Device {
     w.requireHolds("w", n, k);
     out.requireHolds("out", m, n);
     cublas.multiply(m, n, k, x, w, out);
+  }
+
+  @Override
+  public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
+    tiledTop.multiply(m, n, k, x, w, top);
   }
 
   /**
