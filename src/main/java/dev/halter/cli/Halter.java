@@ -25,7 +25,8 @@ import picocli.CommandLine.ScopeType;
       MapCommand.class,
       NeuronsCommand.class,
       AgreeCommand.class,
-      DoseCommand.class
+      DoseCommand.class,
+      EditCommand.class
     })
 public final class Halter {
   @Option(

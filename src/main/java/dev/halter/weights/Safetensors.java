@@ -40,12 +40,14 @@ public final class Safetensors implements AutoCloseable {
 
   private final Path file;
   private final Arena arena;
+  private final MemorySegment content;
   private final Header header;
 
-  private Safetensors(Path file, Arena arena, Header header) {
+  private Safetensors(Path file, Arena arena, MemorySegment content) {
     this.file = file;
     this.arena = arena;
-    this.header = header;
+    this.content = content;
+    this.header = parse(file, content);
   }
 
   /** What the header of a file says, once it has been checked. */
@@ -63,7 +65,7 @@ public final class Safetensors implements AutoCloseable {
   public static Safetensors open(Path file) {
     Arena arena = Arena.ofShared();
     try {
-      return new Safetensors(file, arena, parse(file, MappedFile.map(file, arena)));
+      return new Safetensors(file, arena, MappedFile.map(file, arena));
     } catch (RuntimeException | Error e) {
       arena.close();
       throw e;
@@ -99,6 +101,11 @@ public final class Safetensors implements AutoCloseable {
             () ->
                 new BadFileException(
                     file, "has no tensor \"" + name + "\"; it holds " + sample(names())));
+  }
+
+  /** Where a tensor's elements begin, in bytes from the beginning of the file. */
+  public long offset(String name) {
+    return tensor(name).data().address() - content.address();
   }
 
   /** Unmaps the file: all views of it become unreadable. */

@@ -1,0 +1,88 @@
+package dev.halter.neurons;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.model.Capture;
+import dev.halter.model.Site;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * How far a model's next-token distributions are from those of another over the same texts:
+ * KL(before ‖ after) in nats, a value for every token.
+ *
+ * @param tokens compared
+ */
+public record Divergence(int tokens, double mean, double median, double max) {
+  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
+
+  /** Logits of at most so many values are kept, 256 MB. */
+  private static final long MOST = 64L << 20;
+
+  /** As many of the texts, in order, as can be compared at once. */
+  public static List<int[]> comparable(LanguageModel model, List<int[]> texts) {
+    List<int[]> some = new ArrayList<>();
+    long values = 0;
+    for (int[] text : texts) {
+      values += (long) text.length * model.config().vocabularySize();
+      if (values > MOST) {
+        break;
+      }
+      some.add(text);
+    }
+    return some;
+  }
+
+  /** Logits [p, vocabulary] of each text. */
+  public static List<float[]> logits(LanguageModel model, List<int[]> texts) {
+    List<float[]> logits = new ArrayList<>();
+    for (int[] text : texts) {
+      Capture capture = new Capture(model.config(), Set.of(LOGITS), text.length);
+      model.engine().run(Request.greedy("", text, 0, Set.of()).with(capture)).orThrow();
+      logits.add(capture.values().get(LOGITS));
+    }
+    return logits;
+  }
+
+  /** The divergence between what {@link #logits} gave for two models on the same texts. */
+  public static Divergence of(List<float[]> before, List<float[]> after, int vocabulary) {
+    List<Double> values = new ArrayList<>();
+    for (int text = 0; text < before.size(); text++) {
+      for (int from = 0; from < before.get(text).length; from += vocabulary) {
+        values.add(divergence(before.get(text), after.get(text), from, from + vocabulary));
+      }
+    }
+    double[] sorted = values.stream().mapToDouble(x -> x).sorted().toArray();
+    int n = sorted.length;
+    return new Divergence(
+        n,
+        Arrays.stream(sorted).average().orElse(0),
+        n == 0 ? 0 : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2,
+        n == 0 ? 0 : sorted[n - 1]);
+  }
+
+  private static double divergence(float[] p, float[] q, int from, int to) {
+    double zp = logSumExp(p, from, to);
+    double zq = logSumExp(q, from, to);
+    double sum = 0;
+    for (int i = from; i < to; i++) {
+      double log = p[i] - zp;
+      sum += Math.exp(log) * (log - (q[i] - zq));
+    }
+    return sum;
+  }
+
+  private static double logSumExp(float[] x, int from, int to) {
+    double max = Double.NEGATIVE_INFINITY;
+    for (int i = from; i < to; i++) {
+      max = Math.max(max, x[i]);
+    }
+    double sum = 0;
+    for (int i = from; i < to; i++) {
+      sum += Math.exp(x[i] - max);
+    }
+    return max + Math.log(sum);
+  }
+}
