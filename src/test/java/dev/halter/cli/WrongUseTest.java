@@ -28,10 +28,11 @@ class WrongUseTest {
         "map: --out --proj --decode --sign --top --model",
         "neurons: --map --token --neuron --top",
         "agree: A B --json",
-        "dose: --neuron --site --values --prompt --token --json"
+        "dose: --neuron --site --values --prompt --token --json",
+        "edit tars: --concept --prompt --ask --edits --matrices --noise --draws --held-out --out --json"
       })
   void everyCommandHelpsWithItsOptions(String command, String options) {
-    CommandLineRun run = halter(command, "--help");
+    CommandLineRun run = halter((Object[]) (command + " --help").split(" "));
     assertEquals(0, run.code());
     assertEquals("", run.err());
     assertTrue(run.out().startsWith("Usage: halter " + command), run.out());
@@ -76,7 +77,14 @@ class WrongUseTest {
         "agree one",
         "dose --neuron 0.1 --values nan --prompt a --token dog",
         "dose --neuron 0.1 --values , --prompt a --token dog",
-        "dose --neuron 0,1 --values 1 --prompt a --token dog"
+        "dose --neuron 0,1 --values 1 --prompt a --token dog",
+        "edit",
+        "edit tars --concept dog --out new",
+        "edit tars --concept dog --prompt a --out new --edits 0",
+        "edit tars --concept dog --prompt a --out new --edits 100000",
+        "edit tars --concept dog --prompt a --out new --noise 0",
+        "edit tars --concept dog --prompt a --out new --matrices q",
+        "edit tars --concept dog --prompt a --out src"
       })
   void wrongUseIsOneLineAndExitCode2(String arguments) {
     halter((Object[]) arguments.split(" ")).error(2);

@@ -58,10 +58,8 @@ class ModelCopyTest {
     try (Safetensors tensors = Safetensors.open(copy.resolve(shard))) {
       assertArrayEquals(
           new float[] {1, -20, 3, 0.5f, -0.25f, 6}, tensors.tensor("w." + type).toFloats());
-      assertArrayEquals(
-          new float[] {1, 2, 3, 4, 5}, tensors.tensor("before." + type).toFloats());
-      assertArrayEquals(
-          new float[] {6, 7, 8, 9, 10}, tensors.tensor("after." + type).toFloats());
+      assertArrayEquals(new float[] {1, 2, 3, 4, 5}, tensors.tensor("before." + type).toFloats());
+      assertArrayEquals(new float[] {6, 7, 8, 9, 10}, tensors.tensor("after." + type).toFloats());
       assertEquals(Map.of("made", "by hand"), tensors.metadata());
     }
     for (String name : List.of("F32", "F16", "BF16")) {
@@ -93,9 +91,8 @@ class ModelCopyTest {
     Files.delete(copy);
     try (ModelCopy edited = ModelCopy.of(model, copy)) {
       assertThrows(
-          IndexOutOfBoundsException.class, () -> edited.set("w.F32", 2, 3, new float[] {1, 2}));
-      assertThrows(
-          IllegalArgumentException.class, () -> edited.set("x", 0, 1, new float[] {1}));
+          IndexOutOfBoundsException.class, () -> edited.set("w.F32", 3, 3, new float[] {1, 2}));
+      assertThrows(IllegalArgumentException.class, () -> edited.set("x", 0, 1, new float[] {1}));
     }
   }
 }
