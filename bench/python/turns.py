@@ -90,7 +90,10 @@ def report(script, device, threads, **rest):
         "load": os.getloadavg()[0], **rest}
 
 
-def write(out, report):
+def write(out, report, caption, columns, rows):
+    """Writes a report. Caption (Markdown), columns and rows of text are its table in README, where
+    tools/readme puts it; the first column is aligned to the left, as are those that end in a blank."""
+    report |= {"caption": caption, "columns": columns, "table": rows}
     if out:
         out.write_text(json.dumps(report, indent=1) + "\n")
 
