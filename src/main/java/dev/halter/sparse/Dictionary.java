@@ -1,0 +1,263 @@
+package dev.halter.sparse;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Matrix;
+import dev.halter.weights.BadFileException;
+import dev.halter.weights.SafetensorsWriter;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.IntStream;
+
+/**
+ * The concept dictionary of one layer on a device: n atoms of length d, as unit vectors, with the
+ * norms that they had.
+ *
+ * <p>Atoms keep the index that they have in their file. Atoms with the same direction, to the last
+ * bit of f32, are one concept under several names: {@link #find} gives all of them for each of
+ * their names.
+ */
+public final class Dictionary implements AutoCloseable {
+  /** Floats that are read at once. */
+  private static final int PIECE = 1 << 22;
+
+  private final List<String> names;
+  private final int width;
+  private final float[] norms;
+  private final int[] firstTwins;
+  private final double narrowing;
+  private final Buffer atoms;
+  private final Buffer narrowAtoms;
+  private final Map<String, List<Integer>> byName = new HashMap<>();
+  private final Map<Integer, List<Integer>> twins = new LinkedHashMap<>();
+
+  /** Where atoms come from. */
+  @FunctionalInterface
+  public interface Atoms {
+    /** Reads whole atoms, from {@code first} on, until {@code into} is full. */
+    void read(int first, float[] into);
+  }
+
+  /**
+   * Puts a dictionary on a device.
+   *
+   * @param path what messages name
+   * @param names one for each atom
+   * @param width length d of an atom
+   * @throws BadFileException for an atom that is zero or not finite, naming it
+   */
+  public Dictionary(Device device, Path path, List<String> names, int width, Atoms source) {
+    int n = names.size();
+    this.names = List.copyOf(names);
+    this.width = width;
+    this.norms = new float[n];
+    this.firstTwins = new int[n];
+    this.atoms = device.allocate(4L * n * width);
+    this.narrowAtoms = device.allocate(2L * n * width);
+    double furthest = 0;
+    Map<Integer, List<Integer>> byHash = new HashMap<>();
+    int together = Math.max(1, PIECE / width);
+    try {
+      for (int first = 0; first < n; first += together) {
+        int count = Math.min(together, n - first);
+        float[] rows = new float[count * width];
+        source.read(first, rows);
+        short[] narrow = new short[rows.length];
+        for (int i = 0; i < count; i++) {
+          norms[first + i] = normalise(path, first + i, rows, i * width);
+          furthest = Math.max(furthest, narrow(rows, narrow, i * width));
+          int hash = Arrays.hashCode(Arrays.copyOfRange(rows, i * width, (i + 1) * width));
+          byHash.computeIfAbsent(hash, h -> new ArrayList<>()).add(first + i);
+        }
+        atoms.slice(4L * first * width).copyFrom(MemorySegment.ofArray(rows));
+        narrowAtoms.slice(2L * first * width).copyFrom(MemorySegment.ofArray(narrow));
+      }
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
+    }
+    this.narrowing = Math.sqrt(furthest);
+    findTwins(byHash);
+    for (int atom = 0; atom < n; atom++) {
+      byName.computeIfAbsent(names.get(atom), name -> new ArrayList<>()).add(atom);
+    }
+  }
+
+  private float normalise(Path path, int atom, float[] rows, int from) {
+    double squares = 0;
+    for (int i = from; i < from + width; i++) {
+      squares += (double) rows[i] * rows[i];
+    }
+    double norm = Math.sqrt(squares);
+    if (!(norm > 0 && norm <= Float.MAX_VALUE)) {
+      throw new BadFileException(
+          path,
+          "atom %d (\"%s\") %s: a concept needs a direction; leave it out of the dictionary"
+              .formatted(
+                  atom,
+                  names.get(atom),
+                  norm == 0 ? "is zero" : "holds values that are not finite"));
+    }
+    for (int i = from; i < from + width; i++) {
+      rows[i] = (float) (rows[i] / norm);
+    }
+    return (float) norm;
+  }
+
+  /** Rounds an atom to bf16; returns the square of how far that moves it. */
+  private double narrow(float[] rows, short[] narrow, int from) {
+    double moved = 0;
+    for (int i = from; i < from + width; i++) {
+      narrow[i] = SafetensorsWriter.bf16(rows[i]);
+      double step = rows[i] - Float.intBitsToFloat(narrow[i] << 16);
+      moved += step * step;
+    }
+    return moved;
+  }
+
+  private void findTwins(Map<Integer, List<Integer>> byHash) {
+    Arrays.setAll(firstTwins, atom -> atom);
+    for (List<Integer> alike : byHash.values()) {
+      for (int i = 1; i < alike.size(); i++) {
+        float[] atom = unit(alike.get(i));
+        for (int j = 0; j < i; j++) {
+          if (Arrays.equals(atom, unit(alike.get(j)))) {
+            firstTwins[alike.get(i)] = firstTwins[alike.get(j)];
+            break;
+          }
+        }
+      }
+    }
+    for (int atom = 0; atom < firstTwins.length; atom++) {
+      if (firstTwins[atom] != atom) {
+        int first = firstTwins[atom];
+        twins.computeIfAbsent(first, f -> new ArrayList<>(List.of(f))).add(atom);
+      }
+    }
+  }
+
+  /** Number of atoms n. */
+  public int size() {
+    return names.size();
+  }
+
+  /** Length d of an atom. */
+  public int width() {
+    return width;
+  }
+
+  public String name(int atom) {
+    return names.get(atom);
+  }
+
+  /** L2 norm that the atom has in its file. */
+  public float norm(int atom) {
+    return norms[atom];
+  }
+
+  /** The atom of lowest index with this atom's direction: itself unless it repeats another. */
+  public int firstTwin(int atom) {
+    return firstTwins[atom];
+  }
+
+  /**
+   * All atoms of that name, and those of the same direction under other names; ascending.
+   *
+   * @throws IllegalArgumentException if there is none
+   */
+  public int[] find(String name) {
+    List<Integer> found = byName.get(name);
+    if (found == null) {
+      throw new IllegalArgumentException(
+          "the dictionary has no concept \"%s\"; it has %,d, such as %s"
+              .formatted(name, size(), names.subList(0, Math.min(5, size()))));
+    }
+    return found.stream()
+        .map(atom -> twins.getOrDefault(firstTwins[atom], List.of(atom)))
+        .flatMapToInt(same -> same.stream().mapToInt(Integer::intValue))
+        .distinct()
+        .sorted()
+        .toArray();
+  }
+
+  /** Remarks for people, a line each: which atoms repeat others. */
+  public List<String> notes() {
+    int repeats = twins.values().stream().mapToInt(same -> same.size() - 1).sum();
+    if (repeats == 0) {
+      return List.of();
+    }
+    String some =
+        String.join(
+            "; ",
+            twins.values().stream()
+                .limit(3)
+                .map(
+                    same ->
+                        String.join(
+                            " = ",
+                            same.stream()
+                                .limit(3)
+                                .map(a -> names.get(a) + " (" + a + ")")
+                                .toList()))
+                .toList());
+    return List.of(
+        "%,d of %,d atoms repeat others and are merged with them: %s%s"
+            .formatted(repeats, size(), some, twins.size() > 3 ? "; …" : ""));
+  }
+
+  /** The unit atoms [n, d] in f32. */
+  public Buffer atoms() {
+    return atoms;
+  }
+
+  /** The unit atoms as a factor of products, f32. */
+  Matrix matrix() {
+    return new Matrix(atoms, DType.F32, width);
+  }
+
+  /** The unit atoms rounded to bf16, as a factor of products. */
+  Matrix narrowMatrix() {
+    return new Matrix(narrowAtoms, DType.BF16, width);
+  }
+
+  /** Furthest that rounding to bf16 moves an atom, in L2 norm. */
+  double narrowing() {
+    return narrowing;
+  }
+
+  /** A unit atom, from the device. */
+  public float[] unit(int atom) {
+    return atoms.slice(4L * atom * width).toFloats(width);
+  }
+
+  public Device device() {
+    return atoms.device();
+  }
+
+  /** Bytes of device memory of a dictionary of n atoms of length d. */
+  public static long bytes(int n, int d) {
+    return 6L * n * d;
+  }
+
+  /** The indices of all atoms whose names are given; see {@link #find}. */
+  public int[] findAll(List<String> wanted) {
+    return wanted.stream()
+        .flatMapToInt(name -> IntStream.of(find(name)))
+        .distinct()
+        .sorted()
+        .toArray();
+  }
+
+  @Override
+  public void close() {
+    atoms.close();
+    narrowAtoms.close();
+  }
+}
