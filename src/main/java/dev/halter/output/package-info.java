@@ -1,0 +1,5 @@
+/**
+ * Files for people and other programs: text that is there whole or not at all, and HTML pages that
+ * need nothing but themselves. Uses no other package, so any may write through it.
+ */
+package dev.halter.output;
