@@ -36,28 +36,21 @@ public final class Llama implements AutoCloseable {
   private final LlamaWeights weights;
   private final KvCache cache;
   private final Attention attention;
+  private final Positionwise positionwise;
 
   // Scratch, by what it holds; rows = limits.rows.
   private final Buffer x; // [rows, d_model] f32: the residual stream
-  private final Buffer h; // [rows, d_model] T: normalised input of a branch
   private final Buffer qkv; // [rows, (n_heads + 2 n_kv_heads) d_head] T
   private final Buffer z; // [rows, n_heads d_head] T
-  private final Buffer gateUp; // [rows, 2 d_mlp] T: gate left, up right
-  private final Buffer post; // [rows, d_mlp] T
-  private final Buffer y; // [rows, d_model] T: what a branch adds
   private final Buffer last; // [outputs, d_model] f32
   private final Buffer logits; // [outputs, vocabulary] f32
-  private final Buffer scale; // [rows] f32, for capture
-  private final Buffer normalized; // [rows, d_model] f32, for capture
+  private final Positionwise.Norms norms; // for capture
 
   private final StepTables step;
   private Buffer changes; // [rows, report stride] f32: what steering changed
   private final Map<GraphKey, Graph> graphs = new HashMap<>();
 
   private final Kernel embed;
-  private final Kernel rmsnorm;
-  private final Kernel residualAdd;
-  private final Kernel gatedMlp;
   private final Kernel gather;
 
   private record GraphKey(int rows, SteeringTable steering) {}
@@ -91,25 +84,18 @@ public final class Llama implements AutoCloseable {
     this.cache =
         new KvCache(device, config, type, limits.pages, limits.sequences, limits.maxTokens);
     this.attention = new Attention(device, config, type);
+    this.positionwise = new Positionwise(device, config, weights, type, limits.rows);
     this.x = floats(limits.rows, config.dModel());
-    this.h = activations(config.dModel());
     this.qkv = activations(qkvWidth());
     this.z = activations(config.nHeads() * config.dHead());
-    this.gateUp = activations(2 * config.dMlp());
-    this.post = activations(config.dMlp());
-    this.y = activations(config.dModel());
     this.last = floats(limits.outputs, config.dModel());
     this.logits = floats(limits.outputs, config.vocabularySize());
-    this.scale = floats(limits.rows, 1);
-    this.normalized = floats(limits.rows, config.dModel());
+    this.norms =
+        new Positionwise.Norms(floats(limits.rows, 1), floats(limits.rows, config.dModel()));
     this.step = new StepTables(device, limits);
     this.changes = floats(limits.rows, 1);
-    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     String tableType = "_" + weights.embedding().type().name().toLowerCase(Locale.ROOT);
     this.embed = device.kernel("embed" + tableType);
-    this.rmsnorm = device.kernel("rmsnorm" + suffix);
-    this.residualAdd = device.kernel("residual_add" + suffix);
-    this.gatedMlp = device.kernel("gated_mlp" + suffix);
     this.gather = device.kernel("gather_rows");
   }
 
@@ -164,11 +150,7 @@ public final class Llama implements AutoCloseable {
    * @return logits [batch.outputs(), vocabulary] f32, valid until the next step
    */
   public Buffer forward(Batch batch, SteeringTable steering) {
-    if (batch.rows() < 1 || batch.rows() > limits.rows || batch.outputs() > limits.outputs) {
-      throw new IllegalArgumentException(
-          "a step of %d tokens with %d rows of logits; limits are %d and %d"
-              .formatted(batch.rows(), batch.outputs(), limits.rows, limits.outputs));
-    }
+    require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
       closeGraphs(); // they hold its address
@@ -184,12 +166,35 @@ public final class Llama implements AutoCloseable {
       graphs
           .computeIfAbsent(
               new GraphKey(batch.rows(), steering),
-              key -> device.record(() -> run(batch, tiles, steering)))
+              key -> device.record(() -> run(batch, tiles, steering, null, 0)))
           .launch();
     } else {
-      run(batch, tiles, steering);
+      run(batch, tiles, steering, null, 0);
     }
     return logits;
+  }
+
+  /**
+   * Runs a step without steering on which {@code hook} acts, from a block on.
+   *
+   * @param firstLayer first block to run; from 1 on, the hook must write every row of that block's
+   *     {@code hook_resid_pre}, and the blocks before it leave no keys and values
+   * @return as {@link #forward(Batch, SteeringTable)}
+   */
+  public Buffer forward(Batch batch, SiteHook hook, int firstLayer) {
+    require(batch);
+    int tiles = step.upload(batch, attention);
+    cache.pageTable();
+    run(batch, tiles, null, hook, firstLayer);
+    return logits;
+  }
+
+  private void require(Batch batch) {
+    if (batch.rows() < 1 || batch.rows() > limits.rows || batch.outputs() > limits.outputs) {
+      throw new IllegalArgumentException(
+          "a step of %d tokens with %d rows of logits; limits are %d and %d"
+              .formatted(batch.rows(), batch.outputs(), limits.rows, limits.outputs));
+    }
   }
 
   /**
@@ -214,12 +219,14 @@ public final class Llama implements AutoCloseable {
             });
   }
 
-  private void run(Batch batch, int tiles, SteeringTable steering) {
-    Steps steps = new Steps(batch, tiles, steering);
-    steps.embed();
-    for (int layer = 0; layer < config.nLayers(); layer++) {
+  private void run(Batch batch, int tiles, SteeringTable steering, SiteHook hook, int firstLayer) {
+    Steps steps = new Steps(batch, tiles, steering, hook);
+    if (firstLayer == 0) {
+      steps.embed();
+    }
+    for (int layer = firstLayer; layer < config.nLayers(); layer++) {
       steps.attention(layer, weights.layer(layer));
-      steps.mlp(layer, weights.layer(layer));
+      positionwise.mlp(layer, x, batch.rows(), steps.kept, steps.edits, steps::at);
     }
     steps.logits();
   }
@@ -229,99 +236,91 @@ public final class Llama implements AutoCloseable {
     private final Batch batch;
     private final int rows;
     private final int tiles;
-    private final SteeringTable steering;
-    private final boolean captures;
+    private final Edits edits;
+    private final SiteHook hook;
+    private final Positionwise.Norms kept;
 
-    Steps(Batch batch, int tiles, SteeringTable steering) {
+    Steps(Batch batch, int tiles, SteeringTable steering, SiteHook hook) {
       this.batch = batch;
       this.rows = batch.rows();
       this.tiles = tiles;
-      this.steering = steering;
-      this.captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
+      this.edits = new Edits(steering, step.slots, changes);
+      this.hook = hook;
+      boolean captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
+      this.kept = captures ? norms : null;
     }
 
     void embed() {
-      launch(
+      device.launch(
           embed,
-          rows,
+          Grid.of(rows),
+          BLOCK,
+          0,
           x,
           weights.embedding().weight(),
           step.tokens,
           config.dModel(),
-          step.slots,
-          ranges(Site.Kind.EMBED, -1),
-          ops(),
-          changes,
-          stride());
-      capture(Site.Kind.EMBED, -1, x, DType.F32, config.dModel());
+          edits.slots(),
+          edits.ranges(Site.Kind.EMBED, -1),
+          edits.ops(),
+          edits.changes(),
+          edits.stride());
+      at(Site.Kind.EMBED, -1, x, DType.F32, config.dModel(), 0);
     }
 
     void attention(int layer, Layer w) {
       int heads = config.nHeads() * config.dHead();
       int kv = config.nKvHeads() * config.dHead();
-      norm(w.ln1(), h, x, rows, Site.Kind.RESID_PRE, layer);
-      capture(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel());
+      int width = qkvWidth();
+      Buffer h = positionwise.h;
+      // The norm makes the edits of hook_resid_pre, so that a hook comes before it.
+      hook(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
+      positionwise.norm(w.ln1(), h, x, rows, kept, edits, Site.Kind.RESID_PRE, layer);
+      capture(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       captureNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
-      product(h, config.dModel(), w.qkv(), qkv, qkvWidth());
+      positionwise.product(h, config.dModel(), w.qkv(), qkv, width, rows);
       attention.biasAndNorm(qkv, rows, w.qkvBias(), w.qNorm(), w.kNorm());
-      capture(Site.Kind.Q, layer, qkv, type, qkvWidth(), 0);
-      capture(Site.Kind.K, layer, qkv, type, qkvWidth(), heads);
-      capture(Site.Kind.V, layer, qkv, type, qkvWidth(), heads + kv);
+      at(Site.Kind.Q, layer, qkv, type, width, 0);
+      at(Site.Kind.K, layer, qkv, type, width, heads);
+      at(Site.Kind.V, layer, qkv, type, width, heads + kv);
       attention.rotateAndAppend(qkv, rows, step, cache, layer);
-      capture(Site.Kind.ROT_Q, layer, qkv, type, qkvWidth(), 0);
-      capture(Site.Kind.ROT_K, layer, qkv, type, qkvWidth(), heads);
+      at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
+      at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
       capturePattern(layer);
       attention.attend(
-          z, qkv, tiles, step, cache, layer, ranges(Site.Kind.Z, layer), ops(), changes, stride());
-      capture(Site.Kind.Z, layer, z, type, heads);
-      product(z, heads, List.of(w.o()), y, config.dModel());
-      add(w.oBias(), Site.Kind.ATTN_OUT, Site.Kind.RESID_MID, layer);
-    }
-
-    void mlp(int layer, Layer w) {
-      int f = config.dMlp();
-      norm(w.ln2(), h, x, rows, null, layer);
-      captureNorm(Site.Kind.LN2_SCALE, Site.Kind.LN2_NORMALIZED, layer);
-      product(h, config.dModel(), w.gateUp(), gateUp, 2 * f);
-      launch(
-          gatedMlp,
-          rows,
-          post,
-          gateUp,
-          gateUp.slice((long) f * type.bytes()),
-          w.gateBias(),
-          w.upBias(),
-          f,
-          2L * f,
-          step.slots,
-          ranges(Site.Kind.POST, layer),
-          ops(),
-          changes,
-          stride());
-      capture(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
-      capture(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
-      capture(Site.Kind.POST, layer, post, type, f);
-      product(post, f, List.of(w.down()), y, config.dModel());
-      add(w.downBias(), Site.Kind.MLP_OUT, Site.Kind.RESID_POST, layer);
+          z,
+          qkv,
+          tiles,
+          step,
+          cache,
+          layer,
+          edits.ranges(Site.Kind.Z, layer),
+          edits.ops(),
+          edits.changes(),
+          edits.stride());
+      at(Site.Kind.Z, layer, z, type, heads, 0);
+      positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
+      positionwise.add(
+          x, w.oBias(), rows, edits, Site.Kind.ATTN_OUT, Site.Kind.RESID_MID, layer, this::at);
     }
 
     void logits() {
       if (anyCapture(Site.Kind.LN_FINAL_SCALE) || anyCapture(Site.Kind.LN_FINAL_NORMALIZED)) {
-        norm(weights.finalNorm(), h, x, rows, null, -1);
+        finalNorm(x, rows);
         captureNorm(Site.Kind.LN_FINAL_SCALE, Site.Kind.LN_FINAL_NORMALIZED, -1);
       }
       int outputs = batch.outputs();
       if (outputs == 0) {
         return;
       }
-      launch(gather, outputs, last, x, step.outputRows, config.dModel());
-      norm(weights.finalNorm(), h, last, outputs, null, -1);
+      device.launch(gather, Grid.of(outputs), BLOCK, 0, last, x, step.outputRows, config.dModel());
+      finalNorm(last, outputs);
       Linear head = weights.head();
       device.multiply(
           outputs,
           head.out(),
           head.in(),
-          new Matrix(h, type, config.dModel()),
+          new Matrix(positionwise.h, type, config.dModel()),
           head.matrix(),
           new Matrix(logits, DType.F32, config.vocabularySize()));
       for (Batch.Span span : batch.spans()) {
@@ -335,73 +334,23 @@ public final class Llama implements AutoCloseable {
       }
     }
 
-    /** out = RMSNorm(in), with the edits of {@code site} (if any) made to in first. */
-    private void norm(Buffer gain, Buffer out, Buffer in, int count, Site.Kind site, int layer) {
-      launch(
-          rmsnorm,
-          count,
-          out,
-          in,
-          gain,
-          config.dModel(),
-          (float) config.rmsNormEps(),
-          captures ? scale : null,
-          captures ? normalized : null,
-          step.slots,
-          site == null ? null : ranges(site, layer),
-          ops(),
-          changes,
-          stride());
+    private void finalNorm(Buffer in, int count) {
+      positionwise.norm(weights.finalNorm(), positionwise.h, in, count, kept, edits, null, -1);
     }
 
-    /** out[:, part by part] = in · Wᵀ for projections that share their input. */
-    private void product(Buffer in, int inWidth, List<Linear> parts, Buffer out, int outWidth) {
-      long column = 0;
-      for (Linear part : parts) {
-        device.multiply(
-            rows,
-            part.out(),
-            part.in(),
-            new Matrix(in, type, inWidth),
-            part.matrix(),
-            new Matrix(out.slice(column * type.bytes()), type, outWidth));
-        column += part.out();
+    private void at(Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
+      hook(kind, layer, values, dtype, stride, column);
+      capture(kind, layer, values, dtype, stride, column);
+    }
+
+    private void hook(
+        Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
+      if (hook != null) {
+        Site site = new Site(kind, layer);
+        if (hook.wants(site)) {
+          hook.at(site, new Matrix(values.slice((long) column * dtype.bytes()), dtype, stride));
+        }
       }
-    }
-
-    /** x += y + bias, with the edits of both sites. */
-    private void add(Buffer bias, Site.Kind branch, Site.Kind residual, int layer) {
-      launch(
-          residualAdd,
-          rows,
-          x,
-          y,
-          bias,
-          config.dModel(),
-          ranges(branch, layer),
-          step.slots,
-          ranges(residual, layer),
-          ops(),
-          changes,
-          stride());
-      capture(branch, layer, y, type, config.dModel());
-      capture(residual, layer, x, DType.F32, config.dModel());
-    }
-
-    private Buffer ranges(Site.Kind kind, int layer) {
-      return steering == null ? null : steering.ranges(kind, layer);
-    }
-
-    private Buffer ops() {
-      return steering == null ? null : steering.ops();
-    }
-
-    private int stride() {
-      return steering == null ? 1 : steering.reportStride();
-    }
-
-    private void launch(Kernel kernel, int blocks, Object... arguments) {
-      device.launch(kernel, Grid.of(blocks), BLOCK, 0, arguments);
     }
 
     private boolean anyCapture(Site.Kind kind) {
@@ -411,12 +360,8 @@ public final class Llama implements AutoCloseable {
     }
 
     private void captureNorm(Site.Kind scaleSite, Site.Kind normalizedSite, int layer) {
-      capture(scaleSite, layer, scale, DType.F32, 1);
-      capture(normalizedSite, layer, normalized, DType.F32, config.dModel());
-    }
-
-    private void capture(Site.Kind kind, int layer, Buffer from, DType dtype, int stride) {
-      capture(kind, layer, from, dtype, stride, 0);
+      capture(scaleSite, layer, norms.scale(), DType.F32, 1, 0);
+      capture(normalizedSite, layer, norms.normalized(), DType.F32, config.dModel(), 0);
     }
 
     private void capture(
@@ -485,9 +430,10 @@ public final class Llama implements AutoCloseable {
   public void close() {
     closeGraphs();
     for (Buffer buffer :
-        List.of(x, h, qkv, z, gateUp, post, y, last, logits, scale, normalized, changes)) {
+        List.of(x, qkv, z, last, logits, norms.scale(), norms.normalized(), changes)) {
       buffer.close();
     }
+    positionwise.close();
     step.close();
     attention.close();
     cache.close();

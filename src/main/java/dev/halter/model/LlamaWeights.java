@@ -18,7 +18,8 @@ import java.util.List;
 public final class LlamaWeights implements AutoCloseable {
   /** A weight matrix [out, in], row-major: y = W x. */
   public record Linear(Buffer weight, DType type, int out, int in) {
-    Matrix matrix() {
+    /** The whole of it as a factor of {@link Device#multiply}. */
+    public Matrix matrix() {
       return new Matrix(weight, type, in);
     }
   }

@@ -80,9 +80,9 @@ public record MemoryPlan(
   private static long scratch(ModelConfig config, DType type, int rows, int outputs) {
     int heads = config.nHeads() * config.dHead();
     int kv = config.nKvHeads() * config.dHead();
-    long activations = 2L * config.dModel() + 2L * heads + 2L * kv + 3L * config.dMlp();
     long floats = 2L * config.dModel() + 1;
-    return rows * (activations * type.bytes() + 4 * floats)
+    return rows * (2L * (heads + kv) * type.bytes() + 4 * floats)
+        + Positionwise.bytes(config, type, rows)
         + 4L * outputs * (config.dModel() + config.vocabularySize());
   }
 

@@ -1,0 +1,211 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
+import dev.halter.device.Matrix;
+import dev.halter.model.LlamaWeights.Layer;
+import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.weights.ModelConfig;
+import java.util.List;
+import java.util.Locale;
+
+/**
+ * What a model does to each row of the residual stream by itself: norms, projections, MLPs,
+ * residual adds. {@link Llama} runs it on the tokens of a step; whoever has rows of a residual
+ * stream from elsewhere runs it on those. A row's result depends on that row alone, as far as the
+ * device's products do.
+ */
+public final class Positionwise implements AutoCloseable {
+  private static final int BLOCK = 256;
+
+  /** Hears of each site on the way. */
+  interface Observer {
+    Observer NONE = (kind, layer, values, type, stride, column) -> {};
+
+    /** {@code values}: rows of {@code stride} elements, of which the site's begin at column. */
+    void at(Site.Kind kind, int layer, Buffer values, DType type, int stride, int column);
+  }
+
+  /** The insides of a norm: scale [rows] f32 and normalized [rows, d_model] f32. */
+  record Norms(Buffer scale, Buffer normalized) {}
+
+  private final Device device;
+  private final ModelConfig config;
+  private final LlamaWeights weights;
+  private final DType type;
+  private final int rows;
+
+  // Scratch, by what it holds.
+  final Buffer h; // [rows, d_model] T: normalised input of a branch
+  final Buffer y; // [rows, d_model] T: what a branch adds
+  private final Buffer gateUp; // [rows, 2 d_mlp] T: gate left, up right
+  private final Buffer post; // [rows, d_mlp] T
+
+  private final Kernel rmsnorm;
+  private final Kernel residualAdd;
+  private final Kernel gatedMlp;
+
+  /** For up to {@code rows} rows at a time, with the weights and the types of {@code model}. */
+  public Positionwise(Llama model, int rows) {
+    this(model.device(), model.config(), model.weights(), model.type(), rows);
+  }
+
+  Positionwise(Device device, ModelConfig config, LlamaWeights weights, DType type, int rows) {
+    this.device = device;
+    this.config = config;
+    this.weights = weights;
+    this.type = type;
+    this.rows = rows;
+    long elements = (long) type.bytes() * rows;
+    this.h = device.allocate(elements * config.dModel());
+    this.y = device.allocate(elements * config.dModel());
+    this.gateUp = device.allocate(elements * 2 * config.dMlp());
+    this.post = device.allocate(elements * config.dMlp());
+    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
+    this.rmsnorm = device.kernel("rmsnorm" + suffix);
+    this.residualAdd = device.kernel("residual_add" + suffix);
+    this.gatedMlp = device.kernel("gated_mlp" + suffix);
+  }
+
+  /** Bytes that an instance for {@code rows} rows takes of the device's memory. */
+  public static long bytes(ModelConfig config, DType type, int rows) {
+    return rows * (2L * config.dModel() + 3L * config.dMlp()) * type.bytes();
+  }
+
+  /** Most rows at a time. */
+  public int rows() {
+    return rows;
+  }
+
+  /**
+   * {@code x += MLP(norm(x))}, in place, for the first {@code count} rows of x [_, d_model] f32.
+   */
+  public void mlp(int layer, Buffer x, int count) {
+    mlp(layer, x, count, null, Edits.NONE, Observer.NONE);
+  }
+
+  /** The final norm of rows of x, in the activations' type: what the LM head multiplies. */
+  public Matrix finalNorm(Buffer x, int count) {
+    norm(weights.finalNorm(), h, x, count, null, Edits.NONE, null, -1);
+    return new Matrix(h, type, config.dModel());
+  }
+
+  /**
+   * As {@link #mlp(int, Buffer, int)}, with a step's edits.
+   *
+   * @param kept where the norm's insides go for the observer, or null
+   */
+  void mlp(int layer, Buffer x, int count, Norms kept, Edits edits, Observer observer) {
+    Layer w = weights.layer(layer);
+    int f = config.dMlp();
+    norm(w.ln2(), h, x, count, kept, edits, null, layer);
+    if (kept != null) {
+      observer.at(Site.Kind.LN2_SCALE, layer, kept.scale, DType.F32, 1, 0);
+      observer.at(Site.Kind.LN2_NORMALIZED, layer, kept.normalized, DType.F32, config.dModel(), 0);
+    }
+    product(h, config.dModel(), w.gateUp(), gateUp, 2 * f, count);
+    launch(
+        gatedMlp,
+        count,
+        post,
+        gateUp,
+        gateUp.slice((long) f * type.bytes()),
+        w.gateBias(),
+        w.upBias(),
+        f,
+        2L * f,
+        edits.slots(),
+        edits.ranges(Site.Kind.POST, layer),
+        edits.ops(),
+        edits.changes(),
+        edits.stride());
+    observer.at(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
+    observer.at(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
+    observer.at(Site.Kind.POST, layer, post, type, f, 0);
+    product(post, f, List.of(w.down()), y, config.dModel(), count);
+    add(x, w.downBias(), count, edits, Site.Kind.MLP_OUT, Site.Kind.RESID_POST, layer, observer);
+  }
+
+  /** out = RMSNorm(in), with the edits of {@code site} (if any) made to in first. */
+  void norm(
+      Buffer gain,
+      Buffer out,
+      Buffer in,
+      int count,
+      Norms kept,
+      Edits edits,
+      Site.Kind site,
+      int layer) {
+    launch(
+        rmsnorm,
+        count,
+        out,
+        in,
+        gain,
+        config.dModel(),
+        (float) config.rmsNormEps(),
+        kept == null ? null : kept.scale,
+        kept == null ? null : kept.normalized,
+        edits.slots(),
+        site == null ? null : edits.ranges(site, layer),
+        edits.ops(),
+        edits.changes(),
+        edits.stride());
+  }
+
+  /** out[:, part by part] = in · Wᵀ for projections that share their input. */
+  void product(Buffer in, int inWidth, List<Linear> parts, Buffer out, int outWidth, int count) {
+    long column = 0;
+    for (Linear part : parts) {
+      device.multiply(
+          count,
+          part.out(),
+          part.in(),
+          new Matrix(in, type, inWidth),
+          part.matrix(),
+          new Matrix(out.slice(column * type.bytes()), type, outWidth));
+      column += part.out();
+    }
+  }
+
+  /** x += y + bias, with the edits of both sites. */
+  void add(
+      Buffer x,
+      Buffer bias,
+      int count,
+      Edits edits,
+      Site.Kind branch,
+      Site.Kind residual,
+      int layer,
+      Observer observer) {
+    launch(
+        residualAdd,
+        count,
+        x,
+        y,
+        bias,
+        config.dModel(),
+        edits.ranges(branch, layer),
+        edits.slots(),
+        edits.ranges(residual, layer),
+        edits.ops(),
+        edits.changes(),
+        edits.stride());
+    observer.at(branch, layer, y, type, config.dModel(), 0);
+    observer.at(residual, layer, x, DType.F32, config.dModel(), 0);
+  }
+
+  private void launch(Kernel kernel, int blocks, Object... arguments) {
+    device.launch(kernel, Grid.of(blocks), BLOCK, 0, arguments);
+  }
+
+  @Override
+  public void close() {
+    for (Buffer buffer : List.of(h, y, gateUp, post)) {
+      buffer.close();
+    }
+  }
+}
