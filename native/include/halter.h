@@ -63,6 +63,21 @@ HALTER_API int halter_gemm(int m, int n, int k,
 /// library is not there or does not fit; then our own kernels go on.
 HALTER_API int halter_onednn(const char* directory);
 
+/// The best entries and log-sum-exp of each row of x[m,k] * transpose(w[n,k]), which never exists as
+/// a whole. Factors as for halter_gemm.
+///
+/// `sign` is the ordinal of dev.halter.device.Top.Sign; with S lists of a row, 2 for BOTH and else 1,
+/// ids and values are [m][S][kept] and log_sum is [m][S][2] or null (always for ABSOLUTE), with the
+/// meaning they have in Top. A row's result has the same bits whatever m, the other rows and the
+/// number of threads are. Takes memory for 6 MB of factors, more where many threads need it.
+/// Negative and nothing written for other sizes or types.
+HALTER_API int halter_multiply_top(int m, int n, int k,
+                                   const void* x, int x_type, long x_stride,
+                                   const void* w, int w_type, long w_stride,
+                                   int sign, int kept, int* ids, float* values, float* log_sum);
+
+enum { HALTER_TOP_PLUS = 0, HALTER_TOP_MINUS = 1, HALTER_TOP_BOTH = 2, HALTER_TOP_ABSOLUTE = 3 };
+
 enum { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
 
 /// The order in which the faithful build runs the threads of a block and the blocks of a grid.

@@ -23,8 +23,6 @@
 namespace halter {
 namespace {
 
-enum class Isa { AVX2, AVX512, AVX512_BF16 };
-
 Isa detect() {
     __builtin_cpu_init();
     bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -59,8 +57,10 @@ bool check(const Product& p) {
 
 }  // namespace
 
-const char* gemm_isa() {
-    return isa == Isa::AVX2 ? "avx2" : isa == Isa::AVX512 ? "avx512" : "avx512_bf16";
+Isa gemm_isa() { return isa; }
+
+const char* name(Isa set) {
+    return set == Isa::AVX2 ? "avx2" : set == Isa::AVX512 ? "avx512" : "avx512_bf16";
 }
 
 void multiply(const Product& p, Block block, int threads) {

@@ -1,9 +1,10 @@
-// The matrix product against double arithmetic, for every kernel that this CPU can run: odd sizes,
-// all types, strides longer than rows, rows that end where their page ends, and the promise that a
-// row's bits depend on nothing but the row and w.
+// The matrix product, and the best entries of one, against double arithmetic, for every kernel that
+// this CPU can run: odd sizes, all types, strides longer than rows, rows that end where their page
+// ends, and the promise that a row's bits depend on nothing but the row and w.
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 
 #include "gemm.h"
 #include "halter.h"
+#include "multiply_top.h"
 #include "runtime.h"
 
 // What the product needs of the runtime.
@@ -101,9 +103,8 @@ struct Kernel {
 
 std::vector<Kernel> kernels() {
     std::vector<Kernel> found = {{"avx2", avx2_block}};
-    std::string isa = gemm_isa();
-    if (isa != "avx2") found.push_back({"avx512", avx512_block});
-    if (isa == "avx512_bf16") found.push_back({"avx512_bf16", avx512_bf16_block});
+    if (gemm_isa() != Isa::AVX2) found.push_back({"avx512", avx512_block});
+    if (gemm_isa() == Isa::AVX512_BF16) found.push_back({"avx512_bf16", avx512_bf16_block});
     return found;
 }
 
@@ -282,6 +283,162 @@ void agrees_with_onednn(const char* directory) {
     }
 }
 
+// ---------------------------------------------------------------------------- the best entries
+
+struct Top {
+    int m, lists, kept;
+    std::vector<int> ids;
+    std::vector<float> values, sums;
+
+    Top(int m, int sign, int kept)
+        : m(m), lists(sign == HALTER_TOP_BOTH ? 2 : 1), kept(kept), ids(m * lists * kept, -7),
+          values(m * lists * kept, -7), sums(m * lists * 2, -7) {}
+
+    bool same_rows(const Top& all, int from) const {
+        const auto equal = [&](const auto& part, const auto& whole, int each) {
+            return !std::memcmp(part.data(), whole.data() + from * lists * each,
+                                part.size() * sizeof part[0]);
+        };
+        return equal(ids, all.ids, kept) && equal(values, all.values, kept) &&
+               equal(sums, all.sums, 2);
+    }
+};
+
+Top top(TopKernel kernel, int m, int first, const Guarded& x, const Guarded& w, int sign, int kept,
+        int threads) {
+    Top to(m, sign, kept);
+    float* sums = sign == HALTER_TOP_ABSOLUTE ? nullptr : to.sums.data();
+    kernel({m, int(w.rows), int(w.columns), x.at(first, 0), x.stride, w.data, w.stride, x.type,
+            w.type, sign, kept, to.ids.data(), to.values.data(), sums},
+           threads);
+    return to;
+}
+
+// Factors are multiples of 1/4 below 2, so that sums are exact and many entries equal.
+void fill_exactly(Guarded& matrix, std::mt19937& random) {
+    for (long i = 0; i < matrix.rows; i++) {
+        for (long j = 0; j < matrix.columns; j++) matrix.set(i, j, (int(random() % 15) - 7) / 4.0f);
+    }
+}
+
+void check_top(const char* name, TopKernel kernel, const Guarded& x, const Guarded& w, int sign,
+               int kept, const std::vector<int>& sizes) {
+    const int most = int(x.rows), n = int(w.rows);
+    const Top all = top(kernel, most, 0, x, w, sign, kept, 2);
+    const auto wrong = [&](const char* what, int row, int at, double got, double expected) {
+        fail(what, name, {most, n, int(w.columns), x.data, x.stride, w.data, w.stride, nullptr, 0,
+                          x.type, w.type, sign}, row, at, got, expected);
+    };
+    for (int row = 0; row < most; row += 1 + row / 8) {
+        std::vector<double> entries(n);
+        for (int j = 0; j < n; j++) {
+            for (int p = 0; p < w.columns; p++) entries[j] += double(x.get(row, p)) * w.get(j, p);
+        }
+        for (int s = 0; s < all.lists; s++) {
+            const double factor = sign == HALTER_TOP_MINUS || s == 1 ? -1 : 1;
+            std::vector<int> order(n);
+            for (int j = 0; j < n; j++) order[j] = j;
+            std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+                return sign == HALTER_TOP_ABSOLUTE ? std::fabs(entries[a]) > std::fabs(entries[b])
+                                                   : factor * entries[a] > factor * entries[b];
+            });
+            const int list = row * all.lists + s;
+            for (int i = 0; i < kept; i++) {
+                const int id = all.ids[list * kept + i], expected = i < n ? order[i] : -1;
+                const double value = all.values[list * kept + i];
+                if (id != expected) wrong("top id", row, i, id, expected);
+                const double entry = i < n ? factor * entries[order[i]] : -INFINITY;
+                if (value != entry) wrong("top value", row, i, value, entry);
+            }
+            if (sign == HALTER_TOP_ABSOLUTE) continue;
+            double max = -INFINITY, sum = 0;
+            for (double entry : entries) max = std::max(max, factor * entry);
+            for (double entry : entries) sum += std::exp(factor * entry - max);
+            if (all.sums[2 * list] != max) wrong("maximum", row, s, all.sums[2 * list], max);
+            const double got = all.sums[2 * list + 1];
+            if (!(std::fabs(got - sum) <= 1e-6 * sum)) wrong("sum of exp", row, s, got, sum);
+        }
+    }
+    for (int m : sizes) {
+        const int from = (most - m) / 2;
+        const Top part = top(kernel, m, from, x, w, sign, kept, 1 + m % 3);
+        if (!part.same_rows(all, from)) wrong("bits change with m or threads", from, m, 0, 0);
+    }
+}
+
+void best_entries() {
+    struct Set {
+        const char* name;
+        TopKernel (*kernel_for)(int, int);
+    };
+    std::vector<Set> sets = {{"avx2 top", avx2_top}};
+    if (gemm_isa() != Isa::AVX2) sets.push_back({"avx512 top", avx512_top});
+    if (gemm_isa() == Isa::AVX512_BF16) sets.push_back({"avx512_bf16 top", avx512_bf16_top});
+    std::mt19937 random(4);
+    const auto on_all_sets = [&](const Guarded& x, const Guarded& w, int sign, int kept,
+                                 const std::vector<int>& sizes) {
+        for (const Set& set : sets) {
+            TopKernel kernel = set.kernel_for(x.type, w.type);
+            if (kernel) check_top(set.name, kernel, x, w, sign, kept, sizes);
+        }
+    };
+    for (int x_type : {HALTER_F32, HALTER_BF16}) {
+        for (int w_type : {HALTER_F32, HALTER_F16, HALTER_BF16}) {
+            int sign = 0;
+            for (int n : {1, 11, 95, 97, 193, 700}) {
+                for (int k : {1, 7, 8, 33}) {
+                    Guarded x(67, k, k + 3, x_type), w(n, k, k % 2 ? k : k + 5, w_type);
+                    fill_exactly(x, random);
+                    fill_exactly(w, random);
+                    on_all_sets(x, w, sign++ % 4, 1 + n % 20, {1, 8, 9, 16, 17, 32, 33, 66});
+                }
+            }
+            // More than a block of x, a tile of w, and the steps that sums stay in registers for.
+            Guarded x(550, 2049, 2049, x_type), w(310, 2049, 2050, w_type);
+            fill_exactly(x, random);
+            fill_exactly(w, random);
+            on_all_sets(x, w, HALTER_TOP_BOTH, 3, {1, 100, 530});
+            // Sums that round: the same bits all the same.
+            Guarded normal(75, 600, 600, x_type), weights(200, 600, 600, w_type);
+            normal.fill(random);
+            weights.fill(random);
+            for (const Set& set : sets) {
+                TopKernel kernel = set.kernel_for(x_type, w_type);
+                if (!kernel) continue;
+                const Top all = top(kernel, 75, 0, normal, weights, HALTER_TOP_BOTH, 5, 1);
+                for (int m : {1, 16, 40}) {
+                    const Top part = top(kernel, m, 20, normal, weights, HALTER_TOP_BOTH, 5, 2);
+                    if (!part.same_rows(all, 20)) {
+                        fail("rounded bits change with m", set.name,
+                             {m, 200, 600, nullptr, 0, nullptr, 0, nullptr, 0, x_type, w_type, 0},
+                             0, 0, 0, 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+void best_entries_refuse() {
+    float x[4] = {1, 2, 3, 4}, values[4] = {-7, -7, -7, -7};
+    int ids[4];
+    const auto call = [&](int m, int n, int k, int x_type, int w_type, int sign, int kept,
+                          float* sums) {
+        return halter_multiply_top(m, n, k, x, x_type, 2, x, w_type, 2, sign, kept, ids, values,
+                                   sums);
+    };
+    const bool refused = call(0, 2, 2, 1, 1, 0, 1, nullptr) && call(2, 0, 2, 1, 1, 0, 1, nullptr) &&
+                         call(2, 2, 0, 1, 1, 0, 1, nullptr) && call(2, 2, 3, 1, 1, 0, 1, nullptr) &&
+                         call(2, 2, 2, 2, 1, 0, 1, nullptr) && call(2, 2, 2, 1, 4, 0, 1, nullptr) &&
+                         call(2, 2, 2, 1, 1, 4, 1, nullptr) && call(2, 2, 2, 1, 1, 0, 0, nullptr) &&
+                         call(2, 2, 2, 1, 1, 3, 1, x) && values[0] == -7;
+    const bool computed = !call(2, 2, 2, 1, 1, 0, 1, nullptr) && ids[1] == 1 && values[1] == 25;
+    if (!refused || !computed) {
+        failures++;
+        std::printf("FAIL arguments of best entries: refused %d, computed %d\n", refused, computed);
+    }
+}
+
 }  // namespace
 
 // gemm-test [directory of libdnnl.so.3]
@@ -290,11 +447,13 @@ int main(int count, char** arguments) {
     several_blocks();
     nan_and_infinity_stay_in_their_row_and_column();
     refusals();
+    best_entries();
+    best_entries_refuse();
     if (halter_onednn("/nowhere") == 0) {
         failures++;
         std::printf("FAIL oneDNN is said to be where it is not\n");
     }
     if (count > 1) agrees_with_onednn(arguments[1]);
-    std::printf("gemm (%s): %s\n", gemm_isa(), failures ? "FAILED" : "ok");
+    std::printf("gemm (%s): %s\n", name(gemm_isa()), failures ? "FAILED" : "ok");
     return failures ? 1 : 0;
 }

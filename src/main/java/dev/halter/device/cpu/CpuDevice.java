@@ -8,7 +8,6 @@ import dev.halter.device.Graph;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
-import dev.halter.device.TiledTop;
 import dev.halter.device.Top;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -35,7 +34,6 @@ public final class CpuDevice implements Device {
   private final Schedule schedule;
   private final Map<String, Kernel> kernels = new HashMap<>();
   private final Arena arena = Arena.ofShared();
-  private final TiledTop tiledTop = new TiledTop(this);
   private long seed;
   private boolean closed;
 
@@ -222,7 +220,29 @@ public final class CpuDevice implements Device {
   @Override
   public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
     requireOpen();
-    tiledTop.multiply(m, n, k, x, w, top);
+    top.require(m, n, k, x, w);
+    if (schedule != null) {
+      requireMemory(x.buffer(), w.buffer(), top.ids(), top.values(), top.logSum());
+    }
+    int status =
+        library.multiplyTop(
+            m,
+            n,
+            k,
+            x.buffer().address(),
+            x.type().ordinal(),
+            x.rowStride(),
+            w.buffer().address(),
+            w.type().ordinal(),
+            w.rowStride(),
+            top.sign().ordinal(),
+            top.kept(),
+            top.ids().address(),
+            top.values().address(),
+            top.logSum() == null ? 0 : top.logSum().address());
+    if (status != 0) {
+      throw new DeviceException(library.error());
+    }
   }
 
   /** There are no graphs here: replaying runs {@code work} again. */

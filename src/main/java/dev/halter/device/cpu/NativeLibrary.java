@@ -47,6 +47,11 @@ final class NativeLibrary {
           JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, ADDRESS, JAVA_INT,
           JAVA_LONG, ADDRESS, JAVA_INT, JAVA_LONG);
 
+  private static final MethodHandle MULTIPLY_TOP =
+      handle(
+          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, ADDRESS, JAVA_INT,
+          JAVA_LONG, JAVA_INT, JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
+
   private static final Map<String, NativeLibrary> LOADED = new HashMap<>();
 
   private final Path file;
@@ -59,6 +64,7 @@ final class NativeLibrary {
   private final MemorySegment schedule;
   private final MemorySegment launch;
   private final MemorySegment gemm;
+  private final MemorySegment multiplyTop;
   private final MemorySegment onednn;
   private final String isa;
 
@@ -93,6 +99,7 @@ final class NativeLibrary {
     schedule = symbol("halter_schedule");
     launch = symbol("halter_launch");
     gemm = symbol("halter_gemm");
+    multiplyTop = symbol("halter_multiply_top");
     onednn = symbol("halter_onednn");
     isa = text(symbol("halter_isa"));
     if (isa == null) {
@@ -207,6 +214,45 @@ final class NativeLibrary {
               MemorySegment.ofAddress(out),
               outType,
               outStride);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** As {@link #gemm}; {@code logSum} 0 for none. */
+  int multiplyTop(
+      int m,
+      int n,
+      int k,
+      long x,
+      int xType,
+      long xStride,
+      long w,
+      int wType,
+      long wStride,
+      int sign,
+      int kept,
+      long ids,
+      long values,
+      long logSum) {
+    try {
+      return (int)
+          MULTIPLY_TOP.invokeExact(
+              multiplyTop,
+              m,
+              n,
+              k,
+              MemorySegment.ofAddress(x),
+              xType,
+              xStride,
+              MemorySegment.ofAddress(w),
+              wType,
+              wStride,
+              sign,
+              kept,
+              MemorySegment.ofAddress(ids),
+              MemorySegment.ofAddress(values),
+              MemorySegment.ofAddress(logSum));
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
