@@ -26,7 +26,8 @@ import picocli.CommandLine.ScopeType;
       NeuronsCommand.class,
       AgreeCommand.class,
       DoseCommand.class,
-      EditCommand.class
+      EditCommand.class,
+      HeadsCommand.class
     })
 public final class Halter {
   @Option(

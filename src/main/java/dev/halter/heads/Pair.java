@@ -3,12 +3,7 @@ package dev.halter.heads;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
-import java.io.IOException;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -67,30 +62,7 @@ public record Pair(
    *     mean over the rest would be of other pairs than were asked for
    */
   public static List<Pair> read(Path file, LanguageModel model) {
-    List<Pair> pairs = new ArrayList<>();
-    int number = 0;
-    for (String line : lines(file)) {
-      number++;
-      if (!line.isBlank()) {
-        // Lines are kept as bytes, so that one that is not UTF-8 is named.
-        byte[] json = line.getBytes(StandardCharsets.ISO_8859_1);
-        pairs.add(of(JsonObject.parse(Path.of(file + ", line " + number), json), model));
-      }
-    }
-    if (pairs.isEmpty()) {
-      throw new BadFileException(file, "has no pairs: it needs one JSON object a line");
-    }
-    return pairs;
-  }
-
-  private static List<String> lines(Path file) {
-    try {
-      return Files.readAllLines(file, StandardCharsets.ISO_8859_1);
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
-    }
+    return JsonObject.readLines(file).stream().map(json -> of(json, model)).toList();
   }
 
   /**

@@ -19,6 +19,11 @@ public record Trigger(Phase prompt, Phase generation) {
   /** Everywhere: what a plan without {@code when} means. */
   public static final Trigger ALWAYS = new Trigger(Phase.ALL, Phase.ALL);
 
+  /** The prompt's last token and everything after it. */
+  public static final Trigger FROM_LAST =
+      new Trigger(
+          new Phase(new Selection(false, null, List.of(-1), null), Selection.NOTHING), Phase.ALL);
+
   private static final int FAR = Integer.MAX_VALUE;
 
   /** The selectors of one phase. */

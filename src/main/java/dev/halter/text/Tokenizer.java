@@ -1,9 +1,11 @@
 package dev.halter.text;
 
+import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.OptionalInt;
+import java.util.function.LongFunction;
 import java.util.stream.IntStream;
 
 /**
@@ -66,6 +68,19 @@ public final class Tokenizer implements AutoCloseable {
    *     token for a part of it
    */
   public int[] encode(String text, boolean addSpecialTokens) {
+    return encoding(text, addSpecialTokens, this::tokens);
+  }
+
+  /**
+   * For each token of {@link #encode}, the part of {@code text} that it stands for: {@code {from,
+   * to}} in chars, half-open. A token that was added, or that holds only a part of a character, may
+   * have an empty or a shared part.
+   */
+  public int[][] spans(String text, boolean addSpecialTokens) {
+    return encoding(text, addSpecialTokens, encoding -> spans(text, encoding));
+  }
+
+  private <T> T encoding(String text, boolean addSpecialTokens, LongFunction<T> reader) {
     checkUnicode(text);
     long tokenizer = handle();
     long encoding;
@@ -75,15 +90,32 @@ public final class Tokenizer implements AutoCloseable {
       throw TextFile.unusable(file, "cannot encode the text: " + e.getMessage(), e);
     }
     try {
-      long[] ids = library.getTokenIds(encoding);
-      int[] tokens = new int[ids.length];
-      for (int i = 0; i < tokens.length; i++) {
-        tokens[i] = Math.toIntExact(ids[i]);
-      }
-      return tokens;
+      return reader.apply(encoding);
     } finally {
       library.deleteEncoding(encoding);
     }
+  }
+
+  private int[] tokens(long encoding) {
+    long[] ids = library.getTokenIds(encoding);
+    int[] tokens = new int[ids.length];
+    for (int i = 0; i < tokens.length; i++) {
+      tokens[i] = Math.toIntExact(ids[i]);
+    }
+    return tokens;
+  }
+
+  /** The library counts code points. */
+  private int[][] spans(String text, long encoding) {
+    CharSpan[] parts = library.getTokenCharSpans(encoding);
+    int[][] spans = new int[parts.length][2];
+    for (int i = 0; i < spans.length; i++) {
+      if (parts[i] != null) {
+        spans[i][0] = text.offsetByCodePoints(0, parts[i].getStart());
+        spans[i][1] = text.offsetByCodePoints(0, parts[i].getEnd());
+      }
+    }
+    return spans;
   }
 
   /**

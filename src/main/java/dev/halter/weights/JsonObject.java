@@ -11,8 +11,11 @@ import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -52,6 +55,51 @@ public final class JsonObject {
 
   public static JsonObject read(Path file) {
     return parse(file, MappedFile.read(file, MAX_BYTES));
+  }
+
+  /**
+   * Reads a file of one object a line; blank lines are skipped.
+   *
+   * @throws BadFileException naming the line, or the file if it has no object
+   */
+  public static List<JsonObject> readLines(Path file) {
+    List<JsonObject> objects = new ArrayList<>();
+    int number = 0;
+    try {
+      // Bytes are kept as they are until a line is parsed, so that one that is not UTF-8 is named.
+      for (String line : Files.readAllLines(file, StandardCharsets.ISO_8859_1)) {
+        number++;
+        if (!line.isBlank()) {
+          byte[] json = line.getBytes(StandardCharsets.ISO_8859_1);
+          objects.add(parse(Path.of(file + ", line " + number), json));
+        }
+      }
+    } catch (NoSuchFileException e) {
+      throw new BadFileException(file, "no such file", e);
+    } catch (IOException e) {
+      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
+    }
+    if (objects.isEmpty()) {
+      throw new BadFileException(file, "is empty: it needs one JSON object a line");
+    }
+    return objects;
+  }
+
+  /**
+   * Reads a file that is a list of objects.
+   *
+   * @throws BadFileException if it is something else
+   */
+  public static List<JsonObject> readList(Path file) {
+    // As the one value of an object, so that errors name the place in the list.
+    byte[] list = MappedFile.read(file, MAX_BYTES);
+    byte[] before = "{\"item\":".getBytes(StandardCharsets.UTF_8);
+    byte[] json = Arrays.copyOf(before, before.length + list.length + 1);
+    System.arraycopy(list, 0, json, before.length, list.length);
+    json[json.length - 1] = '}';
+    JsonObject object = parse(file, json);
+    object.only("item");
+    return object.objects("item");
   }
 
   /**

@@ -1,0 +1,9 @@
+package dev.halter.cli;
+
+import picocli.CommandLine.Command;
+
+@Command(
+    name = "heads",
+    description = "Finds the heads that a task runs through, and what moving them does.",
+    subcommands = {PairsCommand.class})
+final class HeadsCommand {}

@@ -1,0 +1,63 @@
+package dev.halter.heads;
+
+import dev.halter.model.Site;
+import dev.halter.weights.ModelConfig;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** A query head, written {@code layer.head}. */
+public record Head(int layer, int head) implements Comparable<Head> {
+  private static final Pattern NAME = Pattern.compile("(\\d{1,6})\\.(\\d{1,6})");
+
+  /**
+   * Reads {@code 12.22}.
+   *
+   * @throws IllegalArgumentException if it is no head of the model, naming what the model has
+   */
+  public static Head parse(String name, ModelConfig config) {
+    Matcher parts = NAME.matcher(name.strip());
+    if (parts.matches()) {
+      Head head = new Head(Integer.parseInt(parts.group(1)), Integer.parseInt(parts.group(2)));
+      if (head.layer < config.nLayers() && head.head < config.nHeads()) {
+        return head;
+      }
+    }
+    throw new IllegalArgumentException(
+        "'%s' is no head of this model: write LAYER.HEAD, layers are 0 to %d, heads 0 to %d"
+            .formatted(name, config.nLayers() - 1, config.nHeads() - 1));
+  }
+
+  /** Every head of a model, layer by layer. */
+  public static List<Head> all(ModelConfig config) {
+    List<Head> heads = new ArrayList<>();
+    for (int layer = 0; layer < config.nLayers(); layer++) {
+      for (int head = 0; head < config.nHeads(); head++) {
+        heads.add(new Head(layer, head));
+      }
+    }
+    return heads;
+  }
+
+  /** Its output before o_proj, among those of its layer. */
+  public Site z() {
+    return new Site(Site.Kind.Z, layer);
+  }
+
+  /** The KV head whose keys and values it reads, shared by n_heads / n_kv_heads query heads. */
+  public int kvHead(ModelConfig config) {
+    return head / (config.nHeads() / config.nKvHeads());
+  }
+
+  @Override
+  public int compareTo(Head other) {
+    return Comparator.comparingInt(Head::layer).thenComparingInt(Head::head).compare(this, other);
+  }
+
+  @Override
+  public String toString() {
+    return layer + "." + head;
+  }
+}
