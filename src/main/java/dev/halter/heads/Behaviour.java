@@ -119,8 +119,13 @@ public record Behaviour(String label, String reference, String counterfactual) {
     return prompt.substring(0, found.start()) + replaced + prompt.substring(found.end());
   }
 
+  /** A text without the marks that end it. */
   private static String sentence(String text) {
-    return text.stripTrailing().replaceFirst("[.?!]+$", "");
+    int end = text.length();
+    while (end > 0 && ".?! ".indexOf(text.charAt(end - 1)) >= 0) {
+      end--;
+    }
+    return text.substring(0, end);
   }
 
   private static List<String> options(JsonObject item) {
