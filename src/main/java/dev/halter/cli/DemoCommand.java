@@ -92,21 +92,22 @@ final class DemoCommand implements Callable<Integer> {
       }
       double seconds = (System.nanoTime() - start) / 1e9;
       int[] prompt = model.encode(List.of(new Message("user", question)));
-      report(model, neurons, seconds, prompt, choose(model, map, prompt));
+      NeuronSearch search = new NeuronSearch(map);
+      report(model, neurons, seconds, prompt, choose(model, search, prompt));
       return 0;
     }
   }
 
   /** The neuron of the concept asked for; or of the default one if that becomes the answer. */
-  private Candidate choose(LanguageModel model, NeuronMap map, int[] prompt) {
+  private Candidate choose(LanguageModel model, NeuronSearch search, int[] prompt) {
     String name = concept == null ? CONCEPT : concept;
     Candidate best = null;
     if (concept != null || isToken(model, name)) {
-      best = best(model, map, prompt, new Concept(name, model.tokensOf(name)));
+      best = best(model, search, prompt, new Concept(name, model.tokensOf(name)));
     }
     if (concept == null && (best == null || !best.isAnswer())) {
       for (Concept answer : answers(model, prompt)) {
-        Candidate other = best(model, map, prompt, answer);
+        Candidate other = best(model, search, prompt, answer);
         if (other != null
             && (best == null || other.effect.probability() > best.effect.probability())) {
           best = other;
@@ -154,10 +155,11 @@ final class DemoCommand implements Callable<Integer> {
    * takes the smallest value that makes it the answer, so that the rest of the text stays a text;
    * if none does, the one that raises it most; null if no neuron decodes to it.
    */
-  private static Candidate best(LanguageModel model, NeuronMap map, int[] prompt, Concept concept) {
+  private static Candidate best(
+      LanguageModel model, NeuronSearch search, int[] prompt, Concept concept) {
     // Neurons that name the concept first go before those that name it among others.
     List<NeuronSearch.Hit> hits =
-        NeuronSearch.byToken(map, concept.tokens, Integer.MAX_VALUE).stream()
+        search.byToken(concept.tokens, NeuronSearch.Bounds.NONE).stream()
             .sorted(Comparator.comparing(hit -> hit.rank() > 0))
             .limit(CANDIDATES)
             .toList();

@@ -54,14 +54,7 @@ final class DoseCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     NeuronOptions chosen = NeuronOptions.parse(neuron);
-    if (values.length == 0) {
-      throw new WrongUseException("--values is empty, must be at least one number");
-    }
-    for (float value : values) {
-      if (!Float.isFinite(value)) {
-        throw new WrongUseException("--values holds " + value + ", must be finite numbers");
-      }
-    }
+    NeuronOptions.requireFinite("--values", values);
     try (LanguageModel model = options.open()) {
       Site where = chosen.site(site, model.config());
       Set<Integer> concept = new LinkedHashSet<>();

@@ -35,4 +35,27 @@ record NeuronOptions(int layer, int neuron) {
     }
     return site;
   }
+
+  /** A neurons' site without its layer: {@code hook_pre_linear}. */
+  static Site.Kind kind(String name) {
+    for (Site.Kind kind : Site.Kind.values()) {
+      if (kind.isNeurons() && new Site(kind, 0).name().equals("blocks.0.mlp." + name)) {
+        return kind;
+      }
+    }
+    throw new WrongUseException(
+        "--site is '" + name + "'; choose one of hook_pre, hook_pre_linear, hook_post");
+  }
+
+  /** Refuses an empty list of values to clamp to, and values that are no numbers. */
+  static void requireFinite(String option, float[] values) {
+    if (values.length == 0) {
+      throw new WrongUseException(option + " is empty, must be at least one number");
+    }
+    for (float value : values) {
+      if (!Float.isFinite(value)) {
+        throw new WrongUseException(option + " holds " + value + ", must be finite numbers");
+      }
+    }
+  }
 }

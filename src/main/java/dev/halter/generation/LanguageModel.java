@@ -16,7 +16,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
 import java.util.List;
-import java.util.OptionalInt;
 import java.util.Set;
 
 /** A model folder, ready to run: its text side, its forward pass and an engine over it. */
@@ -179,34 +178,9 @@ public final class LanguageModel implements AutoCloseable {
     return tokenizer().decode(tokens, true);
   }
 
-  /**
-   * The tokens that stand for a word: the word as one token, with and without a space before it.
-   *
-   * @throws IllegalArgumentException if neither is a single token, showing its pieces
-   */
+  /** The tokens that stand for a word: {@link Tokenizer#tokensOf}. */
   public Set<Integer> tokensOf(String word) {
-    Set<Integer> tokens = new LinkedHashSet<>();
-    OptionalInt exact = tokenizer().idOf(word);
-    exact.ifPresent(tokens::add);
-    for (String text : List.of(word, " " + word.strip())) {
-      int[] ids = tokenizer().encode(text, false);
-      if (ids.length == 1) {
-        tokens.add(ids[0]);
-      }
-    }
-    if (tokens.isEmpty()) {
-      StringBuilder pieces = new StringBuilder();
-      for (int id : tokenizer().encode(" " + word.strip(), false)) {
-        pieces
-            .append(pieces.isEmpty() ? "" : " ")
-            .append('\'')
-            .append(tokenizer().piece(id))
-            .append('\'');
-      }
-      throw new IllegalArgumentException(
-          "'" + word + "' is no single token of this model but " + pieces + ": name one of these");
-    }
-    return tokens;
+    return tokenizer().tokensOf(word);
   }
 
   @Override

@@ -82,6 +82,7 @@ public record NeuronMap(
    * @param fingerprint of the model, see {@link Fingerprint}
    * @param layers L
    * @param neurons F, per layer
+   * @param vocabulary tokens of the LM head
    * @param k tokens kept
    */
   public record Settings(
@@ -91,9 +92,15 @@ public record NeuronMap(
       Sign sign,
       int layers,
       int neurons,
+      int vocabulary,
       int k) {}
 
-  private static final String VERSION = "1";
+  /** Name of a setting in files and on the command line. */
+  public static String name(Enum<?> setting) {
+    return setting.name().toLowerCase(Locale.ROOT);
+  }
+
+  private static final String VERSION = "2";
 
   /** Neurons that are decoded at a time. */
   private static final int ROWS = 2048;
@@ -141,7 +148,15 @@ public record NeuronMap(
     String fingerprint = Fingerprint.of(config, model.weights().checkpoint());
     NeuronMap map =
         new NeuronMap(
-            new Settings(fingerprint, projection, decode, sign, layers, neurons, kept),
+            new Settings(
+                fingerprint,
+                projection,
+                decode,
+                sign,
+                layers,
+                neurons,
+                config.vocabularySize(),
+                kept),
             new int[(int) values],
             new float[(int) values],
             new float[layers * neurons * signs],
@@ -182,8 +197,7 @@ public record NeuronMap(
     void layer(int layer, IntConsumer progress) {
       Settings settings = map.settings;
       String name =
-          "model.layers.%d.mlp.%s_proj.weight"
-              .formatted(layer, settings.projection.name().toLowerCase(Locale.ROOT));
+          "model.layers.%d.mlp.%s_proj.weight".formatted(layer, name(settings.projection));
       TensorView weights = model.weights().checkpoint().tensor(name);
       float[] columns = settings.projection == Projection.DOWN ? weights.toFloats() : null;
       for (int first = 0; first < settings.neurons; first += block) {
@@ -278,7 +292,23 @@ public record NeuronMap(
   public void requireOf(ModelConfig config, Checkpoint checkpoint, Path file) {
     if (!settings.fingerprint.equals(Fingerprint.of(config, checkpoint))) {
       throw new BadFileException(
-          file, "is a map of another model: make one of this model with halter map");
+          file,
+          "is a map of another model: make one of this model with halter map, or add --any-model");
+    }
+  }
+
+  /**
+   * Checks that a model's tokens are this map's, as far as their number tells.
+   *
+   * @param file where the map came from, for the message
+   * @throws BadFileException if the vocabularies differ in size: tokens would get wrong names
+   */
+  public void requireVocabulary(ModelConfig config, Path file) {
+    if (settings.vocabulary != config.vocabularySize()) {
+      throw new BadFileException(
+          file,
+          "is a map over %,d tokens, but the model has %,d"
+              .formatted(settings.vocabulary, config.vocabularySize()));
     }
   }
 
@@ -291,9 +321,10 @@ public record NeuronMap(
             "format", "halter neuron map",
             "version", VERSION,
             "fingerprint", s.fingerprint,
-            "proj", s.projection.name().toLowerCase(Locale.ROOT),
-            "decode", s.decode.name().toLowerCase(Locale.ROOT),
-            "sign", s.sign.name().toLowerCase(Locale.ROOT),
+            "proj", name(s.projection),
+            "decode", name(s.decode),
+            "sign", name(s.sign),
+            "vocabulary", Integer.toString(s.vocabulary),
             "k", Integer.toString(s.k));
     try (SafetensorsWriter out =
         SafetensorsWriter.create(
@@ -341,6 +372,12 @@ public record NeuronMap(
           || map.weightNorm.length != neurons) {
         throw new BadFileException(file, "has tensors of sizes that do not belong together");
       }
+      for (int id : map.tokenIds) {
+        if (id < 0 || id >= settings.vocabulary) {
+          throw new BadFileException(
+              file, "names token %d of a vocabulary of %d".formatted(id, settings.vocabulary));
+        }
+      }
       return map;
     }
   }
@@ -358,6 +395,7 @@ public record NeuronMap(
           sign,
           Math.toIntExact(ids.size(0)),
           Math.toIntExact(ids.size(1)),
+          Integer.parseInt(metadata.get("vocabulary")),
           Math.toIntExact(ids.size(3)));
     } catch (NullPointerException | IllegalArgumentException | ArithmeticException e) {
       throw e instanceof BadFileException bad

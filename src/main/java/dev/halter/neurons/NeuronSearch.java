@@ -1,13 +1,40 @@
 package dev.halter.neurons;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Set;
 
-/** Finds neurons in a map by token, and tokens by neuron. */
+/**
+ * Finds neurons in a map by token, and tokens by neuron.
+ *
+ * <p>By token through an inverted index, token → places in {@link NeuronMap#tokenIds}, which a
+ * counting sort builds in one go: two passes over the ids, 4 bytes for each. For the 9.2 million
+ * ids of Llama-3.1-8B (458,752 neurons, two signs, 10 tokens each) that takes about 0.1 s on one
+ * core; a question then takes what its hits take, well under a millisecond. {@code bench/search}
+ * measures both.
+ */
 public final class NeuronSearch {
-  private NeuronSearch() {}
+  private final NeuronMap map;
+  private final int[] starts; // [vocabulary + 1]: a token's places are places[starts[id]..)
+  private final int[] places; // [L * F * S * K], ascending for each token
+
+  /** Indexes a map. */
+  public NeuronSearch(NeuronMap map) {
+    this.map = map;
+    int[] ids = map.tokenIds();
+    this.starts = new int[map.settings().vocabulary() + 1];
+    for (int id : ids) {
+      starts[id + 1]++;
+    }
+    Arrays.parallelPrefix(starts, Integer::sum);
+    this.places = new int[ids.length];
+    int[] next = starts.clone();
+    for (int place = 0; place < ids.length; place++) {
+      places[next[ids[place]]++] = place;
+    }
+  }
 
   /**
    * A neuron and one of its tokens.
@@ -19,24 +46,56 @@ public final class NeuronSearch {
   public record Hit(
       int layer, int neuron, int sign, int rank, int tokenId, float logit, double probability) {}
 
-  /** Neurons among whose kept tokens is one of {@code tokens}, most probable first. */
-  public static List<Hit> byToken(NeuronMap map, Set<Integer> tokens, int top) {
+  /**
+   * Which hits are wanted.
+   *
+   * @param firstLayer from this layer on
+   * @param lastLayer up to this layer, itself included
+   * @param minProbability at least so probable
+   * @param top at most so many
+   */
+  public record Bounds(int firstLayer, int lastLayer, double minProbability, int top) {
+    /** Every hit. */
+    public static final Bounds NONE = top(Integer.MAX_VALUE);
+
+    /** The best hits. */
+    public static Bounds top(int count) {
+      return new Bounds(0, Integer.MAX_VALUE, 0, count);
+    }
+  }
+
+  public NeuronMap map() {
+    return map;
+  }
+
+  /**
+   * Neurons among whose kept tokens is one of {@code tokens}, most probable first; each neuron once
+   * for each sign, with the best of these tokens.
+   */
+  public List<Hit> byToken(Set<Integer> tokens, Bounds bounds) {
+    int[] found =
+        tokens.stream()
+            .filter(id -> id < map.settings().vocabulary())
+            .flatMapToInt(id -> Arrays.stream(places, starts[id], starts[id + 1]))
+            .sorted()
+            .toArray();
+    int k = map.settings().k();
     List<Hit> hits = new ArrayList<>();
-    int[] factors = map.settings().sign().factors();
-    for (int layer = 0; layer < map.settings().layers(); layer++) {
-      for (int neuron = 0; neuron < map.settings().neurons(); neuron++) {
-        for (int s = 0; s < factors.length; s++) {
-          for (int rank = 0; rank < map.settings().k(); rank++) {
-            if (tokens.contains(map.tokenIds()[map.at(layer, neuron, s) + rank])) {
-              hits.add(hit(map, layer, neuron, s, rank));
-              break;
-            }
-          }
-        }
+    int lastRow = -1;
+    for (int place : found) {
+      if (place / k == lastRow) {
+        continue; // a lower rank of the same neuron and sign came before
+      }
+      lastRow = place / k;
+      Hit hit = hit(place);
+      if (hit.layer >= bounds.firstLayer
+          && hit.layer <= bounds.lastLayer
+          && hit.probability >= bounds.minProbability) {
+        hits.add(hit);
       }
     }
     hits.sort(Comparator.comparingDouble(Hit::probability).reversed());
-    return hits.subList(0, Math.min(top, hits.size()));
+    return hits.subList(0, Math.min(bounds.top, hits.size()));
   }
 
   /**
@@ -44,7 +103,7 @@ public final class NeuronSearch {
    *
    * @throws IllegalArgumentException if the map has no such neuron
    */
-  public static List<Hit> byNeuron(NeuronMap map, int layer, int neuron, int top) {
+  public List<Hit> byNeuron(int layer, int neuron, int top) {
     NeuronMap.Settings settings = map.settings();
     if (layer < 0 || layer >= settings.layers() || neuron < 0 || neuron >= settings.neurons()) {
       throw new IllegalArgumentException(
@@ -54,22 +113,30 @@ public final class NeuronSearch {
     List<Hit> hits = new ArrayList<>();
     for (int s = 0; s < settings.sign().factors().length; s++) {
       for (int rank = 0; rank < Math.min(top, settings.k()); rank++) {
-        hits.add(hit(map, layer, neuron, s, rank));
+        hits.add(hit(map.at(layer, neuron, s) + rank));
       }
     }
     return hits;
   }
 
-  private static Hit hit(NeuronMap map, int layer, int neuron, int s, int rank) {
-    int at = map.at(layer, neuron, s) + rank;
-    float logit = map.logits()[at];
+  private Hit hit(int place) {
+    return hit(map, place);
+  }
+
+  /** What stands at a place of {@link NeuronMap#tokenIds}. */
+  static Hit hit(NeuronMap map, int place) {
+    NeuronMap.Settings settings = map.settings();
+    int[] factors = settings.sign().factors();
+    int row = place / settings.k();
+    int neuron = row / factors.length;
+    float logit = map.logits()[place];
     return new Hit(
-        layer,
-        neuron,
-        map.settings().sign().factors()[s],
-        rank,
-        map.tokenIds()[at],
+        neuron / settings.neurons(),
+        neuron % settings.neurons(),
+        factors[row % factors.length],
+        place % settings.k(),
+        map.tokenIds()[place],
         logit,
-        Math.exp(logit - map.logZ()[map.row(layer, neuron, s)]));
+        Math.exp(logit - map.logZ()[row]));
   }
 }

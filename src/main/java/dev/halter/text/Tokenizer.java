@@ -4,7 +4,10 @@ import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.function.LongFunction;
 import java.util.stream.IntStream;
 
@@ -151,6 +154,32 @@ public final class Tokenizer implements AutoCloseable {
    */
   public OptionalInt idOf(String piece) {
     return vocabulary.idOf(piece);
+  }
+
+  /**
+   * The tokens that stand for a word: the word as one token, with and without a space before it.
+   *
+   * @throws IllegalArgumentException if neither is a single token, showing its pieces
+   */
+  public Set<Integer> tokensOf(String word) {
+    Set<Integer> tokens = new LinkedHashSet<>();
+    OptionalInt exact = idOf(word);
+    exact.ifPresent(tokens::add);
+    for (String text : List.of(word, " " + word.strip())) {
+      int[] ids = encode(text, false);
+      if (ids.length == 1) {
+        tokens.add(ids[0]);
+      }
+    }
+    if (tokens.isEmpty()) {
+      StringBuilder pieces = new StringBuilder();
+      for (int id : encode(" " + word.strip(), false)) {
+        pieces.append(pieces.isEmpty() ? "" : " ").append('\'').append(piece(id)).append('\'');
+      }
+      throw new IllegalArgumentException(
+          "'" + word + "' is no single token of this model but " + pieces + ": name one of these");
+    }
+    return tokens;
   }
 
   /** Frees the native tokenizer; closing twice does nothing. */

@@ -191,8 +191,86 @@ class CommandsTest {
     String table = halter("neurons", "--map", map, "--token", "dog", "--top", 3).out();
     assertEquals(1 + dogs.size(), table.lines().count(), table);
 
+    double least = dogs.get(1).get("probability").asDouble();
+    int layer = dogs.get(0).get("layer").asInt();
+    JsonNode some =
+        halter("neurons", "--map", map, "--token", "dog", "--min-probability", least, "--json")
+            .json();
+    assertEquals(2, some.size(), "those at least so probable");
+    some = halter("neurons", "--map", map, "--token", "dog", "--layers", layer, "--json").json();
+    some.forEach(row -> assertEquals(layer, row.get("layer").asInt()));
+    assertEquals(dogs.get(0), some.get(0));
+
     String error = halter("neurons", "--map", map, "--neuron", "77.0").error(1);
     assertTrue(error.contains("layers are 0 to"), error);
+  }
+
+  @Test
+  void neuronsAreVerifiedByWhatClampingThemDoes() {
+    Path map = folder.resolve("up.safetensors");
+    assertEquals(0, halter("map", "--out", map).code());
+    JsonNode rows =
+        halter(
+                "neurons",
+                "--map",
+                map,
+                "--token",
+                "dog",
+                "--verify",
+                "--ask",
+                QUESTION,
+                "--top",
+                3,
+                "--candidates",
+                6,
+                "--value",
+                "-40,20",
+                "--json")
+            .json();
+    assertEquals(3, rows.size());
+    JsonNode best = rows.get(0);
+    assertEquals(
+        List.of(
+            "layer",
+            "neuron",
+            "sign",
+            "rank",
+            "token_id",
+            "token",
+            "logit",
+            "probability",
+            "site",
+            "value",
+            "before",
+            "after",
+            "change",
+            "top_token",
+            "control"),
+        keys(best));
+    assertEquals(List.of("neuron", "value", "after", "change"), keys(best.get("control")));
+    assertEquals(" dog", best.get("top_token").asText());
+    double change = best.get("change").asDouble();
+    assertEquals(best.get("after").asDouble() - best.get("before").asDouble(), change);
+    assertTrue(
+        change > 0.3 && best.get("control").get("change").asDouble() < 0.03, best.toString());
+    // The same clamp by the other command.
+    JsonNode dose =
+        halter(
+                "dose",
+                "--neuron",
+                best.get("layer") + "." + best.get("neuron"),
+                "--values",
+                best.get("value"),
+                "--ask",
+                QUESTION,
+                "--token",
+                "dog",
+                "--json")
+            .json();
+    assertEquals(best.get("after"), dose.get(0).get("probability"));
+    String table =
+        halter("neurons", "--map", map, "--token", "dog", "--verify", "--ask", QUESTION).out();
+    assertEquals(12, table.lines().count(), table);
   }
 
   @Test
@@ -209,14 +287,18 @@ class CommandsTest {
       assertTrue(file.names().contains("log_z") && file.names().contains("weight_norm"));
     }
     JsonNode same = halter("agree", up, up, "--json").json();
-    assertEquals(List.of("agreement", "per_layer"), keys(same));
+    assertEquals(List.of("agreement", "per_layer", "top_k", "per_sign", "neurons"), keys(same));
     assertEquals(1, same.get("agreement").asDouble());
     assertEquals(3, same.get("per_layer").size());
-    String refused = halter("agree", up, gate).error(1);
-    assertTrue(refused.contains("UP") && refused.contains("GATE"), refused);
+    assertEquals(
+        "{\"k\":3,\"overlap\":1.0,\"per_layer\":[1.0,1.0,1.0]}", same.get("top_k").toString());
+    JsonNode other = halter("agree", up, gate, "--json").json();
+    assertTrue(other.get("agreement").asDouble() < 1, "gate's rows are not up's");
 
     String error = halter("neurons", "--map", up, "--neuron", "0.0").error(1);
-    assertTrue(error.contains(up.toString()), "a map of another model: " + error);
+    assertTrue(error.contains(up.toString()) && error.contains("--any-model"), error);
+    error = halter("neurons", "--map", up, "--neuron", "0.0", "--any-model").error(1);
+    assertTrue(error.contains("tokens"), "its vocabulary is another: " + error);
   }
 
   @Test

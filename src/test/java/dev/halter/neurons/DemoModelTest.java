@@ -101,9 +101,10 @@ class DemoModelTest {
       List<SteeringPlan> plans = new ArrayList<>();
       // Those that name it first; among the many that name it somewhere, others may be surer.
       List<NeuronSearch.Hit> hits =
-          NeuronSearch.byToken(map, dog, Integer.MAX_VALUE).stream()
-              .filter(hit -> hit.rank() == 0)
-              .toList();
+          new NeuronSearch(map)
+              .byToken(dog, NeuronSearch.Bounds.NONE).stream()
+                  .filter(hit -> hit.rank() == 0)
+                  .toList();
       for (NeuronSearch.Hit hit : hits) {
         plans.addAll(DoseResponse.plans(site(hit.layer()), hit.neuron(), VALUES));
       }

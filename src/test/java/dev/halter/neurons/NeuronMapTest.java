@@ -24,7 +24,6 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
-import java.util.Set;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -157,37 +156,6 @@ class NeuronMapTest {
   }
 
   @Test
-  void findsNeuronsByTokenAndTokensByNeuron() {
-    try (Device device = CpuDevice.open(2);
-        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
-      NeuronMap map = map(model, Projection.UP, Decode.RAW, Sign.BOTH, 4);
-      List<NeuronSearch.Hit> own = NeuronSearch.byNeuron(map, 1, 33, 3);
-      assertEquals(6, own.size());
-      for (int i = 0; i < 6; i++) {
-        NeuronSearch.Hit hit = own.get(i);
-        assertEquals(i < 3 ? 1 : -1, hit.sign());
-        assertEquals(i % 3, hit.rank());
-        assertEquals(map.tokenIds()[map.at(1, 33, i / 3) + i % 3], hit.tokenId());
-        assertTrue(hit.probability() > 0 && hit.probability() < 1);
-      }
-      int token = own.getFirst().tokenId();
-      List<NeuronSearch.Hit> hits = NeuronSearch.byToken(map, Set.of(token), 1000);
-      assertTrue(hits.contains(own.getFirst()));
-      for (int i = 1; i < hits.size(); i++) {
-        assertTrue(hits.get(i - 1).probability() >= hits.get(i).probability());
-      }
-      assertEquals(hits.subList(0, 1), NeuronSearch.byToken(map, Set.of(token), 1));
-      for (int[] none : new int[][] {{3, 0}, {0, 80}, {-1, 0}}) {
-        var error =
-            assertThrows(
-                IllegalArgumentException.class,
-                () -> NeuronSearch.byNeuron(map, none[0], none[1], 1));
-        assertTrue(error.getMessage().contains("0 to 79"), error.getMessage());
-      }
-    }
-  }
-
-  @Test
   void whatIsWrittenIsRead(@TempDir Path folder) throws Exception {
     Path file = folder.resolve("map.safetensors");
     try (Device device = CpuDevice.open(2);
@@ -229,34 +197,5 @@ class NeuronMapTest {
           IllegalArgumentException.class,
           () -> NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 65, n -> {}));
     }
-  }
-
-  @Test
-  void agreementIsTheShareOfEqualTopTokens() {
-    NeuronMap.Settings settings =
-        new NeuronMap.Settings("", Projection.UP, Decode.RAW, Sign.PLUS, 2, 2, 2);
-    NeuronMap a = tops(settings, 1, 2, 3, 4);
-    NeuronMap b = tops(settings, 1, 9, 3, 4);
-    assertEquals(1, MapAgreement.of(a, a).agreement());
-    assertEquals(0.75, MapAgreement.of(a, b).agreement());
-    assertArrayEquals(new double[] {0.5, 1}, MapAgreement.of(a, b).perLayer());
-
-    NeuronMap.Settings gate =
-        new NeuronMap.Settings("", Projection.GATE, Decode.RAW, Sign.PLUS, 2, 2, 2);
-    NeuronMap.Settings larger =
-        new NeuronMap.Settings("", Projection.UP, Decode.RAW, Sign.PLUS, 1, 4, 2);
-    for (NeuronMap.Settings other : List.of(gate, larger)) {
-      assertThrows(
-          IllegalArgumentException.class, () -> MapAgreement.of(a, tops(other, 1, 2, 3, 4)));
-    }
-  }
-
-  /** A map of four neurons with these top tokens. */
-  private static NeuronMap tops(NeuronMap.Settings settings, int... tokens) {
-    int[] ids = new int[8];
-    for (int i = 0; i < 4; i++) {
-      ids[2 * i] = tokens[i];
-    }
-    return new NeuronMap(settings, ids, new float[8], new float[4], new float[4]);
   }
 }
