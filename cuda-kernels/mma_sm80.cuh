@@ -46,6 +46,18 @@ __device__ __forceinline__ void mma(float (&c)[4], const unsigned (&a)[4], unsig
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// Loads four 8 x 8 matrices of bf16 from shared memory: lane 8 * i + r points at row r of matrix i
+// (16-byte aligned), and register i gets the elements (lane / 4, 2 * (lane % 4) + {0, 1}) of it:
+// what mma_a asks for where rows of shared memory are rows of A, and mma_b where they are columns
+// of B.
+__device__ __forceinline__ void load_matrices(unsigned (&registers)[4], const bf16* row) {
+    const unsigned address = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
+                 : "r"(address)
+                 : "memory");
+}
+
 // Loads four 8 x 8 matrices of bf16 from shared memory, transposed: lane 8 * i + r points at row r
 // of matrix i (16-byte aligned), and register i gets the elements (2 * (lane % 4) + {0, 1},
 // lane / 4) of it, which is what mma_b asks for where rows of shared memory are rows of B.
@@ -99,6 +111,19 @@ inline void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
     for (int i = 0; i < 4; i++) {
         const MmaPlace at = mma_c(lane, i);
         for (int k = 0; k < 16; k++) c[i] += m.a[at.row][k] * m.b[k][at.column];
+    }
+    __syncwarp();
+}
+
+inline void load_matrices(unsigned (&registers)[4], const bf16* row) {
+    __shared__ const bf16* rows[32][32];
+    const bf16** of_warp = rows[threadIdx.x / 32];
+    const int lane = threadIdx.x % 32;
+    of_warp[lane] = row;
+    __syncwarp();
+    for (int i = 0; i < 4; i++) {
+        const bf16* of_matrix = of_warp[8 * i + lane / 4] + lane % 4 * 2;
+        registers[i] = of_matrix[0].bits | (unsigned)of_matrix[1].bits << 16;
     }
     __syncwarp();
 }

@@ -21,6 +21,7 @@
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #ifndef __restrict__
 #define __restrict__ __restrict
 #endif
@@ -29,6 +30,10 @@
 #define SHARED_DYNAMIC(type, name) type* name = static_cast<type*>(halter_dynamic_shared())
 
 #ifdef HALTER_FAITHFUL
+
+#include <functional>
+
+#include "tensor_map.h"
 
 // ---------------------------------------------------------------------------- blocks of threads
 
@@ -58,6 +63,28 @@ uint64_t halter_warp(HalterWarp what, unsigned mask, uint64_t value, int source,
 inline int halter_lane() {
     return threadIdx.x % 32;
 }
+
+// Clusters (wgmma_sm90.cuh). The blocks of one run together, each with its dynamic shared memory;
+// __shared__ variables, which they would share here, and __syncthreads are not for them.
+
+/// Where shared memory begins in the 32-bit addresses that instructions take: nowhere round.
+constexpr unsigned HALTER_SHARED_BASE = 0x480;
+
+unsigned halter_cluster_rank();
+void* halter_cluster_shared(unsigned rank);
+void halter_cluster_barrier(const char* file, int line);
+
+/// The thread's number in its cluster.
+int halter_thread();
+
+/// Waits until `done` holds, which other threads or what comes later bring about.
+void halter_wait(const std::function<bool()>& done, const char* file, int line);
+
+/// Does something at a time of the device's own choice: here when no thread can go on.
+void halter_later(std::function<void()> work);
+
+/// Ends the launch with an error.
+[[noreturn]] void halter_stop(const char* text);
 
 #define HALTER_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 

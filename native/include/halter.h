@@ -39,12 +39,15 @@ HALTER_API int halter_kernel_parameters(int id, int* sizes, int max);
 ///
 /// `arguments` is cuLaunchKernel's kernelParams: for each parameter the address of its value.
 /// `block` is a multiple of 32, at most 1024; `shared` bytes of dynamic shared memory, at most
-/// HALTER_SHARED_MAX.
+/// HALTER_SHARED_MAX, or HALTER_SHARED_SM90 for a kernel that runs in clusters.
 HALTER_API int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
                              void** arguments);
 
 /// Dynamic shared memory that a block has on every GPU served (sm_86 and sm_120 have the least).
 #define HALTER_SHARED_MAX 101376
+
+/// The same on sm_90.
+#define HALTER_SHARED_SM90 232448
 
 /// out[m,n] = x[m,k] * transpose(w[n,k]), summed in f32. Row-major, row strides in elements.
 ///

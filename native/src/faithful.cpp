@@ -110,12 +110,15 @@ private:
     void** top;
 };
 
-enum class State { ready, at_barrier, in_warp, ended };
+enum class State { ready, at_barrier, in_warp, waiting, ended };
 
 struct Thread {
     State state = State::ready;
     Stack* stack = nullptr;  // none before it starts and after it ends
     Site site;               // where it waits
+
+    // What it waits for.
+    const std::function<bool()>* done = nullptr;
 
     // In a warp operation: the lanes that take part, what it brings and gets, whose it reads.
     unsigned mask = 0;
@@ -150,20 +153,29 @@ public:
         random.seed(seed);
         gridDim = launch.grid;
         blockDim = {unsigned(launch.block), 1, 1};
+        cluster = unsigned(launch.kernel->cluster);
         error.clear();
+        later.clear();
+        if (launch.grid.x % cluster != 0) {
+            return "kernel " + std::string(launch.kernel->name) + ": a grid of " +
+                   std::to_string(launch.grid.x) + " blocks is not made of clusters of " +
+                   std::to_string(cluster);
+        }
 
-        // The order of the blocks.
-        std::vector<unsigned> blocks(size_t(launch.grid.x) * launch.grid.y * launch.grid.z);
+        // The order of the blocks, or of the clusters of blocks.
+        const unsigned along_x = launch.grid.x / cluster;
+        std::vector<unsigned> blocks(size_t(along_x) * launch.grid.y * launch.grid.z);
         std::iota(blocks.begin(), blocks.end(), 0u);
         arrange(blocks);
-        order.resize(launch.block);
+        order.resize(launch.block * cluster);
         std::iota(order.begin(), order.end(), 0);
         arrange(order);
 
         for (unsigned block : blocks) {
-            blockIdx = {block % launch.grid.x, block / launch.grid.x % launch.grid.y,
-                        block / launch.grid.x / launch.grid.y};
-            run_block();
+            first_block = {block % along_x * cluster, block / along_x % launch.grid.y,
+                           block / along_x / launch.grid.y};
+            blockIdx = first_block;
+            run_blocks();
             if (!error.empty()) {
                 return "kernel " + std::string(launch.kernel->name) + ", block (" +
                        std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " +
@@ -173,9 +185,30 @@ public:
         return "";
     }
 
-    /// The running thread waits for the whole block.
-    void barrier(Site site) {
+    /// The running thread waits for the whole block, or for all blocks of the cluster.
+    void barrier(Site site, bool of_cluster) {
+        if (cluster > 1 && !of_cluster) {
+            stop("__syncthreads at " + site.text() + ": blocks of a cluster cannot use it here");
+        }
         wait(State::at_barrier, site);
+    }
+
+    /// The running thread waits until `done` holds.
+    void wait_until(const std::function<bool()>& done, Site site) {
+        if (done()) return;
+        threads[current].done = &done;
+        wait(State::waiting, site);
+    }
+
+    void do_later(std::function<void()> work) { later.push_back(std::move(work)); }
+
+    int thread() const { return current; }
+
+    unsigned rank() const { return unsigned(current / launch.block); }
+
+    void* shared_of(unsigned rank) {
+        if (rank >= cluster) stop("there is no block " + std::to_string(rank) + " in a cluster");
+        return shared.data + rank * shared_stride();
     }
 
     /// The running thread meets the lanes of the mask.
@@ -226,7 +259,13 @@ public:
         return self.value;
     }
 
-    void* dynamic_shared() { return shared.data; }
+    void* dynamic_shared() { return shared_of(rank()); }
+
+    /// Ends the launch with an error; does not return.
+    void stop(const std::string& text) {
+        error = text;
+        wait(State::ended, {});
+    }
 
 private:
     static constexpr size_t canary = 128;
@@ -264,34 +303,51 @@ private:
         }
     };
 
-    /// Dynamic shared memory, with a margin that must stay as it is.
+    /// Dynamic shared memory of the blocks of a cluster, each with a margin that must stay as it is.
     struct DynamicShared {
-        unsigned char* data =
-            static_cast<unsigned char*>(aligned_alloc(128, HALTER_SHARED_MAX + canary));
+        static constexpr size_t most = 2 * (HALTER_SHARED_SM90 + canary + 128);
+        unsigned char* data = static_cast<unsigned char*>(aligned_alloc(128, most / 128 * 128));
     };
 
-    void run_block() {
-        threads.assign(launch.block, Thread());
-        warps.assign(launch.block / 32, {});
+    size_t shared_stride() const { return (launch.shared + canary + 127) / 128 * 128; }
+
+    /// Runs a block, or the blocks of a cluster together.
+    void run_blocks() {
+        threads.assign(launch.block * cluster, Thread());
+        warps.assign(launch.block * cluster / 32, {});
         memset(static_shared.data, poison, static_shared.bytes);
-        memset(shared.data, poison, launch.shared + canary);
-        int left = launch.block;
+        memset(shared.data, poison, cluster * shared_stride());
+        int left = launch.block * cluster;
         while (left > 0 && error.empty()) {
             int ran = 0;
             for (int t : order) {
-                if (threads[t].state != State::ready) continue;
+                Thread& thread = threads[t];
+                if (thread.state == State::waiting && (*thread.done)()) {
+                    thread.state = State::ready;
+                }
+                if (thread.state != State::ready) continue;
                 ran++;
                 resume(t);
                 if (!error.empty()) return;
-                if (threads[t].state == State::ended) left--;
+                if (thread.state == State::ended) left--;
             }
-            if (ran == 0) open_barrier();
+            if (ran == 0 && !later.empty()) {
+                const size_t next = schedule == HALTER_RANDOM ? random() % later.size() : 0;
+                const std::function<void()> work = std::move(later[next]);
+                later.erase(later.begin() + next);
+                work();
+            } else if (ran == 0) {
+                open_barrier();
+            }
             if (schedule == HALTER_RANDOM) arrange(order);
         }
-        for (size_t i = 0; i < canary; i++) {
-            if (shared.data[launch.shared + i] != poison) {
-                error = "writes past its " + std::to_string(launch.shared) +
-                        " bytes of dynamic shared memory";
+        if (!later.empty()) error = "ends before its copies do";
+        for (unsigned rank = 0; rank < cluster; rank++) {
+            for (size_t i = 0; i < canary; i++) {
+                if (shared.data[rank * shared_stride() + launch.shared + i] != poison) {
+                    error = "writes past its " + std::to_string(launch.shared) +
+                            " bytes of dynamic shared memory";
+                }
             }
         }
     }
@@ -301,15 +357,19 @@ private:
         const int first = int(std::find_if(threads.begin(), threads.end(), [](const Thread& t) {
                                   return t.state != State::ended;
                               }) - threads.begin());
-        for (int t = 0; t < launch.block; t++) {
+        for (int t = 0; t < int(threads.size()); t++) {
             const Thread& other = threads[t];
+            if (other.state == State::waiting) {
+                error = name(t) + " waits for ever at " + other.site.text();
+                return;
+            }
             if (other.state == State::in_warp) {
                 error = name(t) + " waits for its warp at " + other.site.text() + " with mask " +
                         hex(other.mask) + " for ever" + absent(t);
                 return;
             }
         }
-        for (int t = 0; t < launch.block; t++) {
+        for (int t = 0; t < int(threads.size()); t++) {
             const Thread& other = threads[t];
             if (other.state == State::ended) {
                 error = name(t) + " has ended, and " + name(first) + " waits for it at " +
@@ -355,7 +415,8 @@ private:
             idle.pop_back();
         }
         current = t;
-        threadIdx = {unsigned(t), 0, 0};
+        threadIdx = {unsigned(t % launch.block), 0, 0};
+        blockIdx.x = first_block.x + unsigned(t / launch.block);
         halter_switch(&own, thread.stack->pointer);
         if (!error.empty()) {
             // Where threads stand no longer matters: all stacks start anew.
@@ -380,12 +441,6 @@ private:
         halter_switch(&self.stack->pointer, own);
     }
 
-    /// Ends the launch with an error; does not return.
-    void stop(const std::string& text) {
-        error = text;
-        wait(State::ended, {});
-    }
-
     template <typename T>
     void arrange(std::vector<T>& things) {
         if (schedule == HALTER_REVERSE) std::reverse(things.begin(), things.end());
@@ -401,6 +456,9 @@ private:
     }
 
     Launch launch{};
+    unsigned cluster = 1;
+    HalterDim first_block{};
+    std::vector<std::function<void()>> later;
     int schedule = HALTER_FORWARD;
     std::mt19937_64 random;
     std::vector<int> order;
@@ -478,7 +536,36 @@ const KernelTable& kernels() {
 using namespace halter;
 
 void halter_block_barrier(const char* file, int line) {
-    machine->barrier({file, line});
+    machine->barrier({file, line}, false);
+}
+
+void halter_cluster_barrier(const char* file, int line) {
+    machine->barrier({file, line}, true);
+}
+
+unsigned halter_cluster_rank() {
+    return machine->rank();
+}
+
+void* halter_cluster_shared(unsigned rank) {
+    return machine->shared_of(rank);
+}
+
+int halter_thread() {
+    return machine->thread();
+}
+
+void halter_wait(const std::function<bool()>& done, const char* file, int line) {
+    machine->wait_until(done, {file, line});
+}
+
+void halter_later(std::function<void()> work) {
+    machine->do_later(std::move(work));
+}
+
+void halter_stop(const char* text) {
+    machine->stop(text);
+    abort();  // stop does not return
 }
 
 uint64_t halter_warp(HalterWarp what, unsigned mask, uint64_t value, int source, const char* file,

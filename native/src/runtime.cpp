@@ -70,9 +70,10 @@ bool check_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
         fail("kernel %s: a block has a multiple of 32 threads up to 1024, not %d", name, block);
         return false;
     }
-    if (shared < 0 || shared > HALTER_SHARED_MAX) {
-        fail("kernel %s: a block has at most %d bytes of dynamic shared memory, not %d", name,
-             HALTER_SHARED_MAX, shared);
+    const int most = kernels().begin[id]->cluster > 1 ? HALTER_SHARED_SM90 : HALTER_SHARED_MAX;
+    if (shared < 0 || shared > most) {
+        fail("kernel %s: a block has at most %d bytes of dynamic shared memory, not %d", name, most,
+             shared);
         return false;
     }
     return true;

@@ -23,6 +23,7 @@
 
 #include "halter.h"
 #include "stand_in.h"
+#include "tensor_map.h"
 
 namespace {
 
@@ -52,6 +53,7 @@ constexpr size_t CANARY = 64;                        // bytes at least behind ea
 constexpr unsigned char CANARY_BYTE = 0xFD;
 constexpr int SHARED_UNASKED = 48 * 1024;
 constexpr int MAX_THREADS = 1024;
+constexpr int MULTIPROCESSORS = 4;
 constexpr size_t QUEUE = 4096;                       // a GPU would have begun long before
 constexpr char IMAGE[] = "stand-in";                 // what stand-in.fatbin begins with
 
@@ -94,6 +96,7 @@ struct Settings {
     int devices = 1;
     size_t memory = size_t(4) << 30;
     int image = SUCCESS;
+    int capability = 75;
 };
 
 std::recursive_mutex lock;
@@ -158,6 +161,11 @@ int run(Stream* stream, uint64_t ticket) {
     return sticky;
 }
 
+/// Shared memory that a block may ask for.
+int shared_limit() {
+    return settings.capability == 90 ? HALTER_SHARED_SM90 : HALTER_SHARED_MAX;
+}
+
 bool recording() {
     for (Stream* stream : streams) {
         if (stream->recording) return true;
@@ -165,11 +173,16 @@ bool recording() {
     return false;
 }
 
+/// An argument of a kernel; 128 bytes where it is a tensor map.
+struct alignas(64) Argument {
+    uint64_t words[16] = {};
+};
+
 int launch(const Function& function, const unsigned (&grid)[3], unsigned block, unsigned shared,
-           std::vector<uint64_t> values) {
+           std::vector<Argument> values) {
     std::vector<void*> arguments;
     for (size_t i = 0; i < values.size(); i++) {
-        uintptr_t value = values[i];
+        uintptr_t value = values[i].words[0];
         if (function.parameters[i] == 8 && in_region(value)) {
             auto* found = find(value);
             if (found == nullptr || !found->second.live ||
@@ -314,6 +327,8 @@ void stand_in_set(const char* what, long long value) {
         settings.memory = static_cast<size_t>(value);
     } else if (name == "image") {
         settings.image = static_cast<int>(value);
+    } else if (name == "capability") {
+        settings.capability = static_cast<int>(value);
     } else {
         stand_in::complain("stand_in_set: no setting '%s'", what);
     }
@@ -362,9 +377,11 @@ STAND_IN_API int cuDeviceGetName(char* name, int length, int) {
 
 STAND_IN_API int cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
-        case 75: *value = 7; return SUCCESS;  // compute capability, major
-        case 76: *value = 5; return SUCCESS;  // and minor
-        case 97: *value = HALTER_SHARED_MAX; return SUCCESS;  // shared memory of a block, asked for
+        case 16: *value = MULTIPROCESSORS; return SUCCESS;
+        case 75: *value = settings.capability / 10; return SUCCESS;  // of compute, major
+        case 76: *value = settings.capability % 10; return SUCCESS;  // and minor
+        case 81: *value = shared_limit() + 1024; return SUCCESS;  // shared memory of a multiprocessor
+        case 97: *value = shared_limit(); return SUCCESS;
         default:
             stand_in::complain("cuDeviceGetAttribute: attribute %d is not known here", attribute);
             return INVALID_VALUE;
@@ -720,12 +737,36 @@ STAND_IN_API int cuFuncGetAttribute(int* value, int attribute, const Function*) 
 
 STAND_IN_API int cuFuncSetAttribute(Function* function, int attribute, int value) {
     GUARD;
-    if (attribute != 8 || value < 0 || value > HALTER_SHARED_MAX) {
+    if (attribute != 8 || value < 0 || value > shared_limit()) {
         stand_in::complain("cuFuncSetAttribute: kernel %s cannot have attribute %d be %d",
                            function->name.c_str(), attribute, value);
         return INVALID_VALUE;
     }
     function->dynamic_shared = value;
+    return SUCCESS;
+}
+
+/// Only what CudaDevice asks for: a matrix of bf16, swizzled by 128 bytes, zeros outside.
+STAND_IN_API int cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address,
+                                        const uint64_t* sizes, const uint64_t* strides,
+                                        const unsigned* box, const unsigned* steps, int interleave,
+                                        int swizzle, int promotion, int fill) {
+    GUARD;
+    const bool known = type == 9 && rank == 2 && steps[0] == 1 && steps[1] == 1 &&
+                       interleave == 0 && swizzle == 3 && promotion >= 0 && promotion <= 3 &&
+                       fill == 0;
+    const bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 &&
+                         reinterpret_cast<uintptr_t>(address) % 16 == 0 && strides[0] % 16 == 0;
+    if (!known || !aligned || sizes[0] < 1 || sizes[1] < 1 || sizes[0] > 1ull << 32 ||
+        sizes[1] > 1ull << 32 || box[0] * 2 > 128 || box[1] < 1 || box[1] > 256) {
+        stand_in::complain("cuTensorMapEncodeTiled: a map that the driver would not make");
+        return INVALID_VALUE;
+    }
+    const size_t bytes = (sizes[1] - 1) * strides[0] + sizes[0] * 2;
+    if (!stand_in::inside(address, bytes, "matrix of a tensor map")) return INVALID_VALUE;
+    const HalterTensorMap encoded = {HALTER_TENSOR_MAP, address, sizes[0], sizes[1], strides[0],
+                                     box[0], box[1], {}};
+    memcpy(map, &encoded, sizeof encoded);
     return SUCCESS;
 }
 
@@ -746,11 +787,9 @@ STAND_IN_API int cuLaunchKernel(const Function* function, unsigned grid_x, unsig
         return INVALID_VALUE;
     }
     // As the driver does: values are read now, whatever becomes of the caller's memory.
-    std::vector<uint64_t> values;
-    for (size_t i = 0; i < function->parameters.size(); i++) {
-        uint64_t value = 0;
-        memcpy(&value, arguments[i], static_cast<size_t>(function->parameters[i]));
-        values.push_back(value);
+    std::vector<Argument> values(function->parameters.size());
+    for (size_t i = 0; i < values.size(); i++) {
+        memcpy(values[i].words, arguments[i], static_cast<size_t>(function->parameters[i]));
     }
     const unsigned grid[3] = {grid_x, grid_y, grid_z};
     return stand_in::enqueue(stream, [=] {

@@ -6,13 +6,17 @@ import java.lang.foreign.ValueLayout;
 
 /**
  * A kernel of one device, with native memory in which its arguments are packed for each launch: the
- * values in 8-byte cells and the array of their addresses, which is exactly cuLaunchKernel's {@code
- * kernelParams}. Drivers copy the values at launch, so the memory is reused.
+ * values, and the array of their addresses, which is exactly cuLaunchKernel's {@code kernelParams}.
+ * Drivers copy the values at launch, so the memory is reused.
  */
 public final class Kernel {
+  /** Alignment of structures that kernels take; a tensor map needs this much. */
+  private static final int STRUCTURE = 64;
+
   private final String name;
   private final long handle;
   private final int[] parameterBytes;
+  private final long[] offsets;
   private final MemorySegment values;
   private final MemorySegment pointers;
 
@@ -20,16 +24,23 @@ public final class Kernel {
    * Only devices make these.
    *
    * @param handle what the device calls it by
-   * @param parameterBytes size of each parameter in bytes, 4 or 8
+   * @param parameterBytes size of each parameter in bytes: 4, 8, or a structure's
    */
   public Kernel(String name, long handle, int[] parameterBytes, Arena arena) {
     this.name = name;
     this.handle = handle;
     this.parameterBytes = parameterBytes.clone();
-    this.values = arena.allocate(8L * Math.max(1, parameterBytes.length), 8);
+    this.offsets = new long[parameterBytes.length];
+    long end = 0;
+    for (int i = 0; i < parameterBytes.length; i++) {
+      long alignment = parameterBytes[i] > 8 ? STRUCTURE : 8;
+      offsets[i] = (end + alignment - 1) / alignment * alignment;
+      end = offsets[i] + Math.max(8, parameterBytes[i]);
+    }
+    this.values = arena.allocate(Math.max(8, end), STRUCTURE);
     this.pointers = arena.allocate(8L * Math.max(1, parameterBytes.length), 8);
     for (int i = 0; i < parameterBytes.length; i++) {
-      pointers.setAtIndex(ValueLayout.JAVA_LONG, i, values.address() + 8L * i);
+      pointers.setAtIndex(ValueLayout.JAVA_LONG, i, values.address() + offsets[i]);
     }
   }
 
@@ -49,33 +60,41 @@ public final class Kernel {
               .formatted(name, parameterBytes.length, arguments.length));
     }
     for (int i = 0; i < arguments.length; i++) {
-      int bytes = put(8L * i, arguments[i]);
+      int bytes = size(arguments[i]);
       if (bytes != parameterBytes[i]) {
         throw new IllegalArgumentException(
             "argument %d of kernel %s has %d bytes, not %d"
-                .formatted(i, name, parameterBytes[i], bytes));
+                .formatted(i, name, bytes, parameterBytes[i]));
       }
+      put(offsets[i], arguments[i]);
     }
     return pointers;
   }
 
-  private int put(long offset, Object argument) {
+  private int size(Object argument) {
+    return switch (argument) {
+      case null -> 8;
+      case Buffer buffer -> 8;
+      case Long number -> 8;
+      case Integer number -> 4;
+      case Float number -> 4;
+      case MemorySegment structure -> Math.toIntExact(structure.byteSize());
+      default ->
+          throw new IllegalArgumentException(
+              "kernel " + name + " cannot take a " + argument.getClass().getSimpleName());
+    };
+  }
+
+  private void put(long offset, Object argument) {
     switch (argument) {
       case null -> values.set(ValueLayout.JAVA_LONG, offset, 0L);
       case Buffer buffer -> values.set(ValueLayout.JAVA_LONG, offset, buffer.address());
       case Long number -> values.set(ValueLayout.JAVA_LONG, offset, number);
-      case Integer number -> {
-        values.set(ValueLayout.JAVA_INT, offset, number);
-        return 4;
-      }
-      case Float number -> {
-        values.set(ValueLayout.JAVA_FLOAT, offset, number);
-        return 4;
-      }
-      default ->
-          throw new IllegalArgumentException(
-              "kernel " + name + " cannot take a " + argument.getClass().getSimpleName());
+      case Integer number -> values.set(ValueLayout.JAVA_INT, offset, number);
+      case Float number -> values.set(ValueLayout.JAVA_FLOAT, offset, number);
+      case MemorySegment structure ->
+          MemorySegment.copy(structure, 0, values, offset, structure.byteSize());
+      default -> throw new AssertionError(argument); // size() refused it
     }
-    return 8;
   }
 }

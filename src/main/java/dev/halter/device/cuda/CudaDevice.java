@@ -81,6 +81,13 @@ public final class CudaDevice implements Device {
   static final String QUEUED =
       "work queued earlier failed (run with -Dhalter.sync=true to have the kernel named)";
 
+  /**
+   * System property: by what {@link #multiplyTop} works. {@code cublas}, the default: tiles by
+   * cuBLAS and kernel {@code top_tokens}. {@code sm80} or {@code sm90}: one kernel on tensor cores,
+   * for bf16; these have run in software only so far, which is why they must be asked for.
+   */
+  static final String MULTIPLY_TOP = "halter.multiply_top";
+
   /** A fatbin for some cards only, whose work portable kernels do on the others. */
   private static final Pattern TUNED = Pattern.compile(".*_sm[0-9]+\\.fatbin");
 
@@ -98,6 +105,7 @@ public final class CudaDevice implements Device {
   private final int sharedLimit;
   private final boolean synchronous = Boolean.getBoolean("halter.sync");
   private final TiledTop tiledTop = new TiledTop(this);
+  private final TensorTop tensorTop; // null: all by tiledTop
   private final Staging staging;
   private final Cublas cublas;
   private Thread bound;
@@ -179,10 +187,42 @@ public final class CudaDevice implements Device {
       }
       staging = new Staging(stream);
       cublas = new Cublas(stream, allocate(Cublas.WORKSPACE).address(), arena);
+      tensorTop = tensorTop(System.getProperty(MULTIPLY_TOP, "cublas"));
     } catch (RuntimeException | Error e) {
       close();
       throw e;
     }
+  }
+
+  /** What {@link #MULTIPLY_TOP} asks for, or null for cuBLAS. */
+  private TensorTop tensorTop(String name) {
+    TensorTop.Form form =
+        switch (name) {
+          case "cublas" -> null;
+          case "sm80" -> TensorTop.Form.SM80;
+          case "sm90" -> TensorTop.Form.SM90;
+          default ->
+              throw new DeviceException(
+                  "-D%s=%s: choose cublas, sm80 or sm90".formatted(MULTIPLY_TOP, name));
+        };
+    if (form == null) {
+      return null;
+    }
+    int capability = capability();
+    if (form == TensorTop.Form.SM90 ? capability != 90 : capability < 80) {
+      throw new DeviceException(
+          "-D%s=%s is not for %s: choose %s"
+              .formatted(
+                  MULTIPLY_TOP, name, description, capability < 80 ? "cublas" : "cublas or sm80"));
+    }
+    return new TensorTop(
+        this,
+        driver::encodeTensorMap,
+        form,
+        attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        sharedLimit,
+        attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR),
+        arena);
   }
 
   private static List<Path> fatbins(Path directory) {
@@ -239,11 +279,13 @@ public final class CudaDevice implements Device {
     while (end < name.length && name[end] != 0) {
       end++;
     }
-    return "%s (sm_%d%d)"
-        .formatted(
-            new String(name, 0, end, StandardCharsets.UTF_8),
-            attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
-            attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
+    return "%s (sm_%d)".formatted(new String(name, 0, end, StandardCharsets.UTF_8), capability());
+  }
+
+  /** 90 for 9.0. */
+  private int capability() {
+    return 10 * attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
   }
 
   private int attribute(int attribute) {
@@ -294,7 +336,11 @@ public final class CudaDevice implements Device {
 
   @Override
   public List<String> details() {
-    return List.of("CUDA driver " + driverVersion(), cublas.description());
+    String top = tensorTop == null ? "cuBLAS and top_tokens" : tensorTop.description();
+    return List.of(
+        "CUDA driver " + driverVersion(),
+        cublas.description(),
+        "largest entries of products by %s (-D%s)".formatted(top, MULTIPLY_TOP));
   }
 
   @Override
@@ -444,7 +490,12 @@ public final class CudaDevice implements Device {
 
   @Override
   public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
-    tiledTop.multiply(m, n, k, x, w, top);
+    bind();
+    if (tensorTop != null && TensorTop.takes(k, x, w, top)) {
+      tensorTop.multiply(m, n, k, x, w, top);
+    } else {
+      tiledTop.multiply(m, n, k, x, w, top);
+    }
   }
 
   /**

@@ -1,6 +1,7 @@
 package dev.halter.device.cuda;
 
 import dev.halter.device.DeviceException;
+import dev.halter.device.Matrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -24,6 +25,7 @@ final class Driver {
   private final MethodHandle functionCount;
   private final MethodHandle functions;
   private final MethodHandle functionName;
+  private final MethodHandle encodeTiled; // null where the driver is older than tensor maps
 
   /** A kernel's handle; JCuda keeps the address to itself. */
   static final class Function extends CUfunction {
@@ -66,6 +68,18 @@ final class Driver {
     functionCount = call(library, "cuModuleGetFunctionCount", address, size);
     functions = call(library, "cuModuleEnumerateFunctions", address, count, size);
     functionName = call(library, "cuFuncGetName", address, size);
+    encodeTiled =
+        library
+            .find("cuTensorMapEncodeTiled")
+            .map(
+                function ->
+                    Linker.nativeLinker()
+                        .downcallHandle(
+                            function,
+                            FunctionDescriptor.of(
+                                count, address, count, count, size, address, address, address,
+                                address, count, count, count, count)))
+            .orElse(null);
   }
 
   private static MethodHandle call(
@@ -111,6 +125,43 @@ final class Driver {
       throw new AssertionError(e);
     }
     return sizes.stream().mapToInt(Integer::intValue).toArray();
+  }
+
+  /**
+   * Describes a matrix of bf16 to the tensor copy engine, for boxes of 64 columns that it lays down
+   * swizzled by 128 bytes, with zeros outside the matrix: {@code TensorMap} of wgmma_sm90.cuh.
+   *
+   * @param map receives the 128 bytes; at a multiple of 64
+   */
+  void encodeTensorMap(MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
+    int bf16 = 9; // CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+    int swizzle128 = 3; // CU_TENSOR_MAP_SWIZZLE_128B
+    int promote256 = 3; // CU_TENSOR_MAP_L2_PROMOTION_L2_256B
+    if (encodeTiled == null) {
+      throw new DeviceException("the NVIDIA driver is too old: it lacks cuTensorMapEncodeTiled");
+    }
+    try (Arena arena = Arena.ofConfined()) {
+      int status =
+          (int)
+              encodeTiled.invokeExact(
+                  map,
+                  bf16,
+                  2,
+                  matrix.buffer().address(),
+                  arena.allocateFrom(ValueLayout.JAVA_LONG, columns, rows),
+                  arena.allocateFrom(ValueLayout.JAVA_LONG, 2 * matrix.rowStride()),
+                  arena.allocateFrom(ValueLayout.JAVA_INT, 64, boxRows),
+                  arena.allocateFrom(ValueLayout.JAVA_INT, 1, 1),
+                  0,
+                  swizzle128,
+                  promote256,
+                  0);
+      check(status, "describing a matrix of %d x %d to the copy engine".formatted(rows, columns));
+    } catch (DeviceException e) {
+      throw e;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
   }
 
   /** Names of the kernels in a module. */

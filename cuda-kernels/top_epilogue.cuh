@@ -1,0 +1,296 @@
+// What multiply_top_sm80.cu and multiply_top_sm90.cu do with a tile of x wᵀ while it lies in the
+// accumulators of tensor cores: the log-sum-exp of each row and its largest entries, so that the
+// product itself never goes to memory.
+//
+// A row of the tile belongs to four neighbouring lanes, a quad, for as long as the block walks over
+// the columns: both mma.m16n8k16 and wgmma.m64nNk16 give a lane the columns 8 j + 2 (lane % 4) +
+// {0, 1} of the rows lane / 4 and lane / 4 + 8 of its 16 rows. So each lane adds up its own columns
+// in registers, and the list of a row, in shared memory, is changed by its quad alone: no atomics,
+// no barrier of the block, and the same list whatever the order of threads.
+#pragma once
+#include "types.cuh"
+
+/// Which entries of a row are kept: the largest of sign * entry, the largest and the smallest, or
+/// the largest in magnitude.
+enum class Tops { SIGNED, BOTH, ABSOLUTE };
+
+template <Tops KIND>
+constexpr int SIGNS = KIND == Tops::BOTH ? 2 : 1;
+
+/// Columns whose exponentials are summed by themselves, then merged in their order (merge_top.cu),
+/// so that a row's bits do not depend on how many blocks share it. Device.multiplyTop knows it too.
+constexpr int SEGMENT = 2048;
+
+constexpr float LOG2_E = 1.44269504f;
+
+struct alignas(8) TopEntry {
+    float value;
+    int id;
+};
+
+/// What a lane keeps of its two rows, for each sign.
+template <Tops KIND>
+struct LaneRows {
+    float maximum[SIGNS<KIND>][2];    // of this lane's columns of the segment
+    float sum[SIGNS<KIND>][2];        // of exp(value - maximum)
+    float threshold[SIGNS<KIND>][2];  // of the row: only what is above it enters its list
+};
+
+/// Where the results of a launch go, and what there is of them.
+struct TopResults {
+    int* ids;          // [splits, m, S, kept]
+    float* values;     // [splits, m, S, kept]
+    float2* log_sums;  // [segments, m, S] {maximum, sum}; null if not wanted
+    int m, n, kept;
+    float sign;        // of Tops::SIGNED
+};
+
+/// 2^x to about one unit in the last place; a result below f32's normal numbers becomes 0.
+__device__ __forceinline__ float fast_exp2(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
+
+/// What a list holds of an entry of the product, and what it is ordered by.
+template <Tops KIND>
+__device__ __forceinline__ float top_value(float entry, int s, float sign) {
+    if (KIND == Tops::BOTH) return s == 0 ? entry : -entry;
+    return KIND == Tops::ABSOLUTE ? entry : sign * entry;
+}
+
+template <Tops KIND>
+__device__ __forceinline__ float top_order(float value) {
+    return KIND == Tops::ABSOLUTE ? fabsf(value) : value;
+}
+
+/// A place of a list that is still empty, or no candidate for one.
+__device__ constexpr TopEntry NO_ENTRY = {-INFINITY, -1};
+
+template <Tops KIND>
+__device__ __forceinline__ float top_order(const TopEntry& entry) {
+    return entry.id < 0 ? -INFINITY : top_order<KIND>(entry.value);
+}
+
+/// The lists of a row: [S][kept], best first.
+template <Tops KIND>
+__device__ __forceinline__ TopEntry* row_lists(TopEntry* lists, int row, int kept) {
+    return lists + row * SIGNS<KIND> * kept;
+}
+
+/// Empties the lists of the warp's 16 rows from `row` on, and what the lane knows of them.
+/// PRECOND for this and all below: all lanes of the warp call it.
+template <Tops KIND>
+__device__ __forceinline__ void begin_rows(LaneRows<KIND>& rows, TopEntry* lists, int row,
+                                           int kept) {
+    TopEntry* list = row_lists<KIND>(lists, row, kept);
+    for (int i = threadIdx.x % 32; i < 16 * SIGNS<KIND> * kept; i += 32) {
+        list[i] = NO_ENTRY;
+    }
+    for (int s = 0; s < SIGNS<KIND>; s++) {
+        for (int h = 0; h < 2; h++) {
+            rows.maximum[s][h] = -INFINITY;
+            rows.sum[s][h] = 0;
+            rows.threshold[s][h] = -INFINITY;
+        }
+    }
+    __syncwarp();
+}
+
+/// Puts an entry into the quad's list where `enters` holds for the quad, and returns the order of
+/// the list's last place. Of equal ones the one that came first stays in front.
+template <Tops KIND>
+__device__ __forceinline__ float insert(TopEntry* list, int kept, bool enters,
+                                        const TopEntry& entry) {
+    const int q = threadIdx.x % 4;
+    int place = 0;
+    for (int i = q; i < kept; i += 4) {
+        place += top_order<KIND>(list[i]) >= top_order<KIND>(entry);
+    }
+    place += __shfl_xor_sync(0xffffffffu, place, 1);
+    place += __shfl_xor_sync(0xffffffffu, place, 2);
+    // From the end, four places at a time, so that what is overwritten has been read.
+    for (int i = (kept - 1) / 4 * 4 + q; i >= 0; i -= 4) {
+        const bool moves = enters && i >= place && i + 1 < kept;
+        const TopEntry moved = moves ? list[i] : NO_ENTRY;
+        __syncwarp();
+        if (moves) list[i + 1] = moved;
+    }
+    if (enters && q == 0) list[place] = entry;
+    __syncwarp();
+    return top_order<KIND>(list[kept - 1]);
+}
+
+/// Takes in a tile of N columns of the warp's 16 rows from `row` on. `first` is the column that
+/// c[0][0] of lane 0 belongs to; columns from results.n on do not exist. Changes c. NaN enters no
+/// list and makes the sum NaN; -inf counts as absent.
+///
+/// Costs, for each entry and sign: a maximum, a multiply-add, an ex2 and an addition. Lists cost
+/// next to nothing: of T tiles the t-th holds about kept / t of a row's best so far, so a row sees
+/// kept (1 + ln T) insertions; where it sees none, a comparison for each sign says so. GROUP
+/// columns are looked through only if their maximum passes the threshold.
+template <Tops KIND, int N>
+__device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8][4], int first,
+                                          TopEntry* lists, int row, const TopResults& results) {
+    constexpr int GROUP = 32;
+    const int lane = threadIdx.x % 32;
+    const int column = first + lane % 4 * 2;
+    const int kept = results.kept;
+    const bool whole = first + N <= results.n;
+    if (!whole) {
+#pragma unroll
+        for (int j = 0; j < N / 8; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (column + 8 * j + i % 2 >= results.n) c[j][i] = NAN;  // skipped by selections
+            }
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+#pragma unroll
+        for (int s = 0; s < SIGNS<KIND>; s++) {
+            auto value = [&](int j, int i) {
+                return top_value<KIND>(c[j][2 * h + i], s, results.sign);
+            };
+            float largest[N / GROUP];
+            float top = -INFINITY;
+#pragma unroll
+            for (int g = 0; g < N / GROUP; g++) {
+                largest[g] = -INFINITY;
+#pragma unroll
+                for (int j = g * (GROUP / 8); j < (g + 1) * (GROUP / 8); j++) {
+                    largest[g] = fmaxf(largest[g], fmaxf(top_order<KIND>(value(j, 0)),
+                                                         top_order<KIND>(value(j, 1))));
+                }
+                top = fmaxf(top, largest[g]);
+            }
+
+            if (KIND != Tops::ABSOLUTE) {
+                float& maximum = rows.maximum[s][h];
+                if (top > maximum) {
+                    rows.sum[s][h] *= fast_exp2((maximum - top) * LOG2_E);
+                    maximum = top;
+                }
+                // -inf less -inf would be NaN
+                const float shift = maximum > -INFINITY ? maximum * LOG2_E : 0.0f;
+                float part[2] = {0, 0};
+                if (whole) {
+#pragma unroll
+                    for (int j = 0; j < N / 8; j++) {
+                        part[0] += fast_exp2(fmaf(value(j, 0), LOG2_E, -shift));
+                        part[1] += fast_exp2(fmaf(value(j, 1), LOG2_E, -shift));
+                    }
+                } else {
+#pragma unroll
+                    for (int j = 0; j < N / 8; j++) {
+#pragma unroll
+                        for (int i = 0; i < 2; i++) {
+                            const bool exists = column + 8 * j + i < results.n;
+                            const float e = fast_exp2(fmaf(value(j, i), LOG2_E, -shift));
+                            part[i] += exists ? e : 0.0f;
+                        }
+                    }
+                }
+                rows.sum[s][h] += part[0] + part[1];
+            }
+
+            float& threshold = rows.threshold[s][h];
+            if (!__any_sync(0xffffffffu, top > threshold)) continue;
+            TopEntry* list = row_lists<KIND>(lists, row + lane / 4 + 8 * h, kept) + s * kept;
+            // This lane's best entry that has not entered, and the one before it.
+            TopEntry mine;
+            float limit = INFINITY;
+            int limit_id = -1;
+            bool advance = true;
+            for (;;) {
+                if (advance) {
+                    mine = NO_ENTRY;
+                    float best = -INFINITY;
+#pragma unroll
+                    for (int g = 0; g < N / GROUP; g++) {
+                        if (!(largest[g] > threshold)) continue;
+#pragma unroll
+                        for (int j = g * (GROUP / 8); j < (g + 1) * (GROUP / 8); j++) {
+#pragma unroll
+                            for (int i = 0; i < 2; i++) {
+                                const float order = top_order<KIND>(value(j, i));
+                                const int id = column + 8 * j + i;
+                                if (order > best &&
+                                    (order < limit || (order == limit && id > limit_id))) {
+                                    best = order;
+                                    mine = {value(j, i), id};
+                                }
+                            }
+                        }
+                    }
+                    limit = best;
+                    limit_id = mine.id;
+                }
+                // The quad's best of those.
+                TopEntry best = mine;
+                for (int lanes = 1; lanes < 4; lanes *= 2) {
+                    const TopEntry other = {__shfl_xor_sync(0xffffffffu, best.value, lanes),
+                                            __shfl_xor_sync(0xffffffffu, best.id, lanes)};
+                    const float a = top_order<KIND>(other), b = top_order<KIND>(best);
+                    if (a > b || (a == b && other.id < best.id)) best = other;
+                }
+                const bool enters = top_order<KIND>(best) > threshold;
+                if (!__any_sync(0xffffffffu, enters)) break;
+                const float last = insert<KIND>(list, kept, enters, best);
+                if (enters) threshold = last;
+                advance = enters && best.id == mine.id;
+            }
+        }
+    }
+}
+
+/// Writes the log-sum-exp of the segment's columns and begins the next segment.
+template <Tops KIND>
+__device__ __forceinline__ void end_segment(LaneRows<KIND>& rows, int row, int segment,
+                                            const TopResults& results) {
+    if (KIND == Tops::ABSOLUTE || results.log_sums == nullptr) return;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int at = row + lane / 4 + 8 * h;
+#pragma unroll
+        for (int s = 0; s < SIGNS<KIND>; s++) {
+            float maximum = rows.maximum[s][h];
+            maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 1));
+            maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 2));
+            const float own = rows.maximum[s][h];
+            float sum = rows.sum[s][h];
+            if (own < maximum) sum *= fast_exp2((own - maximum) * LOG2_E);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+            if (lane % 4 == 0 && at < results.m) {
+                const long long to = ((long long)segment * results.m + at) * SIGNS<KIND> + s;
+                results.log_sums[to] = make_float2(maximum, sum);
+            }
+            rows.maximum[s][h] = -INFINITY;
+            rows.sum[s][h] = 0;
+        }
+    }
+}
+
+/// Writes the lists of the warp's 16 rows: `row` is the first of them in the block's tile, `at` in
+/// the matrix.
+template <Tops KIND>
+__device__ __forceinline__ void write_lists(TopEntry* lists, int row, int at, int split,
+                                            const TopResults& results) {
+    __syncwarp();
+    const int length = SIGNS<KIND> * results.kept;
+    const TopEntry* list = row_lists<KIND>(lists, row, results.kept);
+    for (int i = threadIdx.x % 32; i < 16 * length; i += 32) {
+        if (at + i / length >= results.m) break;
+        const long long to = ((long long)split * results.m + at) * length + i;
+        results.ids[to] = list[i].id;
+        results.values[to] = list[i].value;
+    }
+    __syncwarp();
+}
