@@ -1,6 +1,5 @@
 package dev.halter.heads;
 
-import dev.halter.model.Site;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -39,11 +38,6 @@ public record Head(int layer, int head) implements Comparable<Head> {
       }
     }
     return heads;
-  }
-
-  /** Its output before o_proj, among those of its layer. */
-  public Site z() {
-    return new Site(Site.Kind.Z, layer);
   }
 
   /** The KV head whose keys and values it reads, shared by n_heads / n_kv_heads query heads. */

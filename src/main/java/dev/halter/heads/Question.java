@@ -127,6 +127,11 @@ public record Question(
     SteeringPlan of(int question);
   }
 
+  /** The question as a request without a plan. */
+  public Request request() {
+    return request(kind, SteeringPlan.NONE);
+  }
+
   private Request request(String id, SteeringPlan plan) {
     return new Request(id, prompt, maxTokens, Sampling.GREEDY, stopTokens, plan, null, null);
   }
