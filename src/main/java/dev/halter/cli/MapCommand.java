@@ -1,7 +1,12 @@
 package dev.halter.cli;
 
+import dev.halter.device.DType;
+import dev.halter.device.Device;
 import dev.halter.generation.LanguageModel;
+import dev.halter.model.LlamaWeights;
 import dev.halter.neurons.NeuronMap;
+import dev.halter.weights.Checkpoint;
+import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -30,7 +35,8 @@ final class MapCommand implements Callable<Integer> {
       paramLabel = "D",
       defaultValue = "raw",
       description =
-          "raw: W_U w; unit: W_U w/|w|; norm: the final norm before W_U (default: ${DEFAULT-VALUE}).")
+          "raw: W_U w; unit: W_U w/|w|; norm: the final norm before W_U (default: ${DEFAULT-VALUE};"
+              + " which of them the paper means could not be established).")
   String decode;
 
   @Option(
@@ -58,12 +64,19 @@ final class MapCommand implements Callable<Integer> {
     if (top < 1) {
       throw new WrongUseException("--top is " + top + ", must be 1 or more");
     }
-    try (LanguageModel model = options.open(1)) {
-      int neurons = model.config().nLayers() * model.config().dMlp();
+    // Only the LM head and the neurons are read, not the rest of the model.
+    try (Device device = options.openDevice();
+        Checkpoint checkpoint = Checkpoint.open(options.folder())) {
+      ModelConfig config = ModelConfig.read(options.folder());
+      checkpoint.require(config);
+      DType type = LanguageModel.activations(options.dtype, device, checkpoint);
+      int neurons = config.nLayers() * config.dMlp();
       long start = System.nanoTime();
+      LlamaWeights.Linear head = LlamaWeights.head(device, checkpoint, config, type);
       NeuronMap map;
       try (ProgressBar bar = new ProgressBar("map", neurons)) {
-        map = NeuronMap.of(model.llama(), proj, how, signs, top, bar::at);
+        NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, head);
+        map = NeuronMap.of(source, proj, how, signs, top, bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;
       map.write(out);
@@ -71,7 +84,7 @@ final class MapCommand implements Callable<Integer> {
         Json.print(
             Json.object(
                 "device",
-                model.device().description(),
+                device.description(),
                 "neurons",
                 neurons,
                 "map_seconds",
@@ -81,7 +94,7 @@ final class MapCommand implements Callable<Integer> {
       } else {
         System.out.printf(
             "%,d neurons of %s_proj mapped in %.2f s on %s: %s%n",
-            neurons, projection, seconds, model.device().description(), out);
+            neurons, projection, seconds, device.description(), out);
       }
       return 0;
     }

@@ -69,12 +69,10 @@ final class ModelOptions {
 
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
   LanguageModel open(int maxBatch) {
-    if (threads < 0 || context < 0 || maxBatch < 0) {
-      throw new WrongUseException("--threads, --context and --max-batch cannot be negative");
+    if (context < 0 || maxBatch < 0) {
+      throw new WrongUseException("--context and --max-batch cannot be negative");
     }
-    choose("--device", device, "auto", "cpu", "cuda");
-    choose("--dtype", dtype, "auto", "f32", "bf16");
-    Device opened = Devices.open(device, threads, !anyBatch);
+    Device opened = openDevice();
     LanguageModel language =
         LanguageModel.open(
             new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);
@@ -82,6 +80,16 @@ final class ModelOptions {
       System.err.println("memory: " + language.plan());
     }
     return language;
+  }
+
+  /** Opens the device alone, for commands that run no model. */
+  Device openDevice() {
+    if (threads < 0) {
+      throw new WrongUseException("--threads cannot be negative");
+    }
+    choose("--device", device, "auto", "cpu", "cuda");
+    choose("--dtype", dtype, "auto", "f32", "bf16");
+    return Devices.open(device, threads, !anyBatch);
   }
 
   /** Refuses a value that is none of those that an option takes. */

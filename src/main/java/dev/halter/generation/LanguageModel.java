@@ -74,7 +74,7 @@ public final class LanguageModel implements AutoCloseable {
       Checkpoint checkpoint = Checkpoint.open(folder);
       try {
         checkpoint.require(config);
-        DType type = type(options.dtype, device, checkpoint);
+        DType type = activations(options.dtype, device, checkpoint);
         MemoryPlan plan = plan(options, device, config, checkpoint, type);
         Llama llama = new Llama(device, config, checkpoint, type, plan.limits());
         return new LanguageModel(folder, device, plan, llama, generation);
@@ -100,7 +100,8 @@ public final class LanguageModel implements AutoCloseable {
     return MemoryPlan.of(device, config, checkpoint, type, context, maxBatch, rows);
   }
 
-  private static DType type(String name, Device device, Checkpoint checkpoint) {
+  /** The activations' type that auto, f32 or bf16 stands for. */
+  public static DType activations(String name, Device device, Checkpoint checkpoint) {
     return switch (name) {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;

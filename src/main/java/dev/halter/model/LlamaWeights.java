@@ -91,6 +91,20 @@ public final class LlamaWeights implements AutoCloseable {
     }
   }
 
+  /** The LM head alone, for whoever decodes vectors with it; the caller closes its buffer. */
+  public static Linear head(
+      Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
+    String name = config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight";
+    TensorView tensor = checkpoint.tensor(name);
+    if (device.sharesHostMemory()) {
+      return linear(tensor, device.upload(tensor.data()), tensor.dtype());
+    }
+    DType type = device.weightType(tensor.dtype(), activations);
+    Buffer buffer = device.allocate(tensor.elements() * type.bytes());
+    copy(device, tensor, buffer, type);
+    return linear(tensor, buffer, type);
+  }
+
   /** Matrices with one input, uploaded next to one another where the device copies. */
   private List<Linear> matrices(String... names) {
     List<Linear> parts = new ArrayList<>();
@@ -110,7 +124,7 @@ public final class LlamaWeights implements AutoCloseable {
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
         Buffer part = all.slice(at, tensor.elements() * type.bytes());
-        copy(tensor, part, type);
+        copy(device, tensor, part, type);
         parts.add(linear(tensor, part, type));
         at += part.bytes();
       }
@@ -139,7 +153,7 @@ public final class LlamaWeights implements AutoCloseable {
   }
 
   /** Uploads a tensor, converted on the device where its type is another. */
-  private void copy(TensorView tensor, Buffer to, DType type) {
+  private static void copy(Device device, TensorView tensor, Buffer to, DType type) {
     if (tensor.dtype() == type) {
       to.copyFrom(tensor.data());
       return;

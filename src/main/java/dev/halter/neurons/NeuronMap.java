@@ -1,11 +1,10 @@
 package dev.halter.neurons;
 
-import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.device.Matrix;
 import dev.halter.device.Top;
 import dev.halter.model.Llama;
+import dev.halter.model.LlamaWeights;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.Checkpoint;
@@ -15,7 +14,6 @@ import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import dev.halter.weights.TensorView;
-import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -70,6 +68,11 @@ public record NeuronMap(
       this.factors = factors;
     }
 
+    /** The same for {@link Device#multiplyTop}. */
+    Top.Sign top() {
+      return top;
+    }
+
     /** The factors of w along the axis S. */
     public int[] factors() {
       return factors.clone();
@@ -102,9 +105,6 @@ public record NeuronMap(
 
   private static final String VERSION = "2";
 
-  /** Neurons that are decoded at a time. */
-  private static final int ROWS = 2048;
-
   /** Index of the first kept token of a neuron: into {@link #tokenIds} and {@link #logits}. */
   public int at(int layer, int neuron, int sign) {
     return row(layer, neuron, sign) * settings.k;
@@ -116,26 +116,43 @@ public record NeuronMap(
   }
 
   /**
+   * What a map is made from.
+   *
+   * @param checkpoint of {@code config}, checked; stays open as long as the map is being made
+   * @param head the LM head on the device
+   */
+  public record Source(Device device, ModelConfig config, Checkpoint checkpoint, Linear head) {}
+
+  /** Maps a model that has been loaded. */
+  public static NeuronMap of(
+      Llama model, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
+    LlamaWeights weights = model.weights();
+    Source source =
+        new Source(model.device(), model.config(), weights.checkpoint(), weights.head());
+    return of(source, projection, decode, sign, k, progress);
+  }
+
+  /**
    * Maps a model.
    *
-   * @param k tokens to keep per neuron and sign
+   * @param k tokens to keep per neuron and sign, at most {@link Top#MAX_KEPT}
    * @param progress hears the number of neurons done
    */
   public static NeuronMap of(
-      Llama model, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
-    return of(model, projection, decode, sign, k, ROWS, progress);
+      Source source, Projection projection, Decode decode, Sign sign, int k, IntConsumer progress) {
+    return of(source, projection, decode, sign, k, 0, progress);
   }
 
-  /** As above, with so many neurons at once. */
+  /** As above, with so many neurons at once; 0 = as suits the device. Results are the same. */
   static NeuronMap of(
-      Llama model,
+      Source source,
       Projection projection,
       Decode decode,
       Sign sign,
       int k,
       int rows,
       IntConsumer progress) {
-    ModelConfig config = model.config();
+    ModelConfig config = source.config;
     int layers = config.nLayers();
     int neurons = config.dMlp();
     int signs = sign.factors.length;
@@ -145,7 +162,7 @@ public record NeuronMap(
       throw new IllegalArgumentException(
           "a map of %,d values is too large: keep fewer tokens (--top)".formatted(values));
     }
-    String fingerprint = Fingerprint.of(config, model.weights().checkpoint());
+    String fingerprint = Fingerprint.of(config, source.checkpoint);
     NeuronMap map =
         new NeuronMap(
             new Settings(
@@ -161,126 +178,10 @@ public record NeuronMap(
             new float[(int) values],
             new float[layers * neurons * signs],
             new float[layers * neurons]);
-    try (Decoder decoder = new Decoder(model, map, rows)) {
-      for (int layer = 0; layer < layers; layer++) {
-        decoder.layer(layer, progress);
-      }
+    try (NeuronDecoder decoder = new NeuronDecoder(source, map, rows)) {
+      decoder.run(progress);
     }
     return map;
-  }
-
-  /** Decodes neurons in blocks of rows, over tiles of the vocabulary. */
-  private static final class Decoder implements AutoCloseable {
-    private final Device device;
-    private final Llama model;
-    private final NeuronMap map;
-    private final int d;
-    private final int block;
-    private final DType type;
-    private final float[] gain;
-    private final Buffer vectors;
-    private final Top top;
-
-    Decoder(Llama model, NeuronMap map, int block) {
-      this.model = model;
-      this.map = map;
-      this.device = model.device();
-      this.d = model.config().dModel();
-      this.block = block;
-      // f32 vectors lose nothing; a device whose products need one type takes the head's.
-      this.type = device.sharesHostMemory() ? DType.F32 : model.weights().head().type();
-      this.gain = model.weights().checkpoint().tensor("model.norm.weight").toFloats();
-      this.top = Top.allocate(device, map.settings.sign.top, map.settings.k, block);
-      this.vectors = device.allocate((long) block * d * type.bytes());
-    }
-
-    void layer(int layer, IntConsumer progress) {
-      Settings settings = map.settings;
-      String name =
-          "model.layers.%d.mlp.%s_proj.weight".formatted(layer, name(settings.projection));
-      TensorView weights = model.weights().checkpoint().tensor(name);
-      float[] columns = settings.projection == Projection.DOWN ? weights.toFloats() : null;
-      for (int first = 0; first < settings.neurons; first += block) {
-        int rows = Math.min(block, settings.neurons - first);
-        float[] vectors = new float[rows * d];
-        if (columns == null) {
-          weights.copyFloats((long) first * d, vectors);
-        } else {
-          for (int i = 0; i < d; i++) {
-            for (int row = 0; row < rows; row++) {
-              vectors[row * d + i] = columns[i * settings.neurons + first + row];
-            }
-          }
-        }
-        decode(layer, first, rows, vectors);
-        progress.accept(layer * settings.neurons + first + rows);
-      }
-    }
-
-    private void decode(int layer, int first, int rows, float[] block) {
-      Settings settings = map.settings;
-      for (int i = 0; i < rows; i++) {
-        map.weightNorm[layer * settings.neurons + first + i] = prepare(block, i * d);
-      }
-      upload(block);
-      Linear head = model.weights().head();
-      device.multiplyTop(
-          rows,
-          head.out(),
-          d,
-          new Matrix(vectors, type, d),
-          new Matrix(head.weight(), head.type(), d),
-          top);
-      int row = layer * settings.neurons + first;
-      int lists = rows * settings.sign.factors.length;
-      int to = settings.sign.factors.length * row;
-      System.arraycopy(top.logSumExp(rows), 0, map.logZ, to, lists);
-      int values = lists * settings.k;
-      System.arraycopy(top.ids().toInts(values), 0, map.tokenIds, to * settings.k, values);
-      System.arraycopy(top.values().toFloats(values), 0, map.logits, to * settings.k, values);
-    }
-
-    /** Applies the decoding to the vector at {@code from} and returns its norm before. */
-    private float prepare(float[] block, int from) {
-      double squares = 0;
-      for (int i = 0; i < d; i++) {
-        squares += (double) block[from + i] * block[from + i];
-      }
-      double norm = Math.sqrt(squares);
-      switch (map.settings.decode) {
-        case RAW -> {}
-        case UNIT -> {
-          for (int i = 0; i < d; i++) {
-            block[from + i] = norm == 0 ? 0 : (float) (block[from + i] / norm);
-          }
-        }
-        case NORM -> {
-          double rms = Math.sqrt(squares / d + model.config().rmsNormEps());
-          for (int i = 0; i < d; i++) {
-            block[from + i] = (float) (block[from + i] / rms * gain[i]);
-          }
-        }
-      }
-      return (float) norm;
-    }
-
-    private void upload(float[] block) {
-      if (type == DType.F32) {
-        vectors.set(block);
-        return;
-      }
-      short[] bits = new short[block.length];
-      for (int i = 0; i < bits.length; i++) {
-        bits[i] = SafetensorsWriter.bf16(block[i]);
-      }
-      vectors.copyFrom(MemorySegment.ofArray(bits));
-    }
-
-    @Override
-    public void close() {
-      vectors.close();
-      top.close();
-    }
   }
 
   /**

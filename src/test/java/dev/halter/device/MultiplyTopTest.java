@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Top.Sign;
 import dev.halter.device.cuda.TestCuda;
-import java.lang.foreign.MemorySegment;
+import dev.halter.model.Values;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
@@ -37,7 +37,7 @@ class MultiplyTopTest {
   @MethodSource(DEVICES)
   void keepsTheBestAndTheSumOfAll(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int n : new int[] {1, 31, 257, 1025, 3000}) {
+      for (int n : new int[] {1, 31, 257, 1300}) {
         int k = n % 70 + 1;
         int m = 1 + n % 7;
         float[] x = random(m * k, n);
@@ -201,8 +201,8 @@ class MultiplyTopTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void logSumExpIsNotComputedUnlessAskedFor(Device device) {
-    try (Buffer one = floats(device, 1);
-        Buffer entries = floats(device, 1, 2, 3);
+    try (Buffer one = Values.buffer(device, DType.F32, new float[] {1});
+        Buffer entries = Values.buffer(device, DType.F32, new float[] {1, 2, 3});
         Top top = Top.allocate(device, Sign.PLUS, 2, 1)) {
       top.logSum().set(7f, 8f);
       Top without = new Top(Sign.PLUS, 2, top.ids(), top.values(), null);
@@ -248,7 +248,7 @@ class MultiplyTopTest {
               IllegalArgumentException.class, () -> Top.allocate(device, Sign.PLUS, kept, 1));
       assertTrue(error.getMessage().contains("1 to 64"), error.getMessage());
     }
-    try (Buffer factor = floats(device, 1, 2, 3, 4);
+    try (Buffer factor = Values.buffer(device, DType.F32, new float[] {1, 2, 3, 4});
         Top top = Top.allocate(device, Sign.BOTH, 2, 2)) {
       Matrix matrix = new Matrix(factor, DType.F32, 2);
       int[][] sizes = {{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {3, 1, 1}, {1, 3, 1}, {1, 1, 3}};
@@ -293,8 +293,8 @@ class MultiplyTopTest {
       float[] w,
       Sign sign,
       int kept) {
-    try (Buffer left = buffer(device, type, x);
-        Buffer right = buffer(device, type, w);
+    try (Buffer left = Values.buffer(device, type, x);
+        Buffer right = Values.buffer(device, type, w);
         Top top = Top.allocate(device, sign, kept, m)) {
       product.multiply(m, n, k, new Matrix(left, type, k), new Matrix(right, type, k), top);
       int lists = m * sign.lists();
@@ -303,25 +303,6 @@ class MultiplyTopTest {
           top.values().toFloats(lists * kept),
           sign == Sign.ABSOLUTE ? new float[0] : top.logSumExp(m));
     }
-  }
-
-  private static Buffer buffer(Device device, DType type, float[] values) {
-    if (type == DType.F32) {
-      return floats(device, values);
-    }
-    short[] bits = new short[values.length];
-    for (int i = 0; i < bits.length; i++) {
-      bits[i] = (short) (Float.floatToRawIntBits(values[i]) >>> 16);
-    }
-    Buffer buffer = device.allocate(2L * bits.length);
-    buffer.copyFrom(MemorySegment.ofArray(bits));
-    return buffer;
-  }
-
-  private static Buffer floats(Device device, float... values) {
-    Buffer buffer = device.allocate(4L * values.length);
-    buffer.set(values);
-    return buffer;
   }
 
   /** Multiples of 1/4 of a magnitude below 2. */

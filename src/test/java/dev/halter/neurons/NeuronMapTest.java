@@ -60,7 +60,13 @@ class NeuronMapTest {
     try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
       check(model, map(model, Projection.UP, Decode.RAW, Sign.BOTH, 3));
       check(model, map(model, Projection.DOWN, Decode.NORM, Sign.MINUS, 1));
+      check(model, map(model, Projection.GATE, Decode.UNIT, Sign.PLUS, 2));
     }
+  }
+
+  private static NeuronMap.Source source(Llama model) {
+    return new NeuronMap.Source(
+        model.device(), model.config(), model.weights().checkpoint(), model.weights().head());
   }
 
   private static NeuronMap map(
@@ -146,7 +152,8 @@ class NeuronMapTest {
     try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
       NeuronMap whole = map(model, Projection.UP, Decode.RAW, Sign.PLUS, 3);
       NeuronMap blocks =
-          NeuronMap.of(model, Projection.UP, Decode.RAW, Sign.PLUS, 3, 33, n -> {}); // of 80
+          NeuronMap.of(
+              source(model), Projection.UP, Decode.RAW, Sign.PLUS, 3, 33, n -> {}); // of 80
       assertArrayEquals(whole.tokenIds(), blocks.tokenIds());
       // To the bit but where cuBLAS sums in another order for another number of rows.
       float allowed = TestCuda.REAL ? 1e-6f : 0;

@@ -1,0 +1,208 @@
+package dev.halter.neurons;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Matrix;
+import dev.halter.device.Top;
+import dev.halter.neurons.NeuronMap.Decode;
+import dev.halter.neurons.NeuronMap.Projection;
+import dev.halter.neurons.NeuronMap.Settings;
+import dev.halter.neurons.NeuronMap.Source;
+import dev.halter.weights.TensorView;
+import java.lang.foreign.MemorySegment;
+import java.util.Locale;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.IntConsumer;
+
+/**
+ * Fills a map, block by block of neurons: their vectors are made ready on the device ({@code
+ * cuda-kernels/neuron_vectors.cu}) and go through {@link Device#multiplyTop} with the LM head.
+ *
+ * <p>Where a product's factors may differ in type (the CPU), vectors are f32, or the bf16 of the
+ * file as they are, so nothing is rounded. Where they may not, vectors are rounded once to the
+ * head's type.
+ *
+ * <p>While a layer is computed, the next one is read from disk. On a device with memory of its own
+ * nothing waits for results until all neurons are done.
+ */
+final class NeuronDecoder implements AutoCloseable {
+  private static final int BLOCK = 256;
+
+  /** Neurons at a time where they lie in host memory, and elsewhere: a layer of any model. */
+  private static final int ROWS = 2048;
+
+  private static final int DEVICE_ROWS = 1 << 15;
+
+  private final Source source;
+  private final Device device;
+  private final NeuronMap map;
+  private final Settings settings;
+  private final int d;
+  private final int rows; // of a block
+  private final DType fileType;
+  private final DType type; // of the vectors
+  private final Buffer raw; // a layer, [F, d] or [d, F]; null where host memory is shown as it is
+  private final Buffer turned; // [rows, d] of fileType, for columns
+  private final Buffer vectors; // [rows, d] of type; null where they are the file's rows
+  private final Buffer gain;
+  private final Buffer norms;
+  private final Top top;
+  private final int capacity; // neurons that fit norms and top
+  private int filled;
+  private int done;
+  private CompletableFuture<?> reading = CompletableFuture.completedFuture(null);
+
+  /**
+   * @param rows neurons at a time; 0 = as suits the device
+   */
+  NeuronDecoder(Source source, NeuronMap map, int rows) {
+    this.source = source;
+    this.device = source.device();
+    this.map = map;
+    this.settings = map.settings();
+    this.d = source.config().dModel();
+    boolean shared = device.sharesHostMemory();
+    int most = rows > 0 ? rows : shared ? ROWS : DEVICE_ROWS;
+    this.rows = Math.min(most, settings.neurons());
+    this.fileType = weights(0).dtype();
+    boolean asInFile = settings.decode() == Decode.RAW && fileType == DType.BF16;
+    this.type = !shared ? source.head().type() : asInFile ? DType.BF16 : DType.F32;
+    long block = (long) this.rows * d;
+    boolean columns = settings.projection() == Projection.DOWN;
+    boolean rowsAsTheyAre = settings.decode() == Decode.RAW && fileType == type && !columns;
+    this.capacity = shared ? this.rows : settings.layers() * settings.neurons();
+    this.top = Top.allocate(device, settings.sign().top(), settings.k(), capacity);
+    this.norms = device.allocate(4L * capacity);
+    this.raw = shared ? null : device.allocate(weights(0).data().byteSize());
+    this.turned = columns ? device.allocate(block * fileType.bytes()) : null;
+    this.vectors = rowsAsTheyAre ? null : device.allocate(block * type.bytes());
+    this.gain = settings.decode() == Decode.NORM ? device.allocate(4L * d) : null;
+    if (gain != null) {
+      gain.set(source.checkpoint().tensor("model.norm.weight").toFloats());
+    }
+  }
+
+  private TensorView weights(int layer) {
+    String projection = NeuronMap.name(settings.projection());
+    return source
+        .checkpoint()
+        .tensor("model.layers.%d.mlp.%s_proj.weight".formatted(layer, projection));
+  }
+
+  /** Decodes all neurons; {@code progress} hears how many have gone to the device. */
+  void run(IntConsumer progress) {
+    for (int layer = 0; layer < settings.layers(); layer++) {
+      reading.join();
+      if (layer + 1 < settings.layers()) {
+        MemorySegment next = weights(layer + 1).data();
+        reading = CompletableFuture.runAsync(next::load);
+      }
+      layer(weights(layer), layer * settings.neurons(), progress);
+    }
+    fetch();
+  }
+
+  private void layer(TensorView weights, int firstNeuron, IntConsumer progress) {
+    if (weights.dtype() != fileType) {
+      throw new IllegalArgumentException(
+          "%s is %s, but layer 0 is %s: a map wants one type"
+              .formatted(weights.name(), weights.dtype(), fileType));
+    }
+    MemorySegment data = weights.data();
+    if (raw != null) {
+      raw.copyFrom(data);
+      blocks(raw, firstNeuron, progress);
+      return;
+    }
+    try (Buffer file = device.upload(data)) {
+      blocks(file, firstNeuron, progress);
+    }
+  }
+
+  private void blocks(Buffer weights, int firstNeuron, IntConsumer progress) {
+    for (int first = 0; first < settings.neurons(); first += rows) {
+      int count = Math.min(rows, settings.neurons() - first);
+      if (filled + count > capacity) {
+        fetch();
+      }
+      decode(weights, first, count);
+      filled += count;
+      progress.accept(firstNeuron + first + count);
+    }
+  }
+
+  /** Queues neurons [first, first + count) of a layer. */
+  private void decode(Buffer weights, int first, int count) {
+    Buffer neurons =
+        settings.projection() == Projection.DOWN
+            ? columns(weights, first, count)
+            : weights.slice((long) first * d * fileType.bytes());
+    String kernel = ("neuron_vectors_" + fileType + "_" + type).toLowerCase(Locale.ROOT);
+    device.launch(
+        device.kernel(kernel),
+        Grid.of(count),
+        BLOCK,
+        0,
+        vectors,
+        norms.slice(4L * filled),
+        neurons,
+        gain,
+        d,
+        (float) source.config().rmsNormEps(),
+        settings.decode().ordinal());
+    device.multiplyTop(
+        count,
+        source.head().out(),
+        d,
+        new Matrix(vectors == null ? neurons : vectors, type, d),
+        new Matrix(source.head().weight(), source.head().type(), d),
+        top.from(filled));
+  }
+
+  /** Neurons that are columns of [d, F], as rows. */
+  private Buffer columns(Buffer weights, int first, int count) {
+    device.launch(
+        device.kernel(fileType.bytes() == 2 ? "transpose_16" : "transpose_32"),
+        Grid.of((count + 31) / 32, (d + 31) / 32),
+        BLOCK,
+        0,
+        turned,
+        weights.slice((long) first * fileType.bytes()),
+        (long) settings.neurons(),
+        d,
+        count);
+    return turned;
+  }
+
+  /** Moves what is on the device into the map. */
+  private void fetch() {
+    int lists = filled * settings.sign().top().lists();
+    int values = lists * settings.k();
+    int firstList = done * settings.sign().top().lists();
+    int firstValue = firstList * settings.k();
+    top.ids().copyTo(part(MemorySegment.ofArray(map.tokenIds()), firstValue, values));
+    top.values().copyTo(part(MemorySegment.ofArray(map.logits()), firstValue, values));
+    norms.copyTo(part(MemorySegment.ofArray(map.weightNorm()), done, filled));
+    System.arraycopy(top.logSumExp(filled), 0, map.logZ(), firstList, lists);
+    done += filled;
+    filled = 0;
+  }
+
+  private static MemorySegment part(MemorySegment array, long first, long count) {
+    return array.asSlice(4 * first, 4 * count);
+  }
+
+  @Override
+  public void close() {
+    reading.join(); // it must not touch the file once that is closed
+    top.close();
+    norms.close();
+    for (Buffer buffer : new Buffer[] {raw, turned, vectors, gain}) {
+      if (buffer != null) {
+        buffer.close();
+      }
+    }
+  }
+}
