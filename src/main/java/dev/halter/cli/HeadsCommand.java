@@ -5,5 +5,5 @@ import picocli.CommandLine.Command;
 @Command(
     name = "heads",
     description = "Finds the heads that a task runs through, and what moving them does.",
-    subcommands = {PairsCommand.class, KnockoutCommand.class})
+    subcommands = {PairsCommand.class, KnockoutCommand.class, PatchCommand.class})
 final class HeadsCommand {}

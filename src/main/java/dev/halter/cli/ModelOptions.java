@@ -67,6 +67,17 @@ final class ModelOptions {
     return open(0);
   }
 
+  /**
+   * Opens the model for short prompts and much work between them: without --context sequences are
+   * of up to 1,024 tokens, so that a GPU's memory is not taken by a cache that nothing fills.
+   */
+  LanguageModel openForPairs() {
+    if (context == 0) {
+      context = 1024;
+    }
+    return open(64);
+  }
+
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
   LanguageModel open(int maxBatch) {
     if (context < 0 || maxBatch < 0) {
