@@ -645,6 +645,17 @@ STAND_IN_API int cuEventRecord(Event* event, Stream* stream) {
     return SUCCESS;
 }
 
+STAND_IN_API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
+    IN_CONTEXT;
+    if (!known(events, event, __func__) || !known(streams, stream, __func__)) {
+        return INVALID_HANDLE;
+    }
+    if (event->stream == nullptr || event->stream == stream) return SUCCESS;
+    Stream* other = event->stream;
+    const uint64_t ticket = event->ticket;
+    return stand_in::enqueue(stream, [=] { return run(other, ticket); });
+}
+
 STAND_IN_API int cuEventSynchronize(Event* event) {
     IN_CONTEXT;
     if (!known(events, event, __func__)) return INVALID_HANDLE;

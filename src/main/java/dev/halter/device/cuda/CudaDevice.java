@@ -68,9 +68,9 @@ import jcuda.driver.CUstream_flags;
  * kernels of the fatbins in {@code kernels/} of the folder that system property {@code
  * halter.native} names.
  *
- * <p>One stream carries all work, in call order. What fails on the card shows at the next call that
- * waits for it; with {@code -Dhalter.sync=true} every launch is waited for, so that the error names
- * the kernel.
+ * <p>One stream carries all work, in call order, but for {@link #upload}. What fails on the card
+ * shows at the next call that waits for it; with {@code -Dhalter.sync=true} every launch is waited
+ * for, so that the error names the kernel.
  *
  * <p>Kernels of this project give a row the same result whatever else is in the batch. cuBLAS does
  * not promise that: it may choose another algorithm, so another order of summation, for another
@@ -106,7 +106,9 @@ public final class CudaDevice implements Device {
   private final boolean synchronous = Boolean.getBoolean("halter.sync");
   private final TiledTop tiledTop = new TiledTop(this);
   private final TensorTop tensorTop; // null: all by tiledTop
+  private final CUstream uploadStream = new CUstream();
   private final Staging staging;
+  private final Staging uploads;
   private final Cublas cublas;
   private Thread bound;
   private boolean recording;
@@ -180,12 +182,15 @@ public final class CudaDevice implements Device {
       description = describe();
       sharedLimit =
           attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-      Driver.check(
-          cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "creating a stream");
+      for (CUstream created : List.of(stream, uploadStream)) {
+        Driver.check(
+            cuStreamCreate(created, CUstream_flags.CU_STREAM_NON_BLOCKING), "creating a stream");
+      }
       for (Path fatbin : fatbins) {
         load(fatbin);
       }
       staging = new Staging(stream);
+      uploads = new Staging(uploadStream);
       cublas = new Cublas(stream, allocate(Cublas.WORKSPACE).address(), arena);
       tensorTop = tensorTop(System.getProperty(MULTIPLY_TOP, "cublas"));
     } catch (RuntimeException | Error e) {
@@ -379,10 +384,17 @@ public final class CudaDevice implements Device {
     return new Buffer(this, address.value(), bytes);
   }
 
+  /**
+   * {@inheritDoc}
+   *
+   * <p>Nothing queued so far can touch fresh memory, so the copy runs beside it, on a stream of its
+   * own; what is queued from here on waits for the copy.
+   */
   @Override
   public Buffer upload(MemorySegment host) {
     Buffer buffer = allocate(host.byteSize());
-    buffer.copyFrom(host);
+    uploads.up(host, buffer.address(), host.byteSize());
+    uploads.hold(stream);
     return buffer;
   }
 
@@ -545,6 +557,7 @@ public final class CudaDevice implements Device {
       return;
     }
     bind();
+    cuStreamSynchronize(uploadStream);
     cuStreamSynchronize(stream);
     List.copyOf(graphs).forEach(CudaGraph::close);
     if (cublas != null) { // null when opening failed half-way
@@ -553,9 +566,13 @@ public final class CudaDevice implements Device {
     if (staging != null) {
       staging.close();
     }
+    if (uploads != null) {
+      uploads.close();
+    }
     allocations.forEach(address -> cuMemFree(new Address(address)));
     allocations.clear();
     modules.forEach(module -> cuModuleUnload(module));
+    cuStreamDestroy(uploadStream);
     cuStreamDestroy(stream);
     open = false;
     cuDevicePrimaryCtxRelease(device);

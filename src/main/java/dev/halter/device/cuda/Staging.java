@@ -9,8 +9,10 @@ import static jcuda.driver.JCudaDriver.cuMemFreeHost;
 import static jcuda.driver.JCudaDriver.cuMemcpyDtoHAsync;
 import static jcuda.driver.JCudaDriver.cuMemcpyHtoDAsync;
 import static jcuda.driver.JCudaDriver.cuStreamSynchronize;
+import static jcuda.driver.JCudaDriver.cuStreamWaitEvent;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import jcuda.driver.CUevent;
 import jcuda.driver.CUevent_flags;
 import jcuda.driver.CUstream;
@@ -30,6 +32,7 @@ final class Staging implements AutoCloseable {
   private final Address pinned = new Address();
   private final MemorySegment memory;
   private final CUevent[] fetched = {new CUevent(), new CUevent()};
+  private final CUevent copied = new CUevent();
   private int half;
   private int used;
 
@@ -37,7 +40,7 @@ final class Staging implements AutoCloseable {
     this.stream = stream;
     Driver.check(cuMemAllocHost(pinned, 2L * HALF), "allocating pinned host memory");
     memory = MemorySegment.ofAddress(pinned.value()).reinterpret(2L * HALF);
-    for (CUevent event : fetched) {
+    for (CUevent event : List.of(fetched[0], fetched[1], copied)) {
       Driver.check(
           cuEventCreate(event, CUevent_flags.CU_EVENT_DISABLE_TIMING), "creating an event");
     }
@@ -59,6 +62,12 @@ final class Staging implements AutoCloseable {
       done += part;
       used = (int) Math.min(HALF, (used + part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     }
+  }
+
+  /** What is queued on {@code other} from here on waits for the copies queued so far. */
+  void hold(CUstream other) {
+    Driver.check(cuEventRecord(copied, stream), "recording an event");
+    Driver.check(cuStreamWaitEvent(other, copied, 0), "waiting for an event");
   }
 
   private void turn() {
@@ -86,7 +95,7 @@ final class Staging implements AutoCloseable {
 
   @Override
   public void close() {
-    for (CUevent event : fetched) {
+    for (CUevent event : List.of(fetched[0], fetched[1], copied)) {
       cuEventDestroy(event);
     }
     cuMemFreeHost(pinned);

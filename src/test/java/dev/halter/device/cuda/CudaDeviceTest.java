@@ -55,11 +55,16 @@ class CudaDeviceTest {
   void copiesAnyNumberOfBytesThereAndBack(int bytes) {
     byte[] expected = new byte[bytes];
     new Random(bytes).nextBytes(expected);
-    byte[] actual = new byte[bytes];
-    try (Buffer buffer = device.upload(MemorySegment.ofArray(expected))) {
-      buffer.copyTo(MemorySegment.ofArray(actual));
+    byte[] uploaded = new byte[bytes];
+    byte[] copied = new byte[bytes];
+    try (Buffer upload = device.upload(MemorySegment.ofArray(expected));
+        Buffer copy = device.allocate(bytes)) {
+      upload.copyTo(MemorySegment.ofArray(uploaded)); // waits for another stream
+      copy.copyFrom(MemorySegment.ofArray(expected));
+      copy.copyTo(MemorySegment.ofArray(copied));
     }
-    assertArrayEquals(expected, actual);
+    assertArrayEquals(expected, uploaded);
+    assertArrayEquals(expected, copied);
   }
 
   @Test

@@ -1,0 +1,72 @@
+"""torch's side of bench/top: answers figures from standard input, one a line, with a line of JSON.
+
+torch:N   seconds for the largest and smallest K entries and both log-sum-exps of each row of x wᵀ, N rows
+          of the product at a time
+product   seconds of the bare product, 8,192 rows at a time into one buffer
+
+    top.py DEVICE DTYPE ROWS CALLS VOCABULARY D_MODEL KEPT THREADS RUNS
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+
+import torch
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def main():
+    device, dtype = sys.argv[1], DTYPES[sys.argv[2]]
+    rows, calls, vocabulary, d_model, kept, threads, runs = map(int, sys.argv[3:])
+    torch.set_num_threads(threads)
+    x = (torch.rand(rows, d_model, device=device) / 8 - 1 / 16).to(dtype)
+    w = (torch.rand(vocabulary, d_model, device=device) / 8 - 1 / 16).to(dtype)
+
+    def seconds(figure):
+        kind, _, size = figure.partition(":")
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(calls):
+            if kind == "product":
+                product(x, w, min(8192, rows))
+            else:
+                tops(x, w, kept, int(size))
+        synchronize(device)
+        return time.perf_counter() - start
+
+    for line in sys.stdin:
+        figure = line.strip()
+        with torch.inference_mode():
+            seconds(figure)
+            times = [seconds(figure) for _ in range(runs)]
+        print(json.dumps({
+            "figure": figure, "median": statistics.median(times), "runs": times, "unit": "s",
+            "engine": f"torch {torch.__version__}",
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+
+
+def tops(x, w, kept, chunk):
+    for begin in range(0, len(x), chunk):
+        logits = (x[begin:begin + chunk] @ w.T).float()
+        for signed in (logits, -logits):
+            signed.logsumexp(1)
+            signed.topk(kept, 1)
+
+
+def product(x, w, chunk):
+    out = torch.empty(chunk, len(w), dtype=x.dtype, device=x.device)
+    for begin in range(0, len(x), chunk):
+        part = x[begin:begin + chunk]
+        torch.mm(part, w.T, out=out[:len(part)])
+
+
+def synchronize(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
