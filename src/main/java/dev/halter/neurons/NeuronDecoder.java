@@ -24,8 +24,9 @@ import java.util.function.IntConsumer;
  * file as they are, so nothing is rounded. Where they may not, vectors are rounded once to the
  * head's type.
  *
- * <p>While a layer is computed, the next one is read from disk. On a device with memory of its own
- * nothing waits for results until all neurons are done.
+ * <p>While a layer is computed, the next one is copied to the device, if that has memory of its
+ * own, and the one after it read from disk. There nothing waits for results until all neurons are
+ * done.
  */
 final class NeuronDecoder implements AutoCloseable {
   private static final int BLOCK = 256;
@@ -43,7 +44,6 @@ final class NeuronDecoder implements AutoCloseable {
   private final int rows; // of a block
   private final DType fileType;
   private final DType type; // of the vectors
-  private final Buffer raw; // a layer, [F, d] or [d, F]; null where host memory is shown as it is
   private final Buffer turned; // [rows, d] of fileType, for columns
   private final Buffer vectors; // [rows, d] of type; null where they are the file's rows
   private final Buffer gain;
@@ -75,7 +75,6 @@ final class NeuronDecoder implements AutoCloseable {
     this.capacity = shared ? this.rows : settings.layers() * settings.neurons();
     this.top = Top.allocate(device, settings.sign().top(), settings.k(), capacity);
     this.norms = device.allocate(4L * capacity);
-    this.raw = shared ? null : device.allocate(weights(0).data().byteSize());
     this.turned = columns ? device.allocate(block * fileType.bytes()) : null;
     this.vectors = rowsAsTheyAre ? null : device.allocate(block * type.bytes());
     this.gain = settings.decode() == Decode.NORM ? device.allocate(4L * d) : null;
@@ -93,32 +92,36 @@ final class NeuronDecoder implements AutoCloseable {
 
   /** Decodes all neurons; {@code progress} hears how many have gone to the device. */
   void run(IntConsumer progress) {
-    for (int layer = 0; layer < settings.layers(); layer++) {
-      reading.join();
-      if (layer + 1 < settings.layers()) {
-        MemorySegment next = weights(layer + 1).data();
-        reading = CompletableFuture.runAsync(next::load);
+    Buffer weights = upload(0);
+    try {
+      for (int layer = 0; layer < settings.layers(); layer++) {
+        blocks(weights, layer * settings.neurons(), progress);
+        Buffer next = layer + 1 < settings.layers() ? upload(layer + 1) : null;
+        weights.close(); // waits for this layer's products, beside which the next came
+        weights = next;
       }
-      layer(weights(layer), layer * settings.neurons(), progress);
+    } finally {
+      if (weights != null) {
+        weights.close();
+      }
     }
     fetch();
   }
 
-  private void layer(TensorView weights, int firstNeuron, IntConsumer progress) {
+  /** A layer's weights, [F, d] or [d, F], on the device; the next layer begins to be read. */
+  private Buffer upload(int layer) {
+    TensorView weights = weights(layer);
     if (weights.dtype() != fileType) {
       throw new IllegalArgumentException(
           "%s is %s, but layer 0 is %s: a map wants one type"
               .formatted(weights.name(), weights.dtype(), fileType));
     }
-    MemorySegment data = weights.data();
-    if (raw != null) {
-      raw.copyFrom(data);
-      blocks(raw, firstNeuron, progress);
-      return;
+    reading.join();
+    if (layer + 1 < settings.layers()) {
+      MemorySegment next = weights(layer + 1).data();
+      reading = CompletableFuture.runAsync(next::load);
     }
-    try (Buffer file = device.upload(data)) {
-      blocks(file, firstNeuron, progress);
-    }
+    return device.upload(weights.data());
   }
 
   private void blocks(Buffer weights, int firstNeuron, IntConsumer progress) {
@@ -199,7 +202,7 @@ final class NeuronDecoder implements AutoCloseable {
     reading.join(); // it must not touch the file once that is closed
     top.close();
     norms.close();
-    for (Buffer buffer : new Buffer[] {raw, turned, vectors, gain}) {
+    for (Buffer buffer : new Buffer[] {turned, vectors, gain}) {
       if (buffer != null) {
         buffer.close();
       }
