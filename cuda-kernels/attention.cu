@@ -241,6 +241,24 @@ struct PackedAttention {
         }
     }
 
+    // to = A from + b of one head (steer_map), a thread's own columns of it. Sums run over from in
+    // order; the map is read once.
+    __device__ void apply_map(float* __restrict__ to, const float* __restrict__ from,
+                              const float* __restrict__ map) {
+        const float* b = map + (long long)d_head * d_head;
+        for (int d = threadIdx.x * COLUMNS; d < d_head; d += blockDim.x * COLUMNS) {
+            float sums[COLUMNS];
+            const int columns = d_head - d < COLUMNS ? d_head - d : COLUMNS;
+            for (int c = 0; c < COLUMNS; c++) sums[c] = c < columns ? b[d + c] : 0;
+            for (int e = 0; e < d_head; e++) {
+                const float factor = from[e];
+                const float* column = map + (long long)e * d_head + d;
+                for (int c = 0; c < columns; c++) sums[c] = fmaf(factor, column[c], sums[c]);
+            }
+            for (int c = 0; c < columns; c++) to[d + c] = sums[c];
+        }
+    }
+
     // Divides by the sum of weights, steers and stores. A head edit changes the f32 value before it
     // is rounded to T, and writes the squared norm of its change to the report of op and head.
     __device__ void store(T* z, STEERING_PARAMETERS) {
@@ -251,15 +269,22 @@ struct PackedAttention {
             const int2 range = steer_range(slots, ranges, row(i));
             for (int k = range.x; k < range.y; k++) {
                 const SteerOp& op = ops[k];
-                const int* heads = static_cast<const int*>(op.payload);
-                bool named = false;
-                for (int j = 0; j < op.count; j++) named |= heads[j] == head(i);
-                if (!named) continue;
+                const int place = steer_head(op, head(i));
+                if (place < 0) continue;
+                float* edited = q + i * d_head;  // the query has done its work
+                if (op.kind == STEER_AFFINE) {
+                    __syncthreads();  // the whole value is there
+                    apply_map(edited, value, steer_map(op, place, d_head));
+                    __syncthreads();  // all have read it
+                } else {
+                    for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
+                        edited[d] = op.a * value[d];
+                    }
+                }
                 float changed = 0;
                 for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
-                    const float edited = op.a * value[d];
-                    changed += (edited - value[d]) * (edited - value[d]);
-                    value[d] = edited;
+                    changed += (edited[d] - value[d]) * (edited[d] - value[d]);
+                    value[d] = edited[d];
                 }
                 changed = block_sum(changed);
                 if (threadIdx.x == 0) {
@@ -277,7 +302,8 @@ struct PackedAttention {
 // own. tiles [grid.x] = {first row, number of rows, sequence, position of the first row}: rows of
 // one sequence that follow one another; a decode step is a tile of one row. With window > 0 a query
 // sees a key iff query - key < window, and pages outside are not read. Site: hook_z; STEER_HEADS
-// scales the listed heads. Scores, softmax and sums are f32.
+// scales the listed heads, STEER_AFFINE maps them (4 * d_head * (d_head + 1) bytes more for each
+// edited row and head). Scores, softmax and sums are f32.
 // A row's bits do not depend on the other rows of its tile, on the tile's size or on the block:
 // each sum runs over keys in order, one partial sum per lane of the page. Only what is written to
 // change_sq is summed in an order that depends on the block size.

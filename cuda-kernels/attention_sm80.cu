@@ -56,6 +56,36 @@ __device__ __forceinline__ float quad_max(float value) {
     return fmaxf(value, __shfl_xor_sync(quad, value, 2));
 }
 
+// edited = A sums + b (steer_map) of the quad's row h, by way of `own`, D_HEAD floats of shared memory
+// for this row alone.
+template <int D_HEAD>
+__device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
+                                          const float (&sums)[D_HEAD / 8][4], int h, float* own,
+                                          const float* map) {
+    const int lane = threadIdx.x % 32;
+    const unsigned quad = 0xfu << (lane & ~3);
+    const int column = mma_c(lane, 2 * h).column;
+    const float* b = map + D_HEAD * D_HEAD;
+#pragma unroll
+    for (int d = 0; d < D_HEAD / 8; d++) {
+        for (int i = 0; i < 2; i++) {
+            own[d * 8 + column + i] = sums[d][2 * h + i];
+            edited[d][i] = b[d * 8 + column + i];
+        }
+    }
+    __syncwarp(quad);  // the whole row is there
+    for (int e = 0; e < D_HEAD; e++) {
+        const float factor = own[e];
+#pragma unroll
+        for (int d = 0; d < D_HEAD / 8; d++) {
+            for (int i = 0; i < 2; i++) {
+                edited[d][i] = fmaf(factor, map[e * D_HEAD + d * 8 + column + i], edited[d][i]);
+            }
+        }
+    }
+    __syncwarp(quad);  // all have read it: a further edit may write it
+}
+
 // Contract and arguments of `attention` in attention.cu, with these differences: T is bf16 and
 // d_head is D_HEAD; weights are rounded to bf16 before they meet the values; a tile has at most
 // 16 * warps rows times heads of a group; and a value that is NaN or infinite reaches all rows of
@@ -200,18 +230,28 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
         const int2 range = steer_range(slots, ranges, row[h]);
         for (int k = range.x; k < range.y; k++) {
             const SteerOp& op = ops[k];
-            const int* heads = static_cast<const int*>(op.payload);
-            bool named = false;
-            for (int j = 0; j < op.count; j++) named |= heads[j] == head[h];
-            if (!named) continue;
+            const int place = steer_head(op, head[h]);
+            if (place < 0) continue;
+            float edited[D_HEAD / 8][2];
+            if (op.kind == STEER_AFFINE) {
+                // Pages have done their work: they hold the rows of all warps as f32.
+                float* own = reinterpret_cast<float*>(k_page) +
+                             (first + mma_c(lane, 2 * h).row) * D_HEAD;
+                apply_map<D_HEAD>(edited, sums, h, own, steer_map(op, place, D_HEAD));
+            } else {
+#pragma unroll
+                for (int d = 0; d < D_HEAD / 8; d++) {
+                    for (int i = 0; i < 2; i++) edited[d][i] = op.a * sums[d][2 * h + i];
+                }
+            }
             float changed = 0;
 #pragma unroll
             for (int d = 0; d < D_HEAD / 8; d++) {
 #pragma unroll
-                for (int i = 2 * h; i < 2 * h + 2; i++) {
-                    const float edited = op.a * sums[d][i];
-                    changed += (edited - sums[d][i]) * (edited - sums[d][i]);
-                    sums[d][i] = edited;
+                for (int i = 0; i < 2; i++) {
+                    float& value = sums[d][2 * h + i];
+                    changed += (edited[d][i] - value) * (edited[d][i] - value);
+                    value = edited[d][i];
                 }
             }
             changed = quad_sum(changed);

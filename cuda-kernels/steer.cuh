@@ -14,6 +14,7 @@ enum SteerKind {
     STEER_GATE = 4,     // hook_pre of the listed neurons; payload: int[count], each neuron once
     STEER_UP = 5,       // hook_pre_linear, likewise
     STEER_POST = 6,     // hook_post, likewise
+    STEER_AFFINE = 7,   // z_h = A_h z_h + b_h for the listed heads; payload: see steer_map
 };
 
 struct SteerOp {  // 32 bytes; written by SteeringTable
@@ -25,6 +26,23 @@ struct SteerOp {  // 32 bytes; written by SteeringTable
     float hi;
     int report;
 };
+
+// The place of a head in an edit's list, -1 if it is not there.
+__device__ __forceinline__ int steer_head(const SteerOp& op, int head) {
+    const int* heads = static_cast<const int*>(op.payload);
+    int place = -1;
+    for (int j = 0; j < op.count; j++) place = heads[j] == head ? j : place;
+    return place;
+}
+
+// A head's map in the payload of a STEER_AFFINE: int[count] heads, filled up to a multiple of 16, then
+// for each head float[d_head][d_head], A transposed so that a result's column is contiguous across
+// results, and float[d_head] b.
+__device__ __forceinline__ const float* steer_map(const SteerOp& op, int place, int d_head) {
+    const int* heads = static_cast<const int*>(op.payload);
+    const float* maps = reinterpret_cast<const float*>(heads + (op.count + 15) / 16 * 16);
+    return maps + (long long)place * (d_head + 1) * d_head;
+}
 
 // clip keeps NaN, which fminf and fmaxf would lose.
 __device__ __forceinline__ float steer_clip(float value, float lo, float hi) {

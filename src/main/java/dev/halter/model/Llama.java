@@ -10,6 +10,7 @@ import dev.halter.device.Matrix;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.Checkpoint;
+import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -49,6 +50,7 @@ public final class Llama implements AutoCloseable {
   private final StepTables step;
   private Buffer changes; // [rows, report stride] f32: what steering changed
   private final Map<GraphKey, Graph> graphs = new HashMap<>();
+  private String fingerprint; // once it has been asked for
 
   private final Kernel embed;
   private final Kernel gather;
@@ -141,6 +143,14 @@ public final class Llama implements AutoCloseable {
 
   public LlamaWeights weights() {
     return weights;
+  }
+
+  /** What tells this model from others, see {@link Fingerprint}. */
+  public String fingerprint() {
+    if (fingerprint == null) {
+      fingerprint = Fingerprint.of(config, checkpoint);
+    }
+    return fingerprint;
   }
 
   /**

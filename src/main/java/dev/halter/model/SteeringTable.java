@@ -33,6 +33,16 @@ public final class SteeringTable implements AutoCloseable {
     /** z of the listed heads times scale. */
     record Heads(Site site, int[] heads, float scale) implements Edit {}
 
+    /**
+     * z of each listed head becomes A z + b.
+     *
+     * @param a [heads, d_head, d_head], row-major
+     * @param b [heads, d_head]
+     * @param fingerprint of the model that the maps were made for
+     */
+    record HeadAffine(Site site, int[] heads, float[] a, float[] b, String fingerprint)
+        implements Edit {}
+
     /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
     record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {}
   }
@@ -65,7 +75,7 @@ public final class SteeringTable implements AutoCloseable {
       int at = 0;
       List<ReportPlace> own = new ArrayList<>();
       for (Edit edit : slots.get(slot - 1)) {
-        ReportPlace place = new ReportPlace(at, edit instanceof Edit.Heads ? nHeads : 1);
+        ReportPlace place = new ReportPlace(at, edit.site().kind() == Site.Kind.Z ? nHeads : 1);
         at += place.count();
         all.add(new Placed(slot, own.size(), edit, place));
         own.add(place);
@@ -117,6 +127,7 @@ public final class SteeringTable implements AutoCloseable {
           write(op, 2, 0, payload(project.unit), 1, project.min, project.max, report);
       case Edit.Heads heads ->
           write(op, 3, heads.heads.length, payload(heads.heads), heads.scale, 0, 0, report);
+      case Edit.HeadAffine maps -> write(op, 7, maps.heads.length, payload(maps), 1, 0, 0, report);
       case Edit.Neurons neurons -> {
         int kind =
             switch (neurons.site.kind()) {
@@ -142,8 +153,27 @@ public final class SteeringTable implements AutoCloseable {
     op.set(ValueLayout.JAVA_INT, 28, report);
   }
 
+  /** Heads, filled up to a multiple of 16, then each head's A transposed and b. */
+  private Buffer payload(Edit.HeadAffine maps) {
+    int count = maps.heads.length;
+    int d = count == 0 ? 0 : maps.b.length / count;
+    int first = (count + 15) / 16 * 16;
+    float[] values = new float[first + count * (d + 1) * d];
+    for (int i = 0; i < count; i++) {
+      values[i] = Float.intBitsToFloat(maps.heads[i]);
+      int to = first + i * (d + 1) * d;
+      for (int row = 0; row < d; row++) {
+        for (int column = 0; column < d; column++) {
+          values[to + column * d + row] = maps.a[(i * d + row) * d + column];
+        }
+      }
+      System.arraycopy(maps.b, i * d, values, to + d * d, d);
+    }
+    return payload(values);
+  }
+
   private Buffer payload(float[] values) {
-    Buffer buffer = device.allocate(4L * values.length);
+    Buffer buffer = device.allocate(4L * Math.max(1, values.length));
     buffer.set(values);
     payloads.add(buffer);
     return buffer;

@@ -84,31 +84,34 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             : Trigger.ALWAYS;
     List<Intervention> interventions = new ArrayList<>();
     for (JsonObject intervention : list) {
-      interventions.add(new Reader(intervention, folder, config).read(trigger));
+      interventions.addAll(new Reader(intervention, folder, config).read(trigger));
     }
     return new SteeringPlan(json.text("name", "unnamed"), interventions);
   }
 
-  /** Reads one intervention. */
+  /** Reads one object of the list. */
   private record Reader(JsonObject json, Path folder, ModelConfig config) {
 
-    Intervention read(Trigger plans) {
+    /** One intervention, or one for each layer of a file that is about several. */
+    List<Intervention> read(Trigger plans) {
       String op = json.text("op");
-      Edit edit =
+      List<Edit> edits =
           switch (op) {
-            case "neuron_clamp" -> neuronClamp();
-            case "head_scale" -> headScale();
-            case "add" -> add();
-            case "ablate" -> ablate();
-            case "project_clamp" -> projectClamp();
+            case "neuron_clamp" -> List.of(neuronClamp());
+            case "head_scale" -> List.of(headScale());
+            case "head_affine" -> headAffine();
+            case "add" -> List.of(add());
+            case "ablate" -> List.of(ablate());
+            case "project_clamp" -> List.of(projectClamp());
             default ->
                 throw json.wrong(
-                    "op", "one of neuron_clamp, head_scale, add, ablate, project_clamp");
+                    "op",
+                    "one of neuron_clamp, head_scale, head_affine, add, ablate, project_clamp");
           };
       // The nearer `when` counts.
       Trigger trigger =
           json.has("when") ? Trigger.read(json.object("when"), config.vocabularySize()) : plans;
-      return new Intervention(op, edit, trigger);
+      return edits.stream().map(edit -> new Intervention(op, edit, trigger)).toList();
     }
 
     private Edit neuronClamp() {
@@ -144,6 +147,32 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
         throw json.wrong("site", "blocks.L.attn.hook_z");
       }
       return new Edit.Heads(site, indices("heads", config.nHeads()), number("scale"));
+    }
+
+    private List<Edit> headAffine() {
+      json.only("op", "file", "heads", "strength", "when");
+      Path file = folder.resolve(json.text("file"));
+      HeadControl control = HeadControl.read(file, config);
+      if (json.has("heads")) {
+        control = control.only(heads(control));
+      }
+      return control.edits(json.has("strength") ? number("strength") : 1);
+    }
+
+    /** The subset of a control's heads that {@code "heads": ["12.22", …]} names. */
+    private List<HeadControl.Head> heads(HeadControl control) {
+      List<HeadControl.Head> heads = new ArrayList<>();
+      if (json.value("heads") instanceof List<?> names) {
+        for (Object name : names) {
+          control.heads().stream().filter(head -> head.toString().equals(name)).forEach(heads::add);
+        }
+        if (!heads.isEmpty() && heads.size() == new HashSet<>(names).size()) {
+          return heads;
+        }
+      }
+      throw json.wrong(
+          "heads",
+          "a list of distinct heads of the file, such as \"12.22\": it has " + control.heads());
     }
 
     private Edit add() {

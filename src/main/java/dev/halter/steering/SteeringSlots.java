@@ -118,11 +118,17 @@ public final class SteeringSlots implements AutoCloseable {
    * Checks that every intervention of a plan can act in a request.
    *
    * @throws IllegalArgumentException naming one that selects no token of the prompt and none of the
-   *     generation
+   *     generation, or that was made for another model
    */
   public void check(SteeringPlan plan, int[] prompt) {
     for (SteeringPlan.Intervention intervention : plan.interventions()) {
       Trigger trigger = intervention.trigger();
+      if (intervention.edit() instanceof Edit.HeadAffine maps
+          && !maps.fingerprint().equals(model.fingerprint())) {
+        throw new IllegalArgumentException(
+            "plan '%s': the file of %s was made for another model: fit one for this model"
+                .formatted(plan.name(), intervention.op()));
+      }
       if (!trigger.actsOnGeneration() && !trigger.actsOnPrompt(prompt)) {
         throw new IllegalArgumentException(
             "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"

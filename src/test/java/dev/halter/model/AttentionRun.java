@@ -1,5 +1,7 @@
 package dev.halter.model;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
@@ -10,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.IntStream;
 
 /**
  * One layer's attention over made-up q, k and v, with the same attention in double arithmetic
@@ -293,5 +296,47 @@ final class AttentionRun implements AutoCloseable {
     tables.close();
     qkv.close();
     z.close();
+  }
+
+  /** Random maps of these heads at layer 0. */
+  static SteeringTable.Edit.HeadAffine maps(ModelConfig config, long seed, int... heads) {
+    int d = config.dHead();
+    Random random = new Random(seed);
+    float[] a = new float[heads.length * d * d];
+    float[] b = new float[heads.length * d];
+    for (int i = 0; i < a.length; i++) {
+      a[i] = (float) (random.nextGaussian() / Math.sqrt(d));
+    }
+    for (int i = 0; i < b.length; i++) {
+      b[i] = (float) random.nextGaussian();
+    }
+    return new SteeringTable.Edit.HeadAffine(new Site(Site.Kind.Z, 0), heads, a, b, "test");
+  }
+
+  /** Asserts that z of a row went from before to after by these maps, and what was reported. */
+  static void assertMapped(
+      SteeringTable.Edit.HeadAffine maps,
+      float[] before,
+      float[] after,
+      float[] changes,
+      int report,
+      double tolerance) {
+    int d = maps.b().length / maps.heads().length;
+    for (int head = 0; head < before.length / d; head++) {
+      int place = IntStream.of(maps.heads()).boxed().toList().indexOf(head);
+      double change = 0;
+      for (int i = 0; i < d; i++) {
+        double expected = before[head * d + i];
+        if (place >= 0) {
+          expected = maps.b()[place * d + i];
+          for (int j = 0; j < d; j++) {
+            expected += (double) maps.a()[(place * d + i) * d + j] * before[head * d + j];
+          }
+        }
+        change += Math.pow(expected - before[head * d + i], 2);
+        assertEquals(expected, after[head * d + i], tolerance, "head " + head + ", " + i);
+      }
+      assertEquals(change, changes[report + head], 10 * tolerance * (1 + change));
+    }
   }
 }

@@ -135,6 +135,34 @@ class AttentionSm80Test {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource("devices")
+  void mapsTheListedHeadsOfSteeredRowsAndReportsTheChange(Device device) {
+    for (int dHead : new int[] {64, 128}) {
+      ModelConfig config = AttentionRun.config(6, 2, dHead, 0);
+      SteeringTable.Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
+      try (AttentionRun run = open(device, config, 40, 2);
+          SteeringTable steering = new SteeringTable(device, List.of(List.of(maps)), 6)) {
+        float[][] qkv = AttentionRun.random(config, DType.BF16, 40, 5);
+        int[] slots = IntStream.range(0, 40).map(row -> row % 3 == 0 ? 1 : 0).toArray();
+        Step plain = run.step(null, new Part(run.open(40), 0, qkv));
+        Step steered = run.step(steering, new Part(run.open(40), 0, qkv, slots));
+        for (int row = 0; row < 40; row++) {
+          float[] before = plain.z()[row];
+          float[] after = steered.z()[row];
+          if (slots[row] == 0) {
+            assertArrayEquals(before, after, "row " + row + " has slot 0");
+            continue;
+          }
+          assertFalse(Arrays.equals(before, after));
+          // z is bf16, and maps see it before it is rounded.
+          int report = row * steering.reportStride();
+          AttentionRun.assertMapped(maps, before, after, steered.changes(), report, 0.05);
+        }
+      }
+    }
+  }
+
   private static List<SteeringTable.Edit> scaleHeads(float scale, int... heads) {
     return List.of(new SteeringTable.Edit.Heads(new Site(Site.Kind.Z, 0), heads, scale));
   }

@@ -158,6 +158,33 @@ class AttentionTest {
 
   @ParameterizedTest
   @MethodSource(DEVICES)
+  void mapsTheListedHeadsOfSteeredRowsAndReportsTheChange(Device device) {
+    for (int dHead : new int[] {6, 80}) {
+      ModelConfig config = AttentionRun.config(6, 2, dHead, 0);
+      SteeringTable.Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
+      try (AttentionRun run = new AttentionRun(device, DType.F32, config, 40, 2);
+          SteeringTable steering = new SteeringTable(device, List.of(List.of(maps)), 6)) {
+        float[][] qkv = AttentionRun.random(config, DType.F32, 40, 5);
+        Step plain = run.step(null, new Part(run.open(40), 0, qkv));
+        int[] slots = IntStream.range(0, 40).map(row -> row % 3 == 0 ? 1 : 0).toArray();
+        Step steered = run.step(steering, new Part(run.open(40), 0, qkv, slots));
+        for (int row = 0; row < 40; row++) {
+          float[] before = plain.z()[row];
+          float[] after = steered.z()[row];
+          if (slots[row] == 0) {
+            assertArrayEquals(before, after, "row " + row + " has slot 0");
+            continue;
+          }
+          assertFalse(Arrays.equals(before, after));
+          int report = row * steering.reportStride();
+          AttentionRun.assertMapped(maps, before, after, steered.changes(), report, 2e-5);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
   void nanStaysInItsSequenceAndReachesNoEarlierRow(Device device) {
     ModelConfig config = AttentionRun.config(4, 2, 16, 0);
     try (AttentionRun run = new AttentionRun(device, DType.F32, config, 200, 4)) {
