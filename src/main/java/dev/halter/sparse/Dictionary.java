@@ -37,6 +37,7 @@ public final class Dictionary implements AutoCloseable {
   private final Buffer narrowAtoms;
   private final Map<String, List<Integer>> byName = new HashMap<>();
   private final Map<Integer, List<Integer>> twins = new LinkedHashMap<>();
+  private Gram gram;
 
   /** Where atoms come from. */
   @FunctionalInterface
@@ -232,6 +233,14 @@ public final class Dictionary implements AutoCloseable {
     return narrowing;
   }
 
+  /** The Gram matrix of the atoms, whose rows are made when they are needed. */
+  Gram gram() {
+    if (gram == null) {
+      gram = new Gram(this);
+    }
+    return gram;
+  }
+
   /** A unit atom, from the device. */
   public float[] unit(int atom) {
     return atoms.slice(4L * atom * width).toFloats(width);
@@ -257,6 +266,9 @@ public final class Dictionary implements AutoCloseable {
 
   @Override
   public void close() {
+    if (gram != null) {
+      gram.close();
+    }
     atoms.close();
     narrowAtoms.close();
   }

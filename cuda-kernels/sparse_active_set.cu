@@ -1,0 +1,227 @@
+// Elastic net and lasso: one round of the active set method of each row.
+#include "sparse.cuh"
+
+__device__ __forceinline__ double soft(double x, double threshold) {
+    return x > threshold ? x - threshold : x < -threshold ? x + threshold : 0.0;
+}
+
+/// How far an atom with coefficient c and correlation g violates its optimality condition:
+/// g - l2 c = l1 sign(c) where c is not 0, |g| <= l1 where it is.
+__device__ __forceinline__ double violation(double g, double c, double l1, double l2) {
+    if (c == 0) return fabs(g) > l1 ? fabs(g) - l1 : 0.0;
+    return fabs(g - l2 * c - (c > 0 ? l1 : -l1));
+}
+
+/// A row's problem over its working set of m atoms, in device memory.
+struct Working {
+    int m;
+    double* c;              // [m] coefficients
+    double* g;              // [m] correlations with the residual, kept up to date with c
+    double* step;           // [m] scratch
+    int* active;            // [m] places of coefficients that are not 0
+    double* factor;         // [m, m] scratch
+    const float* gram;      // [m, m]
+    long long stride;       // of factor and gram
+};
+
+/// Coordinate descent: each coefficient in turn becomes the best for what the others are.
+/// The objective never grows.
+__device__ __forceinline__ void sweep(const Working& w, double l1, double l2) {
+    for (int j = 0; j < w.m; j++) {
+        const float* row = w.gram + j * w.stride;
+        const double own = row[j];
+        const double old = w.c[j];
+        const double wanted = soft(w.g[j] + own * old, l1) / (own + l2);
+        const double change = wanted - old;
+        if (change == 0) continue;  // for all threads alike
+        __syncthreads();            // all have read c and g
+        for (int i = threadIdx.x; i < w.m; i += blockDim.x) w.g[i] -= change * row[i];
+        if (threadIdx.x == 0) w.c[j] = wanted;
+        __syncthreads();
+    }
+}
+
+/// factor = Cholesky factor of the active atoms' Gram matrix + l2 I, lower. An atom that depends on
+/// those before it gets a row of zeros: solving leaves it where it is.
+__device__ __forceinline__ void factorise(const Working& w, int count, double l2) {
+    const int warp = threadIdx.x / warpSize, warps = blockDim.x / warpSize;
+    const int lane = threadIdx.x % warpSize;
+    for (int j = 0; j < count; j++) {
+        const double* of_j = w.factor + j * w.stride;
+        for (int i = j + warp; i < count; i += warps) {
+            double* of_i = w.factor + i * w.stride;
+            double sum = 0;
+            for (int k = lane; k < j; k += warpSize) sum += of_i[k] * of_j[k];
+            sum = warp_reduce(sum, Sum());
+            if (lane == 0) {
+                of_i[j] = w.gram[w.active[i] * w.stride + w.active[j]] + (i == j ? l2 : 0.0) - sum;
+            }
+        }
+        __syncthreads();
+        const double pivot = of_j[j];
+        const double root = pivot > 1e-7 ? sqrt(pivot) : 0.0;
+        __syncthreads();
+        for (int i = j + threadIdx.x; i < count; i += blockDim.x) {
+            double* at = w.factor + i * w.stride + j;
+            *at = i == j ? root : root > 0 ? *at / root : 0.0;
+        }
+        __syncthreads();
+    }
+}
+
+/// Moves the active coefficients to the minimiser for their signs (Newton's step, exact), or as far
+/// towards it as no sign changes; those that reach 0 become 0. Returns whether it got there.
+__device__ __forceinline__ bool newton(const Working& w, int count, double l1, double l2) {
+    factorise(w, count, l2);
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        const double c = w.c[w.active[i]];
+        w.step[i] = w.g[w.active[i]] - l2 * c - (c > 0 ? l1 : -l1);
+    }
+    __syncthreads();
+    solve_lower(w.step, w.factor, w.stride, count);
+    solve_upper(w.step, w.factor, w.stride, count);
+    double share = 1;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        const double c = w.c[w.active[i]], to = c + w.step[i];
+        if (c > 0 ? to <= 0 : to >= 0) share = fmin(share, -c / w.step[i]);
+    }
+    share = block_reduce(share, Smaller());
+    for (int i = 0; i < count; i++) {
+        const float* row = w.gram + w.active[i] * w.stride;
+        const double change = share * w.step[i];
+        for (int j = threadIdx.x; j < w.m; j += blockDim.x) w.g[j] -= change * row[j];
+    }
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        const double c = w.c[w.active[i]], to = c + share * w.step[i];
+        // What rounding leaves on the other side of 0, or an ulp before it, has reached it.
+        w.c[w.active[i]] = (c > 0 ? to <= 1e-14 : to >= -1e-14) ? 0.0 : to;
+    }
+    __syncthreads();
+    return share == 1;
+}
+
+/// Minimises over the working set: sweeps find the signs, Newton's steps make it exact. Both lower
+/// the objective, so it ends; the bound is for what rounding can do.
+__device__ __forceinline__ void minimise(const Working& w, double l1, double l2) {
+    for (int turn = 0; turn < 200; turn++) {
+        for (int i = 0; i < 3; i++) sweep(w, l1, l2);
+        if (threadIdx.x == 0) {
+            int count = 0;
+            for (int j = 0; j < w.m; j++) {
+                if (w.c[j] != 0) w.active[count++] = j;
+            }
+            w.active[w.m] = count;
+        }
+        __syncthreads();
+        const int count = w.active[w.m];
+        const bool whole = newton(w, count, l1, l2);
+        if (!whole) continue;
+        double worst = 0;
+        for (int j = threadIdx.x; j < w.m; j += blockDim.x) {
+            worst = fmax(worst, violation(w.g[j], w.c[j], l1, l2));
+        }
+        if (block_max(worst) <= 1e-8 * l1) return;
+    }
+}
+
+// A round: checks the optimality conditions on all atoms with the residual as it is, and unless
+// they hold to 1e-5 of l1, takes the candidates that violate them into the row's working set,
+// minimises over that, and makes the residual anew. The row is done when the conditions hold, FULL
+// when its working set has no room. The atoms outside of the lists are known to keep within l1 if
+// the last of each list is below it by `slack`; if not, the list's atoms join the working set (and
+// will be left out of the next lists) although they do not violate, so that a round always brings
+// the end nearer.
+// candidates, values [places, lists, kept]; exact [places, lists, kept] and work [rows, 2,
+// capacity] f64, active [rows, capacity + 1], factor [rows, capacity, capacity] f64 are scratch;
+// own [rows, capacity] and coefficients hold the working set, gram [rows, capacity, capacity] f32
+// its Gram matrix, from round to round. violations: largest one found.
+// Source: You et al., EnSC (CVPR 2016), for the rounds; that sweeps and Newton's steps solve the
+// small problem is ours.
+// PRECOND: one block per place, any block size; the working set is not among the candidates.
+// Moves (count + new) * d * 4 + new * count * d * 4 bytes (these mostly from cache) per place.
+extern "C" __global__ void active_set(
+    int* __restrict__ states, int* __restrict__ counts, int* __restrict__ iterations,
+    double* __restrict__ violations, int* __restrict__ own, double* __restrict__ coefficients,
+    float* __restrict__ gram, double* __restrict__ factor, double* __restrict__ work,
+    int* __restrict__ active, float* __restrict__ residual, const float* __restrict__ z,
+    const float* __restrict__ slack, const int* __restrict__ candidates,
+    const float* __restrict__ values, double* __restrict__ exact, int lists, int kept,
+    const float* __restrict__ atoms, int d, int capacity, float threshold, float ridge,
+    const int* __restrict__ live) {
+    const int row = row_of(live, blockIdx.x);
+    if (states[row] != RUNNING) return;
+    const int total = lists * kept;
+    const int* candidate = candidates + (long long)blockIdx.x * total;
+    const float* value = values + (long long)blockIdx.x * total;
+    double* correlation = exact + (long long)blockIdx.x * total;
+    const long long first = (long long)row * capacity;
+    int* ids = own + first;
+    float* r = residual + (long long)row * d;
+    const double l1 = threshold, l2 = ridge, tolerance = 1e-5 * l1;
+    const float near = threshold - slack[row];  // from here on an atom may violate
+    const int count = counts[row];
+    Working w = {count,
+                 coefficients + first,
+                 work + 2 * first,
+                 work + 2 * first + capacity,
+                 active + first + row,
+                 factor + first * capacity,
+                 gram + first * capacity,
+                 capacity};
+
+    dots(w.g, atoms, ids, count, r, d);
+    double worst = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        worst = fmax(worst, violation(w.g[i], w.c[i], l1, l2));
+    }
+    int open = 0;  // lists that may go on with atoms that violate
+    for (int i = threadIdx.x / warpSize; i < total; i += blockDim.x / warpSize) {
+        double dot = 0;
+        if (candidate[i] >= 0 && fabsf(value[i]) >= near) {
+            dot = warp_dot(atoms + (long long)candidate[i] * d, r, d);
+            if (i % kept == kept - 1) open = 1;
+        }
+        if (threadIdx.x % warpSize == 0) correlation[i] = dot;
+        worst = fmax(worst, violation(dot, 0, l1, l2));
+    }
+    worst = block_max(worst);
+    open = block_max(open);
+    if (threadIdx.x == 0) {
+        violations[row] = worst;
+        iterations[row]++;
+    }
+    if (worst <= tolerance && !open) {
+        if (threadIdx.x == 0) states[row] = DONE;
+        return;
+    }
+
+    if (threadIdx.x == 0) {
+        int m = count;
+        for (int i = 0; i < total; i++) {
+            const int last = i - i % kept + kept - 1;
+            const bool goes_on = candidate[last] >= 0 && fabsf(value[last]) >= near;
+            if (fabs(correlation[i]) <= l1 && !(goes_on && candidate[i] >= 0)) continue;
+            if (m == capacity) {
+                states[row] = FULL;
+                break;
+            }
+            ids[m] = candidate[i];
+            w.c[m] = 0;
+            w.g[m] = correlation[i];
+            m++;
+        }
+        counts[row] = m;
+    }
+    __syncthreads();
+    w.m = counts[row];
+    for (int j = count; j < w.m; j++) {
+        dots(w.step, atoms, ids, j + 1, atoms + (long long)ids[j] * d, d);
+        for (int i = threadIdx.x; i <= j; i += blockDim.x) {
+            gram[(first + j) * capacity + i] = (float)w.step[i];
+            gram[(first + i) * capacity + j] = (float)w.step[i];
+        }
+        __syncthreads();
+    }
+    minimise(w, l1, l2);
+    subtract(r, z + (long long)row * d, atoms, ids, w.c, w.m, d);
+}
