@@ -61,7 +61,7 @@ public final class TiledTop implements AutoCloseable {
     device.launch(
         device.kernel("top_tokens"),
         Grid.of(height),
-        BLOCK,
+        Math.min(BLOCK, (width + 31) / 32 * 32),
         0,
         top.ids(),
         top.values(),
