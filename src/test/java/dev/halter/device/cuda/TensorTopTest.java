@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
@@ -12,6 +13,7 @@ import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
 import dev.halter.device.TestDevices;
+import dev.halter.device.TiledTop;
 import dev.halter.device.Top;
 import dev.halter.device.Top.Sign;
 import dev.halter.device.cpu.CpuDevice;
@@ -27,6 +29,7 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.Random;
+import java.util.SplittableRandom;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -61,8 +64,15 @@ class TensorTopTest {
     }
   }
 
-  /** CUDA with this form asked for, on a card that has it. */
+  /**
+   * CUDA with this form asked for, on a card that has it; without such a card the test is skipped.
+   */
   private static Device open(Form form) {
+    if (TestCuda.REAL && form == Form.SM90) {
+      try (Device card = TestCuda.open()) {
+        assumeTrue(card.description().contains("(sm_90)"), "needs a card of sm_90");
+      }
+    }
     System.setProperty(CudaDevice.MULTIPLY_TOP, form.name().toLowerCase(Locale.ROOT));
     try {
       if (!TestCuda.REAL) {
@@ -291,7 +301,7 @@ class TensorTopTest {
   @ParameterizedTest
   @EnumSource(Form.class)
   void schedulesAgreeBitByBit(Form form) {
-    for (Sign sign : Sign.values()) {
+    for (Sign sign : List.of(Sign.BOTH, Sign.ABSOLUTE)) {
       Case c = new Case(140, 2500, 72, sign, 11);
       float[] x = random(c.m * c.k, 3);
       float[] w = random(c.n * c.k, 4);
@@ -366,6 +376,48 @@ class TensorTopTest {
         }
       }
     }
+  }
+
+  /** All of it, to the bit: numbers of a few bits make every sum exact. */
+  @ParameterizedTest
+  @EnumSource(Form.class)
+  void agreesWithCublasAtTheShapeOfLlama(Form form) {
+    assumeTrue(TestCuda.REAL, "needs a GPU");
+    int m = 16_384;
+    int n = 128_256;
+    int k = 4096;
+    try (Device device = open(form);
+        Buffer x = bf16(device, small(m * k, 1));
+        Buffer w = bf16(device, small(n * k, 2));
+        TiledTop tiled = new TiledTop(device)) {
+      Matrix a = new Matrix(x, DType.BF16, k);
+      Matrix b = new Matrix(w, DType.BF16, k);
+      for (Sign sign : Sign.values()) {
+        int lists = m * sign.lists();
+        int kept = sign == Sign.ABSOLUTE ? 8 : 32;
+        try (Top mine = Top.allocate(device, sign, kept, m);
+            Top expected = Top.allocate(device, sign, kept, m)) {
+          device.multiplyTop(m, n, k, a, b, mine);
+          tiled.multiply(m, n, k, a, b, expected);
+          assertArrayEquals(expected.ids().toInts(lists * kept), mine.ids().toInts(lists * kept));
+          assertArrayEquals(
+              expected.values().toFloats(lists * kept), mine.values().toFloats(lists * kept));
+          if (sign != Sign.ABSOLUTE) {
+            assertArrayEquals(expected.logSumExp(m), mine.logSumExp(m), 1e-4f);
+          }
+        }
+      }
+    }
+  }
+
+  /** Multiples of 1/256 below 1/32. */
+  private static float[] small(int n, long seed) {
+    SplittableRandom random = new SplittableRandom(seed);
+    float[] values = new float[n];
+    for (int i = 0; i < n; i++) {
+      values[i] = (random.nextInt(15) - 7) / 256f;
+    }
+    return values;
   }
 
   @Test
