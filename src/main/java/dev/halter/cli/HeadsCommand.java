@@ -5,5 +5,10 @@ import picocli.CommandLine.Command;
 @Command(
     name = "heads",
     description = "Finds the heads that a task runs through, and what moving them does.",
-    subcommands = {PairsCommand.class, KnockoutCommand.class, PatchCommand.class})
+    subcommands = {
+      PairsCommand.class,
+      PatchCommand.class,
+      KnockoutCommand.class,
+      PictureCommand.class
+    })
 final class HeadsCommand {}
