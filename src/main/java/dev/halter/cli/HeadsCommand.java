@@ -9,6 +9,7 @@ import picocli.CommandLine.Command;
       PairsCommand.class,
       PatchCommand.class,
       KnockoutCommand.class,
+      AttentionCommand.class,
       PictureCommand.class
     })
 final class HeadsCommand {}

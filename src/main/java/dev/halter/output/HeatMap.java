@@ -6,8 +6,10 @@ import dev.halter.output.Canvas.Anchor;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.List;
 import java.util.Locale;
 
@@ -87,7 +89,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
   private static final double LEGEND_WIDTH = 150;
 
   /** Values below this share of the scale are not written into their cells. */
-  private static final double WRITTEN = 0.15;
+  private static final double WRITTEN = 0.1;
 
   /**
    * Writes the picture as .svg, .png or .html, by the file's ending.
@@ -109,16 +111,21 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
           Files.copy(
               new ByteArrayInputStream(canvas.document()),
               file,
-              java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+              StandardCopyOption.REPLACE_EXISTING);
         } catch (IOException e) {
           throw new UncheckedIOException(file + ": cannot be written: " + e.getMessage(), e);
         }
       }
-      case "html" -> Page.write(file, "heatmap", this::writeJson);
+      case "html" -> writeHtml(file);
       default ->
           throw new IllegalArgumentException(
               "a picture is written as .svg, .png or .html, not as " + file);
     }
+  }
+
+  /** Writes the picture as a page, whatever the file's name. */
+  public void writeHtml(Path file) {
+    Page.write(file, "heatmap", this::writeJson);
   }
 
   private double cellWidth() {
@@ -147,7 +154,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
   }
 
   private double top() {
-    return MARGIN + 20 + 16 * notes.size() + 40;
+    return MARGIN + 20 + 16 * notes.size() + 48;
   }
 
   private double height() {
@@ -258,7 +265,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
   }
 
   /** What heatmap.html draws. */
-  private void writeJson(java.io.Writer out) throws IOException {
+  private void writeJson(Writer out) throws IOException {
     try (JsonGenerator json = new JsonFactory().createGenerator(out)) {
       json.writeStartObject();
       json.writeStringField("title", title);

@@ -132,7 +132,7 @@ final class PngCanvas implements Canvas {
         right = Math.max(right, stroke[i]);
       }
     }
-    return letter == ' ' ? 3 : right - leftmost(letter) + 1.8;
+    return letter == ' ' ? 3 : right - leftmost(letter) + 2;
   }
 
   /** A line of a round pen, from (x0, y0) to (x1, y1). */
