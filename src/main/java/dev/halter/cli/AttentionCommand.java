@@ -94,7 +94,8 @@ final class AttentionCommand implements Callable<Integer> {
       Json.print(rows);
       return;
     }
-    System.out.printf("%-8s %-16s %6s %8s %8s %9s%n", "head", "part", "pairs", "mean", "std", "uniform");
+    System.out.printf(
+        "%-8s %-16s %6s %8s %8s %9s%n", "head", "part", "pairs", "mean", "std", "uniform");
     for (Weight weight : weights) {
       System.out.printf(
           "%-8s %-16s %,6d %7.1f%% %8.1f %8.1f%%%n",

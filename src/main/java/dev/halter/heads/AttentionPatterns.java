@@ -37,7 +37,8 @@ public final class AttentionPatterns {
    * @param uniform mean share of the part's tokens among all: what a head that looks everywhere
    *     alike gives it
    */
-  public record Weight(Head head, String part, int pairs, double mean, double deviation, double uniform) {}
+  public record Weight(
+      Head head, String part, int pairs, double mean, double deviation, double uniform) {}
 
   /** Sums over pairs for one head and part. */
   private static final class Sums {
@@ -56,8 +57,7 @@ public final class AttentionPatterns {
     Weight weight(Head head, String part) {
       double mean = sum / pairs;
       double variance = (squares - pairs * mean * mean) / (pairs - 1);
-      return new Weight(
-          head, part, pairs, mean, Math.sqrt(Math.max(0, variance)), uniform / pairs);
+      return new Weight(head, part, pairs, mean, Math.sqrt(Math.max(0, variance)), uniform / pairs);
     }
   }
 
@@ -96,8 +96,7 @@ public final class AttentionPatterns {
       done.accept(i + 1);
     }
     List<Weight> weights = new ArrayList<>();
-    sums.forEach(
-        (head, own) -> own.forEach((part, sum) -> weights.add(sum.weight(head, part))));
+    sums.forEach((head, own) -> own.forEach((part, sum) -> weights.add(sum.weight(head, part))));
     return weights;
   }
 
