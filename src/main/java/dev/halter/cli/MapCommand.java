@@ -4,24 +4,59 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.LlamaWeights;
+import dev.halter.neurons.Atlas;
+import dev.halter.neurons.MapExport;
 import dev.halter.neurons.NeuronMap;
+import dev.halter.neurons.NeuronSearch;
+import dev.halter.text.Tokenizer;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.Callable;
+import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
 
 @Command(
     name = "map",
-    description = "Decodes every MLP neuron of a model into tokens through the LM head.")
+    description = {
+      "Decodes every MLP neuron of a model into tokens through the LM head.",
+      "Writes a map for other commands, a table for other programs, or a page to look around in."
+    })
 final class MapCommand implements Callable<Integer> {
+  @Spec CommandSpec spec;
+
   @Mixin ModelOptions options;
 
-  @Option(names = "--out", paramLabel = "F", required = true, description = "Map to write.")
+  @Option(names = "--out", paramLabel = "F", description = "Map to write.")
   Path out;
+
+  @Option(
+      names = "--map",
+      paramLabel = "F",
+      description = "Take this map for --export and --html instead of making one.")
+  Path existing;
+
+  @Option(
+      names = "--any-model",
+      description = "Take --map even if it is of another model with as many tokens.")
+  boolean anyModel;
+
+  @Option(
+      names = "--export",
+      paramLabel = "F",
+      description = "Table of all kept tokens to write: F ends in .jsonl or .csv.")
+  Path export;
+
+  @ArgGroup(exclusive = false)
+  AtlasOptions atlas;
 
   @Option(
       names = "--proj",
@@ -64,6 +99,46 @@ final class MapCommand implements Callable<Integer> {
     if (top < 1) {
       throw new WrongUseException("--top is " + top + ", must be 1 or more");
     }
+    if (out == null && export == null && atlas == null) {
+      throw new WrongUseException("nothing to write: name a file with --out, --export or --html");
+    }
+    MapExport format = export == null ? null : format();
+    if (measures()) {
+      atlas.measure.check();
+    }
+    Map<String, Object> done = new LinkedHashMap<>();
+    NeuronMap map = existing == null ? make(proj, how, signs, done) : read();
+    if (measures()) {
+      try (LanguageModel model = options.open()) {
+        write(map, format, model.tokenizer(), atlas.measure.run(model, new NeuronSearch(map)));
+      }
+    } else if (export != null || atlas != null) {
+      try (Tokenizer tokenizer = Tokenizer.load(options.folder())) {
+        write(map, format, tokenizer, List.of());
+      }
+    }
+    report(done);
+    return 0;
+  }
+
+  private boolean measures() {
+    return atlas != null && atlas.measure != null;
+  }
+
+  private MapExport format() {
+    try {
+      return MapExport.of(export);
+    } catch (IllegalArgumentException e) {
+      throw new WrongUseException("--export " + e.getMessage());
+    }
+  }
+
+  /** Makes a map, writes it to {@code --out} and says so in {@code done}. */
+  private NeuronMap make(
+      NeuronMap.Projection proj,
+      NeuronMap.Decode how,
+      NeuronMap.Sign signs,
+      Map<String, Object> done) {
     // Only the LM head and the neurons are read, not the rest of the model.
     try (Device device = options.openDevice();
         Checkpoint checkpoint = Checkpoint.open(options.folder())) {
@@ -79,24 +154,57 @@ final class MapCommand implements Callable<Integer> {
         map = NeuronMap.of(source, proj, how, signs, top, bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;
-      map.write(out);
-      if (json) {
-        Json.print(
-            Json.object(
-                "device",
-                device.description(),
-                "neurons",
-                neurons,
-                "map_seconds",
-                seconds,
-                "out",
-                out.toString()));
-      } else {
+      done.put("device", device.description());
+      done.put("neurons", neurons);
+      done.put("map_seconds", seconds);
+      if (!json) {
         System.out.printf(
-            "%,d neurons of %s_proj mapped in %.2f s on %s: %s%n",
-            neurons, projection, seconds, device.description(), out);
+            "%,d neurons of %s_proj mapped in %.2f s on %s%n",
+            neurons, projection, seconds, device.description());
       }
-      return 0;
+      if (out != null) {
+        map.write(out);
+        done.put("out", out.toString());
+      }
+      return map;
+    }
+  }
+
+  private NeuronMap read() {
+    for (String option : List.of("--out", "--proj", "--decode", "--sign", "--top")) {
+      if (spec.commandLine().getParseResult().hasMatchedOption(option)) {
+        throw new WrongUseException(option + " is for making a map, but --map names one");
+      }
+    }
+    return Maps.read(existing, options.folder(), anyModel);
+  }
+
+  private void write(
+      NeuronMap map, MapExport format, Tokenizer tokenizer, List<Atlas.Measurement> measured) {
+    if (export != null) {
+      format.write(map, tokenizer::piece, export);
+    }
+    if (atlas != null) {
+      String model = options.folder().toAbsolutePath().normalize().getFileName().toString();
+      Atlas.write(atlas.html, model, map, tokenizer::piece, measured);
+    }
+  }
+
+  private void report(Map<String, Object> done) {
+    if (export != null) {
+      done.put("export", export.toString());
+    }
+    if (atlas != null) {
+      done.put("html", atlas.html.toString());
+    }
+    if (json) {
+      Json.print(done);
+      return;
+    }
+    for (String file : List.of("out", "export", "html")) {
+      if (done.containsKey(file)) {
+        System.out.printf("%-6s %s%n", file, done.get(file));
+      }
     }
   }
 

@@ -27,4 +27,14 @@ final class Maps {
     }
     return map;
   }
+
+  /** Refuses a map whose neurons a model cannot have. */
+  static void requireNeurons(NeuronMap map, ModelConfig config) {
+    NeuronMap.Settings settings = map.settings();
+    if (settings.layers() != config.nLayers() || settings.neurons() != config.dMlp()) {
+      throw new IllegalArgumentException(
+          "the map is of %d layers of %d neurons, the model has %d of %d: they cannot be clamped"
+              .formatted(settings.layers(), settings.neurons(), config.nLayers(), config.dMlp()));
+    }
+  }
 }

@@ -2,7 +2,6 @@ package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Site;
-import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronSearch;
 import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
@@ -10,7 +9,6 @@ import dev.halter.neurons.Verification;
 import dev.halter.text.Tokenizer;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -216,16 +214,10 @@ final class NeuronsCommand implements Callable<Integer> {
   }
 
   private void verify(LanguageModel model, NeuronSearch search) {
-    NeuronMap.Settings settings = search.map().settings();
-    if (settings.layers() != model.config().nLayers()
-        || settings.neurons() != model.config().dMlp()) {
-      throw new IllegalArgumentException(
-          "%s is a map of %d layers of %d neurons: its neurons are not this model's"
-              .formatted(map, settings.layers(), settings.neurons()));
-    }
+    Maps.requireNeurons(search.map(), model.config());
     Site.Kind site =
         verify.site == null
-            ? Verification.site(settings.projection())
+            ? Verification.site(search.map().settings().projection())
             : NeuronOptions.kind(verify.site);
     Set<Integer> concept = concept(model.tokenizer());
     Verification result =
@@ -234,7 +226,7 @@ final class NeuronsCommand implements Callable<Integer> {
             verify.prompt.tokens(model),
             concept,
             search,
-            candidates(search, concept),
+            Verification.candidates(search, concept, bounds(verify.candidates)),
             site,
             verify.values,
             verify.seed);
@@ -243,14 +235,6 @@ final class NeuronsCommand implements Callable<Integer> {
     } else {
       printTable(model, result);
     }
-  }
-
-  /** What to clamp: a neuron that names the concept first is likelier about it than a sure one. */
-  private List<Hit> candidates(NeuronSearch search, Set<Integer> concept) {
-    return search.byToken(concept, bounds(Integer.MAX_VALUE)).stream()
-        .sorted(Comparator.comparingInt(Hit::rank))
-        .limit(verify.candidates)
-        .toList();
   }
 
   private void printJson(LanguageModel model, Verification result, Site.Kind site) {

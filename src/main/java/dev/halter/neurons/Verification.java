@@ -3,6 +3,7 @@ package dev.halter.neurons;
 import dev.halter.generation.Engine;
 import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse.Effect;
+import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
@@ -65,6 +66,20 @@ public record Verification(Effect before, List<Trial> trials) {
       case GATE -> Site.Kind.PRE;
       case DOWN -> Site.Kind.POST;
     };
+  }
+
+  /**
+   * Neurons to try for a concept, within bounds: those first that name it at a lower rank, then the
+   * most probable, since a neuron that names a concept first is likelier about it than a sure one.
+   */
+  public static List<Hit> candidates(NeuronSearch search, Set<Integer> tokens, Bounds bounds) {
+    Bounds all =
+        new Bounds(
+            bounds.firstLayer(), bounds.lastLayer(), bounds.minProbability(), Integer.MAX_VALUE);
+    return search.byToken(tokens, all).stream()
+        .sorted(Comparator.comparingInt(Hit::rank))
+        .limit(bounds.top())
+        .toList();
   }
 
   /**
@@ -132,7 +147,7 @@ public record Verification(Effect before, List<Trial> trials) {
     record Neuron(int layer, int neuron) {}
 
     Set<Neuron> concept = new HashSet<>();
-    for (Hit hit : search.byToken(tokens, NeuronSearch.Bounds.NONE)) {
+    for (Hit hit : search.byToken(tokens, Bounds.NONE)) {
       concept.add(new Neuron(hit.layer(), hit.neuron()));
     }
     SplittableRandom random = new SplittableRandom(seed);

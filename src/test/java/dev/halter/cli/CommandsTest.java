@@ -334,6 +334,50 @@ class CommandsTest {
     Files.write(weights, bytes);
   }
 
+  @Test
+  void aMapIsExportedAndShownWithOrWithoutMakingIt() throws IOException {
+    Path map = folder.resolve("up.safetensors");
+    Path csv = folder.resolve("up.csv");
+    Path lines = folder.resolve("up.jsonl");
+    Path page = folder.resolve("atlas.html");
+    JsonNode made = halter("map", "--out", map, "--top", 3, "--export", csv, "--json").json();
+    assertEquals(List.of("device", "neurons", "map_seconds", "out", "export"), keys(made));
+    JsonNode rest =
+        halter(
+                "map",
+                "--map",
+                map,
+                "--export",
+                lines,
+                "--html",
+                page,
+                "--concept",
+                "dog",
+                "--ask",
+                QUESTION,
+                "--values",
+                "-40,0",
+                "--candidates",
+                4,
+                "--json")
+            .json();
+    assertEquals(List.of("export", "html"), keys(rest));
+    long rows = 2L * 3 * made.get("neurons").asInt();
+    try (var read = Files.lines(lines)) {
+      assertEquals(rows, read.count());
+    }
+    JsonNode first = CommandLineRun.parse(Files.readAllLines(lines).getFirst());
+    JsonNode row = halter("neurons", "--map", map, "--neuron", "0.0", "--json").json().get(0);
+    for (String key : List.of("layer", "neuron", "sign", "rank", "token_id", "token", "logit")) {
+      assertEquals(row.get(key), first.get(key));
+    }
+    assertTrue(Files.readString(csv).startsWith("layer,neuron,proj,sign,rank,"));
+    assertTrue(Files.readString(page).contains("\"concept\":\"dog\""));
+    String error =
+        halter("map", "--map", map, "--html", page, "--concept", "xyzzy", "--ask", "a").error(1);
+    assertTrue(error.contains("no single token"), error);
+  }
+
   /** dose's figures again, from the logits that capture writes under the same clamp. */
   @Test
   void doseIsWhatCapturedLogitsSay() throws IOException {
