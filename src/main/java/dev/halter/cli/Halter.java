@@ -27,7 +27,8 @@ import picocli.CommandLine.ScopeType;
       AgreeCommand.class,
       DoseCommand.class,
       EditCommand.class,
-      HeadsCommand.class
+      HeadsCommand.class,
+      ConceptsCommand.class
     })
 public final class Halter {
   @Option(

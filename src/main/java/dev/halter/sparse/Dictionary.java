@@ -33,6 +33,7 @@ public final class Dictionary implements AutoCloseable {
   private final float[] norms;
   private final int[] firstTwins;
   private final double narrowing;
+  private final double commonPart;
   private final Buffer atoms;
   private final Buffer narrowAtoms;
   private final Map<String, List<Integer>> byName = new HashMap<>();
@@ -63,6 +64,7 @@ public final class Dictionary implements AutoCloseable {
     this.atoms = device.allocate(4L * n * width);
     this.narrowAtoms = device.allocate(2L * n * width);
     double furthest = 0;
+    double[] sum = new double[width];
     Map<Integer, List<Integer>> byHash = new HashMap<>();
     int together = Math.max(1, PIECE / width);
     try {
@@ -74,6 +76,9 @@ public final class Dictionary implements AutoCloseable {
         for (int i = 0; i < count; i++) {
           norms[first + i] = normalise(path, first + i, rows, i * width);
           furthest = Math.max(furthest, narrow(rows, narrow, i * width));
+          for (int j = 0; j < width; j++) {
+            sum[j] += rows[i * width + j];
+          }
           int hash = Arrays.hashCode(Arrays.copyOfRange(rows, i * width, (i + 1) * width));
           byHash.computeIfAbsent(hash, h -> new ArrayList<>()).add(first + i);
         }
@@ -85,6 +90,7 @@ public final class Dictionary implements AutoCloseable {
       throw e;
     }
     this.narrowing = Math.sqrt(furthest);
+    this.commonPart = Math.sqrt(Arrays.stream(sum).map(x -> x / n * (x / n)).sum());
     findTwins(byHash);
     for (int atom = 0; atom < n; atom++) {
       byName.computeIfAbsent(names.get(atom), name -> new ArrayList<>()).add(atom);
@@ -188,10 +194,22 @@ public final class Dictionary implements AutoCloseable {
         .toArray();
   }
 
+  /** How many atoms have the direction of an earlier one. */
+  public int repeats() {
+    return twins.values().stream().mapToInt(same -> same.size() - 1).sum();
+  }
+
+  /**
+   * Norm of the mean of the unit atoms: 0 where they point everywhere, 1 where they are all alike.
+   * Its square is the mean cosine between two atoms.
+   */
+  public double commonPart() {
+    return commonPart;
+  }
+
   /** Remarks for people, a line each: which atoms repeat others. */
   public List<String> notes() {
-    int repeats = twins.values().stream().mapToInt(same -> same.size() - 1).sum();
-    if (repeats == 0) {
+    if (twins.isEmpty()) {
       return List.of();
     }
     String some =
@@ -210,7 +228,7 @@ public final class Dictionary implements AutoCloseable {
                 .toList());
     return List.of(
         "%,d of %,d atoms repeat others and are merged with them: %s%s"
-            .formatted(repeats, size(), some, twins.size() > 3 ? "; …" : ""));
+            .formatted(repeats(), size(), some, twins.size() > 3 ? "; …" : ""));
   }
 
   /** The unit atoms [n, d] in f32. */

@@ -40,6 +40,9 @@ public record Plan(
   /** Share of the free memory that a Gram matrix may take. */
   private static final double GRAM_SHARE = 0.5;
 
+  /** Share of the free memory that working memory may take. */
+  private static final double SCRATCH_SHARE = 0.2;
+
   /** What elastic net usually needs: rounds, and atoms in use in one. */
   private static final int ROUNDS = 6;
 
@@ -57,14 +60,17 @@ public record Plan(
   /**
    * The plan that should be fastest.
    *
-   * @param rows vectors at once
+   * @param rows vectors at once; fewer are planned where their working memory would be too much
    * @param all vectors in all that the dictionary will meet, which decides whether a Gram matrix is
    *     worth making
    */
   public static Plan of(Dictionary dictionary, Solver solver, int rows, long all) {
-    Plan products = of(dictionary, solver, rows, Correlations.PRODUCTS);
-    Plan gram = of(dictionary, solver, rows, Correlations.GRAM);
-    boolean fits = gram.bytes() <= GRAM_SHARE * dictionary.device().memory().free();
+    long free = dictionary.device().memory().free();
+    long row = of(dictionary, solver, 1, Correlations.PRODUCTS).scratchBytes();
+    int possible = Math.clamp((long) (SCRATCH_SHARE * free) / row, 1, rows);
+    Plan products = of(dictionary, solver, possible, Correlations.PRODUCTS);
+    Plan gram = of(dictionary, solver, possible, Correlations.GRAM);
+    boolean fits = gram.bytes() <= GRAM_SHARE * free;
     return fits && gram.seconds(dictionary, solver, all) < products.seconds(dictionary, solver, all)
         ? gram
         : products;

@@ -1,0 +1,9 @@
+package dev.halter.cli;
+
+import picocli.CommandLine.Command;
+
+@Command(
+    name = "concepts",
+    description = "Concept dictionaries, and sparse codes of activations over them.",
+    subcommands = {DecomposeCommand.class, DictionaryInfoCommand.class})
+final class ConceptsCommand {}

@@ -1,0 +1,262 @@
+package dev.halter.cli;
+
+import static dev.halter.cli.CommandLineRun.halter;
+import static dev.halter.cli.CommandLineRun.keys;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.device.DType;
+import dev.halter.weights.Safetensors;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ConceptsTest {
+  private static final Path GOLDENS = Path.of("src/test/resources/goldens/sparse");
+
+  @TempDir Path folder;
+
+  @Test
+  void decomposeWritesTheCodesOfAllRowsInOrder() throws IOException {
+    Path golden = GOLDENS.resolve("duplicates.safetensors");
+    Path atoms = copy(golden, "atoms", "concepts.safetensors");
+    Path vectors = copy(golden, "vectors", "vectors.safetensors");
+    Path out = folder.resolve("codes.json");
+    CommandLineRun run =
+        halter(
+            "concepts",
+            "decompose",
+            "--dictionary",
+            atoms,
+            "--vectors",
+            golden + "#vectors",
+            "--solver",
+            "omp",
+            "--k",
+            10,
+            "--out",
+            out,
+            "--json");
+    JsonNode codes = run.json().get("codes");
+    assertEquals(run.json(), CommandLineRun.parse(Files.readString(out)));
+    assertTrue(run.err().contains("plan: correlations by products"), run.err());
+    assertTrue(run.err().contains("40 of 200 atoms repeat others"), run.err());
+    JsonNode expected =
+        CommandLineRun.parse(Files.readString(GOLDENS.resolve("duplicates.json"))).get("omp");
+    assertEquals(expected.size(), codes.size());
+    for (int row = 0; row < codes.size(); row++) {
+      JsonNode code = codes.get(row);
+      assertEquals(
+          List.of("support", "coefficients", "objective", "residual_norm", "iterations", "kkt"),
+          keys(code));
+      double norm = expected.get(row).get("residual_norm").asDouble();
+      assertEquals(norm, code.get("residual_norm").asDouble(), 1e-5 * norm);
+      for (int i = 0; i < 10; i++) {
+        int atom = expected.get(row).get("support").get(i).asInt();
+        int twin = code.get("support").get(i).asInt();
+        assertTrue(atom == twin || atom % 5 == 4 && twin == atom - 1, atom + " and " + twin);
+        // The second of two that are equal is twice as long.
+        double scale = atom == twin ? 1 : 2;
+        double right = expected.get(row).get("coefficients").get(i).asDouble() * scale;
+        assertEquals(
+            right, code.get("coefficients").get(i).asDouble(), 1e-4 * Math.abs(right) + 1e-4);
+      }
+    }
+    // The only tensor of a file needs no name, and the table shows names.
+    Files.writeString(folder.resolve("concepts.names.json"), names(200));
+    CommandLineRun table =
+        halter(
+            "concepts",
+            "decompose",
+            "--dictionary",
+            atoms,
+            "--vectors",
+            vectors,
+            "--top",
+            3,
+            "--solver",
+            "lasso",
+            "--alpha",
+            0.1);
+    assertEquals(0, table.code(), table.err());
+    assertTrue(table.out().startsWith("vector 0: "), table.out());
+    assertTrue(table.out().contains("concept "), table.out());
+    assertTrue(table.out().contains("  and "), table.out());
+  }
+
+  @Test
+  void aRowThatCannotBeCodedFailsAloneAndTheRestIsWritten() throws IOException {
+    Path atoms = copy(GOLDENS.resolve("gaussian.safetensors"), "atoms", "concepts.safetensors");
+    Path vectors = folder.resolve("bad.safetensors");
+    float[] values = new float[3 * 40];
+    Random random = new Random(1);
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    values[50] = Float.NaN;
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            vectors, Map.of(), List.of(new TensorSpec("x", DType.F32, 3, 40)))) {
+      out.write("x", values);
+    }
+    Path out = folder.resolve("codes.json");
+    CommandLineRun run =
+        halter("concepts", "decompose", "--dictionary", atoms, "--vectors", vectors, "--out", out);
+    assertEquals(1, run.code());
+    assertTrue(run.err().contains("vector 1: the vector holds values that are not finite"));
+    JsonNode codes = CommandLineRun.parse(Files.readString(out)).get("codes");
+    assertEquals(3, codes.size());
+    assertTrue(codes.get(1).get("error").asText().contains("not finite"));
+    assertFalse(codes.get(2).has("error"));
+    assertTrue(codes.get(0).get("support").size() > 0 && codes.get(2).get("support").size() > 0);
+  }
+
+  /** The code of a prompt's last token is that of the row that capture writes. */
+  @Test
+  void aPromptIsCodedByItsLastToken() throws IOException {
+    Path in = folder.resolve("in.jsonl");
+    Path dump = folder.resolve("dump.safetensors");
+    Files.writeString(in, "{\"id\":\"x\",\"prompt\":\"A dog is an animal.\"}\n");
+    String sites = "blocks.1.hook_resid_post,blocks.1.hook_resid_pre";
+    assertEquals(0, halter("capture", "--in", in, "--out", dump, "--sites", sites).code());
+    float[] all;
+    int d;
+    try (Safetensors file = Safetensors.open(dump)) {
+      all = file.tensor("x/blocks.1.hook_resid_post").toFloats();
+      d = (int) file.tensor("x/blocks.1.hook_resid_post").size(1);
+    }
+    Path dictionary = folder.resolve("concepts.safetensors");
+    Random random = new Random(1);
+    float[] atoms = new float[60 * d];
+    for (int i = 0; i < atoms.length; i++) {
+      atoms[i] = (float) random.nextGaussian();
+    }
+    System.arraycopy(all, all.length - d, atoms, 7 * d, d); // one atom is the activation itself
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            dictionary,
+            Map.of("names", names(60)),
+            List.of(new TensorSpec("atoms.1", DType.F32, 60, d)))) {
+      out.write("atoms.1", atoms);
+    }
+    JsonNode codes =
+        halter(
+                "concepts",
+                "decompose",
+                "--dictionary",
+                dictionary,
+                "--prompt",
+                "A dog is an animal.",
+                "--layer",
+                1,
+                "--solver",
+                "omp",
+                "--k",
+                3,
+                "--json")
+            .json()
+            .get("codes");
+    assertEquals(1, codes.size());
+    assertEquals("[7]", codes.get(0).get("support").toString());
+    assertEquals(1, codes.get(0).get("coefficients").get(0).asDouble(), 1e-5);
+    JsonNode before =
+        halter(
+                "concepts",
+                "decompose",
+                "--dictionary",
+                dictionary,
+                "--prompt",
+                "A dog is an animal.",
+                "--layer",
+                1,
+                "--site",
+                "hook_resid_pre",
+                "--solver",
+                "omp",
+                "--k",
+                3,
+                "--json")
+            .json()
+            .get("codes");
+    assertEquals(3, before.get(0).get("support").size());
+    String error =
+        halter("concepts", "decompose", "--dictionary", dictionary, "--prompt", "x", "--layer", 0)
+            .err();
+    assertTrue(error.contains("no dictionary of layer 0; it has layers [1]"), error);
+  }
+
+  @Test
+  void infoCountsAtomsAndRepeats() {
+    Path atoms = copy(GOLDENS.resolve("duplicates.safetensors"), "atoms", "concepts.safetensors");
+    JsonNode info = halter("concepts", "info", atoms, "--json").json();
+    assertEquals(List.of("atoms", "d_model", "layers", "names"), keys(info));
+    assertEquals(200, info.get("atoms").asInt());
+    assertEquals(40, info.get("d_model").asInt());
+    JsonNode layer = info.get("layers").get(0);
+    assertTrue(layer.get("layer").isNull());
+    assertEquals(40, layer.get("repeats").asInt());
+    // Atoms are standard normal + 1/2: the mean is 1/2 of each unit length sqrt(1 + 1/4).
+    assertEquals(0.5 / Math.sqrt(1.25), layer.get("common_part").asDouble(), 0.05);
+    String text = halter("concepts", "info", atoms).out();
+    assertTrue(text.contains("200 atoms of 40 numbers") && text.contains("merged"), text);
+  }
+
+  @Test
+  void settingsOfAnotherSolverAreWrongUse() {
+    Path golden = GOLDENS.resolve("gaussian.safetensors");
+    Path atoms = copy(golden, "atoms", "concepts.safetensors");
+    Object[][] wrong = {
+      {"--solver", "lasso", "--tau", 0.5},
+      {"--solver", "omp", "--alpha", 0.5},
+      {"--solver", "mp", "--tolerance", 0.5},
+      {"--k", 5},
+      {"--solver", "omp", "--k", 0},
+      {"--solver", "fista"},
+      {"--alpha", -1},
+      {"--top", 0}
+    };
+    for (Object[] options : wrong) {
+      Object[] all = new Object[6 + options.length];
+      Object[] start = {
+        "concepts", "decompose", "--dictionary", atoms, "--vectors", golden + "#vectors"
+      };
+      System.arraycopy(start, 0, all, 0, 6);
+      System.arraycopy(options, 0, all, 6, options.length);
+      assertTrue(halter(all).error(2).length() > 10);
+    }
+    String error =
+        halter("concepts", "decompose", "--dictionary", atoms, "--vectors", golden).error(1);
+    assertTrue(error.contains("holds 2 tensors"), error);
+  }
+
+  /** Writes one tensor of a file as a file of its own. */
+  private Path copy(Path from, String tensor, String name) {
+    Path to = folder.resolve(name);
+    try (Safetensors file = Safetensors.open(from);
+        SafetensorsWriter out =
+            SafetensorsWriter.create(
+                to,
+                Map.of(),
+                List.of(new TensorSpec(tensor, DType.F32, file.tensor(tensor).shape())))) {
+      out.write(tensor, file.tensor(tensor).toFloats());
+    }
+    return to;
+  }
+
+  private static String names(int count) {
+    StringBuilder names = new StringBuilder("[");
+    for (int i = 0; i < count; i++) {
+      names.append(i == 0 ? "" : ",").append("\"concept ").append(i).append('"');
+    }
+    return names.append(']').toString();
+  }
+}
