@@ -12,6 +12,7 @@ import java.util.Map;
 public final class Capture {
   private final ModelConfig config;
   private final int length;
+  private final int first;
   private final Map<Site, float[]> values = new LinkedHashMap<>();
 
   /**
@@ -20,10 +21,23 @@ public final class Capture {
    * @throws IllegalArgumentException if one site's values would not fit a Java array
    */
   public Capture(ModelConfig config, Collection<Site> sites, int length) {
+    this(config, sites, length, 0);
+  }
+
+  /** The last of {@code length} tokens alone, at sites that are no patterns. */
+  public static Capture last(ModelConfig config, Collection<Site> sites, int length) {
+    if (sites.stream().anyMatch(Capture::isPattern)) {
+      throw new IllegalArgumentException("a pattern is captured for all tokens");
+    }
+    return new Capture(config, sites, length, length - 1);
+  }
+
+  private Capture(ModelConfig config, Collection<Site> sites, int length, int first) {
     this.config = config;
     this.length = length;
+    this.first = first;
     for (Site site : sites) {
-      long count = (long) length * site.width(config) * (isPattern(site) ? length : 1);
+      long count = (long) (length - first) * site.width(config) * (isPattern(site) ? length : 1);
       if (count > Integer.MAX_VALUE - 8) {
         throw new IllegalArgumentException(
             "site %s of %,d tokens has %,d values, more than can be captured at once"
@@ -67,8 +81,9 @@ public final class Capture {
   void take(Site site, int position, float[] rows, int stride, int from) {
     int width = site.width(config);
     float[] into = values.get(site);
-    for (int row = 0; row < rows.length / stride; row++) {
-      System.arraycopy(rows, row * stride + from, into, (position + row) * width, width);
+    for (int row = Math.max(0, first - position); row < rows.length / stride; row++) {
+      int to = (position + row - first) * width;
+      System.arraycopy(rows, row * stride + from, into, to, width);
     }
   }
 
