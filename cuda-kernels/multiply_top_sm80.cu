@@ -139,10 +139,10 @@ __device__ void multiply_top_sm80(const bf16* __restrict__ x, long long x_stride
     extern "C" __global__ void __launch_bounds__(THREADS)                                         \
         multiply_top_sm80_##name(int* ids, float* values, float2* log_sums, const bf16* x,        \
                                  long long x_stride, const bf16* w, long long w_stride, int m,    \
-                                 int n, int k, int kept, float sign, int segments_per_split,      \
+                                 int n, int k, int kept, int negative, int segments_per_split,    \
                                  int stages) {                                                    \
         multiply_top_sm80<kind>(x, x_stride, w, w_stride, k, segments_per_split, stages,          \
-                                {ids, values, log_sums, m, n, kept, sign});                       \
+                                {ids, values, log_sums, m, n, kept, negative != 0});              \
     }
 
 MULTIPLY_TOP(signed, Tops::SIGNED)

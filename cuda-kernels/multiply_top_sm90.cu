@@ -150,10 +150,10 @@ __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
         multiply_top_sm90_##name(int* ids, float* values, float2* log_sums,                       \
                                  const __grid_constant__ TensorMap x,                             \
                                  const __grid_constant__ TensorMap w, int m, int n, int k,        \
-                                 int kept, float sign, int segments_per_split, int splits,        \
+                                 int kept, int negative, int segments_per_split, int splits,      \
                                  int stages) {                                                    \
         multiply_top_sm90<kind>(x, w, k, segments_per_split, splits, stages,                      \
-                                {ids, values, log_sums, m, n, kept, sign});                       \
+                                {ids, values, log_sums, m, n, kept, negative != 0});              \
     }
 
 MULTIPLY_TOP(signed, Tops::SIGNED)

@@ -10,8 +10,7 @@
 #pragma once
 #include "types.cuh"
 
-/// Which entries of a row are kept: the largest of sign * entry, the largest and the smallest, or
-/// the largest in magnitude.
+/// Which entries of a row are kept: the largest or the smallest, both, or the largest in magnitude.
 enum class Tops { SIGNED, BOTH, ABSOLUTE };
 
 template <Tops KIND>
@@ -42,7 +41,7 @@ struct TopResults {
     float* values;     // [splits, m, S, kept]
     float2* log_sums;  // [segments, m, S] {maximum, sum}; null if not wanted
     int m, n, kept;
-    float sign;        // of Tops::SIGNED
+    bool negative;     // Tops::SIGNED: the largest of -entry
 };
 
 /// 2^x to about one unit in the last place; a result below f32's normal numbers becomes 0.
@@ -56,13 +55,7 @@ __device__ __forceinline__ float fast_exp2(float x) {
 #endif
 }
 
-/// What a list holds of an entry of the product, and what it is ordered by.
-template <Tops KIND>
-__device__ __forceinline__ float top_value(float entry, int s, float sign) {
-    if (KIND == Tops::BOTH) return s == 0 ? entry : -entry;
-    return KIND == Tops::ABSOLUTE ? entry : sign * entry;
-}
-
+/// What a list's value is ordered by.
 template <Tops KIND>
 __device__ __forceinline__ float top_order(float value) {
     return KIND == Tops::ABSOLUTE ? fabsf(value) : value;
@@ -140,6 +133,13 @@ __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8
     const int lane = threadIdx.x % 32;
     const int column = first + lane % 4 * 2;
     const int kept = results.kept;
+    if (KIND == Tops::SIGNED && results.negative) {
+#pragma unroll
+        for (int j = 0; j < N / 8; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) c[j][i] = -c[j][i];
+        }
+    }
     const bool whole = first + N <= results.n;
     if (!whole) {
 #pragma unroll
@@ -155,7 +155,7 @@ __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8
 #pragma unroll
         for (int s = 0; s < SIGNS<KIND>; s++) {
             auto value = [&](int j, int i) {
-                return top_value<KIND>(c[j][2 * h + i], s, results.sign);
+                return s == 0 ? c[j][2 * h + i] : -c[j][2 * h + i];
             };
             float largest[N / GROUP];
             float top = -INFINITY;
@@ -205,12 +205,13 @@ __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8
             // This lane's best entry that has not entered, and the one before it.
             TopEntry mine;
             float limit = INFINITY;
-            int limit_id = -1;
+            int limit_offset = -1;
             bool advance = true;
             for (;;) {
                 if (advance) {
-                    mine = NO_ENTRY;
                     float best = -INFINITY;
+                    float best_value = -INFINITY;
+                    int best_offset = -1;
 #pragma unroll
                     for (int g = 0; g < N / GROUP; g++) {
                         if (!(largest[g] > threshold)) continue;
@@ -219,17 +220,19 @@ __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8
 #pragma unroll
                             for (int i = 0; i < 2; i++) {
                                 const float order = top_order<KIND>(value(j, i));
-                                const int id = column + 8 * j + i;
-                                if (order > best &&
-                                    (order < limit || (order == limit && id > limit_id))) {
+                                const int offset = 8 * j + i;
+                                if (order > best && (order < limit || (order == limit &&
+                                                                       offset > limit_offset))) {
                                     best = order;
-                                    mine = {value(j, i), id};
+                                    best_value = value(j, i);
+                                    best_offset = offset;
                                 }
                             }
                         }
                     }
                     limit = best;
-                    limit_id = mine.id;
+                    limit_offset = best_offset;
+                    mine = {best_value, best_offset < 0 ? -1 : column + best_offset};
                 }
                 // The quad's best of those.
                 TopEntry best = mine;

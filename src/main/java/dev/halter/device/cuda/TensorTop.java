@@ -133,7 +133,7 @@ final class TensorTop implements AutoCloseable {
           case ABSOLUTE -> "absolute";
         };
     Kernel kernel = device.kernel(description() + "_" + kind);
-    float sign = top.sign() == Top.Sign.MINUS ? -1 : 1;
+    int negative = top.sign() == Top.Sign.MINUS ? 1 : 0;
     int tiles = ceil(m, ROWS);
     int listRoom = 8 * ROWS * top.sign().lists() * top.kept();
     switch (form) {
@@ -156,7 +156,7 @@ final class TensorTop implements AutoCloseable {
             n,
             k,
             top.kept(),
-            sign,
+            negative,
             segmentsPerSplit,
             stages);
       }
@@ -181,7 +181,7 @@ final class TensorTop implements AutoCloseable {
             n,
             k,
             top.kept(),
-            sign,
+            negative,
             segmentsPerSplit,
             splits,
             stages);
