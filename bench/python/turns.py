@@ -40,16 +40,19 @@ class Peer:
         self.process.wait()
 
 
-def java(main, *arguments):
-    """A peer's command: a class of the benchmarks of this checkout, or of what HALTER_JAVA says."""
+def jvm():
+    """Java with the benchmarks and Halter itself, of this checkout or of what HALTER_JAVA says."""
     if "HALTER_JAVA" in os.environ:
-        command = shlex.split(os.environ["HALTER_JAVA"])
-    else:
-        home = subprocess.run([ROOT / "tools/jdk"], check=True, capture_output=True, text=True).stdout
-        command = [
-            Path(home.strip()) / "bin/java", "--enable-native-access=ALL-UNNAMED", "-XX:+UseSerialGC",
-            "-Xmx2g", f"-Dhalter.native={ROOT}/target/native", "-cp", ROOT / "bench/target/benchmarks.jar"]
-    return [*command, f"dev.halter.bench.{main}", *arguments]
+        return shlex.split(os.environ["HALTER_JAVA"])
+    home = subprocess.run([ROOT / "tools/jdk"], check=True, capture_output=True, text=True).stdout
+    return [
+        Path(home.strip()) / "bin/java", "--enable-native-access=ALL-UNNAMED", "-XX:+UseSerialGC",
+        "-Xmx2g", f"-Dhalter.native={ROOT}/target/native", "-cp", ROOT / "bench/target/benchmarks.jar"]
+
+
+def java(main, *arguments):
+    """A peer's command: a class of the benchmarks."""
+    return [*jvm(), f"dev.halter.bench.{main}", *arguments]
 
 
 def python(script, *arguments):
