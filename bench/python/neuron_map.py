@@ -1,9 +1,8 @@
 """torch's side of bench/map: a neuron map of a model's up-projections in chunks, or neuron by neuron.
 
     python neuron_map.py --model DIR [--device cpu|cuda] [--threads 2] [--runs 3] [--neurons N] -
-    python neuron_map.py --model DIR --out map.safetensors --chunk 512 --sign both
 
-With `-` it reads figures from standard input, one a line, and answers each with a line of JSON:
+It reads figures from standard input, one a line, and answers each with a line of JSON:
 
     chunked:ROWS:SIGN   neurons a second, ROWS neurons at a time
     memory:ROWS:SIGN    bytes by which the process's memory (on CUDA the card's) grows meanwhile
@@ -11,7 +10,7 @@ With `-` it reads figures from standard input, one a line, and answers each with
     product             neurons a second of the bare product with the LM head, the best of two chunk sizes
 
 Logits are made in the file's type, as fast as torch can, and then taken in f32: ids, logits and
-log-sum-exp of bf16 logits would be good to eight bits. With --out the whole map goes to a file.
+log-sum-exp of bf16 logits would be good to eight bits.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 KEPT = 10
 
@@ -141,16 +139,6 @@ def serve(mapper: Mapper, runs: int, neurons: int):
             "engine": f"torch {torch.__version__}"}), flush=True)
 
 
-def whole(mapper: Mapper, out: Path, rows: int, sign: str):
-    layers = []
-    with torch.inference_mode():
-        for layer in range(mapper.layers):
-            vectors = mapper.neurons(layer)
-            layers.append([*mapper.map(vectors, rows, sign), vectors.float().norm(dim=-1)])
-    names = ("token_ids", "logits", "log_z", "weight_norm")
-    save_file({name: torch.stack(parts).cpu() for name, parts in zip(names, zip(*layers))}, out)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,18 +147,11 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--neurons", type=int, default=0, help="the first so many; 0 = all")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--chunk", type=int, default=512)
-    parser.add_argument("--sign", choices=("both", "plus", "minus"), default="both")
-    parser.add_argument("stdin", nargs="?", choices=["-"])
+    parser.add_argument("stdin", choices=["-"])
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
-    mapper = Mapper(a.model, a.device)
-    if a.out:
-        whole(mapper, a.out, a.chunk, a.sign)
-    else:
-        serve(mapper, a.runs, a.neurons)
+    serve(Mapper(a.model, a.device), a.runs, a.neurons)
 
 
 if __name__ == "__main__":
