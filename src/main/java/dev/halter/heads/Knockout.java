@@ -245,7 +245,7 @@ public final class Knockout {
   }
 
   /** As many heads as given, none of them, drawn anew for each draw. */
-  private List<Collection<Head>> randomHeads(Collection<Head> heads, int draws) {
+  List<List<Head>> randomHeads(Collection<Head> heads, int draws) {
     List<Head> others = new ArrayList<>(Head.all(config));
     others.removeAll(new HashSet<>(heads));
     if (draws > 0 && others.size() < heads.size()) {
@@ -254,7 +254,7 @@ public final class Knockout {
               .formatted(heads.size(), others.size()));
     }
     Random random = new Random(setting.seed);
-    List<Collection<Head>> sets = new ArrayList<>();
+    List<List<Head>> sets = new ArrayList<>();
     for (int draw = 0; draw < draws; draw++) {
       Collections.shuffle(others, random);
       sets.add(List.copyOf(others.subList(0, heads.size())));

@@ -98,13 +98,13 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
    */
   public void write(Path file) {
     String name = file.getFileName().toString();
-    switch (name.substring(name.lastIndexOf('.') + 1)) {
-      case "svg" -> {
+    switch (name.substring(Math.max(0, name.lastIndexOf('.')))) {
+      case ".svg" -> {
         SvgCanvas canvas = new SvgCanvas(width(), height(), title);
         draw(canvas);
         WholeFile.write(file, out -> out.write(canvas.document()));
       }
-      case "png" -> {
+      case ".png" -> {
         PngCanvas canvas = new PngCanvas(width(), height());
         draw(canvas);
         try {
@@ -116,7 +116,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
           throw new UncheckedIOException(file + ": cannot be written: " + e.getMessage(), e);
         }
       }
-      case "html" -> writeHtml(file);
+      case ".html" -> writeHtml(file);
       default ->
           throw new IllegalArgumentException(
               "a picture is written as .svg, .png or .html, not as " + file);
