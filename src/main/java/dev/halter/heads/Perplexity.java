@@ -1,0 +1,45 @@
+package dev.halter.heads;
+
+import dev.halter.generation.Engine;
+import dev.halter.generation.Request;
+import dev.halter.model.Capture;
+import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
+import java.util.List;
+import java.util.Set;
+
+/** How surprised a model is by texts: the exponential of the mean negative log probability. */
+final class Perplexity {
+  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
+
+  private Perplexity() {}
+
+  /** Perplexity of all tokens of the texts but their first; NaN if there are none. */
+  static double of(Engine engine, List<int[]> texts, SteeringPlan plan) {
+    int vocabulary = engine.model().config().vocabularySize();
+    double sum = 0;
+    long count = 0;
+    for (int[] text : texts) {
+      Capture capture = new Capture(engine.model().config(), Set.of(LOGITS), text.length);
+      engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
+      float[] logits = capture.values().get(LOGITS);
+      for (int i = 1; i < text.length; i++) {
+        sum -= logProbability(logits, (i - 1) * vocabulary, vocabulary, text[i]);
+        count++;
+      }
+    }
+    return Math.exp(sum / count);
+  }
+
+  private static double logProbability(float[] logits, int from, int count, int token) {
+    double max = Double.NEGATIVE_INFINITY;
+    for (int i = from; i < from + count; i++) {
+      max = Math.max(max, logits[i]);
+    }
+    double sum = 0;
+    for (int i = from; i < from + count; i++) {
+      sum += Math.exp(logits[i] - max);
+    }
+    return logits[from + token] - max - Math.log(sum);
+  }
+}
