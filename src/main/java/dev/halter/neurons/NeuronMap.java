@@ -18,6 +18,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.IntConsumer;
 
 /**
@@ -104,6 +105,9 @@ public record NeuronMap(
   }
 
   private static final String VERSION = "2";
+
+  /** Far above any published vocabulary, and small enough for arrays of that length. */
+  private static final int MAX_VOCABULARY = 1 << 24;
 
   /** Index of the first kept token of a neuron: into {@link #tokenIds} and {@link #logits}. */
   public int at(int layer, int neuron, int sign) {
@@ -286,17 +290,21 @@ public record NeuronMap(
   private static Settings settings(Path file, Map<String, String> metadata, TensorView ids) {
     try {
       Sign sign = Sign.valueOf(metadata.get("sign").toUpperCase(Locale.ROOT));
-      if (ids.rank() != 4 || ids.size(2) != sign.factors.length) {
+      if (ids.rank() != 4 || ids.size(2) != sign.factors.length || ids.elements() == 0) {
         throw new BadFileException(file, "token_ids has not the shape [L, F, S, K]");
       }
+      int vocabulary = Integer.parseInt(metadata.get("vocabulary"));
+      if (vocabulary < 1 || vocabulary > MAX_VOCABULARY) {
+        throw new BadFileException(file, "has a vocabulary of " + vocabulary + " tokens");
+      }
       return new Settings(
-          metadata.get("fingerprint"),
+          Objects.requireNonNull(metadata.get("fingerprint")),
           Projection.valueOf(metadata.get("proj").toUpperCase(Locale.ROOT)),
           Decode.valueOf(metadata.get("decode").toUpperCase(Locale.ROOT)),
           sign,
           Math.toIntExact(ids.size(0)),
           Math.toIntExact(ids.size(1)),
-          Integer.parseInt(metadata.get("vocabulary")),
+          vocabulary,
           Math.toIntExact(ids.size(3)));
     } catch (NullPointerException | IllegalArgumentException | ArithmeticException e) {
       throw e instanceof BadFileException bad

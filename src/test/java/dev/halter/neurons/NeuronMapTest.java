@@ -17,13 +17,17 @@ import dev.halter.neurons.NeuronMap.Sign;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -191,6 +195,53 @@ class NeuronMapTest {
     byte[] bytes = Files.readAllBytes(file);
     Files.write(cut, Arrays.copyOf(bytes, bytes.length - 4));
     assertThrows(BadFileException.class, () -> NeuronMap.read(cut));
+  }
+
+  @Test
+  void whatCannotBeAMapIsRefusedBeforeAnythingIsBuiltOnIt(@TempDir Path folder) {
+    Path file = folder.resolve("map.safetensors");
+    for (int[] sizes :
+        new int[][] {{100, 1, 3}, {3, 1, 3}, {0, 1, 0}, {-1, 1, 0}, {1 << 30, 1, 0}, {9, 0, 0}}) {
+      Map<String, String> metadata =
+          new HashMap<>(
+              Map.of(
+                  "format",
+                  "halter neuron map",
+                  "version",
+                  "2",
+                  "fingerprint",
+                  "f",
+                  "proj",
+                  "up",
+                  "decode",
+                  "raw",
+                  "sign",
+                  "plus"));
+      metadata.put("vocabulary", Integer.toString(sizes[0]));
+      int k = sizes[1];
+      try (SafetensorsWriter out =
+          SafetensorsWriter.create(
+              file,
+              metadata,
+              List.of(
+                  new TensorSpec("token_ids", DType.I32, 1, 1, 1, k),
+                  new TensorSpec("logits", DType.F32, 1, 1, 1, k),
+                  new TensorSpec("log_z", DType.F32, 1, 1, 1),
+                  new TensorSpec("weight_norm", DType.F32, 1, 1)))) {
+        if (k > 0) {
+          out.write("token_ids", new int[] {sizes[2]});
+          out.write("logits", new float[1]);
+        }
+        out.write("log_z", new float[1]);
+        out.write("weight_norm", new float[1]);
+      }
+      if (sizes[0] == 100) {
+        assertEquals(3, NeuronMap.read(file).tokenIds()[0]);
+      } else {
+        var error = assertThrows(BadFileException.class, () -> NeuronMap.read(file));
+        assertTrue(error.getMessage().contains(file.toString()), error.getMessage());
+      }
+    }
   }
 
   @Test
