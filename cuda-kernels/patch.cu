@@ -1,4 +1,4 @@
-// Path patching: rows of a step's sites taken and added to, rows of many patched residual streams that
+// Path patching: rows of a step's sites taken and put, rows of many patched residual streams that
 // share what comes from their pair of prompts, and the logits of a few tokens.
 #include "reduce.cuh"
 #include "types.cuh"
@@ -26,39 +26,39 @@ extern "C" __global__ void take_rows_bf16(float* out, const bf16* in, const int*
     take_rows(out, in, index, width, stride, factor);
 }
 
-// For each of n cells {row, column, source}: to[row, column + j] += values[source, j], j < width.
-// to [_, stride] T, values [_, width] f32.
+// For each of n cells {row, column, source}: to[row, column + j] = values[source, j], j < width, or +=
+// it with `add`. to [_, stride] T, values [_, width] f32.
 // PRECOND: one block per cell (grid.x = n), any block size; no two cells overlap.
 // Moves n * width * (4 + 2 * sizeof(T)) bytes.
 template <typename T>
-__device__ void add_cells(T* __restrict__ to, const float* __restrict__ values,
-                          const int* __restrict__ cells, int width, long long stride) {
+__device__ void put_cells(T* __restrict__ to, const float* __restrict__ values,
+                          const int* __restrict__ cells, int width, long long stride, int add) {
     const int* cell = cells + 3 * blockIdx.x;
     T* into = to + cell[0] * stride + cell[1];
     const float* from = values + (long long)cell[2] * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        into[i] = from_float<T>(to_float(into[i]) + from[i]);
+        into[i] = from_float<T>(add ? to_float(into[i]) + from[i] : from[i]);
     }
 }
 
-extern "C" __global__ void add_cells_f32(float* to, const float* values, const int* cells,
-                                         int width, long long stride) {
-    add_cells(to, values, cells, width, stride);
+extern "C" __global__ void put_cells_f32(float* to, const float* values, const int* cells,
+                                         int width, long long stride, int add) {
+    put_cells(to, values, cells, width, stride, add);
 }
 
-extern "C" __global__ void add_cells_bf16(bf16* to, const float* values, const int* cells,
-                                          int width, long long stride) {
-    add_cells(to, values, cells, width, stride);
+extern "C" __global__ void put_cells_bf16(bf16* to, const float* values, const int* cells,
+                                          int width, long long stride, int add) {
+    put_cells(to, values, cells, width, stride, add);
 }
 
-// x [rows, d] f32 += factor * a[row % n], a [n, d] f32: what the rows of one pair of prompts share.
+// x [rows, d] f32 += a[row % n], a [n, d] f32: what the rows of one pair of prompts share.
 // PRECOND: one block per row (grid.x = rows), any block size; a and x do not overlap.
 // Moves rows * d * 12 bytes, a mostly from L2.
 extern "C" __global__ void add_repeated(float* __restrict__ x, const float* __restrict__ a, int n,
-                                        int d, float factor) {
+                                        int d) {
     float* to = x + (long long)blockIdx.x * d;
     const float* from = a + (long long)(blockIdx.x % n) * d;
-    for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] += factor * from[i];
+    for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] += from[i];
 }
 
 // The final norm and the logits of k tokens, all in f32: out [rows, k] f32, with

@@ -51,6 +51,28 @@ public record Pair(
     return Math.min(same, Math.min(reference.length, counterfactual.length) - 1);
   }
 
+  /** Tokens of the longer prompt. */
+  int longest() {
+    return Math.max(reference.length, counterfactual.length);
+  }
+
+  /**
+   * Checks that both prompts of every pair have as many tokens, so that positions correspond.
+   *
+   * @throws IllegalArgumentException naming the first pair whose prompts have not
+   */
+  static void requireAligned(List<Pair> pairs) {
+    for (int i = 0; i < pairs.size(); i++) {
+      Pair pair = pairs.get(i);
+      if (pair.reference.length != pair.counterfactual.length) {
+        throw new IllegalArgumentException(
+            ("pair %d has a reference of %d tokens and a counterfactual of %d: where positions are"
+                    + " patched, both must have as many")
+                .formatted(i + 1, pair.reference.length, pair.counterfactual.length));
+      }
+    }
+  }
+
   /**
    * Reads pairs, one JSON object a line: {@code {"reference"|"reference_tokens",
    * "counterfactual"|"counterfactual_tokens", "answer"|"answer_token", "foil"|"foil_token"?,

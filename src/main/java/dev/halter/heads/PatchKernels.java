@@ -18,8 +18,8 @@ final class PatchKernels {
   private final Llama model;
   private final Kernel takeF32;
   private final Kernel takeT;
-  private final Kernel addF32;
-  private final Kernel addT;
+  private final Kernel putF32;
+  private final Kernel putT;
   private final Kernel addRepeated;
   private final Kernel tokenLogits;
   private final Kernel narrow; // null where activations are f32
@@ -29,8 +29,8 @@ final class PatchKernels {
     this.device = model.device();
     this.takeF32 = device.kernel("take_rows_f32");
     this.takeT = device.kernel("take_rows" + suffix(model.type()));
-    this.addF32 = device.kernel("add_cells_f32");
-    this.addT = device.kernel("add_cells" + suffix(model.type()));
+    this.putF32 = device.kernel("put_cells_f32");
+    this.putT = device.kernel("put_cells" + suffix(model.type()));
     this.addRepeated = device.kernel("add_repeated");
     this.narrow =
         model.type() == DType.F32 ? null : device.kernel("convert_f32" + suffix(model.type()));
@@ -47,10 +47,10 @@ final class PatchKernels {
     launch(kernel, n, out, from.buffer(), index, width, from.rowStride(), factor);
   }
 
-  /** {@code to[row, column…] += values[source]} for n cells {row, column, source}. */
-  void addCells(Matrix to, Buffer values, Buffer cells, int n, int width) {
-    Kernel kernel = to.type() == DType.F32 ? addF32 : addT;
-    launch(kernel, n, to.buffer(), values, cells, width, to.rowStride());
+  /** {@code to[row, column…] = values[source]}, or += it, for n cells {row, column, source}. */
+  void put(Matrix to, Buffer values, Buffer cells, int n, int width, boolean add) {
+    Kernel kernel = to.type() == DType.F32 ? putF32 : putT;
+    launch(kernel, n, to.buffer(), values, cells, width, to.rowStride(), add ? 1 : 0);
   }
 
   /** f32 rounded to the activations' type. */
@@ -59,9 +59,9 @@ final class PatchKernels {
     launch(narrow, blocks, to, from, elements);
   }
 
-  /** {@code x[r] += factor · a[r % n]} for rows of {@code width} f32. */
-  void addRepeated(Buffer x, int rows, Buffer a, int n, int width, float factor) {
-    launch(addRepeated, rows, x, a, n, width, factor);
+  /** {@code x[r] += a[r % n]} for rows of d_model f32. */
+  void addRepeated(Buffer x, int rows, Buffer a, int n) {
+    launch(addRepeated, rows, x, a, n, model.config().dModel());
   }
 
   /**

@@ -3,16 +3,15 @@ package dev.halter.heads;
 import dev.halter.device.Buffer;
 import dev.halter.device.Matrix;
 import dev.halter.model.Batch;
-import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
-import dev.halter.model.SiteHook;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.IntStream;
 
 /**
  * What pairs of prompts leave at chosen sites, on the device: of some sites the reference's values,
@@ -52,9 +51,14 @@ final class Recording implements AutoCloseable {
     differences.forEach(site -> difference.put(site, cleared(site)));
     int at = 0;
     for (int first = 0; first < pairs.size(); ) {
-      int count = roomFor(pairs.subList(first, pairs.size()));
-      at = run(pairs.subList(first, first + count), at);
-      first += count;
+      List<Pair> rest = pairs.subList(first, pairs.size());
+      int[] sequences = Passes.open(model.cache(), rest.stream().map(Pair::longest).toList());
+      try {
+        at = run(rest.subList(0, sequences.length), sequences, at);
+      } finally {
+        Arrays.stream(sequences).forEach(model.cache()::release);
+      }
+      first += sequences.length;
     }
   }
 
@@ -79,100 +83,58 @@ final class Recording implements AutoCloseable {
     return rows;
   }
 
-  /** How many of the pairs' longer prompts fit the cache at once; at least one. */
-  private int roomFor(List<Pair> pairs) {
-    int pages = model.cache().pagesFree();
-    int count = 0;
-    while (count < pairs.size() && count < model.cache().sequencesFree()) {
-      pages -= KvCache.pagesFor(longest(pairs.get(count)));
-      if (pages < 0) {
-        break;
-      }
-      count++;
-    }
-    return Math.max(1, count);
-  }
-
-  private static int longest(Pair pair) {
-    return Math.max(pair.reference().length, pair.counterfactual().length);
-  }
-
   /** Runs pairs that fit the cache, whose values begin at row {@code at}; returns the next row. */
-  private int run(List<Pair> pairs, int at) {
-    KvCache cache = model.cache();
-    List<Integer> sequences = new ArrayList<>();
-    try {
-      for (Pair pair : pairs) {
-        sequences.add(cache.open());
-        cache.reserve(sequences.getLast(), longest(pair));
-      }
-      List<Prompt> references = new ArrayList<>();
-      List<Prompt> counterfactuals = new ArrayList<>();
-      for (int i = 0; i < pairs.size(); i++) {
-        Pair pair = pairs.get(i);
-        references.add(new Prompt(sequences.get(i), pair.reference(), 0));
-        // In the reference's sequence, whose keys and values stand for what both begin with.
-        counterfactuals.add(
-            new Prompt(
-                sequences.get(i), pair.counterfactual(), everyToken ? 0 : pair.sharedPrefix()));
-      }
-      int next = run(references, new Hook(at, false));
-      if (!difference.isEmpty()) {
-        run(counterfactuals, new Hook(at, true));
-      }
-      return next;
-    } finally {
-      sequences.forEach(cache::release);
+  private int run(List<Pair> pairs, int[] sequences, int at) {
+    List<Passes.Prompt> references = new ArrayList<>();
+    List<Passes.Prompt> counterfactuals = new ArrayList<>();
+    for (int i = 0; i < pairs.size(); i++) {
+      Pair pair = pairs.get(i);
+      references.add(new Passes.Prompt(sequences[i], pair.reference(), 0));
+      // In the reference's sequence, whose keys and values stand for what both begin with.
+      counterfactuals.add(
+          new Passes.Prompt(
+              sequences[i], pair.counterfactual(), everyToken ? 0 : pair.sharedPrefix()));
     }
-  }
-
-  /** Tokens of a sequence, of which those before {@code first} are in the cache. */
-  private record Prompt(int sequence, int[] tokens, int first) {}
-
-  private int run(List<Prompt> prompts, Hook hook) {
-    int most = model.limits().rows();
-    int prompt = 0;
-    int token = prompts.getFirst().first;
-    while (prompt < prompts.size()) {
-      Batch batch = new Batch();
-      List<Integer> taken = new ArrayList<>();
-      while (prompt < prompts.size() && batch.rows() < most) {
-        Prompt p = prompts.get(prompt);
-        int end = Math.min(p.tokens.length, token + most - batch.rows());
-        for (int i = everyToken ? token : p.tokens.length - 1; i < end; i++) {
-          taken.add(batch.rows() + i - token);
-        }
-        int[] tokens = Arrays.copyOfRange(p.tokens, token, end);
-        batch.add(p.sequence, token, tokens, new int[tokens.length], tokens.length, null);
-        token = end;
-        if (token == p.tokens.length && ++prompt < prompts.size()) {
-          token = prompts.get(prompt).first;
-        }
-      }
-      hook.begin(taken);
-      model.forward(batch, hook, 0);
-      hook.end();
+    Hook ofReference = new Hook(references, at, false);
+    Passes.run(model, references, 0, ofReference);
+    if (!difference.isEmpty()) {
+      Passes.run(model, counterfactuals, 0, new Hook(counterfactuals, at, true));
     }
-    return hook.at;
+    return ofReference.at;
   }
 
   /** Takes chosen rows of each step; those of one step follow those of the step before. */
-  private final class Hook implements SiteHook {
+  private final class Hook implements Passes.StepHook {
+    private final List<Passes.Prompt> prompts;
     private final boolean counterfactual;
     private int at;
     private int count;
 
-    Hook(int at, boolean counterfactual) {
+    Hook(List<Passes.Prompt> prompts, int at, boolean counterfactual) {
+      this.prompts = prompts;
       this.at = at;
       this.counterfactual = counterfactual;
     }
 
-    void begin(List<Integer> rowsTaken) {
-      count = rowsTaken.size();
-      index.set(rowsTaken.stream().mapToInt(Integer::intValue).toArray());
+    @Override
+    public void begin(Batch batch, int firstPrompt) {
+      IntStream.Builder taken = IntStream.builder();
+      for (int i = 0; i < batch.spans().size(); i++) {
+        Batch.Span span = batch.spans().get(i);
+        int last = prompts.get(firstPrompt + i).tokens().length - 1;
+        for (int token = 0; token < span.length(); token++) {
+          if (everyToken || span.position() + token == last) {
+            taken.add(span.firstRow() + token);
+          }
+        }
+      }
+      int[] rowsTaken = taken.build().toArray();
+      count = rowsTaken.length;
+      index.set(rowsTaken);
     }
 
-    void end() {
+    @Override
+    public void end() {
       at += count;
     }
 

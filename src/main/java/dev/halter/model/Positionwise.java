@@ -47,6 +47,7 @@ public final class Positionwise implements AutoCloseable {
   private final Kernel rmsnorm;
   private final Kernel residualAdd;
   private final Kernel gatedMlp;
+  private final Kernel biasNorm;
 
   /** For up to {@code rows} rows at a time, with the weights and the types of {@code model}. */
   public Positionwise(Llama model, int rows) {
@@ -68,6 +69,7 @@ public final class Positionwise implements AutoCloseable {
     this.rmsnorm = device.kernel("rmsnorm" + suffix);
     this.residualAdd = device.kernel("residual_add" + suffix);
     this.gatedMlp = device.kernel("gated_mlp" + suffix);
+    this.biasNorm = device.kernel("qkv_bias_norm_f32");
   }
 
   /** Bytes that an instance for {@code rows} rows takes of the device's memory. */
@@ -85,6 +87,48 @@ public final class Positionwise implements AutoCloseable {
    */
   public void mlp(int layer, Buffer x, int count) {
     mlp(layer, x, count, null, Edits.NONE, Observer.NONE);
+  }
+
+  /**
+   * What one head gets of rows of x before a block: its queries, or the keys or values of a KV
+   * head, before rotation, as at {@code hook_q}, {@code hook_k} and {@code hook_v}.
+   *
+   * @param site one of these three kinds
+   * @param head query head for hook_q, else KV head
+   * @param out [count, d_head] f32, written
+   */
+  public void headInput(Site site, int head, Buffer x, int count, Buffer out) {
+    Layer w = weights.layer(site.layer());
+    int before =
+        switch (site.kind()) {
+          case Q -> 0;
+          case K -> config.nHeads();
+          case V -> config.nHeads() + config.nKvHeads();
+          default -> throw new IllegalArgumentException(site + " is no input of a head");
+        };
+    int dHead = config.dHead();
+    int row = (before + head) * dHead; // of q, k and v one above another
+    Buffer bias = w.qkvBias() == null ? null : w.qkvBias().slice(4L * row, 4L * dHead);
+    norm(w.ln1(), h, x, count, null, Edits.NONE, null, site.layer());
+    for (Linear part : w.qkv()) {
+      if (row >= 0 && row < part.out()) {
+        device.multiply(
+            count,
+            dHead,
+            part.in(),
+            new Matrix(h, type, config.dModel()),
+            part.matrix().from(row),
+            new Matrix(out, DType.F32, dHead));
+      }
+      row -= part.out();
+    }
+    Buffer gain =
+        site.kind() == Site.Kind.Q ? w.qNorm() : site.kind() == Site.Kind.K ? w.kNorm() : null;
+    if (bias != null || gain != null) {
+      // As the only query head of its own.
+      float eps = (float) config.rmsNormEps();
+      device.launch(biasNorm, Grid.of(count, 1), 32, 0, out, bias, gain, gain, eps, 1, 0, dHead);
+    }
   }
 
   /** The final norm of rows of x, in the activations' type: what the LM head multiplies. */

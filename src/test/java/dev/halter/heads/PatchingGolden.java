@@ -46,6 +46,11 @@ final class PatchingGolden {
     }
   }
 
+  /** Cases whose prompts have as many tokens. */
+  List<Case> aligned() {
+    return cases.stream().filter(one -> one.json.has("grids")).toList();
+  }
+
   PatchingGolden(String name) {
     this.name = name;
     Path golden = Path.of("src/test/resources/goldens", name);

@@ -147,11 +147,13 @@ class PathPatchingTest {
       List<Pair> pairs = new ArrayList<>(golden.pairs());
       pairs.addAll(golden.pairs());
       for (Variant variant : Variant.values()) {
-        double[] whole = deltas(PathPatching.of(model, pairs, variant, true, 100, 1000));
+        double[] whole =
+            deltas(PathPatching.of(model, pairs, variant, true, 100, 1000, done -> {}));
         for (int atOnce : new int[] {1, 2, 4}) {
           for (int rows : new int[] {1, 7, 32}) {
             assertArrayEquals(
-                whole, deltas(PathPatching.of(model, pairs, variant, true, atOnce, rows)));
+                whole,
+                deltas(PathPatching.of(model, pairs, variant, true, atOnce, rows, done -> {})));
           }
         }
       }
