@@ -1,10 +1,10 @@
 """torch's side of bench/top: answers figures from standard input, one a line, with a line of JSON.
 
-torch:N   seconds for the largest and smallest K entries and both log-sum-exps of each row of x wᵀ, N rows
-          of the product at a time
+torch:N   seconds for the largest and smallest entries and both log-sum-exps of each row of x wᵀ, or its
+          largest in magnitude, N rows of the product at a time
 product   seconds of the bare product, 8,192 rows at a time into one buffer
 
-    top.py DEVICE DTYPE ROWS CALLS VOCABULARY D_MODEL KEPT THREADS RUNS
+    top.py DEVICE DTYPE ROWS CALLS COLUMNS D_MODEL KEPT both|absolute THREADS RUNS
 """
 
 import json
@@ -20,10 +20,11 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 def main():
     device, dtype = sys.argv[1], DTYPES[sys.argv[2]]
-    rows, calls, vocabulary, d_model, kept, threads, runs = map(int, sys.argv[3:])
+    rows, calls, columns, d_model, kept = map(int, sys.argv[3:8])
+    sign, threads, runs = sys.argv[8], int(sys.argv[9]), int(sys.argv[10])
     torch.set_num_threads(threads)
     x = (torch.rand(rows, d_model, device=device) / 8 - 1 / 16).to(dtype)
-    w = (torch.rand(vocabulary, d_model, device=device) / 8 - 1 / 16).to(dtype)
+    w = (torch.rand(columns, d_model, device=device) / 8 - 1 / 16).to(dtype)
 
     def seconds(figure):
         kind, _, size = figure.partition(":")
@@ -33,7 +34,7 @@ def main():
             if kind == "product":
                 product(x, w, min(8192, rows))
             else:
-                tops(x, w, kept, int(size))
+                tops(x, w, kept, sign, int(size))
         synchronize(device)
         return time.perf_counter() - start
 
@@ -48,10 +49,13 @@ def main():
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
 
 
-def tops(x, w, kept, chunk):
+def tops(x, w, kept, sign, chunk):
     for begin in range(0, len(x), chunk):
-        logits = (x[begin:begin + chunk] @ w.T).float()
-        for signed in (logits, -logits):
+        entries = (x[begin:begin + chunk] @ w.T).float()
+        if sign == "absolute":
+            entries.gather(1, entries.abs().topk(kept, 1).indices)
+            continue
+        for signed in (entries, -entries):
             signed.logsumexp(1)
             signed.topk(kept, 1)
 

@@ -14,20 +14,20 @@ import java.util.Locale;
 
 /**
  * Halter's side of {@code bench/top}: seconds that {@link Device#multiplyTop} takes for the best
- * entries of both signs and the log-sum-exp of each row, with factors on the device.
+ * entries (and, but for magnitudes, the log-sum-exp) of each row, with factors on the device.
  *
  * <p>A figure {@code top:FORM} opens the device with {@code -Dhalter.multiply_top=FORM}; on the CPU
  * the only one is {@code top:cpu}.
  *
  * <pre>{@code
  * java -Dhalter.native=target/native -cp bench/target/benchmarks.jar dev.halter.bench.TopFigures \
- *     DEVICE DTYPE ROWS CALLS VOCABULARY D_MODEL KEPT THREADS RUNS
+ *     DEVICE DTYPE ROWS CALLS COLUMNS D_MODEL KEPT SIGN THREADS RUNS
  * }</pre>
  */
 public final class TopFigures implements AutoCloseable {
   private final int rows;
   private final int calls;
-  private final int vocabulary;
+  private final int columns;
   private final int dModel;
   private final Device device;
   private final DType type;
@@ -36,16 +36,16 @@ public final class TopFigures implements AutoCloseable {
   private final Top top;
 
   private TopFigures(
-      Device device, DType type, int rows, int calls, int vocabulary, int dModel, int kept) {
+      Device device, DType type, int rows, int calls, int columns, int dModel, int kept, Top.Sign sign) {
     this.device = device;
     this.type = type;
     this.rows = rows;
     this.calls = calls;
-    this.vocabulary = vocabulary;
+    this.columns = columns;
     this.dModel = dModel;
     this.x = random(rows);
-    this.w = random(vocabulary);
-    this.top = Top.allocate(device, Top.Sign.BOTH, kept, rows);
+    this.w = random(columns);
+    this.top = Top.allocate(device, sign, kept, rows);
   }
 
   public static void main(String[] args) throws IOException {
@@ -56,7 +56,7 @@ public final class TopFigures implements AutoCloseable {
     TopFigures[] open = {null};
     String[] form = {""};
     Turns.take(
-        Integer.parseInt(args[8]),
+        Integer.parseInt(args[9]),
         "\"unit\":\"s\",\"engine\":\"halter\"",
         figure -> {
           String asked = figure.substring(figure.indexOf(':') + 1);
@@ -67,10 +67,12 @@ public final class TopFigures implements AutoCloseable {
             if (args[0].equals("cuda")) {
               System.setProperty("halter.multiply_top", asked);
             }
-            Device device = Devices.open(args[0], Integer.parseInt(args[7]), true);
+            Device device = Devices.open(args[0], Integer.parseInt(args[8]), true);
             DType type = DType.valueOf(args[1].toUpperCase(Locale.ROOT));
+            Top.Sign sign = Top.Sign.valueOf(args[7].toUpperCase(Locale.ROOT));
             open[0] =
-                new TopFigures(device, type, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]);
+                new TopFigures(
+                    device, type, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sign);
             form[0] = asked;
           }
           return open[0].seconds();
@@ -86,7 +88,7 @@ public final class TopFigures implements AutoCloseable {
     device.synchronize();
     long start = System.nanoTime();
     for (int call = 0; call < calls; call++) {
-      device.multiplyTop(rows, vocabulary, dModel, left, right, top);
+      device.multiplyTop(rows, columns, dModel, left, right, top);
     }
     device.synchronize();
     return (System.nanoTime() - start) / 1e9;
