@@ -132,20 +132,7 @@ final class KnockoutCommand implements Callable<Integer> {
   private Map<String, Object> document(
       List<Head> chosen, String tokens, List<Knockout.Accuracy> accuracies, ModelConfig config) {
     List<Object> tasks = new ArrayList<>();
-    for (Knockout.Accuracy accuracy : accuracies) {
-      double[] random = accuracy.random();
-      tasks.add(
-          Json.object(
-              "task", accuracy.kind(),
-              "questions", accuracy.questions(),
-              "intact", accuracy.intact(),
-              "knocked_out", accuracy.without(),
-              "random", random,
-              "random_mean", accuracy.randomMean(),
-              "random_std", accuracy.randomDeviation(),
-              "random_min", Arrays.stream(random).min().orElse(Double.NaN),
-              "random_max", Arrays.stream(random).max().orElse(Double.NaN)));
-    }
+    accuracies.forEach(accuracy -> tasks.add(document(accuracy)));
     return Json.object(
         "heads", chosen.stream().map(Head::toString).toList(),
         "kv_heads", chosen.stream().map(head -> head.kvHead(config)).toList(),
@@ -156,6 +143,20 @@ final class KnockoutCommand implements Callable<Integer> {
         "draws", draws,
         "seed", seed,
         "tasks", tasks);
+  }
+
+  static Map<String, Object> document(Knockout.Accuracy accuracy) {
+    double[] random = accuracy.random();
+    return Json.object(
+        "task", accuracy.kind(),
+        "questions", accuracy.questions(),
+        "intact", accuracy.intact(),
+        "knocked_out", accuracy.without(),
+        "random", random,
+        "random_mean", accuracy.randomMean(),
+        "random_std", accuracy.randomDeviation(),
+        "random_min", Arrays.stream(random).min().orElse(Double.NaN),
+        "random_max", Arrays.stream(random).max().orElse(Double.NaN));
   }
 
   private void print(List<Head> chosen, List<Knockout.Accuracy> accuracies, ModelConfig config) {
