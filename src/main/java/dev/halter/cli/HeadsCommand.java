@@ -8,6 +8,7 @@ import picocli.CommandLine.Command;
     subcommands = {
       PairsCommand.class,
       PatchCommand.class,
+      GridCommand.class,
       KnockoutCommand.class,
       AttentionCommand.class,
       PictureCommand.class

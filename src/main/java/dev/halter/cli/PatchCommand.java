@@ -4,17 +4,21 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.heads.Effects;
 import dev.halter.heads.Effects.Effect;
 import dev.halter.heads.Head;
+import dev.halter.heads.HeadToHead;
 import dev.halter.heads.Pair;
 import dev.halter.heads.PathPatching;
 import dev.halter.heads.PathPatching.Variant;
+import dev.halter.heads.Receiver;
 import dev.halter.output.WholeFile;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.function.IntFunction;
 import java.util.function.ToDoubleFunction;
@@ -46,6 +50,15 @@ final class PatchCommand implements Callable<Integer> {
   String variant;
 
   @Option(
+      names = "--receivers",
+      paramLabel = "L.H.I",
+      split = ",",
+      description =
+          "Patch through the queries, keys or values of these heads instead, as 13.11.q,12.4.k."
+              + " The prompts of a pair must have as many tokens.")
+  List<String> receivers = List.of();
+
+  @Option(
       names = "--probability",
       description = "Measure the answer's probability too: about twice the work.")
   boolean probability;
@@ -72,24 +85,42 @@ final class PatchCommand implements Callable<Integer> {
     try (LanguageModel model = options.openForPairs()) {
       ModelConfig config = model.config();
       List<Pair> read = Pair.read(pairs, model);
+      List<Receiver> through = receivers(config, how);
       Effects effects;
       try (ProgressBar bar = new ProgressBar("patch", (long) read.size() * config.nLayers())) {
-        effects = PathPatching.of(model.llama(), read, how, probability, bar::at);
+        effects =
+            through.isEmpty()
+                ? PathPatching.of(model.llama(), read, how, probability, bar::at)
+                : HeadToHead.of(model.llama(), read, through, probability, bar::at);
       }
-      Map<String, Object> document = document(config, read.size(), effects);
+      Map<String, Object> document = document(config, read.size(), through, effects);
       if (out != null) {
         WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
       }
       if (json) {
         Json.print(document);
       } else {
-        print(config, read.size(), effects);
+        print(config, read.size(), through, effects);
       }
       return 0;
     }
   }
 
-  private Map<String, Object> document(ModelConfig config, int count, Effects effects) {
+  private List<Receiver> receivers(ModelConfig config, Variant how) {
+    if (!receivers.isEmpty() && how == Variant.FROZEN) {
+      throw new WrongUseException("--receivers recomputes MLPs: leave --variant frozen out");
+    }
+    Set<Receiver> through = new LinkedHashSet<>();
+    for (String name : receivers) {
+      if (!through.add(Receiver.parse(name, config))) {
+        throw new WrongUseException("--receivers names " + name + " twice");
+      }
+    }
+    return List.copyOf(through);
+  }
+
+  private Map<String, Object> document(
+      ModelConfig config, int count, List<Receiver> through, Effects effects) {
     Effect reference = effects.reference();
     Map<String, Object> document =
         Json.object(
@@ -100,6 +131,9 @@ final class PatchCommand implements Callable<Integer> {
             "mlps", mlps(config, effects, Effect::relative),
             "mlp_delta_logit", mlps(config, effects, Effect::delta),
             "reference_logit", effects.referenceLogit());
+    if (!through.isEmpty()) {
+      document.put("receivers", through.stream().map(each -> receiver(config, each)).toList());
+    }
     put(document, "relative_of_means", config, effects, Effect::relativeOfMeans);
     put(document, "standard_error", config, effects, Effect::standardError);
     if (!Double.isNaN(reference.probability())) {
@@ -111,6 +145,15 @@ final class PatchCommand implements Callable<Integer> {
       put(document, "logit_difference", config, effects, Effect::logitDifference);
     }
     return document;
+  }
+
+  /** Keys and values belong to a KV group: the heads that read them are named too. */
+  private static Map<String, Object> receiver(ModelConfig config, Receiver receiver) {
+    return Json.object(
+        "receiver", receiver.toString(),
+        "site", receiver.site().name(),
+        "place", receiver.place(config),
+        "read_by", receiver.readers(config).stream().map(Head::toString).toList());
   }
 
   private static void put(
@@ -147,7 +190,7 @@ final class PatchCommand implements Callable<Integer> {
   /** A sender and its effect, for people. */
   private record Row(String name, Effect effect) {}
 
-  private void print(ModelConfig config, int count, Effects effects) {
+  private void print(ModelConfig config, int count, List<Receiver> through, Effects effects) {
     List<Row> rows = new ArrayList<>();
     for (Head head : Head.all(config)) {
       rows.add(
@@ -157,6 +200,7 @@ final class PatchCommand implements Callable<Integer> {
     for (int layer = 0; layer < config.nLayers(); layer++) {
       rows.add(new Row("mlp " + layer, effects.of(PathPatching.mlp(config, layer))));
     }
+    rows.removeIf(row -> row.effect.pairs() == 0);
     rows.sort(Comparator.comparingDouble(row -> -Math.abs(row.effect.delta())));
     Effect reference = effects.reference();
     System.out.printf(
@@ -166,6 +210,10 @@ final class PatchCommand implements Callable<Integer> {
         effects.referenceLogit(),
         text(", probability %.4f", reference.probability()),
         text(", answer - foil %.4f", reference.logitDifference()));
+    for (Receiver receiver : through) {
+      System.out.printf(
+          "through %s: %s of %s%n", receiver, receiver.site(), receiver.readers(config));
+    }
     System.out.printf(
         "%-8s %9s %9s %9s %9s %11s %13s%n",
         "sender", "delta", "+-", "relative", "of means", "probability", "answer - foil");

@@ -2,6 +2,7 @@ package dev.halter.heads;
 
 import dev.halter.model.Site;
 import dev.halter.weights.ModelConfig;
+import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -35,8 +36,18 @@ public record Receiver(Head head, Input input) {
         Head.parse(parts.group(1), config), Input.valueOf(parts.group(2).toUpperCase(Locale.ROOT)));
   }
 
+  /** The heads that read it: the head itself, or all of its KV group. */
+  public List<Head> readers(ModelConfig config) {
+    return Head.all(config).stream()
+        .filter(other -> other.layer() == head.layer())
+        .filter(
+            other ->
+                input == Input.Q ? other.equals(head) : other.kvHead(config) == head.kvHead(config))
+        .toList();
+  }
+
   /** Where it is received: {@code hook_q}, {@code hook_k} or {@code hook_v}. */
-  Site site() {
+  public Site site() {
     return new Site(
         switch (input) {
           case Q -> Site.Kind.Q;
