@@ -138,7 +138,7 @@ final class NeuronsCommand implements Callable<Integer> {
         throw new WrongUseException("--candidates is " + verify.candidates + ", must be 1 or more");
       }
     }
-    bounds(top); // wrong use is told before anything is read
+    layers(Integer.MAX_VALUE); // wrong use is told before anything is read
     NeuronSearch search = new NeuronSearch(Maps.read(map, options.folder(), anyModel));
     if (verify != null) {
       try (LanguageModel model = options.open()) {
@@ -153,15 +153,16 @@ final class NeuronsCommand implements Callable<Integer> {
               ? search.byNeuron(neuron.layer(), neuron.neuron(), top).stream()
                   .filter(hit -> hit.probability() >= minProbability)
                   .toList()
-              : search.byToken(concept(tokenizer), bounds(top));
+              : search.byToken(concept(tokenizer), bounds(search, top));
       print(tokenizer, hits);
       return 0;
     }
   }
 
-  private Bounds bounds(int count) {
+  /** The layers asked for, first and last; all of the map's if none are. */
+  private int[] layers(int mapped) {
     if (layers == null) {
-      return new Bounds(0, Integer.MAX_VALUE, minProbability, count);
+      return new int[] {0, mapped - 1};
     }
     Matcher range = LAYERS.matcher(layers);
     if (!range.matches()) {
@@ -172,7 +173,16 @@ final class NeuronsCommand implements Callable<Integer> {
     if (last < first) {
       throw new WrongUseException("--layers is '" + layers + "': " + last + " comes first");
     }
-    return new Bounds(first, last, minProbability, count);
+    if (last >= mapped) {
+      throw new IllegalArgumentException(
+          "no layer %d: the map's layers are 0 to %d".formatted(last, mapped - 1));
+    }
+    return new int[] {first, last};
+  }
+
+  private Bounds bounds(NeuronSearch search, int count) {
+    int[] range = layers(search.map().settings().layers());
+    return new Bounds(range[0], range[1], minProbability, count);
   }
 
   private Set<Integer> concept(Tokenizer tokenizer) {
@@ -226,7 +236,7 @@ final class NeuronsCommand implements Callable<Integer> {
             verify.prompt.tokens(model),
             concept,
             search,
-            Verification.candidates(search, concept, bounds(verify.candidates)),
+            Verification.candidates(search, concept, bounds(search, verify.candidates)),
             site,
             verify.values,
             verify.seed);

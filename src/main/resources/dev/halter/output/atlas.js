@@ -127,10 +127,11 @@ async function showFound(text) {
   const place = element("found");
   const numbers = tokensOf(text);
   if (!numbers.length) {
-    place.replaceChildren(make("p", {}, `No token “${visible(text)}” among those that this map's neurons name.`));
+    element("status").textContent = `No token “${visible(text)}” among those that this map's neurons name.`;
+    place.replaceChildren();
     return;
   }
-  if (opened.filter(Boolean).length < data.layers) place.replaceChildren(make("p", {class: "faint"}, "Opening the map …"));
+  element("status").textContent = "Opening the map …";
   const hits = await search(numbers);
   if (text !== view().get("token")) return; // another search came first
   const rows = count => hits.slice(0, count).map(hit => make("tr", {"data-neuron": name(hit)},
@@ -144,11 +145,11 @@ async function showFound(text) {
     markChosen();
     more.remove();
   }}, most < hits.length ? `Show ${most} of ${hits.length}` : `Show all ${most}`);
-  place.replaceChildren(
-      make("div", {class: "title"}, make("h2", {}, "Where it lives: ", ...numbers.slice(0, 8).map(tokenLink)),
-          make("span", {class: "faint"}, `${hits.length} neuron${hits.length === 1 ? "" : "s"}`)),
-      ...(hits.length ? [picture(hits), legend(), list] : [make("p", {}, "No neuron keeps it.")]),
-      ...(hits.length > shownRows ? [more] : []));
+  element("status").textContent = `${hits.length.toLocaleString("en")} neuron${hits.length === 1 ? "" : "s"}` +
+      ` of ${(data.layers * data.neurons).toLocaleString("en")} with “${visible(text)}” among ${data.kept} tokens` +
+      (signs > 1 ? ", each sign for itself" : "");
+  place.replaceChildren(make("h2", {}, "Where it lives: ", ...numbers.slice(0, 8).map(tokenLink)));
+  place.append(picture(hits), legend(), list, ...(hits.length > shownRows ? [more] : [])); // now it has a width
   markChosen();
 }
 

@@ -201,6 +201,8 @@ class CommandsTest {
     some.forEach(row -> assertEquals(layer, row.get("layer").asInt()));
     assertEquals(dogs.get(0), some.get(0));
 
+    String far = halter("neurons", "--map", map, "--token", "dog", "--layers", "1..77").error(1);
+    assertTrue(far.contains("layers are 0 to"), far);
     String error = halter("neurons", "--map", map, "--neuron", "77.0").error(1);
     assertTrue(error.contains("layers are 0 to"), error);
   }

@@ -106,7 +106,7 @@ class AtlasTest {
     List<Hit> hits = SEARCH.byToken(Set.of(0, 1), Bounds.NONE);
     assertTrue(hits.size() > 12, "enough to be cut");
     String found = section("found", dom);
-    assertTrue(found.contains(hits.size() + " neurons"), found);
+    assertTrue(dom.contains(">" + hits.size() + " neurons of 15 with “dog”"), dom);
     List<String> neurons = all("data-neuron=\"([^\"]*)\"", found);
     assertEquals(
         hits.stream().limit(12).map(hit -> hit.layer() + "." + hit.neuron()).toList(), neurons);
