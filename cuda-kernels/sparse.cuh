@@ -12,9 +12,6 @@
 /// States of a row; SparseCoder knows them by the same numbers.
 constexpr int RUNNING = 0, DONE = 1, NOT_FINITE = 2, FULL = 3;
 
-/// Columns that the selection of candidates looks at together.
-constexpr int CHUNK = 1024;
-
 __device__ __forceinline__ int row_of(const int* live, int place) {
     return live == nullptr ? place : live[place];
 }

@@ -24,6 +24,35 @@ struct Working {
     long long stride;       // of factor and gram
 };
 
+/// Row and column j of the working set's Gram matrix up to the diagonal. A warp makes four entries
+/// at a time, which share what they read of atom j; in f32, since what that leaves is put right by
+/// the next round's exact correlations.
+__device__ __forceinline__ void gram_row(float* __restrict__ gram, long long stride, int j,
+                                         const float* __restrict__ atoms, const int* ids, int d) {
+    const float* __restrict__ a = atoms + (long long)ids[j] * d;
+    for (int i = 4 * (threadIdx.x / warpSize); i <= j; i += 4 * (blockDim.x / warpSize)) {
+        const float* of[4];
+        for (int k = 0; k < 4; k++) of[k] = atoms + (long long)ids[i + k < j ? i + k : j] * d;
+        const float *__restrict__ b0 = of[0], *__restrict__ b1 = of[1];
+        const float *__restrict__ b2 = of[2], *__restrict__ b3 = of[3];
+        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        for (int k = threadIdx.x % warpSize; k < d; k += warpSize) {
+            s0 += a[k] * b0[k];
+            s1 += a[k] * b1[k];
+            s2 += a[k] * b2[k];
+            s3 += a[k] * b3[k];
+        }
+        const float sums[4] = {warp_reduce(s0, Sum()), warp_reduce(s1, Sum()),
+                               warp_reduce(s2, Sum()), warp_reduce(s3, Sum())};
+        if (threadIdx.x % warpSize == 0) {
+            for (int k = 0; k < 4 && i + k <= j; k++) {
+                gram[j * stride + i + k] = sums[k];
+                gram[(i + k) * stride + j] = sums[k];
+            }
+        }
+    }
+}
+
 /// Coordinate descent: each coefficient in turn becomes the best for what the others are.
 /// The objective never grows.
 __device__ __forceinline__ void sweep(const Working& w, double l1, double l2) {
@@ -134,7 +163,8 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
 // candidates, values [places, lists, kept]; exact [places, lists, kept] and work [rows, 2,
 // capacity] f64, active [rows, capacity + 1], factor [rows, capacity, capacity] f64 are scratch;
 // own [rows, capacity] and coefficients hold the working set, gram [rows, capacity, capacity] f32
-// its Gram matrix, from round to round. violations: largest one found.
+// its Gram matrix, from round to round; `known` is that of all atoms [n, n], or null. violations:
+// largest one found.
 // Source: You et al., EnSC (CVPR 2016), for the rounds; that sweeps and Newton's steps solve the
 // small problem is ours.
 // PRECOND: one block per place, any block size; the working set is not among the candidates.
@@ -146,8 +176,8 @@ extern "C" __global__ void active_set(
     int* __restrict__ active, float* __restrict__ residual, const float* __restrict__ z,
     const float* __restrict__ slack, const int* __restrict__ candidates,
     const float* __restrict__ values, double* __restrict__ exact, int lists, int kept,
-    const float* __restrict__ atoms, int d, int capacity, float threshold, float ridge,
-    const int* __restrict__ live) {
+    const float* __restrict__ atoms, const float* __restrict__ known, int n, int d, int capacity,
+    float threshold, float ridge, const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;
     const int total = lists * kept;
@@ -215,13 +245,17 @@ extern "C" __global__ void active_set(
     __syncthreads();
     w.m = counts[row];
     for (int j = count; j < w.m; j++) {
-        dots(w.step, atoms, ids, j + 1, atoms + (long long)ids[j] * d, d);
-        for (int i = threadIdx.x; i <= j; i += blockDim.x) {
-            gram[(first + j) * capacity + i] = (float)w.step[i];
-            gram[(first + i) * capacity + j] = (float)w.step[i];
+        if (known == nullptr) {
+            gram_row(gram + first * capacity, capacity, j, atoms, ids, d);
+            continue;
         }
-        __syncthreads();
+        for (int i = threadIdx.x; i <= j; i += blockDim.x) {
+            const float entry = known[(long long)ids[j] * n + ids[i]];
+            gram[(first + j) * capacity + i] = entry;
+            gram[(first + i) * capacity + j] = entry;
+        }
     }
+    __syncthreads();
     minimise(w, l1, l2);
     subtract(r, z + (long long)row * d, atoms, ids, w.c, w.m, d);
 }

@@ -1,6 +1,9 @@
-// Candidates of sparse coding: in each chunk of 1,024 atoms the few with the largest correlation
+// Candidates of sparse coding: in each chunk of atoms the few with the largest correlation
 // with the residual. Which of them are best is decided by exact dots, in other kernels.
 #include "sparse.cuh"
+
+/// Most atoms of a chunk.
+constexpr int MOST = 4096;
 
 // Leaves out the atoms that the row has, and keeps the `kept` entries of largest magnitude of a
 // tile of `width` correlations, best first, lowest index on ties; id -1 where nothing is left.
@@ -14,21 +17,21 @@ __device__ __forceinline__ void select(int* __restrict__ ids, float* __restrict_
     }
     __syncthreads();
     for (int place = 0; place < kept; place++) {
-        float largest = 0;
+        // Magnitude and index as one integer, whose maximum is one vectorised pass: floats that are
+        // not negative have the order of their bits, and of equal ones the lowest index is largest.
+        long long best = 0;
         for (int i = threadIdx.x; i < width; i += blockDim.x) {
-            const float magnitude = fabsf(tile[i]);
-            largest = magnitude > largest ? magnitude : largest;
+            const long long magnitude = __float_as_int(tile[i]) & 0x7fffffff;
+            const long long key = (magnitude << 32) + (0x7fffffff - i);
+            best = key > best ? key : best;
         }
-        largest = block_max(largest);
-        int at = 0x7fffffff;
-        for (int i = threadIdx.x; i < width; i += blockDim.x) {
-            at = fabsf(tile[i]) == largest && i < at ? i : at;
-        }
-        at = block_min(at);
+        best = block_reduce(best, Larger());
+        const int at = 0x7fffffff - (int)(best & 0x7fffffff);
         if (threadIdx.x == 0) {
-            ids[place] = largest > 0 ? first + at : -1;
-            values[place] = largest > 0 ? tile[at] : -INFINITY;
-            tile[at] = 0;
+            const bool found = (best >> 32) > 0;
+            ids[place] = found ? first + at : -1;
+            values[place] = found ? tile[at] : -INFINITY;
+            if (found) tile[at] = 0;
         }
         __syncthreads();
     }
@@ -36,20 +39,21 @@ __device__ __forceinline__ void select(int* __restrict__ ids, float* __restrict_
 
 // candidates and values [places, chunks, kept] of correlations [places, n] f32 that a product made.
 // Rows that are not running are left as they are. own, counts: the atoms of each row.
-// PRECOND: grid (places, ceil(n / 1024)), any block size; correlations are finite.
-// Moves n * 4 bytes per place. A chunk is a block, so that a single row fills a GPU.
+// PRECOND: grid (places, ceil(n / chunk)), any block size; chunk <= 4,096; correlations are finite.
+// Moves n * 4 bytes per place. A chunk is a block, so that a single row can fill a GPU; on a CPU
+// larger ones read memory in longer runs.
 extern "C" __global__ void screen_product(int* __restrict__ candidates,
                                           float* __restrict__ values,
-                                          const float* __restrict__ correlations, int n, int kept,
-                                          const int* __restrict__ states,
+                                          const float* __restrict__ correlations, int n, int chunk,
+                                          int kept, const int* __restrict__ states,
                                           const int* __restrict__ own,
                                           const int* __restrict__ counts, int capacity,
                                           const int* __restrict__ live) {
-    __shared__ float tile[CHUNK];
+    __shared__ float tile[MOST];
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;
-    const int first = blockIdx.y * CHUNK;
-    const int width = n - first < CHUNK ? n - first : CHUNK;
+    const int first = blockIdx.y * chunk;
+    const int width = n - first < chunk ? n - first : chunk;
     const float* from = correlations + (long long)blockIdx.x * n + first;
     for (int i = threadIdx.x; i < width; i += blockDim.x) tile[i] = from[i];
     const long long list = ((long long)blockIdx.x * gridDim.y + blockIdx.y) * kept;
@@ -65,17 +69,17 @@ extern "C" __global__ void screen_product(int* __restrict__ candidates,
 // a time, so that the tile is written a quarter as often.
 extern "C" __global__ void screen_gram(int* __restrict__ candidates, float* __restrict__ values,
                                        float* __restrict__ slack, const float* __restrict__ start,
-                                       const float* __restrict__ gram, int n, int kept,
-                                       const int* __restrict__ states,
+                                       const float* __restrict__ gram, int n, int chunk,
+                                       int kept, const int* __restrict__ states,
                                        const int* __restrict__ own,
                                        const double* __restrict__ coefficients,
                                        const int* __restrict__ counts, int capacity,
                                        int again, const int* __restrict__ live) {
-    __shared__ float tile[CHUNK];
+    __shared__ float tile[MOST];
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;
-    const int first = blockIdx.y * CHUNK;
-    const int width = n - first < CHUNK ? n - first : CHUNK;
+    const int first = blockIdx.y * chunk;
+    const int width = n - first < chunk ? n - first : chunk;
     const int count = counts[row];
     const int* atoms = own + (long long)row * capacity;
     const double* c = coefficients + (long long)row * capacity;

@@ -46,6 +46,11 @@ final class Gram implements AutoCloseable {
     return matrix;
   }
 
+  /** The matrix if all of its rows have been made, else null. */
+  Buffer complete() {
+    return made.cardinality() == dictionary.size() ? matrix : null;
+  }
+
   /** Makes all rows. */
   void requireAll() {
     require(IntStream.range(0, dictionary.size()));

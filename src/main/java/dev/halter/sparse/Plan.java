@@ -101,7 +101,7 @@ public record Plan(
         narrow ? DType.BF16 : DType.F32,
         rows,
         support,
-        SparseCoder.scratchBytes(n, dictionary.width(), solver, rows, support, gram),
+        SparseCoder.scratchBytes(dictionary, solver, rows, support, gram),
         gram ? Gram.bytes(n) : 0);
   }
 

@@ -29,8 +29,10 @@ import java.util.stream.IntStream;
 public final class SparseCoder implements AutoCloseable {
   private static final int BLOCK = 128;
 
-  /** Atoms that one block screens: CHUNK in sparse.cuh. */
-  private static final int CHUNK = 1024;
+  /** Atoms that one block screens: few, so that one row fills a GPU; many for longer reads. */
+  private static final int CUDA_CHUNK = 1024;
+
+  private static final int CPU_CHUNK = 4096;
 
   /** Candidates of a pursuit in its list, or in each chunk's list. */
   private static final int PURSUED = 16;
@@ -93,13 +95,14 @@ public final class SparseCoder implements AutoCloseable {
   private final Buffer measures; // [rows, 3] f64
 
   /** Sizes that follow from dictionary and solver. */
-  private record Layout(int capacity, boolean gram, boolean net, int lists, int kept) {
-    static Layout of(int n, Solver solver, int capacity, boolean gram) {
+  private record Layout(int capacity, boolean gram, boolean net, int chunk, int lists, int kept) {
+    static Layout of(Device device, int n, Solver solver, int capacity, boolean gram) {
       boolean net = solver instanceof Solver.ElasticNet;
-      int chunks = (n + CHUNK - 1) / CHUNK;
+      int chunk = device.sharesHostMemory() ? CPU_CHUNK : CUDA_CHUNK;
+      int chunks = (n + chunk - 1) / chunk;
       int lists = net || gram ? chunks : 1;
       int kept = net ? Math.clamp(ACTIVATED / chunks, 2, 64) : gram ? PURSUED_IN_CHUNK : PURSUED;
-      return new Layout(capacity, gram, net, lists, kept);
+      return new Layout(capacity, gram, net, chunk, lists, kept);
     }
 
     /** Bytes of a row: everything that the constructor allocates. */
@@ -115,8 +118,11 @@ public final class SparseCoder implements AutoCloseable {
   }
 
   /** Bytes of working memory for these rows. */
-  static long scratchBytes(int n, int d, Solver solver, int rows, int capacity, boolean gram) {
-    return rows * Layout.of(n, solver, capacity, gram).bytes(n, d);
+  static long scratchBytes(
+      Dictionary dictionary, Solver solver, int rows, int capacity, boolean gram) {
+    int n = dictionary.size();
+    Layout layout = Layout.of(dictionary.device(), n, solver, capacity, gram);
+    return rows * layout.bytes(n, dictionary.width());
   }
 
   /**
@@ -132,7 +138,7 @@ public final class SparseCoder implements AutoCloseable {
     this.n = dictionary.size();
     this.d = dictionary.width();
     boolean gram = plan.correlations() == Plan.Correlations.GRAM;
-    this.layout = Layout.of(n, solver, plan.support(), gram);
+    this.layout = Layout.of(device, n, solver, plan.support(), gram);
     try {
       int rows = plan.rows();
       long codes = (long) rows * layout.capacity;
@@ -425,6 +431,7 @@ public final class SparseCoder implements AutoCloseable {
           start,
           dictionary.gram().matrix(),
           n,
+          layout.chunk,
           layout.kept,
           states,
           ids,
@@ -464,6 +471,7 @@ public final class SparseCoder implements AutoCloseable {
         values,
         correlations,
         n,
+        layout.chunk,
         layout.kept,
         states,
         ids,
@@ -553,6 +561,8 @@ public final class SparseCoder implements AutoCloseable {
               layout.lists,
               layout.kept,
               dictionary.atoms(),
+              layout.gram ? dictionary.gram().complete() : null,
+              n,
               d,
               layout.capacity,
               (float) net.threshold(),

@@ -71,7 +71,7 @@ class SparseCoderTest {
   @MethodSource(DEVICES)
   void pursuitsAreScikitLearnsOnEveryDevice(Device device) {
     checkPursuits(device, "shared-mean", Way.NARROW);
-    checkPursuits(device, "near-parallel", Way.GRAM);
+    checkPursuits(device, "wide", Way.GRAM); // on CUDA several chunks
   }
 
   private static void checkPursuits(Device device, String name, Way... ways) {
@@ -166,10 +166,9 @@ class SparseCoderTest {
   }
 
   @Test
-  void noRoundRaisesTheObjective() {
+  void aSmallAlphaConvergesToo() {
     GoldenCodes golden = new GoldenCodes("near-parallel");
     try (Device device = CpuDevice.open(1)) {
-      // alpha far below the residual's correlations: many rounds.
       Solver.ElasticNet net = new Solver.ElasticNet(0.002, 0.9);
       for (Way way : Way.values()) {
         for (Code code : solve(device, way, golden.atoms, golden.d, net, golden.vectors)) {
