@@ -62,7 +62,7 @@ __device__ __forceinline__ float top_order(float value) {
 }
 
 /// A place of a list that is still empty, or no candidate for one.
-__device__ constexpr TopEntry NO_ENTRY = {-INFINITY, -1};
+__device__ __forceinline__ TopEntry no_entry() { return {-INFINITY, -1}; }
 
 template <Tops KIND>
 __device__ __forceinline__ float top_order(const TopEntry& entry) {
@@ -82,7 +82,7 @@ __device__ __forceinline__ void begin_rows(LaneRows<KIND>& rows, TopEntry* lists
                                            int kept) {
     TopEntry* list = row_lists<KIND>(lists, row, kept);
     for (int i = threadIdx.x % 32; i < 16 * SIGNS<KIND> * kept; i += 32) {
-        list[i] = NO_ENTRY;
+        list[i] = no_entry();
     }
     for (int s = 0; s < SIGNS<KIND>; s++) {
         for (int h = 0; h < 2; h++) {
@@ -109,7 +109,7 @@ __device__ __forceinline__ float insert(TopEntry* list, int kept, bool enters,
     // From the end, four places at a time, so that what is overwritten has been read.
     for (int i = (kept - 1) / 4 * 4 + q; i >= 0; i -= 4) {
         const bool moves = enters && i >= place && i + 1 < kept;
-        const TopEntry moved = moves ? list[i] : NO_ENTRY;
+        const TopEntry moved = moves ? list[i] : no_entry();
         __syncwarp();
         if (moves) list[i + 1] = moved;
     }

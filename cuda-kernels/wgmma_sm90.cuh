@@ -44,10 +44,10 @@ __device__ __forceinline__ unsigned cluster_rank() {
     return rank;
 }
 
-/// All threads of all blocks of the cluster meet.
+/// All threads of all blocks of the cluster meet, each for itself: lanes of a warp may come apart.
 __device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n\t"
-                 "barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.release;\n\t"
+                 "barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // ---------------------------------------------------------------------------------------- mbarrier
