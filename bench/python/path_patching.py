@@ -1,15 +1,15 @@
 """Path patching from every head to the logits, as it is done in Python, on a sample of the heads.
 
-    python path_patching.py --model DIR --method loop|batched|tails [--sample N] < FIGURES
+    python path_patching.py --model DIR [--sample N] < FIGURES
 
-Figures `sweep:P:T` are answered with heads times pairs a second: P pairs of T random tokens, MLPs
-recomputed, the answer's logit alone. The two runs that fill the caches are part of it.
+Figures METHOD:P:T are answered with heads times pairs a second: P pairs of T random tokens, MLPs
+recomputed, the answer's logit alone. The two runs that fill the caches are part of it. Methods:
 
     loop     the usual way: for each head one forward pass of all pairs, with hooks on every o_proj that
              put the reference's heads back and the sender's last token in (methods of path_patching
              libraries), logits of the last token
-    batched  as loop, with the passes begun at the sender's layer from the cached residual stream, and
-             all heads of a layer in one batch, cut to --rows tokens
+    batched  the same batched over heads, and no more of it than must be: from the sender's layer on,
+             attention outputs added from the cache, MLPs at every position, --rows tokens at once
     tails    what we know to be equal: with attention frozen only the last token changes, so each head
              is one row through the later MLPs; rows of all heads of a layer and all pairs together
 
@@ -161,20 +161,17 @@ def now(device):
     return time.perf_counter()
 
 
-def rate(patching, method, figure, sample, most):
-    _, pairs, tokens = figure.split(":")
+def rate(patching, figure, sample, most):
+    method, pairs, tokens = figure.split(":")
     ids = patching.prompts(int(pairs), int(tokens))
     everyone = [(layer, head) for layer in range(len(patching.blocks)) for head in range(patching.heads)]
-    # Spread over the layers; batched takes whole layers, as it would.
+    # Spread over the layers.
     if method == "tails":
         some = everyone
     elif method == "loop":
         some = [everyone[(2 * i + 1) * len(everyone) // (2 * sample)] for i in range(sample)]
-    else:
-        layers = range(len(patching.blocks))
-        step = max(1, len(layers) * patching.heads // sample)
-        chosen = [layer for layer in layers if layer % step == step // 2]
-        some = [(layer, head) for layer, head in everyone if layer in chosen]
+    else:  # one layer in the middle: its heads go together
+        some = [(len(patching.blocks) // 2, head) for head in range(sample)]
     start = now(patching.device)
     senders = {"loop": lambda: patching.loop(ids, some),
                "batched": lambda: patching.batched(ids, some, most),
@@ -193,7 +190,6 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--method", choices=("loop", "batched", "tails"), required=True)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -208,11 +204,11 @@ def main():
     with torch.inference_mode():
         for line in sys.stdin:
             figure = line.strip()
-            found = [rate(patching, a.method, figure, a.sample, a.rows) for _ in range(a.runs)]
+            found = [rate(patching, figure, a.sample, a.rows) for _ in range(a.runs)]
             runs = [each for each, _ in found]
             print(json.dumps({
                 "figure": figure, "median": statistics.median(runs), "unit": "heads x pairs/s",
-                "runs": runs, "engine": f"transformers, {a.method}", "heads_timed": found[0][1],
+                "runs": runs, "engine": "transformers", "heads_timed": found[0][1],
                 "threads": torch.get_num_threads(), "torch": torch.__version__,
                 "transformers": transformers.__version__,
                 "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
