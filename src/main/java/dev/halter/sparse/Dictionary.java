@@ -227,7 +227,7 @@ public final class Dictionary implements AutoCloseable {
                                 .toList()))
                 .toList());
     return List.of(
-        "%,d of %,d atoms repeat others and are merged with them: %s%s"
+        "%,d of %,d atoms repeat others and are one concept with them: %s%s"
             .formatted(repeats(), size(), some, twins.size() > 3 ? "; …" : ""));
   }
 

@@ -53,7 +53,9 @@ final class Gram implements AutoCloseable {
 
   /** Makes all rows. */
   void requireAll() {
-    require(IntStream.range(0, dictionary.size()));
+    if (complete() == null) {
+      require(IntStream.range(0, dictionary.size()));
+    }
   }
 
   /** Queues making the rows of these atoms, where they have not been made. */

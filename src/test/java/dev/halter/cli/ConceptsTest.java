@@ -207,7 +207,8 @@ class ConceptsTest {
     // Atoms are standard normal + 1/2: the mean is 1/2 of each unit length sqrt(1 + 1/4).
     assertEquals(0.5 / Math.sqrt(1.25), layer.get("common_part").asDouble(), 0.05);
     String text = halter("concepts", "info", atoms).out();
-    assertTrue(text.contains("200 atoms of 40 numbers") && text.contains("merged"), text);
+    assertTrue(
+        text.contains("200 atoms of 40 numbers") && text.contains("one concept with them"), text);
   }
 
   @Test
