@@ -108,8 +108,7 @@ class AtlasTest {
     String found = section("found", dom);
     assertTrue(dom.contains(">" + hits.size() + " neurons of 15 with “dog”"), dom);
     List<String> neurons = all("data-neuron=\"([^\"]*)\"", found);
-    assertEquals(
-        hits.stream().limit(12).map(hit -> hit.layer() + "." + hit.neuron()).toList(), neurons);
+    assertEquals(neurons(hits.subList(0, 12)), neurons);
     assertEquals(hits.size(), all("(<circle)", found).size(), "a dot for each in the picture");
     List<String> shares = all("number\">([0-9.e-]+)</td><td class=\"number\">[0-9.]+×", found);
     for (int i = 0; i < 12; i++) {
@@ -130,15 +129,24 @@ class AtlasTest {
 
   @Test
   void tokensThatLookLikeHtmlStayText() throws Exception {
-    Path page = page(List.of(), 1 << 20);
-    for (String token : List.of("</script>", PIECES.get(3), PIECES.get(4))) {
-      String fragment = "#token=" + URLEncoder.encode(token, StandardCharsets.UTF_8);
-      String dom = shown(page, fragment);
-      assertTrue(dom.contains("<title>Neuron atlas: a &lt;b&gt;model&lt;/b&gt;</title>"), dom);
-      assertFalse(dom.contains("<img"));
-      String escaped = token.replace("<", "&lt;").replace(">", "&gt;");
-      assertTrue(section("found", dom).contains(">" + escaped + "</a>"), section("found", dom));
-    }
+    List<String> images = neurons(SEARCH.byToken(Set.of(4), Bounds.NONE));
+    String both =
+        neurons(SEARCH.byToken(Set.of(3), Bounds.NONE)).stream()
+            .filter(images::contains)
+            .findFirst()
+            .orElseThrow();
+    String words = URLEncoder.encode("</script> <!--", StandardCharsets.UTF_8);
+    String dom = shown(page(List.of(), 1 << 20), "#token=" + words + "&neuron=" + both);
+    assertTrue(dom.contains("<title>Neuron atlas: a &lt;b&gt;model&lt;/b&gt;</title>"), dom);
+    assertFalse(dom.contains("<img"));
+    assertTrue(section("found", dom).contains(">&lt;/script&gt;</a>"), dom);
+    assertTrue(section("found", dom).contains(">&lt;!--</a>"), dom);
+    assertTrue(section("neuron", dom).contains(">&lt;script&gt;document.title"), dom);
+    assertTrue(section("neuron", dom).contains(">&lt;img src=x onerror="), dom);
+  }
+
+  private static List<String> neurons(List<Hit> hits) {
+    return hits.stream().map(hit -> hit.layer() + "." + hit.neuron()).toList();
   }
 
   @Test
