@@ -72,7 +72,8 @@ HALTER_API int halter_onednn(const char* directory);
 /// `sign` is the ordinal of dev.halter.device.Top.Sign; with S lists of a row, 2 for BOTH and else 1,
 /// ids and values are [m][S][kept] and log_sum is [m][S][2] or null (always for ABSOLUTE), with the
 /// meaning they have in Top. A row's result has the same bits whatever m, the other rows and the
-/// number of threads are. Takes memory for 6 MB of factors, more where many threads need it.
+/// number of threads are, unless halter_onednn() has been called. Takes 6 MB, more where many threads
+/// need it.
 /// Negative and nothing written for other sizes or types.
 HALTER_API int halter_multiply_top(int m, int n, int k,
                                    const void* x, int x_type, long x_stride,

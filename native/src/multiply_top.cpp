@@ -53,7 +53,7 @@ int halter_multiply_top(int m, int n, int k, const void* x, int x_type, long x_s
     TopProduct p{m, n, k, x, x_stride, w, w_stride, x_type, w_type, sign, kept, ids, values, log_sum};
     if (!check(p)) return -1;
     try {
-        kernel_for(x_type, w_type)(p, thread_count());
+        kernel_for(x_type, w_type)(p, thread_count(), onednn_multiply);
     } catch (const std::bad_alloc&) {
         fail("no memory for the panels of a product of %d x %d x %d", m, n, k);
         return -1;

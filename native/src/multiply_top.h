@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "gemm.h"
+
 namespace halter {
 
 /// The arguments of halter_multiply_top.
@@ -18,8 +20,12 @@ struct TopProduct {
     float* log_sum;
 };
 
-/// Does all of it on `threads` threads.
-using TopKernel = void (*)(const TopProduct&, int threads);
+/// Makes a product whole, or returns false and writes nothing.
+using Multiply = bool (*)(const Product&, int threads);
+
+/// Does all of it on `threads` threads. Tiles of the product are made by `multiply`; null or false: by
+/// the kernel itself.
+using TopKernel = void (*)(const TopProduct&, int threads, Multiply multiply);
 
 /// An instruction set's kernel for these types; avx512_bf16 has one for bf16 x bf16 only, else null.
 TopKernel avx2_top(int x_type, int w_type);

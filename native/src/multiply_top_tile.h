@@ -12,6 +12,8 @@
 //   one panel of x by one tile of w is the work of one thread at a time: COLUMNS rows of w after
 //   another their products with the panel are made (12 KB, which stay in the first-level cache) and
 //   taken into the panel's state
+// Where another library makes products, and is asked to, its tiles are taken in instead.
+//
 // An entry is one chain of sums over k in order, and a row's state takes COLUMNS entries at a time in
 // order; so its bits depend on the row and w alone, not on m, blocks, tiles or threads.
 //
@@ -217,19 +219,18 @@ inline typename Lanes::Vector rank_of(const float* c) {
     return x;
 }
 
-// Takes entries c [columns][V * LANES] into a panel's lists. The first row's list is at ids, values;
-// from row to row it is `stride` further.
+// Takes entries c [columns][V * LANES], columns `c_stride` apart, into a panel's lists. The first row's
+// list is at ids, values; from row to row it is `stride` further.
 template <class Lanes, int V, Order ORDER>
-void take(const float* c, int columns, int first_id, Lists<Lanes, V>& lists, bool sums, int* ids,
+void take(const float* c, long c_stride, int columns, int first_id, Lists<Lanes, V>& lists, bool sums, int* ids,
           float* values, int kept, long stride) {
     using Vector = typename Lanes::Vector;
     constexpr int LANES = Lanes::LANES;
-    constexpr int ROWS = V * LANES;
     for (int v = 0; v < V; v++) {
         const float* from = c + v * LANES;
         Vector best = Lanes::set(-INFINITY);
         for (int j = 0; j < columns; j++) {
-            best = Lanes::max(rank_of<Lanes, ORDER>(from + j * ROWS), best);
+            best = Lanes::max(rank_of<Lanes, ORDER>(from + j * c_stride), best);
         }
         if (sums) {
             float* max = lists.max + v * LANES;
@@ -240,7 +241,7 @@ void take(const float* c, int columns, int first_id, Lists<Lanes, V>& lists, boo
             const Vector shift = Lanes::max(now, Lanes::set(-3.4e38f));
             Vector part = Lanes::set(0);
             for (int j = 0; j < columns; j++) {
-                const Vector x = rank_of<Lanes, ORDER>(from + j * ROWS);
+                const Vector x = rank_of<Lanes, ORDER>(from + j * c_stride);
                 part = part + exp<Lanes>(x - shift);
             }
             Lanes::store(max, now);
@@ -250,10 +251,10 @@ void take(const float* c, int columns, int first_id, Lists<Lanes, V>& lists, boo
         if (!Lanes::above(best, Lanes::load(worst))) continue;
         for (int j = 0; j < columns; j++) {
             unsigned hits =
-                Lanes::above(rank_of<Lanes, ORDER>(from + j * ROWS), Lanes::load(worst));
+                Lanes::above(rank_of<Lanes, ORDER>(from + j * c_stride), Lanes::load(worst));
             for (; hits; hits &= hits - 1) {
                 const int lane = __builtin_ctz(hits);
-                const float entry = from[j * ROWS + lane];
+                const float entry = from[j * c_stride + lane];
                 const long list = (v * LANES + lane) * stride;
                 worst[lane] = insert<ORDER>(ids + list, values + list, kept, first_id + j,
                                             ORDER == Order::MINUS ? -entry : entry);
@@ -291,27 +292,89 @@ struct Job {
                                                   std::min(STEPS, steps - s), c + i * ROWS, s == 0);
                 }
             }
-            const int id = first_id + j;
-            const long stride = long(lists) * p.kept;
-            int* ids = p.ids + row * stride;
-            float* values = p.values + row * stride;
-            const bool sums = p.log_sum;
-            if (p.sign == HALTER_TOP_ABSOLUTE) {
-                take<Lanes, VECTORS, Order::ABSOLUTE>(c, count, id, state[0], false, ids, values,
-                                                      p.kept, stride);
-                continue;
-            }
-            if (p.sign != HALTER_TOP_MINUS) {
-                take<Lanes, VECTORS, Order::PLUS>(c, count, id, state[0], sums, ids, values,
-                                                  p.kept, stride);
-            }
-            if (p.sign != HALTER_TOP_PLUS) {
-                const int s = lists - 1;
-                take<Lanes, VECTORS, Order::MINUS>(c, count, id, state[s], sums,
-                                                   ids + s * p.kept, values + s * p.kept, p.kept,
-                                                   stride);
+            take_all<VECTORS>(c, ROWS, count, first_id + j, row, state);
+        }
+    }
+
+    // Takes entries of the panel whose rows begin at `row` into its lists.
+    template <int VECTORS>
+    void take_all(const float* c, long c_stride, int columns, int id, int row,
+                  Lists<Lanes, VECTORS>* state) const {
+        const long stride = long(lists) * p.kept;
+        int* ids = p.ids + row * stride;
+        float* values = p.values + row * stride;
+        const bool sums = p.log_sum;
+        if (p.sign == HALTER_TOP_ABSOLUTE) {
+            take<Lanes, VECTORS, Order::ABSOLUTE>(c, c_stride, columns, id, state[0], false, ids,
+                                                  values, p.kept, stride);
+            return;
+        }
+        if (p.sign != HALTER_TOP_MINUS) {
+            take<Lanes, VECTORS, Order::PLUS>(c, c_stride, columns, id, state[0], sums, ids, values,
+                                              p.kept, stride);
+        }
+        if (p.sign != HALTER_TOP_PLUS) {
+            const int s = lists - 1;
+            take<Lanes, VECTORS, Order::MINUS>(c, c_stride, columns, id, state[s], sums,
+                                               ids + s * p.kept, values + s * p.kept, p.kept,
+                                               stride);
+        }
+    }
+
+    // Empties all lists.
+    void begin() const {
+        std::fill(p.ids, p.ids + long(p.m) * lists * p.kept, -1);
+        std::fill(p.values, p.values + long(p.m) * lists * p.kept, -INFINITY);
+    }
+
+    // Writes the sums of `rows` rows from first_row on.
+    template <class State>
+    void finish(const State* states, int first_row, int rows) const {
+        if (!p.log_sum) return;
+        for (int row = 0; row < rows; row++) {
+            for (int s = 0; s < lists; s++) {
+                const State& state = states[row / State::ROWS * lists + s];
+                float* to = p.log_sum + (long(first_row + row) * lists + s) * 2;
+                to[0] = state.max[row % State::ROWS];
+                to[1] = state.sum[row % State::ROWS];
             }
         }
+    }
+
+    // By whole products, w · xᵀ so that lanes are rows of x: false, if `multiply` makes none.
+    bool run_by(Multiply multiply, int threads) const {
+        using State = Lists<Lanes, V>;
+        constexpr int ROWS = State::ROWS;
+        constexpr int WIDTH = 8 * COLUMNS;
+        const int panels = std::min((p.m + ROWS - 1) / ROWS, 1024 / ROWS);
+        const Floats c = allocate(long(WIDTH) * panels * ROWS);
+        const std::unique_ptr<State[]> states(new State[panels * lists]);
+        const long x_row = p.x_stride * long(sizeof(typename Lanes::X::Type));
+        const long w_row = p.w_stride * long(sizeof(typename Lanes::W::Type));
+        begin();
+        for (int first = 0; first < p.m; first += panels * ROWS) {
+            const int rows = std::min(panels * ROWS, p.m - first);
+            const int count = (rows + ROWS - 1) / ROWS;
+            for (int i = 0; i < count * lists; i++) states[i].clear(rows - i / lists * ROWS);
+            for (int id = 0; id < p.n; id += WIDTH) {
+                const int columns = std::min(WIDTH, p.n - id);
+                const Product tile{columns, rows, p.k,
+                                   static_cast<const char*>(p.w) + id * w_row, p.w_stride,
+                                   static_cast<const char*>(p.x) + first * x_row, p.x_stride,
+                                   c.get(), panels * ROWS, p.w_type, p.x_type, HALTER_F32};
+                if (!multiply(tile, threads)) return false;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+                for (int i = 0; i < count; i++) {
+                    for (int j = 0; j < columns; j += COLUMNS) {
+                        take_all<V>(&c[long(j) * panels * ROWS + i * ROWS], panels * ROWS,
+                                    std::min(COLUMNS, columns - j), id + j, first + i * ROWS,
+                                    &states[i * lists]);
+                    }
+                }
+            }
+            finish(states.get(), first, rows);
+        }
+        return true;
     }
 
     // All rows, in panels of VECTORS vectors.
@@ -330,8 +393,7 @@ struct Job {
         const Floats packed_x = allocate(long(panels) * steps * ROWS);
         const Floats packed_w = allocate(long(width) * steps);
         const std::unique_ptr<State[]> states(new State[panels * lists]);
-        std::fill(p.ids, p.ids + long(p.m) * lists * p.kept, -1);
-        std::fill(p.values, p.values + long(p.m) * lists * p.kept, -INFINITY);
+        begin();
 #pragma omp parallel num_threads(threads)
         for (long block = 0; block < all; block += panels) {
             const int count = int(std::min(long(panels), all - block));
@@ -356,23 +418,16 @@ struct Job {
                                    packed_w.get(), id, columns, &states[i * lists]);
                 }
             }
-            if (!p.log_sum) continue;
-#pragma omp for schedule(static)
-            for (int row = first_row; row < std::min(p.m, first_row + count * ROWS); row++) {
-                for (int s = 0; s < lists; s++) {
-                    const State& state = states[(row - first_row) / ROWS * lists + s];
-                    float* to = p.log_sum + (long(row) * lists + s) * 2;
-                    to[0] = state.max[(row - first_row) % ROWS];
-                    to[1] = state.sum[(row - first_row) % ROWS];
-                }
-            }
+#pragma omp single
+            finish(states.get(), first_row, std::min(p.m - first_row, count * ROWS));
         }
     }
 };
 
 template <class Lanes>
-void multiply_top(const TopProduct& p, int threads) {
+void multiply_top(const TopProduct& p, int threads, Multiply multiply) {
     const Job<Lanes> job(p);
+    if (multiply && job.run_by(multiply, threads)) return;
     if (p.m <= Lanes::LANES) {  // half the work for the lanes that are there
         job.template run<1>(threads);
     } else {

@@ -11,6 +11,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.Top;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -93,5 +94,28 @@ class ProductTest {
     assertArrayEquals(own, product(2, m, n, k, x, w), 0f);
     assertThrows(DeviceException.class, () -> CpuDevice.open(2, Path.of("/nowhere")));
     assertArrayEquals(own, product(2, m, n, k, x, w), 0f);
+  }
+
+  @Test
+  void bestEntriesFromOneDnnsProductsAgreeWithOurs() {
+    int m = 1100; // more than a block, and a product's columns
+    int n = 800;
+    int k = 65;
+    float[] x = random(m * k, 7);
+    float[] w = random(n * k, 8);
+    Kept own = best(null, m, n, k, x, w);
+    Kept theirs = best(Path.of(System.getProperty("halter.onednn")), m, n, k, x, w);
+    assertArrayEquals(own.values, theirs.values, 1e-4f);
+    assertArrayEquals(own.sums, theirs.sums, 1e-4f);
+  }
+
+  private record Kept(float[] values, float[] sums) {}
+
+  private static Kept best(Path onednn, int m, int n, int k, float[] x, float[] w) {
+    try (Device device = CpuDevice.open(2, onednn);
+        Top top = Top.allocate(device, Top.Sign.BOTH, 3, m)) {
+      device.multiplyTop(m, n, k, matrix(device, x, k), matrix(device, w, k), top);
+      return new Kept(top.values().toFloats(m * 2 * 3), top.logSumExp(m));
+    }
   }
 }
