@@ -24,30 +24,44 @@ struct Working {
     long long stride;       // of factor and gram
 };
 
-/// Row and column j of the working set's Gram matrix up to the diagonal. A warp makes four entries
-/// at a time, which share what they read of atom j; in f32, since what that leaves is put right by
-/// the next round's exact correlations.
-__device__ __forceinline__ void gram_row(float* __restrict__ gram, long long stride, int j,
-                                         const float* __restrict__ atoms, const int* ids, int d) {
-    const float* __restrict__ a = atoms + (long long)ids[j] * d;
-    for (int i = 4 * (threadIdx.x / warpSize); i <= j; i += 4 * (blockDim.x / warpSize)) {
-        const float* of[4];
-        for (int k = 0; k < 4; k++) of[k] = atoms + (long long)ids[i + k < j ? i + k : j] * d;
-        const float *__restrict__ b0 = of[0], *__restrict__ b1 = of[1];
-        const float *__restrict__ b2 = of[2], *__restrict__ b3 = of[3];
-        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-        for (int k = threadIdx.x % warpSize; k < d; k += warpSize) {
-            s0 += a[k] * b0[k];
-            s1 += a[k] * b1[k];
-            s2 += a[k] * b2[k];
-            s3 += a[k] * b3[k];
-        }
-        const float sums[4] = {warp_reduce(s0, Sum()), warp_reduce(s1, Sum()),
-                               warp_reduce(s2, Sum()), warp_reduce(s3, Sum())};
-        if (threadIdx.x % warpSize == 0) {
-            for (int k = 0; k < 4 && i + k <= j; k++) {
-                gram[j * stride + i + k] = sums[k];
-                gram[(i + k) * stride + j] = sums[k];
+/// Entries of the working set's Gram matrix in rows and columns [from, m), up to the diagonal and
+/// mirrored. A warp makes four by four at a time, from eight atoms read once; in f32, since what
+/// that leaves is put right by the next round's exact correlations.
+__device__ __forceinline__ void extend_gram(float* __restrict__ gram, long long stride, int from,
+                                            int m, const float* __restrict__ atoms,
+                                            const int* ids, int d) {
+    const int warp = threadIdx.x / warpSize, warps = blockDim.x / warpSize;
+    for (int j = from; j < m; j += 4) {
+        for (int i = 4 * warp; i < m && i < j + 4; i += 4 * warps) {
+            const float *row[4], *column[4];
+            for (int k = 0; k < 4; k++) {
+                row[k] = atoms + (long long)ids[j + k < m ? j + k : j] * d;
+                column[k] = atoms + (long long)ids[i + k < m ? i + k : i] * d;
+            }
+            const float *__restrict__ r0 = row[0], *__restrict__ r1 = row[1];
+            const float *__restrict__ r2 = row[2], *__restrict__ r3 = row[3];
+            const float *__restrict__ c0 = column[0], *__restrict__ c1 = column[1];
+            const float *__restrict__ c2 = column[2], *__restrict__ c3 = column[3];
+            float s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
+            float s20 = 0, s21 = 0, s22 = 0, s23 = 0, s30 = 0, s31 = 0, s32 = 0, s33 = 0;
+            for (int k = threadIdx.x % warpSize; k < d; k += warpSize) {
+                const float a0 = r0[k], a1 = r1[k], a2 = r2[k], a3 = r3[k];
+                const float b0 = c0[k], b1 = c1[k], b2 = c2[k], b3 = c3[k];
+                s00 += a0 * b0, s01 += a0 * b1, s02 += a0 * b2, s03 += a0 * b3;
+                s10 += a1 * b0, s11 += a1 * b1, s12 += a1 * b2, s13 += a1 * b3;
+                s20 += a2 * b0, s21 += a2 * b1, s22 += a2 * b2, s23 += a2 * b3;
+                s30 += a3 * b0, s31 += a3 * b1, s32 += a3 * b2, s33 += a3 * b3;
+            }
+            float sums[16] = {s00, s01, s02, s03, s10, s11, s12, s13,
+                              s20, s21, s22, s23, s30, s31, s32, s33};
+            for (int k = 0; k < 16; k++) sums[k] = warp_reduce(sums[k], Sum());
+            if (threadIdx.x % warpSize == 0) {
+                for (int k = 0; k < 16; k++) {
+                    const int y = j + k / 4, x = i + k % 4;
+                    if (y >= m || x > y) continue;
+                    gram[y * stride + x] = sums[k];
+                    gram[x * stride + y] = sums[k];
+                }
             }
         }
     }
@@ -244,11 +258,8 @@ extern "C" __global__ void active_set(
     }
     __syncthreads();
     w.m = counts[row];
-    for (int j = count; j < w.m; j++) {
-        if (known == nullptr) {
-            gram_row(gram + first * capacity, capacity, j, atoms, ids, d);
-            continue;
-        }
+    if (known == nullptr) extend_gram(gram + first * capacity, capacity, count, w.m, atoms, ids, d);
+    for (int j = count; known != nullptr && j < w.m; j++) {
         for (int i = threadIdx.x; i <= j; i += blockDim.x) {
             const float entry = known[(long long)ids[j] * n + ids[i]];
             gram[(first + j) * capacity + i] = entry;

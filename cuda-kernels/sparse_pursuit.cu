@@ -61,16 +61,16 @@ __device__ __forceinline__ int place_of(int atom, const int* ids, int count) {
 }
 
 // A step of orthogonal matching pursuit: the best candidate joins the row's atoms, the coefficients
-// become those of least squares, the residual follows. As scikit-learn's orthogonal_mp: the Cholesky
-// factor L of the atoms' Gram matrix grows by a row (factor [rows, capacity, capacity] f64), and so
-// does L^-1 <atoms, z> (work [rows, 2, capacity] f64, beside scratch). The row is done with `most`
-// atoms, when |residual| <= tolerance, or when no atom can improve it: the best one is there
-// already, depends on those that are there, or has a correlation within f32's rounding.
+// become those of least squares, the residual follows. As scikit-learn's orthogonal_mp: the
+// Cholesky factor L of the atoms' Gram matrix grows by a row (factor [rows, capacity, capacity]
+// f64), and so does L^-1 <atoms, z> (work [rows, 2, capacity] f64, beside scratch). The row is done
+// with `most` atoms, when |residual| <= tolerance, or when no atom can improve it: the best one is
+// there already, depends on those that are there, or has a correlation within f32's rounding.
 // candidates, values: [places, lists, kept]; exact [places, lists, kept] f64 is scratch.
 // violations: largest |<atom, residual>| over the row's atoms, once it is done.
 // PRECOND: one block per place, any block size; most <= capacity.
-// Moves (2 * count + 3) * d * 4 + count^2 * 8 bytes per place. All in one block: the steps depend on
-// one another, and count is small.
+// Moves (2 * count + 3) * d * 4 + count^2 * 8 bytes per place. All in one block: the steps depend
+// on one another, and count is small.
 extern "C" __global__ void orthogonal_matching_pursuit(
     int* __restrict__ states, int* __restrict__ counts, int* __restrict__ iterations,
     double* __restrict__ violations, int* __restrict__ own, double* __restrict__ coefficients,
