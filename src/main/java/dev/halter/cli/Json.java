@@ -36,12 +36,16 @@ final class Json {
   static Map<String, Object> result(Result result, String text) {
     List<Map<String, Object>> report = new ArrayList<>();
     for (SteeringReport.Entry entry : result.report().interventions()) {
-      report.add(
+      Map<String, Object> row =
           object(
               "op", entry.op(),
               "site", entry.site(),
               "tokens", entry.tokens(),
-              "mean_change", entry.meanChange()));
+              "mean_change", entry.meanChange());
+      if (entry.concepts() != null) {
+        row.put("concepts", concepts(entry.concepts()));
+      }
+      report.add(row);
     }
     return object(
         "text", text,
@@ -49,6 +53,23 @@ final class Json {
         "prompt_tokens", result.request().prompt().length,
         "finish_reason", result.finish().name().toLowerCase(Locale.ROOT),
         "steering_report", object("interventions", report, "notes", result.report().notes()));
+  }
+
+  private static Map<String, Object> concepts(SteeringReport.Concepts concepts) {
+    List<Object> removed = new ArrayList<>();
+    for (SteeringReport.Removed atom : concepts.removed()) {
+      removed.add(
+          object(
+              "concept", atom.name(),
+              "tokens", atom.tokens(),
+              "mean_coefficient", atom.meanCoefficient()));
+    }
+    return object(
+        "solved", concepts.solved(),
+        "mean_removed", concepts.meanRemoved(),
+        "removed", removed,
+        "mean_iterations", concepts.meanIterations(),
+        "worst_kkt", concepts.worstKkt());
   }
 
   /** Prints one document on standard output. */

@@ -1,6 +1,7 @@
 package dev.halter.model;
 
 import dev.halter.device.Buffer;
+import java.util.List;
 
 /**
  * The steering of a step's rows as kernels take it.
@@ -15,6 +16,11 @@ record Edits(SteeringTable table, Buffer slots, Buffer changes) {
   /** The table of a site, or null where no slot steers it. */
   Buffer ranges(Site.Kind kind, int layer) {
     return table == null ? null : table.ranges(kind, layer);
+  }
+
+  /** Edits of a site that the host queues. */
+  List<QueuedEdit> queued(Site.Kind kind, int layer) {
+    return table == null ? List.of() : table.queued(kind, layer);
   }
 
   Buffer ops() {

@@ -55,7 +55,7 @@ public final class Llama implements AutoCloseable {
   private final Kernel embed;
   private final Kernel gather;
 
-  private record GraphKey(int rows, SteeringTable steering) {}
+  private record GraphKey(int rows, SteeringTable steering, boolean solves) {}
 
   /**
    * What a model is loaded for.
@@ -175,7 +175,7 @@ public final class Llama implements AutoCloseable {
     if (batch.isDecode()) {
       graphs
           .computeIfAbsent(
-              new GraphKey(batch.rows(), steering),
+              new GraphKey(batch.rows(), steering, steering != null && steering.solves(batch)),
               key -> device.record(() -> run(batch, tiles, steering, null, 0)))
           .launch();
     } else {
@@ -249,6 +249,7 @@ public final class Llama implements AutoCloseable {
     private final Edits edits;
     private final SiteHook hook;
     private final Positionwise.Norms kept;
+    private final boolean solves;
 
     Steps(Batch batch, int tiles, SteeringTable steering, SiteHook hook) {
       this.batch = batch;
@@ -258,6 +259,7 @@ public final class Llama implements AutoCloseable {
       this.hook = hook;
       boolean captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
       this.kept = captures ? norms : null;
+      this.solves = steering != null && steering.solves(batch);
     }
 
     void embed() {
@@ -283,7 +285,8 @@ public final class Llama implements AutoCloseable {
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
       Buffer h = positionwise.h;
-      // The norm makes the edits of hook_resid_pre, so that a hook comes before it.
+      // The norm makes the edits of hook_resid_pre, so that a hook and queued edits come before it.
+      queued(Site.Kind.RESID_PRE, layer);
       hook(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       positionwise.norm(w.ln1(), h, x, rows, kept, edits, Site.Kind.RESID_PRE, layer);
       capture(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
@@ -349,8 +352,22 @@ public final class Llama implements AutoCloseable {
     }
 
     private void at(Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
+      if (kind == Site.Kind.RESID_POST) {
+        queued(kind, layer);
+      }
       hook(kind, layer, values, dtype, stride, column);
       capture(kind, layer, values, dtype, stride, column);
+    }
+
+    private void queued(Site.Kind kind, int layer) {
+      List<QueuedEdit> queued = edits.queued(kind, layer);
+      if (queued.isEmpty()) {
+        return;
+      }
+      QueuedEdit.Rows all =
+          new QueuedEdit.Rows(
+              x, rows, edits.slots(), step.sequences, edits.changes(), edits.stride(), solves);
+      queued.forEach(edit -> edit.enqueue(all));
     }
 
     private void hook(

@@ -10,6 +10,7 @@ import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 
 /**
  * The edits of a step's steering slots as device tables: for each steered site an array {@code
@@ -43,17 +44,27 @@ public final class SteeringTable implements AutoCloseable {
     record HeadAffine(Site site, int[] heads, float[] a, float[] b, String fingerprint)
         implements Edit {}
 
+    /** One that the host queues between kernels, see {@link QueuedEdit}. */
+    non-sealed interface Queued extends Edit {
+      /** Floats of its report; the first is the squared norm of the change. */
+      int reported();
+    }
+
     /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
     record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {}
   }
 
-  /** Where in a row of the report an edit writes: {@code count} squared norms from {@code at}. */
+  /**
+   * Where in a row of the report an edit writes: {@code count} values from {@code at}, squared
+   * norms but for {@link Edit.Queued}.
+   */
   public record ReportPlace(int at, int count) {}
 
   private final Device device;
   private final Map<Site, Buffer> ranges = new HashMap<>();
   private final List<Buffer> payloads = new ArrayList<>();
   private final List<List<ReportPlace>> places = new ArrayList<>();
+  private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
   private final Buffer ops;
   private final int reportStride;
 
@@ -75,9 +86,16 @@ public final class SteeringTable implements AutoCloseable {
       int at = 0;
       List<ReportPlace> own = new ArrayList<>();
       for (Edit edit : slots.get(slot - 1)) {
-        ReportPlace place = new ReportPlace(at, edit.site().kind() == Site.Kind.Z ? nHeads : 1);
-        at += place.count();
-        all.add(new Placed(slot, own.size(), edit, place));
+        int count =
+            switch (edit) {
+              case Edit.Queued queued -> queued.reported();
+              default -> edit.site().kind() == Site.Kind.Z ? nHeads : 1;
+            };
+        ReportPlace place = new ReportPlace(at, count);
+        at += count;
+        if (!(edit instanceof Edit.Queued)) {
+          all.add(new Placed(slot, own.size(), edit, place));
+        }
         own.add(place);
       }
       places.add(List.copyOf(own));
@@ -127,6 +145,7 @@ public final class SteeringTable implements AutoCloseable {
           write(op, 2, 0, payload(project.unit), 1, project.min, project.max, report);
       case Edit.Heads heads ->
           write(op, 3, heads.heads.length, payload(heads.heads), heads.scale, 0, 0, report);
+      case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
       case Edit.HeadAffine maps -> write(op, 7, maps.heads.length, payload(maps), 1, 0, 0, report);
       case Edit.Neurons neurons -> {
         int kind =
@@ -191,6 +210,26 @@ public final class SteeringTable implements AutoCloseable {
     return ranges.get(new Site(kind, layer));
   }
 
+  /** Adds what makes the {@link Edit.Queued} edits of a site, before the first step. */
+  public void queue(QueuedEdit edit) {
+    queued.computeIfAbsent(edit.site(), site -> new ArrayList<>()).add(edit);
+  }
+
+  /** What is queued at a site, in order. */
+  List<QueuedEdit> queued(Site.Kind kind, int layer) {
+    return queued.isEmpty() ? List.of() : queued.getOrDefault(new Site(kind, layer), List.of());
+  }
+
+  /** Whether a queued edit has more to do for a token of these spans than for others. */
+  boolean solves(Batch batch) {
+    return queued.values().stream()
+        .flatMap(List::stream)
+        .anyMatch(
+            edit ->
+                batch.spans().stream()
+                    .anyMatch(span -> IntStream.of(span.slots()).anyMatch(edit::solves)));
+  }
+
   Buffer ops() {
     return ops;
   }
@@ -200,7 +239,7 @@ public final class SteeringTable implements AutoCloseable {
     return reportStride;
   }
 
-  /** For each edit of a slot, in the order given, where its squared norms lie in a report row. */
+  /** For each edit of a slot, in the order given, where its report lies in a report row. */
   public List<ReportPlace> places(int slot) {
     return places.get(slot);
   }

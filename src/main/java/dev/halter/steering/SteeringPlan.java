@@ -103,10 +103,12 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             case "add" -> List.of(add());
             case "ablate" -> List.of(ablate());
             case "project_clamp" -> List.of(projectClamp());
+            case "remove_concepts" -> RemoveConcepts.read(json, folder, config);
             default ->
                 throw json.wrong(
                     "op",
-                    "one of neuron_clamp, head_scale, head_affine, add, ablate, project_clamp");
+                    "one of neuron_clamp, head_scale, head_affine, add, ablate, project_clamp,"
+                        + " remove_concepts");
           };
       // The nearer `when` counts.
       Trigger trigger =

@@ -1,45 +1,80 @@
 package dev.halter.steering;
 
 import dev.halter.device.Device;
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
+import dev.halter.model.Site;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.ReportPlace;
+import dev.halter.sparse.Dictionary;
+import dev.halter.sparse.DictionaryFile;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.IntStream;
 
 /**
  * Gives each token of a step its steering slot. A slot is a plan together with those of its
- * interventions that act on the token; requests with one plan share slots, so the tables grow with
- * distinct plans and not with requests.
+ * interventions that act on the token, and those that solve at it; requests with one plan share
+ * slots, so the tables grow with distinct plans and not with requests.
  */
 public final class SteeringSlots implements AutoCloseable {
   /** Unused slots are dropped at the next rebuild once there are more than this. */
   private static final int KEEP = 256;
 
-  /** Plans are told apart by identity: comparing their vectors at every token would cost. */
-  private record Key(SteeringPlan plan, BitSet active) {
+  /**
+   * Plans are told apart by identity: comparing their vectors at every token would cost.
+   *
+   * @param active interventions that change the token
+   * @param solving interventions that make a sparse code of it
+   */
+  private record Key(SteeringPlan plan, BitSet active, BitSet solving) {
     @Override
     public boolean equals(Object other) {
-      return other instanceof Key key && plan == key.plan && active.equals(key.active);
+      return other instanceof Key key
+          && plan == key.plan
+          && active.equals(key.active)
+          && solving.equals(key.solving);
     }
 
     @Override
     public int hashCode() {
-      return 31 * System.identityHashCode(plan) + active.hashCode();
+      return 31 * System.identityHashCode(plan) + 7 * active.hashCode() + solving.hashCode();
+    }
+
+    /** The interventions that have anything to do, in their order. */
+    int[] interventions() {
+      BitSet all = (BitSet) active.clone();
+      all.or(solving);
+      return all.stream().toArray();
     }
   }
+
+  /**
+   * Removals of concepts that are done together.
+   *
+   * @param turn 0 for a slot's first edit of that coding, 1 for its second and so on
+   */
+  private record Together(Site site, RemoveConcepts.Coding coding, int turn) {}
+
+  /** Atoms of a layer. */
+  private record Atoms(Path file, int layer) {}
 
   private final Llama model;
   private final Map<Key, Integer> slots = new HashMap<>();
   private final List<Key> keys = new ArrayList<>();
   private final Set<Steered> open = new LinkedHashSet<>();
+  private final Map<Atoms, Dictionary> dictionaries = new HashMap<>();
+  private final Map<Together, ConceptRemoval> removals = new HashMap<>();
   private SteeringTable table;
   private boolean stale;
 
@@ -73,7 +108,8 @@ public final class SteeringSlots implements AutoCloseable {
         return result;
       }
       for (int i = 0; i < tokens.length; i++) {
-        result[i] = slot(active(position + i, tokens[i]));
+        BitSet active = active(position + i, tokens[i]);
+        result[i] = slot(active, solving(position + i, active));
       }
       return result;
     }
@@ -91,11 +127,26 @@ public final class SteeringSlots implements AutoCloseable {
       return active;
     }
 
-    private int slot(BitSet active) {
-      return active.isEmpty()
+    /** Leaves what is solved at the prompt's end out of {@code active} before that. */
+    private BitSet solving(int position, BitSet active) {
+      BitSet solving = new BitSet();
+      for (int i = 0; i < plan.interventions().size(); i++) {
+        if (plan.interventions().get(i).edit() instanceof RemoveConcepts edit) {
+          boolean once = edit.coding().when() == RemoveConcepts.Solve.PROMPT_END;
+          if (once && position < prompt.length - 1) {
+            active.clear(i);
+          }
+          solving.set(i, once ? position == prompt.length - 1 : active.get(i));
+        }
+      }
+      return solving;
+    }
+
+    private int slot(BitSet active, BitSet solving) {
+      return active.isEmpty() && solving.isEmpty()
           ? 0
           : slots.computeIfAbsent(
-              new Key(plan, active),
+              new Key(plan, active, solving),
               key -> {
                 keys.add(key);
                 stale = true;
@@ -135,7 +186,47 @@ public final class SteeringSlots implements AutoCloseable {
                 .formatted(
                     plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
       }
+      if (intervention.edit() instanceof RemoveConcepts edit) {
+        ready(plan, edit);
+      }
     }
+  }
+
+  /** Loads what an edit needs, so that a file that cannot be used costs its request alone. */
+  private void ready(SteeringPlan plan, RemoveConcepts edit) {
+    try {
+      removal(new Together(edit.site(), edit.coding(), 0));
+    } catch (OutOfDeviceMemoryException e) {
+      throw new IllegalArgumentException(
+          "plan '%s': the dictionary %s does not fit beside the model: choose fewer layers, fewer"
+                  .formatted(plan.name(), edit.coding().dictionary())
+              + " atoms or a smaller --context ("
+              + e.getMessage()
+              + ")",
+          e);
+    }
+  }
+
+  private ConceptRemoval removal(Together together) {
+    return removals.computeIfAbsent(
+        together,
+        t ->
+            new ConceptRemoval(
+                t.site,
+                t.coding,
+                dictionary(new Atoms(t.coding.dictionary(), t.coding.layer())),
+                model.limits().rows(),
+                model.limits().sequences()));
+  }
+
+  private Dictionary dictionary(Atoms atoms) {
+    return dictionaries.computeIfAbsent(
+        atoms,
+        a -> {
+          try (DictionaryFile file = DictionaryFile.open(a.file)) {
+            return file.load(model.device(), a.layer);
+          }
+        });
   }
 
   /** Begins a request under a plan that {@link #check} lets pass. */
@@ -159,24 +250,92 @@ public final class SteeringSlots implements AutoCloseable {
           slots.put(keys.get(i), i + 1);
         }
         stale = true;
+        dropUnused(used);
       }
     }
+  }
+
+  /** Frees removals and dictionaries that no open request needs; those may hold solved vectors. */
+  private void dropUnused(Set<SteeringPlan> used) {
+    Set<RemoveConcepts.Coding> codings = new HashSet<>();
+    for (SteeringPlan plan : used) {
+      for (SteeringPlan.Intervention intervention : plan.interventions()) {
+        if (intervention.edit() instanceof RemoveConcepts edit) {
+          codings.add(edit.coding());
+        }
+      }
+    }
+    closeTable();
+    removals.entrySet().removeIf(e -> closed(e.getValue(), !codings.contains(e.getKey().coding)));
+    Set<Atoms> atoms = new HashSet<>();
+    codings.forEach(coding -> atoms.add(new Atoms(coding.dictionary(), coding.layer())));
+    dictionaries.entrySet().removeIf(e -> closed(e.getValue(), !atoms.contains(e.getKey())));
+  }
+
+  private static boolean closed(AutoCloseable resource, boolean close) {
+    if (close) {
+      switch (resource) {
+        case ConceptRemoval removal -> removal.close();
+        case Dictionary dictionary -> dictionary.close();
+        default -> throw new IllegalStateException();
+      }
+    }
+    return close;
   }
 
   /** The tables of all slots given so far; null if there is none. */
   public SteeringTable table() {
     if (stale) {
-      close();
+      closeTable();
       Device device = model.device();
       List<List<Edit>> edits = new ArrayList<>();
       for (Key key : keys) {
         edits.add(
-            key.active.stream().mapToObj(i -> key.plan.interventions().get(i).edit()).toList());
+            IntStream.of(key.interventions())
+                .mapToObj(i -> key.plan.interventions().get(i).edit())
+                .toList());
       }
       table = keys.isEmpty() ? null : new SteeringTable(device, edits, model.config().nHeads());
+      if (table != null) {
+        queueRemovals();
+      }
       stale = false;
     }
     return table;
+  }
+
+  /** Tells removals which slots want what, and the table to queue them, in the order of plans. */
+  private void queueRemovals() {
+    Map<Together, Map<Integer, ConceptRemoval.Use>> uses = new LinkedHashMap<>();
+    for (int slot = 1; slot <= keys.size(); slot++) {
+      Key key = keys.get(slot - 1);
+      int[] interventions = key.interventions();
+      for (int i = 0; i < interventions.length; i++) {
+        int at = interventions[i];
+        if (key.plan.interventions().get(at).edit() instanceof RemoveConcepts edit) {
+          int turn = 0;
+          while (uses.getOrDefault(new Together(edit.site(), edit.coding(), turn), Map.of())
+              .containsKey(slot)) {
+            turn++;
+          }
+          uses.computeIfAbsent(
+                  new Together(edit.site(), edit.coding(), turn), t -> new LinkedHashMap<>())
+              .put(
+                  slot,
+                  new ConceptRemoval.Use(
+                      edit,
+                      key.solving.get(at),
+                      key.active.get(at),
+                      table.places(slot).get(i).at()));
+        }
+      }
+    }
+    uses.forEach(
+        (together, slotsOf) -> {
+          ConceptRemoval removal = removal(together);
+          removal.slots(keys.size(), slotsOf);
+          table.queue(removal);
+        });
   }
 
   /**
@@ -197,14 +356,27 @@ public final class SteeringSlots implements AutoCloseable {
         if (slot == 0) {
           continue;
         }
-        List<ReportPlace> places = table.places(slot);
-        int intervention = -1;
-        BitSet active = keys.get(slot - 1).active;
-        for (ReportPlace place : places) {
-          intervention = active.nextSetBit(intervention + 1);
+        Key key = keys.get(slot - 1);
+        int[] interventions = key.interventions();
+        int row = (span.firstRow() + i) * stride;
+        for (int edit = 0; edit < interventions.length; edit++) {
+          int intervention = interventions[edit];
+          ReportPlace place = table.places(slot).get(edit);
+          int from = row + place.at();
+          if (key.plan.interventions().get(intervention).edit()
+              instanceof RemoveConcepts concepts) {
+            if (key.solving.get(intervention)) {
+              ConceptRemoval removal = removal(new Together(concepts.site(), concepts.coding(), 0));
+              steered.get(s).report.solved(intervention, changes, from, removal::name);
+            }
+            if (key.active.get(intervention)) {
+              steered.get(s).report.add(intervention, Math.sqrt(changes[from]));
+            }
+            continue;
+          }
           double squares = 0;
           for (int at = 0; at < place.count(); at++) {
-            squares += changes[(span.firstRow() + i) * stride + place.at() + at];
+            squares += changes[from + at];
           }
           steered.get(s).report.add(intervention, Math.sqrt(squares));
         }
@@ -214,6 +386,14 @@ public final class SteeringSlots implements AutoCloseable {
 
   @Override
   public void close() {
+    closeTable();
+    removals.values().forEach(ConceptRemoval::close);
+    removals.clear();
+    dictionaries.values().forEach(Dictionary::close);
+    dictionaries.clear();
+  }
+
+  private void closeTable() {
     if (table != null) {
       model.forget(table);
       table.close();
