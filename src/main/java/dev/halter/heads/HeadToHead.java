@@ -35,8 +35,8 @@ public final class HeadToHead {
    *
    * @param pairs whose prompts have as many tokens each
    * @param progress hears of work done, in layers of pairs: of {@code pairs.size() · n_layers}
-   * @throws IllegalArgumentException if a pair's prompts differ in length, or no sender lies before
-   *     the receivers
+   * @throws IllegalArgumentException if a pair's prompts differ in length, or a receiver is in the
+   *     first layer
    */
   public static Effects of(
       Llama model,
@@ -60,9 +60,12 @@ public final class HeadToHead {
       int rowsAtOnce,
       IntConsumer progress) {
     Pair.requireAligned(pairs);
-    if (last(receivers) == 0) {
-      throw new IllegalArgumentException(
-          "nothing reaches receivers in layer 0 but the tokens themselves: choose later heads");
+    for (Receiver receiver : receivers) {
+      if (receiver.head().layer() == 0) {
+        throw new IllegalArgumentException(
+            "receiver %s is in the first layer, where no head or MLP sends: choose later ones"
+                .formatted(receiver));
+      }
     }
     ModelConfig config = model.config();
     Effects effects = new Effects(config.nLayers() * (config.nHeads() + 1));
@@ -107,7 +110,7 @@ public final class HeadToHead {
       try (SenderRows rows = new SenderRows(model, kernels, positionwise, recording, last)) {
         for (int layer = 0; layer <= last; layer++) {
           for (Receiver receiver : receivers) {
-            if (receiver.head().layer() == layer && layer > 0) {
+            if (receiver.head().layer() == layer) {
               all.add(receive(model, positionwise, rows, receiver));
             }
           }
