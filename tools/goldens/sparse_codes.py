@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Goldens for dev.halter.sparse: codes by scikit-learn on small, coherent dictionaries.
 
-Writes src/test/resources/goldens/sparse/: for each dictionary NAME.safetensors (`atoms` [n, d], not
+Writes src/test/resources/sparse/: for each dictionary NAME.safetensors (`atoms` [n, d], not
 of unit length, and `vectors` [m, d]) and NAME.json with what scikit-learn makes of them in float64:
 supports, coefficients and residuals of orthogonal_mp, objectives and supports of elastic net and
 lasso at a tight tolerance. All on unit vectors and unit atoms; coefficients are scaled back.
@@ -20,7 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from sklearn.linear_model import ElasticNet, orthogonal_mp
 
-OUT = pathlib.Path(__file__).resolve().parents[2] / "src/test/resources/goldens/sparse"
+OUT = pathlib.Path(__file__).resolve().parents[2] / "src/test/resources/sparse"
 STOPS = {"omp": {"atoms": 10}, "omp_tolerance": {"tolerance": 0.4}}
 NETS = [(0.05, 0.95), (0.02, 0.9), (0.05, 1.0), (0.2, 0.5)]
 

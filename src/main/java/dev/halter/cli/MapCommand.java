@@ -139,10 +139,10 @@ final class MapCommand implements Callable<Integer> {
       NeuronMap.Decode how,
       NeuronMap.Sign signs,
       Map<String, Object> done) {
+    ModelConfig config = ModelConfig.read(options.folder());
     // Only the LM head and the neurons are read, not the rest of the model.
     try (Device device = options.openDevice();
         Checkpoint checkpoint = Checkpoint.open(options.folder())) {
-      ModelConfig config = ModelConfig.read(options.folder());
       checkpoint.require(config);
       DType type = LanguageModel.activations(options.dtype, device, checkpoint);
       int neurons = config.nLayers() * config.dMlp();

@@ -21,7 +21,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class ConceptsTest {
-  private static final Path GOLDENS = Path.of("src/test/resources/goldens/sparse");
+  private static final Path GOLDENS = Path.of("src/test/resources/sparse");
 
   @TempDir Path folder;
 

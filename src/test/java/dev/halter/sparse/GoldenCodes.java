@@ -22,7 +22,7 @@ final class GoldenCodes {
   final int rows;
 
   GoldenCodes(String name) {
-    Path folder = Path.of("src/test/resources/goldens/sparse");
+    Path folder = Path.of("src/test/resources/sparse");
     this.json = JsonObject.read(folder.resolve(name + ".json"));
     try (Safetensors file = Safetensors.open(folder.resolve(name + ".safetensors"))) {
       TensorView view = file.tensor("atoms");
