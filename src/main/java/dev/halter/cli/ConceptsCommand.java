@@ -5,5 +5,10 @@ import picocli.CommandLine.Command;
 @Command(
     name = "concepts",
     description = "Concept dictionaries, and sparse codes of activations over them.",
-    subcommands = {ConceptsBuildCommand.class, DecomposeCommand.class, DictionaryInfoCommand.class})
+    subcommands = {
+      ConceptsBuildCommand.class,
+      PartitionCommand.class,
+      DecomposeCommand.class,
+      DictionaryInfoCommand.class
+    })
 final class ConceptsCommand {}

@@ -5,11 +5,8 @@ import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
+import dev.halter.weights.Csv;
 import dev.halter.weights.JsonObject;
-import java.io.IOException;
-import java.nio.charset.CharacterCodingException;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -32,7 +29,6 @@ import java.util.regex.Pattern;
  * @param counterfactual user's message, or null where the file has none
  */
 public record Behaviour(String label, String reference, String counterfactual) {
-  private static final int MAX_BYTES = 16 << 20;
   private static final String CONTRAST = "contrast_";
 
   /**
@@ -44,7 +40,7 @@ public record Behaviour(String label, String reference, String counterfactual) {
    */
   public static List<Behaviour> readXsTest(Path file) {
     Map<String, Deque<String>> contrasts = new HashMap<>();
-    List<Map<String, String>> rows = Csv.parse(file, text(file));
+    List<Map<String, String>> rows = Csv.read(file);
     for (Map<String, String> row : rows) {
       if (!row.containsKey("prompt") || !row.containsKey("type")) {
         throw new BadFileException(file, "has no column \"prompt\" or no column \"type\"");
@@ -137,21 +133,6 @@ public record Behaviour(String label, String reference, String counterfactual) {
       throw new BadFileException(file, "has no prompts");
     }
     return behaviours;
-  }
-
-  private static String text(Path file) {
-    try {
-      if (Files.size(file) > MAX_BYTES) {
-        throw new BadFileException(file, "is larger than " + MAX_BYTES + " bytes");
-      }
-      return Files.readString(file);
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (CharacterCodingException e) {
-      throw new BadFileException(file, "is not UTF-8 text", e);
-    } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
-    }
   }
 
   /**

@@ -1,13 +1,16 @@
 package dev.halter.sparse;
 
 import dev.halter.weights.BadFileException;
+import dev.halter.weights.Csv;
 import dev.halter.weights.JsonObject;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.regex.Pattern;
 
 /**
  * How much each concept has to do with a task, as {@code halter concepts partition} writes it:
@@ -17,6 +20,9 @@ import java.util.Set;
  * @param concepts highest score first, each name once
  */
 public record ConceptScores(String task, List<Scored> concepts) {
+
+  private static final Pattern NUMBER =
+      Pattern.compile("[-+]?(\\d{1,300}(\\.\\d{0,300})?|\\.\\d{1,300})([eE][-+]?\\d{1,3})?");
 
   /** A concept's score, in [-1, 1]: 1 serves the task most. */
   public record Scored(String concept, double score) {}
@@ -58,6 +64,39 @@ public record ConceptScores(String task, List<Scored> concepts) {
     }
     try {
       return new ConceptScores(json.text("task", ""), concepts);
+    } catch (IllegalArgumentException e) {
+      throw new BadFileException(file, e.getMessage(), e);
+    }
+  }
+
+  /**
+   * Reads a table with the columns {@code concept} and {@code score}, in any order among others.
+   *
+   * @throws BadFileException naming the row that holds no score from -1 to 1, or the concept that
+   *     comes twice
+   */
+  public static ConceptScores readCsv(Path file, String task) {
+    List<Scored> concepts = new ArrayList<>();
+    for (Map<String, String> row : Csv.read(file)) {
+      String concept = row.get("concept");
+      String score = row.get("score");
+      if (concept == null || score == null) {
+        throw new BadFileException(
+            file, "has no column \"concept\" or no column \"score\": it has " + row.keySet());
+      }
+      if (concept.isBlank() || !NUMBER.matcher(score.strip()).matches()) {
+        throw new BadFileException(
+            file,
+            "row %d, concept \"%s\", score \"%s\": must be a name and a number from -1 to 1"
+                .formatted(concepts.size() + 1, concept, score));
+      }
+      concepts.add(new Scored(concept, Double.parseDouble(score.strip())));
+    }
+    if (concepts.isEmpty()) {
+      throw new BadFileException(file, "has no concepts");
+    }
+    try {
+      return new ConceptScores(task, concepts);
     } catch (IllegalArgumentException e) {
       throw new BadFileException(file, e.getMessage(), e);
     }

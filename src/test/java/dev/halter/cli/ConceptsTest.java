@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.device.DType;
+import dev.halter.sparse.ConceptScores;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
@@ -24,6 +25,41 @@ class ConceptsTest {
   private static final Path GOLDENS = Path.of("src/test/resources/sparse");
 
   @TempDir Path folder;
+
+  @Test
+  void partitionKeepsTheConceptsOfHighestScoreForPlans() throws IOException {
+    Path scores = folder.resolve("scores.csv");
+    Files.writeString(
+        scores, "score,note,concept\n-0.5,,fair\n0.97,x,\"evil, pure\"\n1,,harm\n0.97,,bias\n");
+    Path out = folder.resolve("partition.json");
+    CommandLineRun run =
+        halter("concepts", "partition", "--scores", scores, "--top", 3, "--out", out, "--json");
+    assertEquals(0, run.code(), run.err());
+    assertEquals(List.of("scored", "kept", "out"), keys(run.json()));
+    assertEquals(4, run.json().get("scored").asInt());
+    ConceptScores written = ConceptScores.read(out);
+    assertEquals(List.of("harm", "evil, pure", "bias"), written.top(3));
+    assertEquals(0.97, written.concepts().get(2).score());
+    assertEquals(3, written.concepts().size());
+  }
+
+  @Test
+  void partitionRefusesWhatIsNoScore() throws IOException {
+    Path scores = folder.resolve("scores.csv");
+    Path out = folder.resolve("partition.json");
+    for (String row : List.of("harm,1.5", "harm,NaN", "harm,0x1", "harm,", "harm,1\nharm,0")) {
+      Files.writeString(scores, "concept,score\nkind,0\n" + row + "\n");
+      CommandLineRun run = halter("concepts", "partition", "--scores", scores, "--out", out);
+      assertEquals(1, run.code(), row);
+      assertTrue(run.err().contains("harm"), run.err());
+      assertFalse(Files.exists(out), row);
+    }
+    Files.writeString(scores, "concept,score\nkind,0\n");
+    CommandLineRun more =
+        halter("concepts", "partition", "--scores", scores, "--top", 2, "--out", out);
+    assertEquals(1, more.code());
+    assertTrue(more.err().contains("1 concept"), more.err());
+  }
 
   @Test
   void decomposeWritesTheCodesOfAllRowsInOrder() throws IOException {

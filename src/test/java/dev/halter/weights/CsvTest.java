@@ -1,10 +1,9 @@
-package dev.halter.heads;
+package dev.halter.weights;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.halter.weights.BadFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;

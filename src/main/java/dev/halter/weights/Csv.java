@@ -1,6 +1,9 @@
-package dev.halter.heads;
+package dev.halter.weights;
 
-import dev.halter.weights.BadFileException;
+import java.io.IOException;
+import java.nio.charset.CharacterCodingException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -8,7 +11,9 @@ import java.util.List;
 import java.util.Map;
 
 /** Comma-separated values by RFC 4180, with a header: fields may be quoted and span lines. */
-final class Csv {
+public final class Csv {
+  private static final int MAX_BYTES = 16 << 20;
+
   private final Path file;
   private final String text;
   private int at;
@@ -18,6 +23,26 @@ final class Csv {
     this.file = file;
     // A byte order mark, as spreadsheets write it, is no part of the first name.
     this.text = text.startsWith("\uFEFF") ? text.substring(1) : text;
+  }
+
+  /**
+   * The rows of a file, see {@link #parse}.
+   *
+   * @throws BadFileException if it cannot be read, is larger than 16 MB, or is no such table
+   */
+  public static List<Map<String, String>> read(Path file) {
+    try {
+      if (Files.size(file) > MAX_BYTES) {
+        throw new BadFileException(file, "is larger than " + MAX_BYTES + " bytes");
+      }
+      return parse(file, Files.readString(file));
+    } catch (NoSuchFileException e) {
+      throw new BadFileException(file, "no such file", e);
+    } catch (CharacterCodingException e) {
+      throw new BadFileException(file, "is not UTF-8 text", e);
+    } catch (IOException e) {
+      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
+    }
   }
 
   /**
