@@ -11,6 +11,9 @@ import picocli.CommandLine.Command;
       GridCommand.class,
       KnockoutCommand.class,
       AttentionCommand.class,
-      PictureCommand.class
+      PictureCommand.class,
+      FitCommand.class,
+      CombineCommand.class,
+      EvaluateCommand.class
     })
 final class HeadsCommand {}

@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
@@ -11,6 +12,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
@@ -188,10 +190,33 @@ record InputLine(int number, Object id, JsonObject json, String error) {
     }
   }
 
+  /**
+   * The prompts of all lines of a file.
+   *
+   * @throws IllegalArgumentException naming the first line that is none: what is computed of them
+   *     together would be of others than were asked for
+   */
+  static List<int[]> prompts(Path file, LanguageModel model) {
+    List<int[]> prompts = new ArrayList<>();
+    for (InputLine line : all(file)) {
+      try {
+        if (line.error != null) {
+          throw new IllegalArgumentException(line.error);
+        }
+        int[] prompt = line.prompt(model);
+        model.engine().check(Request.greedy(line.id.toString(), prompt, 0, Set.of()));
+        prompts.add(prompt);
+      } catch (IllegalArgumentException e) {
+        throw new IllegalArgumentException(file + ", " + line.failure(e.getMessage()), e);
+      }
+    }
+    return prompts;
+  }
+
   /** All lines of a file. */
   static List<InputLine> all(Path file, String... more) {
     try (Reader reader = new Reader(file, more)) {
-      List<InputLine> lines = new java.util.ArrayList<>();
+      List<InputLine> lines = new ArrayList<>();
       reader.forEachRemaining(lines::add);
       return lines;
     } catch (IOException e) {

@@ -50,7 +50,7 @@ public record Question(
     return questions;
   }
 
-  private static Question of(JsonObject json, LanguageModel model) {
+  static Question of(JsonObject json, LanguageModel model) {
     json.only("kind", "messages", "prompt", "match", "answers");
     if (json.has("messages") == json.has("prompt")) {
       throw new BadFileException(json.file(), "must have exactly one of messages and prompt");
@@ -60,6 +60,11 @@ public record Question(
       messages.add(new Message(message.text("role"), message.text("content")));
     }
     int[] prompt = json.has("prompt") ? model.encode(json.text("prompt")) : model.encode(messages);
+    return of(json.text("kind"), prompt, json, model);
+  }
+
+  /** A question whose right answers {@code match} and {@code answers} of a JSON object tell. */
+  static Question of(String kind, int[] prompt, JsonObject json, LanguageModel model) {
     List<String> answers = json.texts("answers");
     Predicate<String> isRight =
         switch (json.text("match")) {
@@ -69,7 +74,7 @@ public record Question(
           default -> throw json.wrong("match", "exact, starts_with or contains");
         };
     return new Question(
-        json.text("kind"),
+        kind,
         prompt,
         LONGEST_ANSWER,
         model.stopTokens(),

@@ -67,24 +67,31 @@ public record HeadControl(
     return new HeadControl(fingerprint, facts, wanted, someA, someB);
   }
 
+  /** The maps z → (1 − s) z + s (A z + b) of a strength s. */
+  public HeadControl at(float strength) {
+    int d = dHead();
+    float[] someA = new float[a.length];
+    float[] someB = new float[b.length];
+    for (int i = 0; i < a.length; i++) {
+      float identity = i / d % d == i % d ? 1 : 0;
+      someA[i] = strength == 1 ? a[i] : (1 - strength) * identity + strength * a[i];
+    }
+    for (int i = 0; i < b.length; i++) {
+      someB[i] = strength * b[i];
+    }
+    return new HeadControl(fingerprint, facts, heads, someA, someB);
+  }
+
   /**
-   * The edits of all layers: z ← (1 − s) z + s (A z + b), one map of each head. With strength 0
-   * nothing is edited.
+   * The edits of all layers at a strength, one map of each head. With strength 0 nothing is edited.
    */
   public List<Edit> edits(float strength) {
-    int d = dHead();
+    HeadControl all = at(strength);
     List<Edit> edits = new ArrayList<>();
     for (int layer : heads.stream().mapToInt(Head::layer).sorted().distinct().toArray()) {
       List<Head> some =
           strength == 0 ? List.of() : heads.stream().filter(h -> h.layer == layer).toList();
-      HeadControl own = only(some);
-      for (int i = 0; i < own.a.length; i++) {
-        float identity = i / d % d == i % d ? 1 : 0;
-        own.a[i] = strength == 1 ? own.a[i] : (1 - strength) * identity + strength * own.a[i];
-      }
-      for (int i = 0; i < own.b.length; i++) {
-        own.b[i] *= strength;
-      }
+      HeadControl own = all.only(some);
       int[] list = some.stream().mapToInt(Head::head).toArray();
       edits.add(new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, own.a, own.b, fingerprint));
     }

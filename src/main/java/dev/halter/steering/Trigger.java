@@ -24,10 +24,19 @@ public record Trigger(Phase prompt, Phase generation) {
       new Trigger(
           new Phase(new Selection(false, null, List.of(-1), null), Selection.NOTHING), Phase.ALL);
 
+  /** The prompt's last token alone. */
+  public static final Trigger LAST = new Trigger(FROM_LAST.prompt, Phase.NONE);
+
+  /** The prompt's first token alone. */
+  public static final Trigger FIRST =
+      new Trigger(
+          new Phase(new Selection(false, null, List.of(0), null), Selection.NOTHING), Phase.NONE);
+
   private static final int FAR = Integer.MAX_VALUE;
 
   /** The selectors of one phase. */
   public record Phase(Selection include, Selection exclude) {
+    static final Phase NONE = new Phase(Selection.NOTHING, Selection.NOTHING);
     static final Phase ALL = new Phase(new Selection(true, null, null, null), Selection.NOTHING);
 
     boolean isUsed() {

@@ -1,0 +1,232 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.heads.ArithmeticEvaluation;
+import dev.halter.heads.ControlEvaluation;
+import dev.halter.heads.ControlEvaluation.Choice;
+import dev.halter.heads.ControlEvaluation.Reach;
+import dev.halter.heads.ControlEvaluation.Report;
+import dev.halter.heads.ControlEvaluation.Row;
+import dev.halter.heads.ControlEvaluation.Setting;
+import dev.halter.heads.ControlTask;
+import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.heads.Head;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.function.Consumer;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "evaluate",
+    description = {
+      "Puts the claims about heads to a model: takes the heads of sums out, and controls several",
+      "behaviours, each alone and all at once, beside random heads and directions (RepE); on",
+      "prompts that nothing was chosen by, and what it costs elsewhere."
+    })
+final class EvaluateCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(
+      names = "--suite",
+      paramLabel = "F",
+      description =
+          "Behaviours, other questions and texts, as JSON (default: tasks/controls.json of the"
+              + " model's folder).")
+  Path suite;
+
+  @Option(
+      names = "--part",
+      paramLabel = "P",
+      defaultValue = "all",
+      description = "all, sums or controls (default: ${DEFAULT-VALUE}).")
+  String part;
+
+  @Mixin ArithmeticSection arithmetic;
+
+  @Option(
+      names = "--at",
+      paramLabel = "T",
+      defaultValue = "answer",
+      description =
+          "Tokens that controls are fitted on and act on: end (the prompt's last) or answer (the"
+              + " prompt's last and the answer's) (default: ${DEFAULT-VALUE}).")
+  String at;
+
+  @Option(
+      names = "--top",
+      paramLabel = "N",
+      split = ",",
+      defaultValue = "1,2,4",
+      description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
+  List<Integer> top;
+
+  @Option(
+      names = "--method",
+      paramLabel = "M",
+      split = ",",
+      defaultValue = "mean,whiten,transport",
+      description = "Methods to try (default: ${DEFAULT-VALUE}).")
+  List<String> methods;
+
+  @Option(
+      names = "--strength",
+      paramLabel = "X",
+      split = ",",
+      defaultValue = "0.5,1,1.5,2",
+      description = "Strengths and scales to try (default: ${DEFAULT-VALUE}).")
+  List<Float> strengths;
+
+  @Option(
+      names = "--shrinkage",
+      paramLabel = "X",
+      defaultValue = "0.1",
+      description =
+          "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
+  double shrinkage;
+
+  @Option(
+      names = "--draws",
+      paramLabel = "N",
+      defaultValue = "3",
+      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
+  int draws;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
+  long seed;
+
+  @Option(names = "--json", description = "Print JSON.")
+  boolean json;
+
+  @Override
+  public Integer call() {
+    if (!(shrinkage >= 0 && shrinkage <= 1)) {
+      throw new WrongUseException("--shrinkage is " + shrinkage + ", must be 0 to 1");
+    }
+    if (draws < 0) {
+      throw new WrongUseException("--draws is " + draws + ", must be 0 or more");
+    }
+    if (!strengths.stream().allMatch(Float::isFinite)) {
+      throw new WrongUseException("--strength takes finite numbers");
+    }
+    ModelOptions.choose("--part", part, "all", "sums", "controls");
+    Reach reach = MapCommand.choose(Reach.class, "--at", at);
+    arithmetic.check();
+    List<Method> tried =
+        methods.stream().map(name -> MapCommand.choose(Method.class, "--method", name)).toList();
+    try (LanguageModel model = options.openForPairs()) {
+      Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
+      ControlTask.Suite read = ControlTask.read(file, model);
+      Consumer<String> progress = step -> System.err.println("evaluate: " + step);
+      ArithmeticEvaluation.Report sums =
+          part.equals("controls")
+              ? null
+              : arithmetic.run(
+                  model, options.folder(), draws, seed, read.other(), read.texts(), progress);
+      Setting setting = new Setting(top, tried, strengths, shrinkage, reach, draws, seed);
+      Report controls =
+          part.equals("sums") ? null : ControlEvaluation.of(model, read, setting, progress);
+      if (json) {
+        Map<String, Object> document = Json.object();
+        if (sums != null) {
+          document.put("sums", ArithmeticSection.document(sums));
+        }
+        if (controls != null) {
+          document.put("controls", document(read, controls));
+        }
+        Json.print(document);
+        return 0;
+      }
+      int heads = model.config().nLayers() * model.config().nHeads();
+      if (sums != null) {
+        ArithmeticSection.print(sums, heads);
+        System.out.println();
+      }
+      if (controls != null) {
+        print(read, controls, heads);
+      }
+      return 0;
+    }
+  }
+
+  private static Map<String, Object> document(ControlTask.Suite suite, Report report) {
+    List<Object> choices = new ArrayList<>();
+    for (Choice choice : report.choices()) {
+      choices.add(
+          Json.object(
+              "task", choice.task(),
+              "heads", names(choice.heads()),
+              "method", choice.method().name().toLowerCase(Locale.ROOT),
+              "strength", choice.strength(),
+              "train_before", choice.before(),
+              "train_after", choice.after()));
+    }
+    List<Object> rows = new ArrayList<>();
+    for (Row row : report.rows()) {
+      Map<String, Object> object = Json.object("control", row.name());
+      for (int i = 0; i < row.tasks().length; i++) {
+        object.put(suite.tasks().get(i).name(), row.tasks()[i]);
+      }
+      object.put("other", row.other());
+      object.put("perplexity", row.perplexity());
+      rows.add(object);
+    }
+    return Json.object(
+        "chosen",
+        choices,
+        "overlaps",
+        report.overlaps(),
+        "contested",
+        names(report.contested()),
+        "rows",
+        rows);
+  }
+
+  private static List<String> names(List<Head> heads) {
+    return heads.stream().map(Head::toString).toList();
+  }
+
+  private static void print(ControlTask.Suite suite, Report report, int heads) {
+    System.out.printf(
+        "chosen on training prompts, of %d heads:%n%-12s %8s %8s   %s%n",
+        heads, "", "before", "after", "control");
+    for (Choice choice : report.choices()) {
+      System.out.printf(
+          "%-12s %7.1f%% %7.1f%%   %s, strength %s, heads %s%n",
+          choice.task(),
+          100 * choice.before(),
+          100 * choice.after(),
+          choice.method().name().toLowerCase(Locale.ROOT),
+          choice.strength(),
+          String.join(" ", names(choice.heads())));
+    }
+    System.out.printf(
+        "contested heads: %s%n%n%-28s",
+        report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())),
+        "on test prompts");
+    for (ControlTask task : suite.tasks()) {
+      System.out.printf(" %11s", task.name());
+    }
+    System.out.printf(" %8s %10s%n%-28s", "other", "perplexity", "");
+    for (ControlTask task : suite.tasks()) {
+      System.out.printf(" %11s", task.measure());
+    }
+    System.out.printf(" %8s%n", "right");
+    for (Row row : report.rows()) {
+      System.out.printf("%-28s", row.name());
+      for (double share : row.tasks()) {
+        System.out.printf(" %10.1f%%", 100 * share);
+      }
+      System.out.printf(" %7.1f%% %10.3f%n", 100 * row.other(), row.perplexity());
+    }
+  }
+}
