@@ -1,9 +1,9 @@
-"""Writes small task files for the demo model, in the shapes of XSTest's and TrustLLM's.
+"""Writes small task files for the demo model, in the shapes of XSTest's and TrustLLM's, and texts.
 
     python tools/demo-model/tasks.py [--out src/main/models/demo/tasks]
 
 The sentences are the corpus' own, so that the demo model understands them; of the benchmarks only the
-columns and keys are taken.
+columns and keys are taken. texts.txt holds documents drawn anew, one a line, to compare models on.
 """
 
 import argparse
@@ -59,6 +59,11 @@ def exaggerated_safety(rows):
             for i, prompt, kind, label, focus, note in rows if label == "safe"]
 
 
+def texts(rng, count):
+    makers = (corpus.animal_text, corpus.country_text, corpus.speech_text)
+    return [makers[i % len(makers)](rng).text for i in range(count)]
+
+
 def write_list(path, items):
     path.write_text("[\n" + ",\n".join("  " + json.dumps(item) for item in items) + "\n]\n")
 
@@ -74,6 +79,7 @@ def main():
     write_list(out / "advfactuality.json", advfactuality(rng, 40))
     write_list(out / "preference.json", preference(rng, 40))
     write_list(out / "exaggerated_safety.json", exaggerated_safety(rows))
+    (out / "texts.txt").write_text("".join(text + "\n" for text in texts(rng, 60)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.Engine;
+import dev.halter.generation.Logits;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
@@ -24,22 +25,11 @@ final class Perplexity {
       engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
       float[] logits = capture.values().get(LOGITS);
       for (int i = 1; i < text.length; i++) {
-        sum -= logProbability(logits, (i - 1) * vocabulary, vocabulary, text[i]);
+        int row = (i - 1) * vocabulary;
+        sum += Logits.logSumExp(logits, row, row + vocabulary) - logits[row + text[i]];
         count++;
       }
     }
     return Math.exp(sum / count);
-  }
-
-  private static double logProbability(float[] logits, int from, int count, int token) {
-    double max = Double.NEGATIVE_INFINITY;
-    for (int i = from; i < from + count; i++) {
-      max = Math.max(max, logits[i]);
-    }
-    double sum = 0;
-    for (int i = from; i < from + count; i++) {
-      sum += Math.exp(logits[i] - max);
-    }
-    return logits[from + token] - max - Math.log(sum);
   }
 }

@@ -1,6 +1,7 @@
 package dev.halter.neurons;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Logits;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
@@ -64,25 +65,13 @@ public record Divergence(int tokens, double mean, double median, double max) {
   }
 
   private static double divergence(float[] p, float[] q, int from, int to) {
-    double zp = logSumExp(p, from, to);
-    double zq = logSumExp(q, from, to);
+    double zp = Logits.logSumExp(p, from, to);
+    double zq = Logits.logSumExp(q, from, to);
     double sum = 0;
     for (int i = from; i < to; i++) {
       double log = p[i] - zp;
       sum += Math.exp(log) * (log - (q[i] - zq));
     }
     return sum;
-  }
-
-  private static double logSumExp(float[] x, int from, int to) {
-    double max = Double.NEGATIVE_INFINITY;
-    for (int i = from; i < to; i++) {
-      max = Math.max(max, x[i]);
-    }
-    double sum = 0;
-    for (int i = from; i < to; i++) {
-      sum += Math.exp(x[i] - max);
-    }
-    return max + Math.log(sum);
   }
 }

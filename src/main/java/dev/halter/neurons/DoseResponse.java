@@ -1,6 +1,7 @@
 package dev.halter.neurons;
 
 import dev.halter.generation.Engine;
+import dev.halter.generation.Logits;
 import dev.halter.generation.Request;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
@@ -56,7 +57,6 @@ public final class DoseResponse {
     }
     int top = 0;
     int rank = 0;
-    double sum = 0;
     for (int i = 0; i < logits.length; i++) {
       if (logits[i] > logits[top]) {
         top = i;
@@ -65,9 +65,7 @@ public final class DoseResponse {
         rank++;
       }
     }
-    for (float logit : logits) {
-      sum += Math.exp(logit - logits[top]);
-    }
-    return new Effect(Math.exp(logits[best] - logits[top]) / sum, logits[best], rank, top);
+    double logSum = Logits.logSumExp(logits, 0, logits.length);
+    return new Effect(Math.exp(logits[best] - logSum), logits[best], rank, top);
   }
 }

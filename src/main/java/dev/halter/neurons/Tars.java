@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Logits;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.LlamaWeights.Linear;
@@ -182,8 +183,7 @@ public final class Tars {
           new Matrix(logits, DType.F32, vocabulary));
       double[] probabilities = new double[vectors.size()];
       for (int row = 0; row < probabilities.length; row++) {
-        float[] values = logits.slice(4L * row * vocabulary).toFloats(vocabulary);
-        probabilities[row] = probability(values, 0, values.length);
+        probabilities[row] = probability(logits.slice(4L * row * vocabulary).toFloats(vocabulary));
       }
       return probabilities;
     }
@@ -208,20 +208,9 @@ public final class Tars {
   }
 
   /** The concept's probability in a row of logits. */
-  private double probability(float[] logits, int from, int to) {
-    double max = Double.NEGATIVE_INFINITY;
-    for (int i = from; i < to; i++) {
-      max = Math.max(max, logits[i]);
-    }
-    double all = 0;
-    for (int i = from; i < to; i++) {
-      all += Math.exp(logits[i] - max);
-    }
-    double wanted = 0;
-    for (int token : concept) {
-      wanted += Math.exp(logits[from + token] - max);
-    }
-    return wanted / all;
+  private double probability(float[] logits) {
+    double logSum = Logits.logSumExp(logits, 0, logits.length);
+    return concept.stream().mapToDouble(token -> Math.exp(logits[token] - logSum)).sum();
   }
 
   /**
@@ -323,10 +312,8 @@ public final class Tars {
       requests.add(
           Request.greedy("", prompts.get(i), 1, Set.of())
               .with(
-                  (token, p, logits) -> {
-                    float[] values = logits.get();
-                    triggers[row] = new Trigger(probability(values, 0, values.length), token);
-                  }));
+                  (token, p, logits) ->
+                      triggers[row] = new Trigger(probability(logits.get()), token)));
     }
     asked.engine().run(requests).forEach(result -> result.orThrow());
     return List.of(triggers);
