@@ -4,22 +4,19 @@ import dev.halter.device.Device;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
-import dev.halter.model.Site;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.ReportPlace;
-import dev.halter.sparse.Dictionary;
-import dev.halter.sparse.DictionaryFile;
-import java.nio.file.Path;
+import dev.halter.steering.ConceptRemovals.Together;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
 /**
@@ -59,27 +56,17 @@ public final class SteeringSlots implements AutoCloseable {
     }
   }
 
-  /**
-   * Removals of concepts that are done together.
-   *
-   * @param turn 0 for a slot's first edit of that coding, 1 for its second and so on
-   */
-  private record Together(Site site, RemoveConcepts.Coding coding, int turn) {}
-
-  /** Atoms of a layer. */
-  private record Atoms(Path file, int layer) {}
-
   private final Llama model;
   private final Map<Key, Integer> slots = new HashMap<>();
   private final List<Key> keys = new ArrayList<>();
   private final Set<Steered> open = new LinkedHashSet<>();
-  private final Map<Atoms, Dictionary> dictionaries = new HashMap<>();
-  private final Map<Together, ConceptRemoval> removals = new HashMap<>();
+  private final ConceptRemovals removals;
   private SteeringTable table;
   private boolean stale;
 
   public SteeringSlots(Llama model) {
     this.model = model;
+    this.removals = new ConceptRemovals(model);
   }
 
   /** A request under a plan. */
@@ -192,41 +179,28 @@ public final class SteeringSlots implements AutoCloseable {
     }
   }
 
-  /** Loads what an edit needs, so that a file that cannot be used costs its request alone. */
+  /**
+   * Loads what an edit needs, so that a file that cannot be used costs its request alone. Where
+   * memory is short, what no open request uses makes room.
+   */
   private void ready(SteeringPlan plan, RemoveConcepts edit) {
+    Together together = new Together(edit.site(), edit.coding(), 0);
     try {
-      removal(new Together(edit.site(), edit.coding(), 0));
-    } catch (OutOfDeviceMemoryException e) {
-      throw new IllegalArgumentException(
-          "plan '%s': the dictionary %s does not fit beside the model: choose fewer layers, fewer"
-                  .formatted(plan.name(), edit.coding().dictionary())
-              + " atoms or a smaller --context ("
-              + e.getMessage()
-              + ")",
-          e);
+      removals.get(together);
+    } catch (OutOfDeviceMemoryException first) {
+      dropUnused();
+      try {
+        removals.get(together);
+      } catch (OutOfDeviceMemoryException e) {
+        throw new IllegalArgumentException(
+            "plan '%s': the dictionary %s does not fit beside the model: choose fewer layers, fewer"
+                    .formatted(plan.name(), edit.coding().dictionary())
+                + " atoms or a smaller --context ("
+                + e.getMessage()
+                + ")",
+            e);
+      }
     }
-  }
-
-  private ConceptRemoval removal(Together together) {
-    return removals.computeIfAbsent(
-        together,
-        t ->
-            new ConceptRemoval(
-                t.site,
-                t.coding,
-                dictionary(new Atoms(t.coding.dictionary(), t.coding.layer())),
-                model.limits().rows(),
-                model.limits().sequences()));
-  }
-
-  private Dictionary dictionary(Atoms atoms) {
-    return dictionaries.computeIfAbsent(
-        atoms,
-        a -> {
-          try (DictionaryFile file = DictionaryFile.open(a.file)) {
-            return file.load(model.device(), a.layer);
-          }
-        });
   }
 
   /** Begins a request under a plan that {@link #check} lets pass. */
@@ -242,45 +216,28 @@ public final class SteeringSlots implements AutoCloseable {
    */
   public void beginStep() {
     if (keys.size() > KEEP) {
-      Set<SteeringPlan> used = new LinkedHashSet<>();
-      open.forEach(steered -> used.add(steered.plan));
-      if (keys.removeIf(key -> !used.contains(key.plan))) {
-        slots.clear();
-        for (int i = 0; i < keys.size(); i++) {
-          slots.put(keys.get(i), i + 1);
-        }
-        stale = true;
-        dropUnused(used);
-      }
+      dropUnused();
     }
   }
 
-  /** Frees removals and dictionaries that no open request needs; those may hold solved vectors. */
-  private void dropUnused(Set<SteeringPlan> used) {
-    Set<RemoveConcepts.Coding> codings = new HashSet<>();
-    for (SteeringPlan plan : used) {
-      for (SteeringPlan.Intervention intervention : plan.interventions()) {
-        if (intervention.edit() instanceof RemoveConcepts edit) {
-          codings.add(edit.coding());
-        }
+  private void dropUnused() {
+    Set<SteeringPlan> used = new LinkedHashSet<>();
+    open.forEach(steered -> used.add(steered.plan));
+    if (keys.removeIf(key -> !used.contains(key.plan))) {
+      slots.clear();
+      for (int i = 0; i < keys.size(); i++) {
+        slots.put(keys.get(i), i + 1);
       }
+      stale = true;
+      closeTable();
+      removals.keep(
+          used.stream()
+              .flatMap(plan -> plan.interventions().stream())
+              .map(SteeringPlan.Intervention::edit)
+              .filter(RemoveConcepts.class::isInstance)
+              .map(edit -> ((RemoveConcepts) edit).coding())
+              .collect(Collectors.toSet()));
     }
-    closeTable();
-    removals.entrySet().removeIf(e -> closed(e.getValue(), !codings.contains(e.getKey().coding)));
-    Set<Atoms> atoms = new HashSet<>();
-    codings.forEach(coding -> atoms.add(new Atoms(coding.dictionary(), coding.layer())));
-    dictionaries.entrySet().removeIf(e -> closed(e.getValue(), !atoms.contains(e.getKey())));
-  }
-
-  private static boolean closed(AutoCloseable resource, boolean close) {
-    if (close) {
-      switch (resource) {
-        case ConceptRemoval removal -> removal.close();
-        case Dictionary dictionary -> dictionary.close();
-        default -> throw new IllegalStateException();
-      }
-    }
-    return close;
   }
 
   /** The tables of all slots given so far; null if there is none. */
@@ -332,7 +289,7 @@ public final class SteeringSlots implements AutoCloseable {
     }
     uses.forEach(
         (together, slotsOf) -> {
-          ConceptRemoval removal = removal(together);
+          ConceptRemoval removal = removals.get(together);
           removal.slots(keys.size(), slotsOf);
           table.queue(removal);
         });
@@ -366,7 +323,8 @@ public final class SteeringSlots implements AutoCloseable {
           if (key.plan.interventions().get(intervention).edit()
               instanceof RemoveConcepts concepts) {
             if (key.solving.get(intervention)) {
-              ConceptRemoval removal = removal(new Together(concepts.site(), concepts.coding(), 0));
+              ConceptRemoval removal =
+                  removals.get(new Together(concepts.site(), concepts.coding(), 0));
               steered.get(s).report.solved(intervention, changes, from, removal::name);
             }
             if (key.active.get(intervention)) {
@@ -387,10 +345,7 @@ public final class SteeringSlots implements AutoCloseable {
   @Override
   public void close() {
     closeTable();
-    removals.values().forEach(ConceptRemoval::close);
-    removals.clear();
-    dictionaries.values().forEach(Dictionary::close);
-    dictionaries.clear();
+    removals.close();
   }
 
   private void closeTable() {

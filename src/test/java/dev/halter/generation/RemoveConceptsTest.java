@@ -27,6 +27,7 @@ import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -231,6 +232,36 @@ class RemoveConceptsTest {
         assertArrayEquals(results.get(0).logProbabilities(), results.get(i).logProbabilities());
       }
       assertFalse(Arrays.equals(values(plain), values(keptOne)), "all but one were removed");
+    }
+  }
+
+  @Test
+  void whatWasSolvedOutlivesHundredsOfOtherPlans() {
+    String once = "\"layers\": [1, 1], \"solve\": \"prompt_end\", \"solver\": \"omp\", " + REMOVED;
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS);
+        Engine engine = new Engine(model)) {
+      int[] prompt = request(3, 12, SteeringPlan.NONE).prompt();
+      Request plain = Request.greedy("plain", prompt, 100, Set.of());
+      Request lasting = plain.with(plan(once + ", \"k\": 6"));
+      Result alone = engine.run(lasting).orThrow();
+      assertFalse(
+          Arrays.equals(engine.run(plain).orThrow().logProbabilities(), alone.logProbabilities()));
+
+      List<Request> all = new ArrayList<>();
+      all.add(lasting);
+      for (int i = 0; i < 300; i++) {
+        SteeringPlan passing = plan(once + ", \"k\": " + (i < 150 ? 4 : 5));
+        all.add(Request.greedy("r" + i, prompt, 2, Set.of()).with(passing));
+      }
+      List<Result> results = engine.run(all);
+      assertArrayEquals(alone.logProbabilities(), results.getFirst().orThrow().logProbabilities());
+      for (int i = 1; i <= 300; i++) {
+        assertArrayEquals(
+            results.get(i <= 150 ? 1 : 300).orThrow().logProbabilities(),
+            results.get(i).orThrow().logProbabilities(),
+            "request " + i);
+      }
     }
   }
 

@@ -1,0 +1,91 @@
+package dev.halter.steering;
+
+import dev.halter.model.Llama;
+import dev.halter.model.Site;
+import dev.halter.sparse.Dictionary;
+import dev.halter.sparse.DictionaryFile;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.Consumer;
+import java.util.function.Predicate;
+
+/** The removals of concepts that open requests use, and the dictionaries that those share. */
+final class ConceptRemovals implements AutoCloseable {
+  /**
+   * Edits that one removal does together.
+   *
+   * @param turn 0 for a slot's first edit of that coding, 1 for its second and so on
+   */
+  record Together(Site site, RemoveConcepts.Coding coding, int turn) {}
+
+  /** Atoms of a layer. */
+  private record Atoms(Path file, int layer) {
+    static Atoms of(RemoveConcepts.Coding coding) {
+      return new Atoms(coding.dictionary(), coding.layer());
+    }
+  }
+
+  private final Llama model;
+  private final Map<Together, ConceptRemoval> removals = new HashMap<>();
+  private final Map<Atoms, Dictionary> dictionaries = new HashMap<>();
+
+  ConceptRemovals(Llama model) {
+    this.model = model;
+  }
+
+  /**
+   * The removal, made if it is not there.
+   *
+   * @throws dev.halter.weights.BadFileException if its dictionary cannot be read
+   * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit beside the others
+   */
+  ConceptRemoval get(Together together) {
+    return removals.computeIfAbsent(
+        together,
+        t ->
+            new ConceptRemoval(
+                t.site,
+                t.coding,
+                dictionary(Atoms.of(t.coding)),
+                model.limits().rows(),
+                model.limits().sequences()));
+  }
+
+  private Dictionary dictionary(Atoms atoms) {
+    return dictionaries.computeIfAbsent(
+        atoms,
+        a -> {
+          try (DictionaryFile file = DictionaryFile.open(a.file)) {
+            return file.load(model.device(), a.layer);
+          }
+        });
+  }
+
+  /** Frees all but these; what was solved at prompts' ends goes with a removal. */
+  void keep(Set<RemoveConcepts.Coding> codings) {
+    free(removals, together -> !codings.contains(together.coding), ConceptRemoval::close);
+    Set<Atoms> atoms = new HashSet<>();
+    codings.forEach(coding -> atoms.add(Atoms.of(coding)));
+    free(dictionaries, held -> !atoms.contains(held), Dictionary::close);
+  }
+
+  private static <K, V> void free(Map<K, V> all, Predicate<K> goes, Consumer<V> close) {
+    all.entrySet()
+        .removeIf(
+            entry -> {
+              boolean free = goes.test(entry.getKey());
+              if (free) {
+                close.accept(entry.getValue());
+              }
+              return free;
+            });
+  }
+
+  @Override
+  public void close() {
+    keep(Set.of());
+  }
+}
