@@ -9,6 +9,7 @@ import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalDouble;
 import java.util.Set;
 import java.util.regex.Pattern;
 
@@ -84,13 +85,14 @@ public record ConceptScores(String task, List<Scored> concepts) {
         throw new BadFileException(
             file, "has no column \"concept\" or no column \"score\": it has " + row.keySet());
       }
-      if (concept.isBlank() || !NUMBER.matcher(score.strip()).matches()) {
+      OptionalDouble number = score(score);
+      if (concept.isBlank() || number.isEmpty()) {
         throw new BadFileException(
             file,
             "row %d, concept \"%s\", score \"%s\": must be a name and a number from -1 to 1"
                 .formatted(concepts.size() + 1, concept, score));
       }
-      concepts.add(new Scored(concept, Double.parseDouble(score.strip())));
+      concepts.add(new Scored(concept, number.getAsDouble()));
     }
     if (concepts.isEmpty()) {
       throw new BadFileException(file, "has no concepts");
@@ -100,6 +102,15 @@ public record ConceptScores(String task, List<Scored> concepts) {
     } catch (IllegalArgumentException e) {
       throw new BadFileException(file, e.getMessage(), e);
     }
+  }
+
+  /** The score that a text is, blanks around it left aside; empty if it is none in [-1, 1]. */
+  public static OptionalDouble score(String text) {
+    if (NUMBER.matcher(text.strip()).matches()) {
+      double score = Double.parseDouble(text.strip());
+      return score >= -1 && score <= 1 ? OptionalDouble.of(score) : OptionalDouble.empty();
+    }
+    return OptionalDouble.empty();
   }
 
   /** Names of the {@code count} highest scores. */

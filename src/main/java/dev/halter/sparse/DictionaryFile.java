@@ -64,7 +64,7 @@ public final class DictionaryFile implements AutoCloseable {
             path, view + " and " + first + " differ in shape: all layers share one list of names");
       }
     }
-    this.names = names();
+    this.names = readNames();
     if (!names.isEmpty() && names.size() != first.size(0)) {
       throw new BadFileException(
           path, "has %,d names for %,d atoms".formatted(names.size(), first.size(0)));
@@ -119,7 +119,7 @@ public final class DictionaryFile implements AutoCloseable {
     return hook.matches() ? Integer.parseInt(hook.group(1)) : ANY_LAYER;
   }
 
-  private List<String> names() {
+  private List<String> readNames() {
     String inside = tensors.metadata().get("names");
     String file = tensors.file().getFileName().toString();
     Path beside =
@@ -164,6 +164,11 @@ public final class DictionaryFile implements AutoCloseable {
   /** Length d of an atom. */
   public int width() {
     return Math.toIntExact(atoms.get(atoms.firstKey()).size(1));
+  }
+
+  /** Names of all atoms; empty where the file has none. */
+  public List<String> names() {
+    return names;
   }
 
   /** Name of an atom: its index where the file has no names. */

@@ -9,10 +9,12 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.StringJoiner;
 
 /** Comma-separated values by RFC 4180, with a header: fields may be quoted and span lines. */
 public final class Csv {
-  private static final int MAX_BYTES = 16 << 20;
+  /** Longest table that is read. */
+  public static final int MOST_BYTES = 64 << 20;
 
   private final Path file;
   private final String text;
@@ -28,12 +30,12 @@ public final class Csv {
   /**
    * The rows of a file, see {@link #parse}.
    *
-   * @throws BadFileException if it cannot be read, is larger than 16 MB, or is no such table
+   * @throws BadFileException if it cannot be read, is larger than 64 MB, or is no such table
    */
   public static List<Map<String, String>> read(Path file) {
     try {
-      if (Files.size(file) > MAX_BYTES) {
-        throw new BadFileException(file, "is larger than " + MAX_BYTES + " bytes");
+      if (Files.size(file) > MOST_BYTES) {
+        throw new BadFileException(file, "is larger than " + MOST_BYTES + " bytes");
       }
       return parse(file, Files.readString(file));
     } catch (NoSuchFileException e) {
@@ -50,7 +52,7 @@ public final class Csv {
    *
    * @throws BadFileException naming the line that is no record of the header's fields
    */
-  static List<Map<String, String>> parse(Path file, String text) {
+  public static List<Map<String, String>> parse(Path file, String text) {
     Csv csv = new Csv(file, text);
     List<String> names = csv.record();
     List<Map<String, String>> rows = new ArrayList<>();
@@ -73,6 +75,16 @@ public final class Csv {
       rows.add(row);
     }
     return rows;
+  }
+
+  /** A record with its line end, as {@link #parse} reads it. */
+  public static String line(String... fields) {
+    StringJoiner line = new StringJoiner(",", "", "\n");
+    for (String field : fields) {
+      boolean plain = field.chars().noneMatch(c -> ",\"\r\n".indexOf(c) >= 0);
+      line.add(plain ? field : '"' + field.replace("\"", "\"\"") + '"');
+    }
+    return line.toString();
   }
 
   private List<String> record() {

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.concepts.ChatServer;
 import dev.halter.device.DType;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.weights.Safetensors;
@@ -15,6 +16,7 @@ import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -59,6 +61,140 @@ class ConceptsTest {
         halter("concepts", "partition", "--scores", scores, "--top", 2, "--out", out);
     assertEquals(1, more.code());
     assertTrue(more.err().contains("1 concept"), more.err());
+  }
+
+  /** The key here is the value of PATH, which is always set. */
+  @Test
+  void partitionAsksAnEndpointForTheScoresThatTheTableLacks() throws IOException {
+    Path names = folder.resolve("names.txt");
+    Path out = folder.resolve("partition.json");
+    Files.writeString(names, "stone\nharm\nodd\n");
+    Map<String, String> answers = Map.of("stone", "0.1", "harm", "1", "odd", "who knows");
+    try (ChatServer server =
+        new ChatServer(asked -> ChatServer.Reply.of(answers.get(asked.concept())))) {
+      Object[] command = {
+        "concepts",
+        "partition",
+        "--scores",
+        folder.resolve("scores.csv"),
+        "--concepts",
+        names,
+        "--task",
+        "find harm",
+        "--endpoint",
+        server.url(),
+        "--model-name",
+        "m",
+        "--api-key-env",
+        "PATH",
+        "--out",
+        out,
+        "--json"
+      };
+      CommandLineRun run = halter(command);
+      assertEquals(1, run.code(), run.err());
+      assertTrue(run.err().contains("1 of 3 concepts have no score, such as \"odd\""), run.err());
+      JsonNode printed = CommandLineRun.parse(run.out());
+      assertEquals(List.of("scored", "kept", "out", "before", "unscored"), keys(printed));
+      assertEquals("odd", printed.get("unscored").get(0).get("concept").asText());
+      assertEquals(List.of("harm", "stone"), ConceptScores.read(out).top(2));
+      assertEquals(5, server.asked().size());
+      String key = System.getenv("PATH");
+      assertEquals("Bearer " + key, server.asked().getFirst().authorization());
+      assertFalse((run.out() + run.err()).contains(key));
+      assertEquals(2, CommandLineRun.parse(halter(command).out()).get("before").asInt());
+      assertEquals(8, server.asked().size());
+    }
+  }
+
+  /** The model that ships is too small to judge: it repeats a score of the prompt's examples. */
+  @Test
+  void partitionAsksAModelOfItsOwn() throws IOException {
+    Path names = folder.resolve("names.txt");
+    Path scores = folder.resolve("scores.csv");
+    Path out = folder.resolve("partition.json");
+    Files.writeString(names, "['dog', 'rain']");
+    Object[] command = {
+      "concepts",
+      "partition",
+      "--scores",
+      scores,
+      "--concepts",
+      names,
+      "--task",
+      "speak of dogs",
+      "--model",
+      "src/main/models/demo",
+      "--out",
+      out,
+      "--json",
+      "--context",
+      512
+    };
+    JsonNode first = halter(command).json();
+    assertEquals(2, first.get("scored").asInt());
+    assertEquals(0, first.get("before").asInt());
+    assertEquals(2, ConceptScores.read(out).concepts().size());
+    assertTrue(Files.readString(scores).contains(",speak of dogs,demo "));
+    assertEquals(2, halter(command).json().get("before").asInt());
+    // What it cannot answer for at all is told and harms nothing.
+    Files.delete(scores);
+    command[command.length - 1] = 64;
+    String error = halter(command).error(1);
+    assertTrue(error.contains("2 of 2 concepts have no score, such as \"dog\": "), error);
+    assertTrue(error.contains("at most 64 fit"), error);
+  }
+
+  @Test
+  void partitionSaysWhatIsMissingToAsk() throws IOException {
+    Path scores = folder.resolve("scores.csv");
+    Path names = folder.resolve("names.txt");
+    Files.writeString(names, "a");
+    Object[][] wrong = {
+      {"--concepts", names},
+      {"--endpoint", "http://127.0.0.1:1", "--concepts", names, "--task", "t"},
+      {"--endpoint", "http://127.0.0.1:1", "--model-name", "m", "--concepts", names},
+      {"--endpoint", "http://127.0.0.1:1", "--model-name", "m", "--task", "t"},
+      {"--endpoint", "http://127.0.0.1:1", "--model", "m", "--concepts", names, "--task", "t"},
+      {
+        "--endpoint",
+        "http://127.0.0.1:1",
+        "--model-name",
+        "m",
+        "--concepts",
+        names,
+        "--task",
+        "t",
+        "--api-key-env",
+        "NO_SUCH_VARIABLE_HERE"
+      },
+      {"--model", "m", "--model-name", "m", "--concepts", names, "--task", "t"}
+    };
+    for (Object[] options : wrong) {
+      List<Object> all =
+          new ArrayList<>(List.of("concepts", "partition", "--scores", scores, "--out", names));
+      all.addAll(List.of(options));
+      halter(all.toArray()).error(2);
+    }
+    // Without names there is nothing to ask for.
+    Path atoms = copy(GOLDENS.resolve("gaussian.safetensors"), "atoms", "concepts.safetensors");
+    String error =
+        halter(
+                "concepts",
+                "partition",
+                "--scores",
+                scores,
+                "--out",
+                names,
+                "--dictionary",
+                atoms,
+                "--task",
+                "t",
+                "--model",
+                "src/main/models/demo")
+            .error(1);
+    assertTrue(error.contains("has no names"), error);
+    assertFalse(Files.exists(scores));
   }
 
   @Test
