@@ -3,7 +3,6 @@ package dev.halter.neurons;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse.Effect;
@@ -12,6 +11,7 @@ import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.neurons.Verification.Clamp;
 import dev.halter.neurons.Verification.Trial;
+import dev.halter.output.Browser;
 import java.io.IOException;
 import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
@@ -20,9 +20,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
-import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -48,39 +46,9 @@ class AtlasTest {
 
   @TempDir Path folder;
 
-  private static String browser() {
-    String found =
-        Stream.of(System.getenv("PATH").split(":"))
-            .flatMap(place -> Stream.of("chromium", "google-chrome").map(Path.of(place)::resolve))
-            .filter(Files::isExecutable)
-            .map(Path::toString)
-            .findFirst()
-            .orElse(null);
-    assumeTrue(found != null, "no browser on the PATH: install the package chromium");
-    return found;
-  }
-
   /** The document after the page's script has drawn what the fragment asks for. */
   private String shown(Path page, String fragment) throws IOException, InterruptedException {
-    Path out = folder.resolve("dom.html");
-    Process process =
-        new ProcessBuilder(
-                browser(),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--user-data-dir=" + folder.resolve("profile"),
-                "--virtual-time-budget=10000",
-                "--dump-dom",
-                page.toUri() + fragment)
-            .redirectOutput(out.toFile())
-            .redirectError(ProcessBuilder.Redirect.DISCARD)
-            .start();
-    if (!process.waitFor(60, TimeUnit.SECONDS)) {
-      process.destroyForcibly();
-    }
-    assertEquals(0, process.waitFor());
-    String dom = Files.readString(out);
+    String dom = Browser.show(page, fragment, folder);
     // Without the data and the script that are still in it.
     return dom.substring(0, dom.indexOf("<script type=\"application/json\""));
   }

@@ -5,20 +5,16 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.output.HeatMap.Panel;
 import java.awt.image.BufferedImage;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
 import javax.imageio.ImageIO;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
@@ -191,32 +187,9 @@ class HeatMapTest {
 
   @Test
   void thePageDrawsEveryCell() throws Exception {
-    String browser =
-        Stream.of(System.getenv("PATH").split(":"))
-            .flatMap(place -> Stream.of("chromium", "google-chrome").map(Path.of(place)::resolve))
-            .filter(Files::isExecutable)
-            .map(Path::toString)
-            .findFirst()
-            .orElse(null);
-    assumeTrue(browser != null, "no browser on the PATH: install the package chromium");
     Path page = folder.resolve("picture.html");
     PICTURE.write(page);
-    Path out = folder.resolve("dom.html");
-    Process process =
-        new ProcessBuilder(
-                browser,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--user-data-dir=" + folder.resolve("profile"),
-                "--virtual-time-budget=5000",
-                "--dump-dom",
-                page.toUri().toString())
-            .redirectOutput(out.toFile())
-            .redirectError(ProcessBuilder.Redirect.DISCARD)
-            .start();
-    assertTrue(process.waitFor(60, TimeUnit.SECONDS));
-    String dom = Files.readString(out);
+    String dom = Browser.show(page, "", folder);
     List<String> names =
         Pattern.compile("<td[^>]*aria-label=\"([^\"]*)\"")
             .matcher(dom)
