@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.heads.Arithmetic;
 import dev.halter.heads.ArithmeticEvaluation;
 import dev.halter.heads.ArithmeticEvaluation.Found;
@@ -10,7 +11,6 @@ import dev.halter.heads.AttentionPatterns.Weight;
 import dev.halter.heads.Head;
 import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
-import dev.halter.heads.Question;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;

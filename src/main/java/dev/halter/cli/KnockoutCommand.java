@@ -1,10 +1,10 @@
 package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.heads.Head;
 import dev.halter.heads.Knockout;
 import dev.halter.heads.Pair;
-import dev.halter.heads.Question;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -103,7 +103,7 @@ final class KnockoutCommand implements Callable<Integer> {
       List<Head> chosen = heads.of(model.config());
       List<Pair> given = Pair.read(pairs, model);
       List<Question> questions = new ArrayList<>();
-      given.forEach(pair -> questions.add(Question.of(pair, "pairs")));
+      given.forEach(pair -> questions.add(pair.question("pairs")));
       also.forEach(file -> questions.addAll(Question.read(file, model)));
       questions.forEach(question -> model.engine().check(question.request()));
       List<int[]> sources =

@@ -1,6 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.text.Tokenizer;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
@@ -268,7 +269,7 @@ public final class Arithmetic {
         }
       }
       if (wanted.correctOnly) {
-        List<Question> questions = some.stream().map(pair -> Question.of(pair, "pairs")).toList();
+        List<Question> questions = some.stream().map(pair -> pair.question("pairs")).toList();
         boolean[] right = Question.ask(model.engine(), questions);
         for (int i = right.length - 1; i >= 0; i--) {
           if (!right[i]) {

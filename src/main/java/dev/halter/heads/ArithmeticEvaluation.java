@@ -1,6 +1,8 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Perplexity;
+import dev.halter.generation.Question;
 import dev.halter.heads.Effects.Effect;
 import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
@@ -112,7 +114,7 @@ public final class ArithmeticEvaluation {
         AttentionPatterns.read(model.engine(), measuring, heads, count -> {});
 
     List<Question> questions = new ArrayList<>();
-    measuring.forEach(pair -> questions.add(Question.of(pair, SUMS)));
+    measuring.forEach(pair -> questions.add(pair.question(SUMS)));
     questions.addAll(other);
     List<int[]> sources = finding.stream().map(Pair::reference).toList();
     Tokens tokens = tried.mode == Mode.RESAMPLE ? Tokens.END : Tokens.ALL;

@@ -1,6 +1,8 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Perplexity;
+import dev.halter.generation.Question;
 import dev.halter.heads.Activations.Sides;
 import dev.halter.heads.ControlTask.Prompt;
 import dev.halter.heads.ControlTask.Suite;

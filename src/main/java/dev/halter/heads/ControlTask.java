@@ -1,6 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;

@@ -1,6 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.Engine;
+import dev.halter.generation.Question;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;

@@ -1,6 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import java.nio.file.Path;
@@ -9,6 +10,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.Set;
 
 /**
  * Two prompts that differ in what a task needs, and the answer to the first of them.
@@ -49,6 +51,11 @@ public record Pair(
     int mismatch = Arrays.mismatch(reference, counterfactual);
     int same = mismatch < 0 ? reference.length : mismatch;
     return Math.min(same, Math.min(reference.length, counterfactual.length) - 1);
+  }
+
+  /** Whether the answer follows the reference. */
+  public Question question(String kind) {
+    return new Question(kind, reference, 1, Set.of(), tokens -> tokens[0] == answer);
   }
 
   /** Tokens of the longer prompt. */

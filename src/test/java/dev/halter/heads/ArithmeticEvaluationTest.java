@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Perplexity;
+import dev.halter.generation.Question;
 import dev.halter.generation.Request;
 import dev.halter.heads.ArithmeticEvaluation.Found;
 import dev.halter.heads.ArithmeticEvaluation.Report;

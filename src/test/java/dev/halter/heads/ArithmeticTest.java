@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.text.Tokenizer;
 import java.nio.file.Path;
 import java.util.HashSet;
@@ -139,14 +140,14 @@ class ArithmeticTest {
       assertEquals(120, all.pairs().size());
       assertEquals(120, right.pairs().size() + right.wrong());
       assertTrue(right.wrong() > 30 && right.pairs().size() > 10, right.toString());
-      List<Question> questions = right.pairs().stream().map(p -> Question.of(p, "sums")).toList();
+      List<Question> questions = right.pairs().stream().map(p -> p.question("sums")).toList();
       for (boolean good : Question.ask(model.engine(), questions)) {
         assertTrue(good);
       }
       boolean anyWrong = false;
       for (boolean good :
           Question.ask(
-              model.engine(), all.pairs().stream().map(p -> Question.of(p, "sums")).toList())) {
+              model.engine(), all.pairs().stream().map(p -> p.question("sums")).toList())) {
         anyWrong |= !good;
       }
       assertTrue(anyWrong);

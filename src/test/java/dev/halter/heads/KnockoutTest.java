@@ -12,6 +12,7 @@ import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Question;
 import dev.halter.generation.Request;
 import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
@@ -115,7 +116,7 @@ class KnockoutTest {
                       .of(PathPatching.head(model.config(), head.layer(), head.head()))
                       .delta()));
       List<Head> found = order.subList(0, 3);
-      List<Question> sums = pairs.stream().map(pair -> Question.of(pair, "sums")).toList();
+      List<Question> sums = pairs.stream().map(pair -> pair.question("sums")).toList();
       List<int[]> sources = pairs.stream().map(Pair::reference).toList();
       for (Mode mode : Mode.values()) {
         Tokens tokens = mode == Mode.RESAMPLE ? Tokens.END : Tokens.ALL;

@@ -1,9 +1,5 @@
-package dev.halter.heads;
+package dev.halter.generation;
 
-import dev.halter.generation.Engine;
-import dev.halter.generation.LanguageModel;
-import dev.halter.generation.Request;
-import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
@@ -29,12 +25,6 @@ public record Question(
     String kind, int[] prompt, int maxTokens, Set<Integer> stopTokens, Predicate<int[]> isRight) {
   private static final int LONGEST_ANSWER = 32;
 
-  /** Whether the answer of a pair follows its reference. */
-  public static Question of(Pair pair, String kind) {
-    Predicate<int[]> isRight = tokens -> tokens[0] == pair.answer();
-    return new Question(kind, pair.reference(), 1, Set.of(), isRight);
-  }
-
   /**
    * Reads questions, one JSON object a line: {@code {"kind", "messages"|"prompt", "match",
    * "answers"}}, where {@code match} says how an answer of up to 32 tokens, without the space
@@ -50,7 +40,8 @@ public record Question(
     return questions;
   }
 
-  static Question of(JsonObject json, LanguageModel model) {
+  /** A question as {@link #read} has it on a line. */
+  public static Question of(JsonObject json, LanguageModel model) {
     json.only("kind", "messages", "prompt", "match", "answers");
     if (json.has("messages") == json.has("prompt")) {
       throw new BadFileException(json.file(), "must have exactly one of messages and prompt");
@@ -64,7 +55,7 @@ public record Question(
   }
 
   /** A question whose right answers {@code match} and {@code answers} of a JSON object tell. */
-  static Question of(String kind, int[] prompt, JsonObject json, LanguageModel model) {
+  public static Question of(String kind, int[] prompt, JsonObject json, LanguageModel model) {
     List<String> answers = json.texts("answers");
     Predicate<String> isRight =
         switch (json.text("match")) {

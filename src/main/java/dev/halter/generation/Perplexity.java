@@ -1,8 +1,5 @@
-package dev.halter.heads;
+package dev.halter.generation;
 
-import dev.halter.generation.Engine;
-import dev.halter.generation.Logits;
-import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
@@ -10,13 +7,13 @@ import java.util.List;
 import java.util.Set;
 
 /** How surprised a model is by texts: the exponential of the mean negative log probability. */
-final class Perplexity {
+public final class Perplexity {
   private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
 
   private Perplexity() {}
 
   /** Perplexity of all tokens of the texts but their first; NaN if there are none. */
-  static double of(Engine engine, List<int[]> texts, SteeringPlan plan) {
+  public static double of(Engine engine, List<int[]> texts, SteeringPlan plan) {
     int vocabulary = engine.model().config().vocabularySize();
     double sum = 0;
     long count = 0;
