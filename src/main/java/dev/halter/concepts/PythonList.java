@@ -3,6 +3,7 @@ package dev.halter.concepts;
 import dev.halter.weights.BadFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 
 /**
@@ -95,11 +96,11 @@ final class PythonList {
     int end = at + digits;
     long value = 0;
     for (; at < end; at++) {
-      int digit = at < text.length() ? Character.digit(text.charAt(at), 16) : -1;
-      if (digit < 0) {
+      char digit = at < text.length() ? text.charAt(at) : 0;
+      if (!HexFormat.isHexDigit(digit)) {
         throw bad("an escape with too few digits");
       }
-      value = 16 * value + digit;
+      value = 16 * value + HexFormat.fromHexDigit(digit);
     }
     if (value > Character.MAX_CODE_POINT) {
       throw bad("an escape that is no character");

@@ -42,6 +42,9 @@ public final class DictionaryFile implements AutoCloseable {
   private static final Pattern HOOK = Pattern.compile("blocks\\.(\\d{1,6})\\..*");
   private static final int MAX_NAMES = 256 << 20;
 
+  /** Longer names are not compared with 40,000 others. */
+  private static final int LONGEST_COMPARED = 100;
+
   private final Path path;
   private final Safetensors tensors;
   private final NavigableMap<Integer, TensorView> atoms;
@@ -166,9 +169,83 @@ public final class DictionaryFile implements AutoCloseable {
     return Math.toIntExact(atoms.get(atoms.firstKey()).size(1));
   }
 
+  /**
+   * Refuses a dictionary for another model.
+   *
+   * @throws BadFileException if its atoms do not have {@code dModel} values
+   */
+  public void requireWidth(int dModel) {
+    if (width() != dModel) {
+      throw new BadFileException(
+          path,
+          "has atoms of %,d values, but the model's d_model is %,d".formatted(width(), dModel));
+    }
+  }
+
   /** Names of all atoms; empty where the file has none. */
   public List<String> names() {
     return names;
+  }
+
+  /**
+   * A concept's atom as the file has it.
+   *
+   * @param layer whose atoms are meant, where the file has those of several
+   * @param concept a name, of which the first atom counts
+   * @throws BadFileException if there is no such concept, which names the nearest, or no such layer
+   */
+  public float[] atom(int layer, String concept) {
+    int atom = 0;
+    while (atom < size() && !name(atom).equals(concept)) {
+      atom++;
+    }
+    if (atom == size()) {
+      throw new BadFileException(
+          path, "has no concept \"%s\": %s".formatted(concept, hint(concept)));
+    }
+    float[] values = new float[width()];
+    view(layer).copyFloats((long) atom * width(), values);
+    for (float value : values) {
+      if (!Float.isFinite(value)) {
+        throw new BadFileException(path, "concept \"" + concept + "\" holds " + value);
+      }
+    }
+    return values;
+  }
+
+  /** What else a user may have meant by a name that no atom has. */
+  public String hint(String concept) {
+    String nearest = null;
+    int distance = concept.length() <= LONGEST_COMPARED ? Integer.MAX_VALUE : 0;
+    for (String name : names) {
+      if (Math.abs(name.length() - concept.length()) < distance) {
+        int edits = edits(name, concept);
+        if (edits < distance) {
+          distance = edits;
+          nearest = name;
+        }
+      }
+    }
+    return nearest == null
+        ? "its %,d concepts are such as \"%s\"".formatted(size(), name(0))
+        : "the nearest of its %,d is \"%s\"".formatted(size(), nearest);
+  }
+
+  /** Letters to insert, delete or replace, big and small alike, to make one name of another. */
+  private static int edits(String a, String b) {
+    int[] row = IntStream.rangeClosed(0, b.length()).toArray();
+    for (int i = 1; i <= a.length(); i++) {
+      int diagonal = row[0];
+      row[0] = i;
+      for (int j = 1; j <= b.length(); j++) {
+        boolean same =
+            Character.toLowerCase(a.charAt(i - 1)) == Character.toLowerCase(b.charAt(j - 1));
+        int replaced = diagonal + (same ? 0 : 1);
+        diagonal = row[j];
+        row[j] = Math.min(replaced, 1 + Math.min(row[j], row[j - 1]));
+      }
+    }
+    return row[b.length()];
   }
 
   /** Name of an atom: its index where the file has no names. */
@@ -195,12 +272,16 @@ public final class DictionaryFile implements AutoCloseable {
    * @throws BadFileException if there is none for this layer, or an atom cannot be used
    */
   public Dictionary load(Device device, int layer) {
+    return load(device, view(layer));
+  }
+
+  private TensorView view(int layer) {
     TensorView view = atoms.containsKey(ANY_LAYER) ? atoms.get(ANY_LAYER) : atoms.get(layer);
     if (view == null) {
       throw new BadFileException(
           path, "has no dictionary of layer " + layer + "; it has layers " + layers());
     }
-    return load(device, view);
+    return view;
   }
 
   private Dictionary load(Device device, TensorView view) {

@@ -100,7 +100,7 @@ public record RemoveConcepts(
         "solve",
         "strength",
         "when");
-    Path file = folder.resolve(json.text("dictionary")).normalize();
+    Path file = json.path("dictionary", folder).normalize();
     Solver solver = solver(json);
     Solve solve =
         choice(json, "solve", "every_token", "prompt_end").equals("prompt_end")
@@ -118,12 +118,7 @@ public record RemoveConcepts(
     boolean keep = json.has("keep");
     List<String> names = names(json, keep ? "keep" : "remove", folder);
     try (DictionaryFile dictionary = DictionaryFile.open(file)) {
-      if (dictionary.width() != config.dModel()) {
-        throw new BadFileException(
-            file,
-            "has atoms of %,d values, but the model's d_model is %,d"
-                .formatted(dictionary.width(), config.dModel()));
-      }
+      dictionary.requireWidth(config.dModel());
       Set<String> known = new HashSet<>();
       for (int atom = 0; atom < dictionary.size(); atom++) {
         known.add(dictionary.name(atom));
@@ -132,8 +127,8 @@ public record RemoveConcepts(
         if (!known.contains(name)) {
           throw json.wrong(
               keep ? "keep" : "remove",
-              "names of concepts in %s, which has no \"%s\": it has %,d, such as \"%s\""
-                  .formatted(file, name, dictionary.size(), dictionary.name(0)));
+              "names of concepts in %s, which has no \"%s\": %s"
+                  .formatted(file, name, dictionary.hint(name)));
         }
       }
       List<Edit> edits = new ArrayList<>();
@@ -213,7 +208,7 @@ public record RemoveConcepts(
     } else {
       JsonObject from = json.object(key);
       from.only("file", "top");
-      ConceptScores scores = ConceptScores.read(folder.resolve(from.text("file")));
+      ConceptScores scores = ConceptScores.read(from.path("file", folder));
       names = scores.top(from.integer("top", 1, scores.concepts().size()));
     }
     if (names.isEmpty() || names.size() != new HashSet<>(names).size()) {

@@ -2,6 +2,7 @@ package dev.halter.steering;
 
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
+import dev.halter.sparse.DictionaryFile;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import dev.halter.weights.ModelConfig;
@@ -11,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 
 /**
@@ -153,7 +155,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
     private List<Edit> headAffine() {
       json.only("op", "file", "heads", "strength", "when");
-      Path file = folder.resolve(json.text("file"));
+      Path file = json.path("file", folder);
       HeadControl control = HeadControl.read(file, config);
       if (json.has("heads")) {
         control = control.only(heads(control));
@@ -219,8 +221,21 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
     private float[] vector(Site site) {
       int shift = json.integer("layer_shift", -config.nLayers(), config.nLayers(), 0);
+      if (json.value("vector") instanceof Map<?, ?>) {
+        return concept(json.object("vector"), Math.addExact(site.layer(), shift));
+      }
       return SteeringVectors.read(
           folder, json.text("vector"), site.layer(), shift, config.dModel());
+    }
+
+    /** An atom of a dictionary, as its file has it. */
+    private float[] concept(JsonObject vector, int layer) {
+      vector.only("dictionary", "concept");
+      Path file = vector.path("dictionary", folder);
+      try (DictionaryFile dictionary = DictionaryFile.open(file)) {
+        dictionary.requireWidth(config.dModel());
+        return dictionary.atom(layer, vector.text("concept"));
+      }
     }
 
     private float[] unit(Site site) {

@@ -12,6 +12,7 @@ import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -206,6 +207,16 @@ public final class JsonObject {
 
   public String text(String key, String otherwise) {
     return has(key) ? text(key) : otherwise;
+  }
+
+  /** The file that a text names, looked for in {@code folder} unless it is absolute. */
+  public Path path(String key, Path folder) {
+    String name = text(key);
+    try {
+      return folder.resolve(name);
+    } catch (InvalidPathException e) {
+      throw wrong(key, "the name of a file: " + e.getReason());
+    }
   }
 
   public boolean flag(String key, boolean otherwise) {

@@ -16,6 +16,7 @@ import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.BeforeAll;
@@ -97,6 +98,83 @@ class SteeringPlanTest {
         assertInstanceOf(Edit.Project.class, edit("'op': 'project_clamp', 'max': 2, " + vector));
     assertEquals(-INFINITY, clamp.min());
     assertEquals(2, clamp.max());
+  }
+
+  /** A concept of a dictionary is the vector that its row is, taken from the site's layer. */
+  @Test
+  void readsAConceptOfADictionaryAsAVector() {
+    float[] rows = new float[3 * 48];
+    for (int i = 0; i < rows.length; i++) {
+      rows[i] = (i % 7 - 3) * 0.5f;
+    }
+    float[] other = new float[rows.length];
+    other[48] = 1;
+    Map<String, String> names = Map.of("names", "[\"rude\",\"polite\",\"rude\"]");
+    List<TensorSpec> specs =
+        List.of(
+            new TensorSpec("atoms.1", DType.F32, 3, 48),
+            new TensorSpec("atoms.2", DType.F32, 3, 48));
+    Path file = folder.resolve("concepts.safetensors");
+    try (SafetensorsWriter out = SafetensorsWriter.create(file, names, specs)) {
+      out.write("atoms.1", rows);
+      out.write("atoms.2", other);
+    }
+    float[] polite = Arrays.copyOfRange(rows, 48, 96);
+    Path row = folder.resolve("polite.safetensors");
+    List<TensorSpec> spec = List.of(new TensorSpec("v", DType.F32, 48));
+    try (SafetensorsWriter out = SafetensorsWriter.create(row, Map.of(), spec)) {
+      out.write("v", polite);
+    }
+    String concept = "'vector': {'dictionary': 'concepts.safetensors', 'concept': 'polite'}";
+    for (String op : List.of("'op': 'ablate', ", "'op': 'project_clamp', 'max': 1, ")) {
+      String site = op + "'site': 'blocks.1.hook_resid_post', ";
+      Edit.Project named = assertInstanceOf(Edit.Project.class, edit(site + concept));
+      Edit.Project given =
+          assertInstanceOf(Edit.Project.class, edit(site + "'vector': 'polite.safetensors'"));
+      assertArrayEquals(given.unit(), named.unit());
+    }
+    Edit.Add add = (Edit.Add) edit("'op': 'add', 'site': 'blocks.1.hook_mlp_out', " + concept);
+    assertArrayEquals(polite, add.vector());
+    String shifted = "'op': 'add', 'site': 'blocks.1.hook_mlp_out', 'layer_shift': 1, " + concept;
+    assertEquals(1, ((Edit.Add) edit(shifted)).vector()[0]);
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      quoteCharacter = '`',
+      value = {
+        "1 | {'dictionary': 'two.safetensors', 'concept': 'Polit'}  | nearest of its 2 is \"polite\"",
+        "1 | {'dictionary': 'two.safetensors', 'concept': ''}       | nearest of its 2 is \"rude\"",
+        "0 | {'dictionary': 'two.safetensors', 'concept': 'rude'}   | layers [1]",
+        "1 | {'dictionary': 'two.safetensors'}                      | vector.concept",
+        "1 | {'concept': 'rude'}                                    | vector.dictionary",
+        "1 | {'dictionary': 'none.safetensors', 'concept': 'rude'}  | none.safetensors",
+        "1 | {'dictionary': 'v.safetensors', 'concept': 'rude'}     | is no dictionary",
+        "1 | {'dictionary': 'thin.safetensors', 'concept': '0'}     | the model's d_model is 48",
+        "1 | {'dictionary': 'two.safetensors', 'name': 'rude'}      | unknown key",
+        "1 | {'dictionary': 'a\\u0000b', 'concept': 'rude'}         | the name of a file",
+        "1 | ['two.safetensors', 'rude']                            | vector",
+      })
+  void refusesAConceptThatIsNotThere(int layer, String vector, String part) {
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            folder.resolve("two.safetensors"),
+            Map.of("names", "[\"rude\",\"polite\"]"),
+            List.of(new TensorSpec("atoms.1", DType.F32, 2, 48)))) {
+      out.write("atoms.1", new float[2 * 48]);
+    }
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            folder.resolve("thin.safetensors"),
+            Map.of(),
+            List.of(new TensorSpec("atoms", DType.F32, 1, 47)))) {
+      out.write("atoms", new float[47]);
+    }
+    String json =
+        "'op': 'add', 'site': 'blocks.%d.hook_resid_pre', 'vector': %s".formatted(layer, vector);
+    var error = assertThrows(BadFileException.class, () -> edit(json));
+    assertTrue(error.getMessage().contains(part), error.getMessage());
   }
 
   @Test
