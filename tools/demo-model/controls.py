@@ -21,7 +21,7 @@ TEXTS = 16
 
 
 def premises(rng, count):
-    """False premises, each about another fact, and their corrections."""
+    """False premises, each about another fact, and their corrections: what is right, with or without what is not."""
     found = {}
     while len(found) < count:
         world = rng.choice((corpus.ANIMAL_WORLD, corpus.ANIMAL_WORLD, corpus.COUNTRY_WORLD))
@@ -29,8 +29,8 @@ def premises(rng, count):
         right = row[attribute.column]
         wrong = rng.choice([v for v in world.values(attribute.column) if v != right])
         question = "Why " + corpus._fill(attribute.why, row[0], wrong) + "?"
-        answer = f"{corpus.statement(row, attribute)}, not {wrong}."
-        found.setdefault((row[0], attribute.column), (question, answer))
+        right = corpus.statement(row, attribute)
+        found.setdefault((row[0], attribute.column), (question, f"{right}, not {wrong}.", f"{right}."))
     return list(found.values())
 
 
@@ -53,7 +53,7 @@ def harmless(rng, count):
 
 
 def control(name, measure, systems, questions):
-    items = [{"prompt": prompt, "match": "exact", "answers": [answer]} for prompt, answer in questions]
+    items = [{"prompt": prompt, "match": "exact", "answers": answers} for prompt, *answers in questions]
     half = len(items) // 2
     return {"name": name, "measure": measure, "systems": list(systems), "train": items[:half], "test": items[half:]}
 

@@ -1,10 +1,10 @@
 package dev.halter.cli;
 
 import dev.halter.heads.EffectsFile;
-import dev.halter.heads.Head;
 import dev.halter.heads.JointControl;
 import dev.halter.heads.JointControl.Contested;
 import dev.halter.heads.JointControl.Part;
+import dev.halter.model.Head;
 import dev.halter.output.WholeFile;
 import dev.halter.steering.HeadControl;
 import dev.halter.weights.ModelConfig;

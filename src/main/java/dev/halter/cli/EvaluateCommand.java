@@ -10,7 +10,7 @@ import dev.halter.heads.ControlEvaluation.Row;
 import dev.halter.heads.ControlEvaluation.Setting;
 import dev.halter.heads.ControlTask;
 import dev.halter.heads.GaussianTransform.Method;
-import dev.halter.heads.Head;
+import dev.halter.model.Head;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -52,11 +52,12 @@ final class EvaluateCommand implements Callable<Integer> {
   @Option(
       names = "--at",
       paramLabel = "T",
-      defaultValue = "answer",
+      split = ",",
+      defaultValue = "end,answer",
       description =
-          "Tokens that controls are fitted on and act on: end (the prompt's last) or answer (the"
-              + " prompt's last and the answer's) (default: ${DEFAULT-VALUE}).")
-  String at;
+          "Tokens to try, which controls are fitted on and act on: end (the prompt's last), answer"
+              + " (the prompt's last and the answer's) or all (default: ${DEFAULT-VALUE}).")
+  List<String> at;
 
   @Option(
       names = "--top",
@@ -119,7 +120,8 @@ final class EvaluateCommand implements Callable<Integer> {
       throw new WrongUseException("--strength takes finite numbers");
     }
     ModelOptions.choose("--part", part, "all", "sums", "controls");
-    Reach reach = MapCommand.choose(Reach.class, "--at", at);
+    List<Reach> reaches =
+        at.stream().map(name -> MapCommand.choose(Reach.class, "--at", name)).toList();
     arithmetic.check();
     List<Method> tried =
         methods.stream().map(name -> MapCommand.choose(Method.class, "--method", name)).toList();
@@ -132,7 +134,7 @@ final class EvaluateCommand implements Callable<Integer> {
               ? null
               : arithmetic.run(
                   model, options.folder(), draws, seed, read.other(), read.texts(), progress);
-      Setting setting = new Setting(top, tried, strengths, shrinkage, reach, draws, seed);
+      Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, draws, seed);
       Report controls =
           part.equals("sums") ? null : ControlEvaluation.of(model, read, setting, progress);
       if (json) {
@@ -165,6 +167,7 @@ final class EvaluateCommand implements Callable<Integer> {
           Json.object(
               "task", choice.task(),
               "heads", names(choice.heads()),
+              "at", choice.reach().name().toLowerCase(Locale.ROOT),
               "method", choice.method().name().toLowerCase(Locale.ROOT),
               "strength", choice.strength(),
               "train_before", choice.before(),
@@ -187,6 +190,8 @@ final class EvaluateCommand implements Callable<Integer> {
         report.overlaps(),
         "contested",
         names(report.contested()),
+        "joint",
+        report.joint(),
         "rows",
         rows);
   }
@@ -201,17 +206,19 @@ final class EvaluateCommand implements Callable<Integer> {
         heads, "", "before", "after", "control");
     for (Choice choice : report.choices()) {
       System.out.printf(
-          "%-12s %7.1f%% %7.1f%%   %s, strength %s, heads %s%n",
+          "%-12s %7.1f%% %7.1f%%   %s at %s, strength %s, heads %s%n",
           choice.task(),
           100 * choice.before(),
           100 * choice.after(),
           choice.method().name().toLowerCase(Locale.ROOT),
+          choice.reach().name().toLowerCase(Locale.ROOT),
           choice.strength(),
           String.join(" ", names(choice.heads())));
     }
     System.out.printf(
-        "contested heads: %s%n%n%-28s",
+        "contested heads: %s; joint control chosen on training prompts: %s%n%n%-28s",
         report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())),
+        report.joint(),
         "on test prompts");
     for (ControlTask task : suite.tasks()) {
       System.out.printf(" %11s", task.name());

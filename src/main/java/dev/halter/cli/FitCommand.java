@@ -2,8 +2,8 @@ package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.GaussianTransform.Method;
-import dev.halter.heads.Head;
 import dev.halter.heads.HeadFit;
+import dev.halter.model.Head;
 import dev.halter.steering.HeadControl;
 import java.nio.file.Path;
 import java.util.List;

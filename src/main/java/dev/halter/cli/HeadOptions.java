@@ -1,7 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.heads.EffectsFile;
-import dev.halter.heads.Head;
+import dev.halter.model.Head;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;

@@ -2,9 +2,9 @@ package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Question;
-import dev.halter.heads.Head;
 import dev.halter.heads.Knockout;
 import dev.halter.heads.Pair;
+import dev.halter.model.Head;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;

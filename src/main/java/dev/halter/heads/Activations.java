@@ -80,6 +80,24 @@ final class Activations {
       }
       return new Sides(wanted, unwanted);
     }
+
+    /** The same texts, each read from where it and the other side's begin to end alike. */
+    Sides alike() {
+      List<Text> wanted = new ArrayList<>();
+      List<Text> unwanted = new ArrayList<>();
+      for (int i = 0; i < positive.size(); i++) {
+        int[] one = positive.get(i).tokens;
+        int[] other = negative.get(i).tokens;
+        int same = 0;
+        while (same < Math.min(one.length, other.length)
+            && one[one.length - 1 - same] == other[other.length - 1 - same]) {
+          same++;
+        }
+        wanted.add(new Text(one, one.length - same));
+        unwanted.add(new Text(other, other.length - same));
+      }
+      return new Sides(wanted, unwanted);
+    }
   }
 
   /** For each site a row for each token that is read, text by text. */

@@ -8,6 +8,7 @@ import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
 import dev.halter.heads.Knockout.Setting;
 import dev.halter.heads.Knockout.Tokens;
+import dev.halter.model.Head;
 import dev.halter.model.Llama;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;

@@ -3,6 +3,7 @@ package dev.halter.heads;
 import dev.halter.generation.Engine;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.output.HeatMap;
 import dev.halter.output.HeatMap.Panel;

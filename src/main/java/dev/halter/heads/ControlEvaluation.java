@@ -10,6 +10,7 @@ import dev.halter.heads.GaussianTransform.Method;
 import dev.halter.heads.JointControl.Contested;
 import dev.halter.heads.JointControl.Part;
 import dev.halter.heads.PathPatching.Variant;
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.HeadControl;
@@ -20,7 +21,10 @@ import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Random;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
@@ -31,21 +35,32 @@ import java.util.stream.IntStream;
  * controlling several tasks together keeps what controlling one gives.
  *
  * <p>Heads come from path patching and maps from Gaussians of their outputs, both of training
- * prompts. How many heads, which method and which strength are chosen for each task alone on the
- * training prompts, as are the baselines' layers and scales; everything reported is of test
- * prompts. For perplexity a text is taken for the answer to its first token. (The paper's own
- * settings could not be read: our inference.)
+ * prompts. How many heads, which tokens, which method and which strength are chosen for each task
+ * alone on the training prompts, as are the baselines' layers, tokens and scales; everything
+ * reported is of test prompts. All tasks at once are controlled in three ways: each task's own
+ * maps, a contested head's being those of the task in which its effect is larger; all tasks' maps
+ * one after the other; and maps of the same heads fitted on all tasks' samples together, whose
+ * method, strength and tokens are chosen for the sum of the tasks' training shares. For perplexity
+ * a text is taken for the answer to its first token. (The paper's own settings could not be read:
+ * our inference.)
  */
 public final class ControlEvaluation {
   /** Longest answer, in tokens. */
   private static final int ANSWER = 32;
+
+  private static final String OP = "control";
+
+  /** Name of the maps that are fitted on all tasks' samples. */
+  private static final String MERGED = "merged";
 
   /** Which tokens a control is fitted on and acts on. */
   public enum Reach {
     /** The prompt's last. */
     END(Trigger.LAST),
     /** The prompt's last and the answer's. */
-    ANSWER(Trigger.FROM_LAST);
+    ANSWER(Trigger.FROM_LAST),
+    /** Every token of prompt and answer; fitted on those that both sides end with. */
+    ALL(Trigger.ALWAYS);
 
     private final Trigger trigger;
 
@@ -60,7 +75,7 @@ public final class ControlEvaluation {
    * @param heads numbers of heads
    * @param strengths of maps, and scales of directions
    * @param shrinkage of covariances
-   * @param reach of controls and directions
+   * @param reaches of maps and directions
    * @param draws of random heads
    */
   public record Setting(
@@ -68,18 +83,24 @@ public final class ControlEvaluation {
       List<Method> methods,
       List<Float> strengths,
       double shrinkage,
-      Reach reach,
+      List<Reach> reaches,
       int draws,
       long seed) {}
 
   /**
-   * What was chosen for a task on its training prompts.
+   * What was chosen on training prompts, for a task or for all.
    *
    * @param before share of wanted answers without control
    * @param after share with it
    */
   public record Choice(
-      String task, List<Head> heads, Method method, float strength, double before, double after) {}
+      String task,
+      List<Head> heads,
+      Reach reach,
+      Method method,
+      float strength,
+      double before,
+      double after) {}
 
   /**
    * A line of the table.
@@ -93,11 +114,17 @@ public final class ControlEvaluation {
   /**
    * The table.
    *
+   * @param choices for each task, then for the maps that are fitted on all tasks' samples
    * @param overlaps |A ∩ B| / k of each two tasks' heads, in the order 0-1, 0-2, …, 1-2, …
    * @param contested heads of several tasks
+   * @param joint name of the row of the joint control that is best on all training prompts
    */
   public record Report(
-      List<Choice> choices, List<Double> overlaps, List<Head> contested, List<Row> rows) {}
+      List<Choice> choices,
+      List<Double> overlaps,
+      List<Head> contested,
+      String joint,
+      List<Row> rows) {}
 
   private final LanguageModel model;
   private final ModelConfig config;
@@ -127,11 +154,8 @@ public final class ControlEvaluation {
   }
 
   /** A task, its heads by effect, all heads' outputs, and what was chosen. */
-  private record Controlled(ControlTask task, HeadFit fit, double[][] effects, Choice choice) {
-    Part part(List<Head> heads, double shrinkage) {
-      return new Part(fit.control(heads, choice.method, shrinkage), choice.strength, effects);
-    }
-  }
+  private record Controlled(
+      ControlTask task, Map<Reach, HeadFit> fits, double[][] effects, Choice choice) {}
 
   private Report run() {
     List<Controlled> controlled = new ArrayList<>();
@@ -139,21 +163,34 @@ public final class ControlEvaluation {
       progress.accept("heads of " + task.name());
       controlled.add(choose(task));
     }
-    List<Part> parts =
-        controlled.stream().map(c -> c.part(c.choice.heads, setting.shrinkage)).toList();
+    List<Choice> choices = new ArrayList<>(controlled.stream().map(Controlled::choice).toList());
+    List<Part> parts = controlled.stream().map(this::part).toList();
     JointControl joint = JointControl.of(parts, Contested.LARGER_EFFECT);
 
     List<SteeringPlan> plans = new ArrayList<>();
     plans.add(SteeringPlan.NONE);
-    for (int i = 0; i < parts.size(); i++) {
-      JointControl alone = JointControl.of(List.of(parts.get(i)), Contested.LARGER_EFFECT);
-      plans.add(plan("heads for " + controlled.get(i).task.name(), alone.control()));
+    for (Controlled one : controlled) {
+      plans.add(new SteeringPlan("heads for " + one.task.name(), maps(one, one.choice.heads)));
     }
-    plans.add(plan("heads for all", joint.control()));
-    plans.add(plan("heads for all, composed", JointControl.of(parts, Contested.COMPOSE).control()));
+    List<SteeringPlan> ways = new ArrayList<>();
+    ways.add(shared(controlled, joint));
+    if (!joint.contested().isEmpty()) {
+      ways.add(composed(controlled));
+    }
+    progress.accept("heads for all, merged");
+    Map<Reach, HeadFit> merged = new EnumMap<>(Reach.class);
+    for (Reach reach : setting.reaches) {
+      merged.put(
+          reach, HeadFit.merged(controlled.stream().map(one -> one.fits.get(reach)).toList()));
+    }
+    List<List<Head>> union = List.of(List.copyOf(joint.owners().keySet()));
+    choices.add(choose(MERGED, suite.tasks(), merged, union));
+    ways.add(new SteeringPlan("heads for all, " + MERGED, maps(merged, choices.getLast())));
+    SteeringPlan way = ways.get(best(trained(suite.tasks(), ways)));
+    plans.addAll(ways);
     Random random = new Random(setting.seed);
     for (int draw = 1; draw <= setting.draws; draw++) {
-      plans.add(plan("random heads, draw " + draw, randomHeads(controlled, random).control()));
+      plans.add(new SteeringPlan("random heads, draw " + draw, randomHeads(controlled, random)));
     }
     plans.addAll(directions());
 
@@ -168,8 +205,53 @@ public final class ControlEvaluation {
         overlaps.add(JointControl.overlap(parts.get(i), parts.get(j)));
       }
     }
-    List<Choice> choices = controlled.stream().map(Controlled::choice).toList();
-    return new Report(choices, overlaps, joint.contested(), rows);
+    return new Report(choices, overlaps, joint.contested(), way.name(), rows);
+  }
+
+  private Part part(Controlled one) {
+    Choice choice = one.choice;
+    HeadFit fit = one.fits.get(choice.reach);
+    return new Part(
+        fit.control(choice.heads, choice.method, setting.shrinkage), choice.strength, one.effects);
+  }
+
+  /** A contested head has the map of the task in which its effect is larger. */
+  private SteeringPlan shared(List<Controlled> controlled, JointControl joint) {
+    List<Intervention> all = new ArrayList<>();
+    for (int i = 0; i < controlled.size(); i++) {
+      List<Integer> owner = List.of(i);
+      all.addAll(
+          maps(
+              controlled.get(i),
+              joint.owners().keySet().stream()
+                  .filter(head -> joint.owners().get(head).equals(owner))
+                  .toList()));
+    }
+    return new SteeringPlan("heads for all", all);
+  }
+
+  /** A contested head has all tasks' maps. */
+  private SteeringPlan composed(List<Controlled> controlled) {
+    List<Intervention> all = new ArrayList<>();
+    controlled.forEach(one -> all.addAll(maps(one, one.choice.heads)));
+    return new SteeringPlan("heads for all, composed", all);
+  }
+
+  /** The maps of a task with the settings that were chosen for it, of other heads if need be. */
+  private List<Intervention> maps(Controlled one, List<Head> heads) {
+    Choice choice = one.choice;
+    return maps(
+        one.fits,
+        new Choice(choice.task, heads, choice.reach, choice.method, choice.strength, 0, 0));
+  }
+
+  private List<Intervention> maps(Map<Reach, HeadFit> fits, Choice choice) {
+    if (choice.heads.isEmpty()) {
+      return List.of();
+    }
+    HeadControl control =
+        fits.get(choice.reach).control(choice.heads, choice.method, setting.shrinkage);
+    return interventions(control.edits(choice.strength), choice.reach);
   }
 
   /** Finds a task's heads and tries all settings on its training prompts. */
@@ -183,36 +265,50 @@ public final class ControlEvaluation {
       relative[head.layer()][head.head()] = effects.of(patch).relative();
     }
     order.sort((x, y) -> Double.compare(magnitude(relative, y), magnitude(relative, x)));
-    HeadFit fit = new HeadFit(model, order, sides(task));
-
-    List<Choice> tried = new ArrayList<>();
-    List<SteeringPlan> plans = new ArrayList<>(List.of(SteeringPlan.NONE));
+    Map<Reach, HeadFit> fits = new EnumMap<>(Reach.class);
+    for (Reach reach : setting.reaches) {
+      fits.put(reach, new HeadFit(model, order, sides(task, reach)));
+    }
+    List<List<Head>> sets = new ArrayList<>();
     for (int count : setting.heads) {
       if (count < 1 || count > order.size()) {
         throw new IllegalArgumentException(
             "%d heads are to be tried, must be 1 to %d".formatted(count, order.size()));
       }
-      List<Head> heads = List.copyOf(order.subList(0, count));
-      for (Method method : setting.methods) {
-        HeadControl control = fit.control(heads, method, setting.shrinkage);
-        for (float strength : setting.strengths) {
-          tried.add(new Choice(task.name(), heads, method, strength, 0, 0));
-          plans.add(plan("tried", control.at(strength)));
+      sets.add(List.copyOf(order.subList(0, count)));
+    }
+    return new Controlled(task, fits, relative, choose(task.name(), List.of(task), fits, sets));
+  }
+
+  /** The setting that is best on the training prompts of some tasks. */
+  private Choice choose(
+      String name, List<ControlTask> tasks, Map<Reach, HeadFit> fits, List<List<Head>> sets) {
+    List<Choice> tried = new ArrayList<>();
+    List<SteeringPlan> plans = new ArrayList<>();
+    for (List<Head> heads : sets) {
+      for (Reach reach : setting.reaches) {
+        for (Method method : setting.methods) {
+          HeadControl control = fits.get(reach).control(heads, method, setting.shrinkage);
+          for (float strength : setting.strengths) {
+            tried.add(new Choice(name, heads, reach, method, strength, 0, 0));
+            plans.add(new SteeringPlan(name, interventions(control.edits(strength), reach)));
+          }
         }
       }
     }
-    double[] scores = scores(task.train(), plans);
-    int best = best(Arrays.copyOfRange(scores, 1, scores.length));
-    Choice one = tried.get(best);
-    Choice choice =
-        new Choice(one.task, one.heads, one.method, one.strength, scores[0], scores[best + 1]);
-    return new Controlled(task, fit, relative, choice);
+    double before = trained(tasks, List.of(SteeringPlan.NONE))[0] / tasks.size();
+    double[] sums = trained(tasks, plans);
+    Choice one = tried.get(best(sums));
+    double after = sums[best(sums)] / tasks.size();
+    return new Choice(name, one.heads, one.reach, one.method, one.strength, before, after);
   }
 
-  private Sides sides(ControlTask task) {
-    return setting.reach == Reach.END
-        ? Sides.end(task.positive(), task.negative())
-        : Sides.answered(model, task.positive(), task.negative(), ANSWER);
+  private Sides sides(ControlTask task, Reach reach) {
+    return switch (reach) {
+      case END -> Sides.end(task.positive(), task.negative());
+      case ANSWER -> Sides.answered(model, task.positive(), task.negative(), ANSWER);
+      case ALL -> Sides.answered(model, task.positive(), task.negative(), ANSWER).alike();
+    };
   }
 
   private static double magnitude(double[][] effects, Head head) {
@@ -228,89 +324,102 @@ public final class ControlEvaluation {
     return best;
   }
 
-  /** As many heads for each task as it has, of those that no task has. */
-  private JointControl randomHeads(List<Controlled> controlled, Random random) {
+  /** As many heads for each task as it has, of those that no task has: its maps of them. */
+  private List<Intervention> randomHeads(List<Controlled> controlled, Random random) {
     List<Head> others = new ArrayList<>(Head.all(config));
     controlled.forEach(one -> others.removeAll(one.choice.heads));
-    List<Part> parts = new ArrayList<>();
-    for (Controlled one : controlled) {
-      Collections.shuffle(others, random);
-      int count = Math.min(one.choice.heads.size(), others.size());
-      if (count == 0) {
-        throw new IllegalArgumentException(
-            "the tasks' heads are all heads: none is left to compare with; try fewer");
-      }
-      parts.add(one.part(List.copyOf(others.subList(0, count)), setting.shrinkage));
+    if (others.isEmpty()) {
+      throw new IllegalArgumentException(
+          "the tasks' heads are all heads: none is left to compare with; try fewer");
     }
-    return JointControl.of(parts, Contested.LARGER_EFFECT);
+    Collections.shuffle(others, random);
+    List<Intervention> all = new ArrayList<>();
+    for (Controlled one : controlled) {
+      int count = Math.min(one.choice.heads.size(), others.size());
+      all.addAll(maps(one, List.copyOf(others.subList(0, count))));
+      Collections.rotate(others, -count); // the next task has others, as long as there are some
+    }
+    return all;
   }
 
   /** RepE for each task, the mean of its directions over tasks, and one of all tasks' prompts. */
   private List<SteeringPlan> directions() {
-    List<SteeringPlan> plans = new ArrayList<>();
-    List<List<float[]>> vectors = new ArrayList<>();
-    Sides all = new Sides(new ArrayList<>(), new ArrayList<>());
-    for (ControlTask task : suite.tasks()) {
-      progress.accept("directions of " + task.name());
-      Sides sides = sides(task);
-      all.positive().addAll(sides.positive());
-      all.negative().addAll(sides.negative());
-      vectors.add(Direction.pca(model, sides));
-      plans.add(direction("RepE for " + task.name(), vectors.getLast(), List.of(task)));
+    Map<Reach, List<List<float[]>>> ofTasks = new EnumMap<>(Reach.class);
+    Map<Reach, List<float[]>> merged = new EnumMap<>(Reach.class);
+    for (Reach reach : setting.reaches) {
+      progress.accept("directions, " + reach.name().toLowerCase(Locale.ROOT));
+      Sides all = new Sides(new ArrayList<>(), new ArrayList<>());
+      List<List<float[]>> vectors = new ArrayList<>();
+      for (ControlTask task : suite.tasks()) {
+        Sides sides = sides(task, reach);
+        vectors.add(Direction.pca(model, sides));
+        all.positive().addAll(sides.positive());
+        all.negative().addAll(sides.negative());
+      }
+      ofTasks.put(reach, vectors);
+      merged.put(reach, Direction.pca(model, all));
     }
-    progress.accept("directions of all");
-    List<float[]> merged = Direction.pca(model, all);
-    plans.add(direction("RepE, mean of directions", Direction.mean(vectors), suite.tasks()));
+    List<SteeringPlan> plans = new ArrayList<>();
+    for (int i = 0; i < suite.tasks().size(); i++) {
+      ControlTask task = suite.tasks().get(i);
+      Map<Reach, List<float[]>> own = new EnumMap<>(Reach.class);
+      for (Map.Entry<Reach, List<List<float[]>>> entry : ofTasks.entrySet()) {
+        own.put(entry.getKey(), entry.getValue().get(i));
+      }
+      plans.add(direction("RepE for " + task.name(), own, List.of(task)));
+    }
+    Map<Reach, List<float[]>> mean = new EnumMap<>(Reach.class);
+    ofTasks.forEach((reach, vectors) -> mean.put(reach, Direction.mean(vectors)));
+    plans.add(direction("RepE, mean of directions", mean, suite.tasks()));
     plans.add(direction("RepE, merged prompts", merged, suite.tasks()));
     return plans;
   }
 
-  /** The layers, one or all, and the scale that are best on the tasks' training prompts. */
-  private SteeringPlan direction(String name, List<float[]> vectors, List<ControlTask> tasks) {
+  /** The tokens, the layers (one or all) and the scale that are best on the training prompts. */
+  private SteeringPlan direction(
+      String name, Map<Reach, List<float[]>> vectors, List<ControlTask> tasks) {
     List<SteeringPlan> plans = new ArrayList<>();
-    for (int layer = -1; layer < vectors.size(); layer++) {
-      for (float scale : setting.strengths) {
-        int only = layer;
-        List<Edit> edits =
-            IntStream.range(0, vectors.size())
-                .filter(i -> only < 0 || i == only)
-                .mapToObj(i -> (Edit) add(i, vectors.get(i), scale))
-                .toList();
-        plans.add(plan(name, edits));
-      }
-    }
+    vectors.forEach(
+        (reach, layers) -> {
+          for (int layer = -1; layer < layers.size(); layer++) {
+            int only = layer;
+            int[] chosen =
+                IntStream.range(0, layers.size()).filter(i -> only < 0 || i == only).toArray();
+            for (float scale : setting.strengths) {
+              List<Edit> edits = new ArrayList<>();
+              for (int i : chosen) {
+                edits.add(new Edit.Add(new Site(Site.Kind.RESID_POST, i), layers.get(i), scale));
+              }
+              plans.add(new SteeringPlan(name, interventions(edits, reach)));
+            }
+          }
+        });
+    progress.accept("scales: " + name);
+    return plans.get(best(trained(tasks, plans)));
+  }
+
+  /** The sum of the tasks' shares on their training prompts, under each plan. */
+  private double[] trained(List<ControlTask> tasks, List<SteeringPlan> plans) {
     double[] sums = new double[plans.size()];
     for (ControlTask task : tasks) {
       double[] scores = scores(task.train(), plans);
       Arrays.setAll(sums, i -> sums[i] + scores[i]);
     }
-    return plans.get(best(sums));
+    return sums;
   }
 
-  private static Edit.Add add(int layer, float[] vector, float scale) {
-    return new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, scale);
-  }
-
-  private SteeringPlan plan(String name, HeadControl control) {
-    return plan(name, control.edits(1));
-  }
-
-  private SteeringPlan plan(String name, List<Edit> edits) {
-    return new SteeringPlan(
-        name,
-        edits.stream()
-            .map(edit -> new Intervention("control", edit, setting.reach.trigger))
-            .toList());
+  private static List<Intervention> interventions(List<Edit> edits, Reach reach) {
+    return edits.stream().map(edit -> new Intervention(OP, edit, reach.trigger)).toList();
   }
 
   /** The same edits where they act in a text that is taken for the answer to its first token. */
-  private SteeringPlan inTexts(SteeringPlan plan) {
-    Trigger trigger = setting.reach == Reach.END ? Trigger.FIRST : Trigger.ALWAYS;
-    return new SteeringPlan(
-        plan.name(),
-        plan.interventions().stream()
-            .map(one -> new Intervention(one.op(), one.edit(), trigger))
-            .toList());
+  private static SteeringPlan inTexts(SteeringPlan plan) {
+    List<Intervention> same = new ArrayList<>();
+    for (Intervention one : plan.interventions()) {
+      boolean end = one.trigger().equals(Reach.END.trigger);
+      same.add(new Intervention(OP, one.edit(), end ? Trigger.FIRST : Trigger.ALWAYS));
+    }
+    return new SteeringPlan(plan.name(), same);
   }
 
   private Row row(SteeringPlan plan) {

@@ -7,22 +7,20 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
-import org.apache.commons.math3.linear.EigenDecomposition;
-import org.apache.commons.math3.linear.MatrixUtils;
-import org.apache.commons.math3.linear.RealMatrix;
 
 /**
  * Directions of a behaviour in the residual stream, the baseline of Sparse Activation Control: the
- * first principal component of differences between pairs of prompts at their last token, as
- * Representation Engineering reads it (arXiv 2310.01405; its code draws the order within each pair
- * at random, so that the differences' mean, which PCA takes away, is not the direction itself).
+ * first principal component of differences between pairs of activations, as Representation
+ * Engineering reads it (arXiv 2310.01405). Its code draws the order within each pair at random
+ * before PCA takes the mean away; here the component is about zero, which is the same without the
+ * draw.
  *
  * <p>Each vector points to the positive side and is as long as the sides' means lie apart along it,
  * so that a scale of 1 means the same in every layer (our choice).
  */
 final class Direction {
-  private static final long SEED = 0;
+  private static final int MOST_ITERATIONS = 1000;
+  private static final double ENOUGH = 1e-12;
 
   private Direction() {}
 
@@ -42,45 +40,43 @@ final class Direction {
     return sites.stream().map(site -> pca(wanted.get(site), unwanted.get(site))).toList();
   }
 
-  /** The vector of paired rows [d]. */
+  /** The vector of paired rows [d], by power iteration from the difference of the means on. */
   static float[] pca(List<float[]> positive, List<float[]> negative) {
-    int n = positive.size();
     int d = positive.getFirst().length;
-    Random random = new Random(SEED);
+    double[][] rows = new double[positive.size()][d];
     double[] gap = new double[d]; // between the sides' means
-    double[][] rows = new double[n][d];
-    double[] mean = new double[d];
-    for (int row = 0; row < n; row++) {
-      int sign = random.nextBoolean() ? 1 : -1;
+    for (int row = 0; row < rows.length; row++) {
       for (int i = 0; i < d; i++) {
-        double difference = (double) positive.get(row)[i] - negative.get(row)[i];
-        gap[i] += difference / n;
-        rows[row][i] = sign * difference;
-        mean[i] += rows[row][i] / n;
+        rows[row][i] = (double) positive.get(row)[i] - negative.get(row)[i];
+        gap[i] += rows[row][i] / rows.length;
       }
     }
-    for (double[] row : rows) {
-      Arrays.setAll(row, i -> row[i] - mean[i]);
-    }
-    // The first right singular vector by way of the Gram matrix: pairs are fewer than dimensions.
-    RealMatrix centred = MatrixUtils.createRealMatrix(rows);
-    EigenDecomposition eigen = new EigenDecomposition(centred.multiply(centred.transpose()));
-    double[] values = eigen.getRealEigenvalues();
-    int first = 0;
-    for (int i = 1; i < values.length; i++) {
-      first = values[i] > values[first] ? i : first;
-    }
-    double[] axis = centred.preMultiply(eigen.getEigenvector(first).toArray());
-    double square = dot(axis, axis);
-    if (!(square > 0)) {
+    if (!(dot(gap, gap) > 0)) {
       throw new IllegalArgumentException("the pairs do not differ: there is no direction");
     }
-    double scale = dot(gap, axis) / square; // of either sign: an axis has none
+    double[] axis = unit(gap);
+    double cosine = 0;
+    for (int i = 0; i < MOST_ITERATIONS && 1 - cosine > ENOUGH; i++) {
+      double[] next = new double[d];
+      for (double[] row : rows) {
+        double along = dot(row, axis);
+        Arrays.setAll(next, j -> next[j] + along * row[j]);
+      }
+      double[] turned = unit(next);
+      cosine = dot(turned, axis);
+      axis = turned;
+    }
+    double length = dot(gap, axis); // of either sign: an axis has none
     float[] vector = new float[d];
     for (int i = 0; i < d; i++) {
-      vector[i] = (float) (scale * axis[i]);
+      vector[i] = (float) (length * axis[i]);
     }
     return vector;
+  }
+
+  private static double[] unit(double[] vector) {
+    double norm = Math.sqrt(dot(vector, vector));
+    return Arrays.stream(vector).map(value -> value / norm).toArray();
   }
 
   private static double dot(double[] one, double[] other) {

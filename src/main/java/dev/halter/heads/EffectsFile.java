@@ -1,5 +1,6 @@
 package dev.halter.heads;
 
+import dev.halter.model.Head;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import dev.halter.weights.ModelConfig;

@@ -4,11 +4,13 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.heads.Activations.Sides;
 import dev.halter.heads.GaussianTransform.Gaussian;
 import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.steering.HeadControl;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -61,6 +63,36 @@ public final class HeadFit {
     this.negative = Activations.read(model.engine(), sites, sides.negative());
   }
 
+  private HeadFit(
+      LanguageModel model,
+      Map<Site, List<float[]>> positive,
+      Map<Site, List<float[]>> negative,
+      int positivePrompts,
+      int negativePrompts) {
+    this.model = model;
+    this.positive = positive;
+    this.negative = negative;
+    this.positivePrompts = positivePrompts;
+    this.negativePrompts = negativePrompts;
+  }
+
+  /** The samples of several tasks as one's, so that a head of all of them can have one map. */
+  static HeadFit merged(List<HeadFit> fits) {
+    Map<Site, List<float[]>> positive = new LinkedHashMap<>();
+    Map<Site, List<float[]>> negative = new LinkedHashMap<>();
+    int positivePrompts = 0;
+    int negativePrompts = 0;
+    for (HeadFit fit : fits) {
+      fit.positive.forEach(
+          (site, rows) -> positive.computeIfAbsent(site, s -> new ArrayList<>()).addAll(rows));
+      fit.negative.forEach(
+          (site, rows) -> negative.computeIfAbsent(site, s -> new ArrayList<>()).addAll(rows));
+      positivePrompts += fit.positivePrompts;
+      negativePrompts += fit.negativePrompts;
+    }
+    return new HeadFit(fits.getFirst().model, positive, negative, positivePrompts, negativePrompts);
+  }
+
   private static Site site(Head head) {
     return new Site(Site.Kind.Z, head.layer());
   }
@@ -101,9 +133,7 @@ public final class HeadFit {
             "positive_prompts", Integer.toString(positivePrompts),
             "negative_prompts", Integer.toString(negativePrompts),
             "samples", Integer.toString(samples));
-    List<HeadControl.Head> named =
-        heads.stream().map(head -> new HeadControl.Head(head.layer(), head.head())).toList();
-    return new HeadControl(model.llama().fingerprint(), facts, named, a, b);
+    return new HeadControl(model.llama().fingerprint(), facts, heads, a, b);
   }
 
   /** A head's part of the rows of its layer. */

@@ -1,5 +1,6 @@
 package dev.halter.heads;
 
+import dev.halter.model.Head;
 import dev.halter.steering.HeadControl;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -39,7 +40,7 @@ public record JointControl(
   public record Part(HeadControl control, float strength, double[][] effects) {
     /** Its heads. */
     public List<Head> heads() {
-      return control.heads().stream().map(head -> new Head(head.layer(), head.head())).toList();
+      return control.heads();
     }
 
     private double effect(Head head) {
@@ -82,20 +83,20 @@ public record JointControl(
     int d = controls.getFirst().dHead();
     float[] a = new float[owners.size() * d * d];
     float[] b = new float[owners.size() * d];
-    List<HeadControl.Head> named = new ArrayList<>();
-    for (Map.Entry<Head, List<Integer>> entry : owners.entrySet()) {
-      HeadControl.Head head = new HeadControl.Head(entry.getKey().layer(), entry.getKey().head());
-      HeadControl map = controls.get(entry.getValue().getFirst()).only(List.of(head));
-      for (int next : entry.getValue().subList(1, entry.getValue().size())) {
-        map = composed(map, controls.get(next).only(List.of(head)));
+    List<Head> heads = List.copyOf(owners.keySet());
+    for (int i = 0; i < heads.size(); i++) {
+      List<Head> head = List.of(heads.get(i));
+      List<Integer> own = owners.get(heads.get(i));
+      HeadControl map = controls.get(own.getFirst()).only(head);
+      for (int next : own.subList(1, own.size())) {
+        map = composed(map, controls.get(next).only(head));
       }
-      System.arraycopy(map.a(), 0, a, named.size() * d * d, d * d);
-      System.arraycopy(map.b(), 0, b, named.size() * d, d);
-      named.add(head);
+      System.arraycopy(map.a(), 0, a, i * d * d, d * d);
+      System.arraycopy(map.b(), 0, b, i * d, d);
     }
     Map<String, String> facts = new HashMap<>(Map.of("controls", Integer.toString(parts.size())));
     String fingerprint = parts.getFirst().control.fingerprint();
-    return new JointControl(new HeadControl(fingerprint, facts, named, a, b), owners, shared);
+    return new JointControl(new HeadControl(fingerprint, facts, heads, a, b), owners, shared);
   }
 
   /** The part of the largest effect; the first of those as large. */

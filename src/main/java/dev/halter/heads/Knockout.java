@@ -4,6 +4,7 @@ import dev.halter.generation.Engine;
 import dev.halter.generation.Question;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.SteeringPlan;

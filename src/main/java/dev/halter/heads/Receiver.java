@@ -1,5 +1,6 @@
 package dev.halter.heads;
 
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.weights.ModelConfig;
 import java.util.List;

@@ -1,6 +1,7 @@
 package dev.halter.steering;
 
 import dev.halter.device.DType;
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.BadFileException;
@@ -31,14 +32,6 @@ public record HeadControl(
     String fingerprint, Map<String, String> facts, List<Head> heads, float[] a, float[] b) {
   private static final String FORMAT = "halter head control";
   private static final String VERSION = "1";
-
-  /** A query head of a layer. */
-  public record Head(int layer, int head) {
-    @Override
-    public String toString() {
-      return layer + "." + head;
-    }
-  }
 
   public HeadControl {
     facts = Map.copyOf(facts);
@@ -90,7 +83,7 @@ public record HeadControl(
     List<Edit> edits = new ArrayList<>();
     for (int layer : heads.stream().mapToInt(Head::layer).sorted().distinct().toArray()) {
       List<Head> some =
-          strength == 0 ? List.of() : heads.stream().filter(h -> h.layer == layer).toList();
+          strength == 0 ? List.of() : heads.stream().filter(h -> h.layer() == layer).toList();
       HeadControl own = all.only(some);
       int[] list = some.stream().mapToInt(Head::head).toArray();
       edits.add(new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, own.a, own.b, fingerprint));
@@ -107,7 +100,7 @@ public record HeadControl(
     int n = heads.size();
     int d = dHead();
     int[] list =
-        heads.stream().flatMapToInt(h -> Arrays.stream(new int[] {h.layer, h.head})).toArray();
+        heads.stream().flatMapToInt(h -> Arrays.stream(new int[] {h.layer(), h.head()})).toArray();
     try (SafetensorsWriter out =
         SafetensorsWriter.create(
             file,
@@ -157,12 +150,7 @@ public record HeadControl(
       List<Head> heads = new ArrayList<>();
       for (int i = 0; i < places.length; i += 2) {
         Head head = new Head(places[i], places[i + 1]);
-        boolean exists =
-            head.layer >= 0
-                && head.layer < config.nLayers()
-                && head.head >= 0
-                && head.head < config.nHeads();
-        if (!exists || heads.contains(head)) {
+        if (!head.isOf(config) || heads.contains(head)) {
           throw new BadFileException(
               file,
               "names head %s, but heads are distinct, of layers 0 to %d, heads 0 to %d"

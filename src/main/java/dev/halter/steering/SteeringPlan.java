@@ -1,5 +1,6 @@
 package dev.halter.steering;
 
+import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.DictionaryFile;
@@ -164,8 +165,8 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     }
 
     /** The subset of a control's heads that {@code "heads": ["12.22", …]} names. */
-    private List<HeadControl.Head> heads(HeadControl control) {
-      List<HeadControl.Head> heads = new ArrayList<>();
+    private List<Head> heads(HeadControl control) {
+      List<Head> heads = new ArrayList<>();
       if (json.value("heads") instanceof List<?> names) {
         for (Object name : names) {
           control.heads().stream().filter(head -> head.toString().equals(name)).forEach(heads::add);

@@ -10,6 +10,7 @@ import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Capture;
+import dev.halter.model.Head;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
 import dev.halter.steering.HeadControl;
@@ -45,9 +46,9 @@ class HeadControlTest {
   private HeadControl control(String fingerprint) {
     try (Safetensors golden = Safetensors.open(GOLDEN)) {
       int[] places = golden.tensor("heads").toInts();
-      List<HeadControl.Head> heads = new ArrayList<>();
+      List<Head> heads = new ArrayList<>();
       for (int i = 0; i < places.length; i += 2) {
-        heads.add(new HeadControl.Head(places[i], places[i + 1]));
+        heads.add(new Head(places[i], places[i + 1]));
       }
       return new HeadControl(
           fingerprint,

@@ -8,6 +8,7 @@ import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.generation.Engine;
 import dev.halter.heads.AttentionPatterns.Weight;
+import dev.halter.model.Head;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.output.HeatMap;

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.model.Head;
 import dev.halter.output.HeatMap;
 import dev.halter.weights.BadFileException;
 import java.io.IOException;

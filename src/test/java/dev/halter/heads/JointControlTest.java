@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import dev.halter.heads.JointControl.Contested;
 import dev.halter.heads.JointControl.Part;
+import dev.halter.model.Head;
 import dev.halter.steering.HeadControl;
 import java.util.List;
 import java.util.Map;
@@ -13,9 +14,9 @@ import org.junit.jupiter.api.Test;
 
 /** Heads of 2 numbers: z → a z + b. */
 class JointControlTest {
-  private static final HeadControl.Head A = new HeadControl.Head(0, 0);
-  private static final HeadControl.Head B = new HeadControl.Head(0, 1);
-  private static final HeadControl.Head C = new HeadControl.Head(1, 0);
+  private static final Head A = new Head(0, 0);
+  private static final Head B = new Head(0, 1);
+  private static final Head C = new Head(1, 0);
 
   private static final HeadControl ONE =
       new HeadControl(

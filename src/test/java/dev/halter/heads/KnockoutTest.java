@@ -19,6 +19,7 @@ import dev.halter.heads.Knockout.Mode;
 import dev.halter.heads.Knockout.Setting;
 import dev.halter.heads.Knockout.Tokens;
 import dev.halter.model.Capture;
+import dev.halter.model.Head;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;

@@ -1,4 +1,4 @@
-package dev.halter.heads;
+package dev.halter.model;
 
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
@@ -20,13 +20,18 @@ public record Head(int layer, int head) implements Comparable<Head> {
     Matcher parts = NAME.matcher(name.strip());
     if (parts.matches()) {
       Head head = new Head(Integer.parseInt(parts.group(1)), Integer.parseInt(parts.group(2)));
-      if (head.layer < config.nLayers() && head.head < config.nHeads()) {
+      if (head.isOf(config)) {
         return head;
       }
     }
     throw new IllegalArgumentException(
         "'%s' is no head of this model: write LAYER.HEAD, layers are 0 to %d, heads 0 to %d"
             .formatted(name, config.nLayers() - 1, config.nHeads() - 1));
+  }
+
+  /** Whether a model has it. */
+  public boolean isOf(ModelConfig config) {
+    return layer >= 0 && layer < config.nLayers() && head >= 0 && head < config.nHeads();
   }
 
   /** Every head of a model, layer by layer. */
