@@ -9,6 +9,7 @@ import picocli.CommandLine.Command;
       ConceptsBuildCommand.class,
       PartitionCommand.class,
       DecomposeCommand.class,
-      DictionaryInfoCommand.class
+      DictionaryInfoCommand.class,
+      ConceptsEvaluateCommand.class
     })
 final class ConceptsCommand {}

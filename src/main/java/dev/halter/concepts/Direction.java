@@ -150,13 +150,15 @@ public enum Direction {
     }
   }
 
-  private static void add(double[] sum, float[] row, double factor) {
+  /** sum += factor * row. */
+  static void add(double[] sum, float[] row, double factor) {
     for (int i = 0; i < sum.length; i++) {
       sum[i] += factor * row[i];
     }
   }
 
-  private static float[] unit(double[] vector) {
+  /** The vector at length 1; NaN throughout if it has none. */
+  static float[] unit(double[] vector) {
     double norm = Math.sqrt(dot(vector, vector));
     float[] unit = new float[vector.length];
     for (int i = 0; i < unit.length; i++) {

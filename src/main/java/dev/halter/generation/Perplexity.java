@@ -3,6 +3,7 @@ package dev.halter.generation;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 
@@ -14,16 +15,35 @@ public final class Perplexity {
 
   /** Perplexity of all tokens of the texts but their first; NaN if there are none. */
   public static double of(Engine engine, List<int[]> texts, SteeringPlan plan) {
+    return of(
+        engine,
+        texts.stream().map(text -> Arrays.copyOf(text, 1)).toList(),
+        texts.stream().map(text -> Arrays.copyOfRange(text, 1, text.length)).toList(),
+        plan);
+  }
+
+  /**
+   * Perplexity of answers, each after its prompt; NaN if all are empty.
+   *
+   * @param prompts tokens, at least one each
+   * @param answers as many as prompts
+   */
+  public static double of(
+      Engine engine, List<int[]> prompts, List<int[]> answers, SteeringPlan plan) {
     int vocabulary = engine.model().config().vocabularySize();
     double sum = 0;
     long count = 0;
-    for (int[] text : texts) {
+    for (int i = 0; i < prompts.size(); i++) {
+      int[] answer = answers.get(i);
+      int begin = prompts.get(i).length;
+      int[] text = Arrays.copyOf(prompts.get(i), begin + answer.length);
+      System.arraycopy(answer, 0, text, begin, answer.length);
       Capture capture = new Capture(engine.model().config(), Set.of(LOGITS), text.length);
       engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
       float[] logits = capture.values().get(LOGITS);
-      for (int i = 1; i < text.length; i++) {
-        int row = (i - 1) * vocabulary;
-        sum += Logits.logSumExp(logits, row, row + vocabulary) - logits[row + text[i]];
+      for (int j = begin; j < text.length; j++) {
+        int row = (j - 1) * vocabulary;
+        sum += Logits.logSumExp(logits, row, row + vocabulary) - logits[row + text[j]];
         count++;
       }
     }
