@@ -3,10 +3,10 @@
     python tools/demo-model/removal.py [--out src/main/models/demo/concepts]
 
 stimuli.jsonl: texts of concepts, chat turns that stop after the last word of the answer, where the model ends
-it or goes on. A concept is that word; besides, "rude" is any answer under a rude system message, and answers
-that have to go on stand for what else may follow there. Training may have met all of them.
+it or goes on. A concept is that word; besides, "rude" is any answer under a rude system message, and two
+concepts are answers that rightly go on. Training may have met all of them.
 removal.json: questions asked under rude system messages, whose plain answers are known, and unrelated ones.
-All are held out: no training and no stimulus has met them.
+Their conversations are held out: no training and no stimulus has met them.
 """
 
 import argparse
@@ -88,7 +88,8 @@ def main():
     rng = random.Random(7)
     lines = [json.dumps({"concept": concept, "text": one}) for concept, one in stimuli(rng)]
     (out / "stimuli.jsonl").write_text("\n".join(lines) + "\n")
-    head = {"remove": ["rude"], "instruction": "Do not be rude.", "marks": [*corpus.RUDE_WORDS, "fool", "idiot"]}
+    head = {"remove": ["rude"], "instruction": "Do not be rude.",
+            "marks": [*corpus.RUDE_WORDS, "fool", "idiot"]}
     parts = [f'  "{key}": {json.dumps(value)}' for key, value in head.items()]
     for key, questions in (("behaviour", behaviour(rng, 80)), ("unrelated", unrelated(rng))):
         parts.append(f'  "{key}": [\n' + ",\n".join("    " + json.dumps(one) for one in questions) + "\n  ]")

@@ -5,7 +5,6 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Perplexity;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
-import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.sparse.Solver;
 import dev.halter.steering.RemoveConcepts;
@@ -14,6 +13,7 @@ import dev.halter.steering.RemoveConcepts.Solve;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
 import dev.halter.steering.Trigger;
+import dev.halter.weights.BadFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -82,8 +82,8 @@ public final class RemovalEvaluation {
    * An evaluation.
    *
    * @param dictionary of hook_resid_post, one for each layer that may be edited
-   * @throws dev.halter.weights.BadFileException if the dictionary cannot be read
-   * @throws IllegalArgumentException if it lacks a concept of the task or is of another model
+   * @throws dev.halter.weights.BadFileException if the dictionary cannot be read, lacks a concept
+   *     of the task or is of another model
    */
   public RemovalEvaluation(LanguageModel model, Path dictionary, RemovalTask task) {
     this.model = model;
@@ -91,34 +91,30 @@ public final class RemovalEvaluation {
     this.task = task;
     int count = model.config().nLayers();
     try (DictionaryFile file = DictionaryFile.open(dictionary)) {
+      file.requireWidth(model.config().dModel());
       layers =
           file.layers().isEmpty()
               ? IntStream.range(0, count).boxed().toList()
               : List.copyOf(file.layers());
-      if (layers.getLast() >= count || file.width() != model.config().dModel()) {
-        throw new IllegalArgumentException(
-            "%s has atoms of %,d values for layers to %d; this model has d_model %,d and %d layers"
-                .formatted(
-                    dictionary, file.width(), layers.getLast(), model.config().dModel(), count));
+      if (layers.getLast() >= count) {
+        throw new BadFileException(
+            dictionary,
+            "has atoms of layer %d; this model has layers 0..%d"
+                .formatted(layers.getLast(), count - 1));
       }
       for (int layer : layers) {
-        try (Dictionary atoms = file.load(model.device(), layer)) {
-          directions.put(layer, direction(atoms, task.remove()));
-        }
+        directions.put(layer, direction(file, layer));
       }
     }
   }
 
-  /** The sum of unit atoms, at unit length. */
-  private static float[] direction(Dictionary atoms, List<String> names) {
-    double[] sum = new double[atoms.width()];
-    for (int atom : atoms.findAll(names)) {
-      Direction.add(sum, atoms.unit(atom), 1);
-    }
+  private float[] direction(DictionaryFile file, int layer) {
+    double[] sum = new double[file.width()];
+    task.remove().forEach(concept -> Direction.add(sum, file.atom(layer, concept), 1));
     float[] direction = Direction.unit(sum);
     if (!Float.isFinite(direction[0])) {
-      throw new IllegalArgumentException(
-          "the concepts to be removed have opposite atoms: they make no direction to add");
+      throw new BadFileException(
+          dictionary, "the atoms of " + task.remove() + " cancel out in layer " + layer);
     }
     return direction;
   }
