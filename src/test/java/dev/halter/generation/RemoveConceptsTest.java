@@ -33,6 +33,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.Set;
+import java.util.function.BiFunction;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -98,30 +100,39 @@ class RemoveConceptsTest {
     return request.capture().values().get(SITE);
   }
 
-  /** z − strength · Σ c_i v_i over the first 16 atoms, for each row. */
-  private static float[] reference(float[] z, Solver solver, float strength) {
+  /** Of the dictionary of layer 1. */
+  private static <T> T withCoder(Solver solver, BiFunction<Dictionary, SparseCoder, T> use) {
     try (Device device = CpuDevice.open(1);
         DictionaryFile file = DictionaryFile.open(folder.resolve("d.safetensors"));
         Dictionary dictionary = file.load(device, 1);
         SparseCoder coder =
             new SparseCoder(dictionary, solver, Plan.of(dictionary, solver, 16, 16))) {
-      float[] result = z.clone();
-      List<Code> codes = coder.solve(z);
-      for (int row = 0; row < codes.size(); row++) {
-        Code code = codes.get(row);
-        for (int i = 0; i < code.support().length; i++) {
-          int atom = code.support()[i];
-          if (atom < 16) {
-            float[] unit = dictionary.unit(atom);
-            double c = strength * code.coefficients()[i] * dictionary.norm(atom);
-            for (int j = 0; j < D; j++) {
-              result[row * D + j] -= (float) (c * unit[j]);
+      return use.apply(dictionary, coder);
+    }
+  }
+
+  /** z − strength · Σ c_i v_i over the first 16 atoms, for each row. */
+  private static float[] reference(float[] z, Solver solver, float strength) {
+    return withCoder(
+        solver,
+        (dictionary, coder) -> {
+          float[] result = z.clone();
+          List<Code> codes = coder.solve(z);
+          for (int row = 0; row < codes.size(); row++) {
+            Code code = codes.get(row);
+            for (int i = 0; i < code.support().length; i++) {
+              int atom = code.support()[i];
+              if (atom < 16) {
+                float[] unit = dictionary.unit(atom);
+                double c = strength * code.coefficients()[i] * dictionary.norm(atom);
+                for (int j = 0; j < D; j++) {
+                  result[row * D + j] -= (float) (c * unit[j]);
+                }
+              }
             }
           }
-        }
-      }
-      return result;
-    }
+          return result;
+        });
   }
 
   @ParameterizedTest
@@ -262,6 +273,47 @@ class RemoveConceptsTest {
             results.get(i).orThrow().logProbabilities(),
             "request " + i);
       }
+    }
+  }
+
+  @Test
+  void removingConceptsThatAreInNoCodeChangesNothing() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS);
+        Engine engine = new Engine(model)) {
+      // One token is generated and not fed back, so that the prompt's codes are all there are.
+      Request plain = request(6, 10, SteeringPlan.NONE);
+      plain = Request.greedy("plain", plain.prompt(), 1, Set.of()).with(plain.capture());
+      Result before = engine.run(plain).orThrow();
+      float[] z = values(plain);
+      List<String> absent = new ArrayList<>();
+      IntStream.range(0, ATOMS).forEach(atom -> absent.add("\"c" + atom + "\""));
+      List<String> present = new ArrayList<>();
+      for (Code code : withCoder(new Solver.Omp(3, 0), (dictionary, coder) -> coder.solve(z))) {
+        for (int atom : code.support()) {
+          present.add("\"c" + atom + "\"");
+        }
+      }
+      absent.removeAll(present);
+      assertFalse(absent.isEmpty());
+
+      String omp = "\"layers\": [1, 1], \"solver\": \"omp\", \"k\": 3, \"remove\": ";
+      Request steered =
+          plain
+              .with(plan(omp + absent))
+              .with(new Capture(CONFIG, Set.of(SITE), plain.prompt().length));
+      Result after = engine.run(steered).orThrow();
+      assertArrayEquals(z, values(steered));
+      assertArrayEquals(before.tokens(), after.tokens());
+      assertArrayEquals(before.logProbabilities(), after.logProbabilities());
+      assertEquals(0, after.report().interventions().getFirst().meanChange());
+
+      Request other =
+          plain
+              .with(plan(omp + present.subList(0, 1)))
+              .with(new Capture(CONFIG, Set.of(SITE), plain.prompt().length));
+      engine.run(other).orThrow();
+      assertFalse(Arrays.equals(z, values(other)), "a concept that is there was removed");
     }
   }
 
