@@ -3,6 +3,7 @@ package dev.halter.bench;
 import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -16,7 +17,8 @@ import java.util.Set;
  * each with a line of JSON, like {@code bench/python/generate.py -}.
  *
  * <p>{@code decode:B}: new tokens a second over B sequences, greedy, after a prompt of 16, sampling
- * included. {@code prefill:P}: prompt tokens a second of one prompt, up to and including its first
+ * included; {@code decode:B:TOKENS:PLAN} the same with another number of tokens, steered by a plan's
+ * file. {@code prefill:P}: prompt tokens a second of one prompt, up to and including its first
  * token. Loading is not part of either; a first run of each is thrown away.
  *
  * <pre>{@code
@@ -53,22 +55,29 @@ public final class Figures {
   }
 
   private double rate(String figure) {
-    String[] parts = figure.split(":");
+    String[] parts = figure.split(":", 4);
     int size = Integer.parseInt(parts[1]);
     return switch (parts[0]) {
-      case "decode" -> decode(size);
+      case "decode" ->
+          parts.length < 4
+              ? decode(size, tokens, SteeringPlan.NONE)
+              : decode(
+                  size,
+                  Integer.parseInt(parts[2]),
+                  SteeringPlan.read(Path.of(parts[3]), model.config()));
       case "prefill" -> prefill(size);
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
   }
 
-  private double decode(int batch) {
+  private double decode(int batch, int count, SteeringPlan plan) {
     long[] times = new long[2];
     int[] heard = {0};
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < batch; i++) {
       requests.add(
-          Request.greedy("", prompt(PROMPT, i), tokens + 1, Set.of())
+          Request.greedy("", prompt(PROMPT, i), count + 1, Set.of())
+              .with(plan)
               .with(
                   (token, logProbability, logits) -> {
                     times[heard[0] < batch ? 0 : 1] = System.nanoTime();
@@ -76,7 +85,7 @@ public final class Figures {
                   }));
     }
     engine.run(requests).forEach(result -> result.orThrow());
-    return batch * tokens / ((times[1] - times[0]) / 1e9);
+    return batch * count / ((times[1] - times[0]) / 1e9);
   }
 
   private double prefill(int length) {
