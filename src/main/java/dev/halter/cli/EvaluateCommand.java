@@ -44,7 +44,7 @@ final class EvaluateCommand implements Callable<Integer> {
       names = "--part",
       paramLabel = "P",
       defaultValue = "all",
-      description = "all, sums or controls (default: ${DEFAULT-VALUE}).")
+      description = "all, arithmetic or controls (default: ${DEFAULT-VALUE}).")
   String part;
 
   @Mixin ArithmeticSection arithmetic;
@@ -119,9 +119,9 @@ final class EvaluateCommand implements Callable<Integer> {
     if (!strengths.stream().allMatch(Float::isFinite)) {
       throw new WrongUseException("--strength takes finite numbers");
     }
-    ModelOptions.choose("--part", part, "all", "sums", "controls");
+    ModelOptions.choose("--part", part, "all", "arithmetic", "controls");
     List<Reach> reaches =
-        at.stream().map(name -> MapCommand.choose(Reach.class, "--at", name)).toList();
+        at.stream().map(name -> MapCommand.choose(Reach.class, "--at", name)).distinct().toList();
     arithmetic.check();
     List<Method> tried =
         methods.stream().map(name -> MapCommand.choose(Method.class, "--method", name)).toList();
@@ -136,11 +136,11 @@ final class EvaluateCommand implements Callable<Integer> {
                   model, options.folder(), draws, seed, read.other(), read.texts(), progress);
       Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, draws, seed);
       Report controls =
-          part.equals("sums") ? null : ControlEvaluation.of(model, read, setting, progress);
+          part.equals("arithmetic") ? null : ControlEvaluation.of(model, read, setting, progress);
       if (json) {
         Map<String, Object> document = Json.object();
         if (sums != null) {
-          document.put("sums", ArithmeticSection.document(sums));
+          document.put("arithmetic", ArithmeticSection.document(sums));
         }
         if (controls != null) {
           document.put("controls", document(read, controls));
@@ -187,7 +187,7 @@ final class EvaluateCommand implements Callable<Integer> {
         "chosen",
         choices,
         "overlaps",
-        report.overlaps(),
+        overlaps(suite, report),
         "contested",
         names(report.contested()),
         "joint",
@@ -196,13 +196,26 @@ final class EvaluateCommand implements Callable<Integer> {
         rows);
   }
 
+  private static List<Object> overlaps(ControlTask.Suite suite, Report report) {
+    List<Object> overlaps = new ArrayList<>();
+    for (int i = 0; i < suite.tasks().size(); i++) {
+      for (int j = i + 1; j < suite.tasks().size(); j++) {
+        overlaps.add(
+            Json.object(
+                "tasks", List.of(suite.tasks().get(i).name(), suite.tasks().get(j).name()),
+                "overlap", report.overlaps().get(overlaps.size())));
+      }
+    }
+    return overlaps;
+  }
+
   private static List<String> names(List<Head> heads) {
     return heads.stream().map(Head::toString).toList();
   }
 
   private static void print(ControlTask.Suite suite, Report report, int heads) {
     System.out.printf(
-        "chosen on training prompts, of %d heads:%n%-12s %8s %8s   %s%n",
+        "controls: chosen on training prompts, of %d heads%n%-12s %8s %8s   %s%n",
         heads, "", "before", "after", "control");
     for (Choice choice : report.choices()) {
       System.out.printf(
@@ -216,7 +229,7 @@ final class EvaluateCommand implements Callable<Integer> {
           String.join(" ", names(choice.heads())));
     }
     System.out.printf(
-        "contested heads: %s; joint control chosen on training prompts: %s%n%n%-28s",
+        "contested heads: %s; best for all on training prompts: %s%n%n%-28s",
         report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())),
         report.joint(),
         "on test prompts");

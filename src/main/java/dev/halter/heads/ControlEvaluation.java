@@ -37,18 +37,21 @@ import java.util.stream.IntStream;
  * <p>Heads come from path patching and maps from Gaussians of their outputs, both of training
  * prompts. How many heads, which tokens, which method and which strength are chosen for each task
  * alone on the training prompts, as are the baselines' layers, tokens and scales; everything
- * reported is of test prompts. All tasks at once are controlled in three ways: each task's own
- * maps, a contested head's being those of the task in which its effect is larger; all tasks' maps
- * one after the other; and maps of the same heads fitted on all tasks' samples together, whose
- * method, strength and tokens are chosen for the sum of the tasks' training shares. For perplexity
- * a text is taken for the answer to its first token. (The paper's own settings could not be read:
- * our inference.)
+ * reported is of test prompts. All tasks at once are controlled in several ways: each task's own
+ * maps, a contested head's being that of the task in which its effect is larger; the same with
+ * strengths chosen together; all tasks' maps one after the other; and maps of the same heads fitted
+ * on all tasks' samples. What is chosen for all tasks is chosen by the sum of their training
+ * shares. For perplexity a text is taken for the answer to its first token. (The paper's own
+ * settings could not be read: our inference.)
  */
 public final class ControlEvaluation {
   /** Longest answer, in tokens. */
   private static final int ANSWER = 32;
 
   private static final String OP = "control";
+
+  /** Name of the plan whose strengths are chosen for all tasks. */
+  private static final String TOGETHER = "heads for all, tuned";
 
   /** Name of the maps that are fitted on all tasks' samples. */
   private static final String MERGED = "merged";
@@ -155,7 +158,13 @@ public final class ControlEvaluation {
 
   /** A task, its heads by effect, all heads' outputs, and what was chosen. */
   private record Controlled(
-      ControlTask task, Map<Reach, HeadFit> fits, double[][] effects, Choice choice) {}
+      ControlTask task, Map<Reach, HeadFit> fits, double[][] effects, Choice choice) {
+    Controlled at(float strength) {
+      Choice other =
+          new Choice(choice.task, choice.heads, choice.reach, choice.method, strength, 0, 0);
+      return new Controlled(task, fits, effects, other);
+    }
+  }
 
   private Report run() {
     List<Controlled> controlled = new ArrayList<>();
@@ -173,7 +182,9 @@ public final class ControlEvaluation {
       plans.add(new SteeringPlan("heads for " + one.task.name(), maps(one, one.choice.heads)));
     }
     List<SteeringPlan> ways = new ArrayList<>();
-    ways.add(shared(controlled, joint));
+    ways.add(shared("heads for all", controlled, joint));
+    progress.accept(TOGETHER);
+    ways.add(shared(TOGETHER, together(controlled, joint), joint));
     if (!joint.contested().isEmpty()) {
       ways.add(composed(controlled));
     }
@@ -216,7 +227,7 @@ public final class ControlEvaluation {
   }
 
   /** A contested head has the map of the task in which its effect is larger. */
-  private SteeringPlan shared(List<Controlled> controlled, JointControl joint) {
+  private SteeringPlan shared(String name, List<Controlled> controlled, JointControl joint) {
     List<Intervention> all = new ArrayList<>();
     for (int i = 0; i < controlled.size(); i++) {
       List<Integer> owner = List.of(i);
@@ -227,7 +238,23 @@ public final class ControlEvaluation {
                   .filter(head -> joint.owners().get(head).equals(owner))
                   .toList()));
     }
-    return new SteeringPlan("heads for all", all);
+    return new SteeringPlan(name, all);
+  }
+
+  /** Each task in turn takes the strength that is best for all training prompts, twice round. */
+  private List<Controlled> together(List<Controlled> controlled, JointControl joint) {
+    List<Controlled> all = new ArrayList<>(controlled);
+    for (int turn = 0; turn < 2 * all.size(); turn++) {
+      List<List<Controlled>> tried = new ArrayList<>();
+      for (float strength : setting.strengths) {
+        List<Controlled> other = new ArrayList<>(all);
+        other.set(turn % all.size(), all.get(turn % all.size()).at(strength));
+        tried.add(other);
+      }
+      List<SteeringPlan> plans = tried.stream().map(one -> shared(TOGETHER, one, joint)).toList();
+      all = tried.get(best(trained(suite.tasks(), plans)));
+    }
+    return all;
   }
 
   /** A contested head has all tasks' maps. */

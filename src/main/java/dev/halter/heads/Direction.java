@@ -12,8 +12,7 @@ import java.util.Map;
  * Directions of a behaviour in the residual stream, the baseline of Sparse Activation Control: the
  * first principal component of differences between pairs of activations, as Representation
  * Engineering reads it (arXiv 2310.01405). Its code draws the order within each pair at random
- * before PCA takes the mean away; here the component is about zero, which is the same without the
- * draw.
+ * before PCA takes the mean away; here the component is about zero, which is what that comes to.
  *
  * <p>Each vector points to the positive side and is as long as the sides' means lie apart along it,
  * so that a scale of 1 means the same in every layer (our choice).

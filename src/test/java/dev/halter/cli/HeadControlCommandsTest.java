@@ -8,17 +8,23 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** heads fit and combine, from prompts to steered answers. */
 class HeadControlCommandsTest {
   private static final Path MODEL = golden("llama3").resolve("model"); // 3 layers of 6 heads
+
+  private static final Path DEMO_SUITE = Path.of("src/main/models/demo/tasks/controls.json");
 
   @TempDir Path folder;
 
@@ -118,6 +124,90 @@ class HeadControlCommandsTest {
     CommandLineRun run = halter(all);
     assertEquals(0, run.code(), run.err());
     return CommandLineRun.results(folder.resolve(out)).get("1");
+  }
+
+  /** The first so many of each list of the suite that ships. */
+  private Path smallSuite(int train, int test, int others, int texts) throws IOException {
+    ObjectNode suite = (ObjectNode) CommandLineRun.parse(Files.readString(DEMO_SUITE));
+    ArrayNode tasks = suite.putArray("controls");
+    for (JsonNode task : CommandLineRun.parse(Files.readString(DEMO_SUITE)).get("controls")) {
+      if (!task.get("name").asText().equals("premise")) {
+        cut((ArrayNode) task.get("train"), train);
+        cut((ArrayNode) task.get("test"), test);
+        tasks.add(task);
+      }
+    }
+    cut((ArrayNode) suite.get("other"), others);
+    cut((ArrayNode) suite.get("texts"), texts);
+    return Files.writeString(folder.resolve("suite.json"), suite.toString());
+  }
+
+  private static void cut(ArrayNode list, int size) {
+    while (list.size() > size) {
+      list.remove(list.size() - 1);
+    }
+  }
+
+  @Test
+  void evaluatePutsSumsAndControlsToTheDemoModel() throws IOException {
+    CommandLineRun run =
+        halter(
+            "heads",
+            "evaluate",
+            "--suite",
+            smallSuite(6, 5, 6, 2),
+            "--sums",
+            "24",
+            "--without",
+            "3",
+            "--at",
+            "answer",
+            "--top",
+            "1",
+            "--method",
+            "whiten",
+            "--strength",
+            "1.5",
+            "--draws",
+            "1",
+            "--json");
+    JsonNode all = run.json();
+    assertTrue(run.err().startsWith("evaluate: "), "says what it does");
+    assertEquals(List.of("arithmetic", "controls"), keys(all));
+    JsonNode sums = all.get("arithmetic");
+    assertEquals(
+        List.of("pairs", "measured", "key_heads", "found", "attention", "perplexity", "rows"),
+        keys(sums));
+    JsonNode row = sums.get("rows").get(0);
+    assertEquals(List.of("heads", "tasks", "perplexity", "random_perplexity"), keys(row));
+    assertEquals(3, row.get("heads").size());
+    JsonNode right = row.get("tasks").get(0);
+    assertEquals("sums", right.get("task").asText());
+    assertEquals(1, right.get("intact").asDouble());
+    assertTrue(right.get("knocked_out").asDouble() < 0.5, right.toString());
+
+    JsonNode controls = all.get("controls");
+    assertEquals(List.of("chosen", "overlaps", "contested", "joint", "rows"), keys(controls));
+    JsonNode chosen = controls.get("chosen").get(0);
+    assertEquals(
+        List.of("task", "heads", "at", "method", "strength", "train_before", "train_after"),
+        keys(chosen));
+    assertEquals("preference", chosen.get("task").asText());
+    assertEquals(0, chosen.get("train_before").asDouble());
+    assertEquals(
+        "[\"preference\",\"harmless\"]", controls.get("overlaps").get(0).get("tasks").toString());
+    Map<String, JsonNode> rows = new HashMap<>();
+    controls.get("rows").forEach(one -> rows.put(one.get("control").asText(), one));
+    assertTrue(rows.containsKey(controls.get("joint").asText()));
+    for (String name :
+        List.of("heads for all", "RepE, mean of directions", "RepE, merged prompts")) {
+      assertTrue(rows.containsKey(name), name);
+    }
+    JsonNode none = rows.get("none");
+    assertEquals(List.of("control", "preference", "harmless", "other", "perplexity"), keys(none));
+    assertEquals(0, none.get("preference").asDouble());
+    assertTrue(rows.get("heads for preference").get("preference").asDouble() > 0.7);
+    assertTrue(rows.get("random heads, draw 1").get("preference").asDouble() < 0.3);
   }
 
   @Test

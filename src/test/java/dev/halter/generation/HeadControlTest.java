@@ -21,7 +21,10 @@ import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -126,7 +129,7 @@ class HeadControlTest {
   }
 
   @Test
-  void aFileOfAnotherModelOrShapeIsRefused() {
+  void aFileOfAnotherModelOrShapeIsRefused() throws IOException {
     try (Golden model = new Golden("llama3");
         Device device = CpuDevice.open(1);
         Llama llama = model.load(device, DType.F32, 2);
@@ -143,6 +146,7 @@ class HeadControlTest {
       assertTrue(error.contains("1.4") && error.contains("2.5"), error);
       refusal(config, ", 'heads': []");
       refusal(config, ", 'strength': 'much'");
+      assertTrue(refusal(config, ", 'scale': 2").contains("scale"));
 
       int d = config.dHead();
       write(new int[] {0, 9}, d, d);
@@ -153,6 +157,10 @@ class HeadControlTest {
       assertTrue(refusal(config, "").contains("[1, %d, %d]".formatted(d, d)));
       write(new int[] {0, 1}, d, d + 1);
       refusal(config, "");
+      Files.copy(GOLDEN, folder.resolve("c.safetensors"), StandardCopyOption.REPLACE_EXISTING);
+      assertTrue(refusal(config, "").contains("is no head control"));
+      Files.delete(folder.resolve("c.safetensors"));
+      assertTrue(refusal(config, "").contains("c.safetensors"));
     }
   }
 
