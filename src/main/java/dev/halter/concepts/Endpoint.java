@@ -203,7 +203,10 @@ public final class Endpoint implements Chat {
         trouble = new Trouble("breaks off: " + e.getMessage(), wait);
       }
       if (attempt == settings.retries) {
-        throw failure(trouble.problem + ", also when asked %d times".formatted(attempt + 1), null);
+        throw failure(
+            trouble.problem
+                + ", also when asked %d times; run again later to go on".formatted(attempt + 1),
+            null);
       }
       Thread.sleep(trouble.delay);
     }
