@@ -45,12 +45,12 @@ class ConceptsEvaluateTest {
 
   @Test
   void codesLoseABehaviourAndKeepUnrelatedAnswersWhereAddedVectorsDoNot() throws IOException {
-    CommandLineRun run = halter("concepts", "evaluate", "--json", "--task", write(task(12)));
+    CommandLineRun run = halter("concepts", "evaluate", "--json", "--task", write(task(24)));
     assertEquals(0, run.code(), run.err());
     assertEquals(
         List.of("remove", "behaviour_questions", "unrelated_questions", "methods"),
         keys(run.json()));
-    assertEquals(6, run.json().get("behaviour_questions").asInt());
+    assertEquals(12, run.json().get("behaviour_questions").asInt());
 
     List<String> methods = new ArrayList<>();
     Map<String, JsonNode> rows = new HashMap<>();
