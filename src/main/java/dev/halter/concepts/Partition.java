@@ -4,11 +4,8 @@ import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.ConceptScores.Scored;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
-import java.io.IOException;
-import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -39,7 +36,6 @@ public final class Partition {
   private static final int MOST_REFUSED = 8;
 
   private static final int LONGEST_TASK = 500;
-  private static final int MOST_BYTES = 64 << 20;
 
   private static final String PROMPT =
       """
@@ -121,7 +117,7 @@ public final class Partition {
    * @throws BadFileException if the path is none of these
    */
   public static List<Concept> read(Path path) {
-    String text = Files.isDirectory(path) ? "{" : text(path).strip();
+    String text = Files.isDirectory(path) ? "{" : Stimuli.text(path).strip();
     List<Concept> concepts = new ArrayList<>();
     if (text.startsWith("{")) {
       Stimuli stimuli = Stimuli.read(path);
@@ -144,21 +140,6 @@ public final class Partition {
       concepts.add(new Concept(name, List.of()));
     }
     return concepts;
-  }
-
-  private static String text(Path file) {
-    try {
-      if (Files.size(file) > MOST_BYTES) {
-        throw new BadFileException(file, "is larger than 64 MB");
-      }
-      return Files.readString(file);
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (CharacterCodingException e) {
-      throw new BadFileException(file, "is not UTF-8 text", e);
-    } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
-    }
   }
 
   /** A concept in question and what was said about it so far. */

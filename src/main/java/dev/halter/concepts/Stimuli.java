@@ -59,6 +59,26 @@ public abstract sealed class Stimuli {
     return Files.isDirectory(path) ? Folder.open(path) : Lines.open(path);
   }
 
+  /**
+   * The text of a file.
+   *
+   * @throws BadFileException if it is not there, too long or not UTF-8
+   */
+  static String text(Path file) {
+    try {
+      if (Files.size(file) > MOST_BYTES) {
+        throw new BadFileException(file, "is larger than 64 MB");
+      }
+      return Files.readString(file);
+    } catch (NoSuchFileException e) {
+      throw new BadFileException(file, "no such file", e);
+    } catch (CharacterCodingException e) {
+      throw new BadFileException(file, "is not UTF-8", e);
+    } catch (IOException e) {
+      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
   /** Texts are read when they are asked for: a million of them need not be in memory. */
   private static final class Folder extends Stimuli {
     private final Path folder;
@@ -70,7 +90,11 @@ public abstract sealed class Stimuli {
 
     static Folder open(Path folder) {
       Path index = folder.resolve("concept_index.txt");
-      List<String> listed = PythonList.read(index, bytes(index));
+      if (!Files.exists(index)) {
+        throw new BadFileException(
+            index, "no such file: stimuli are a .jsonl file or a folder with concept_index.txt");
+      }
+      List<String> listed = PythonList.read(index, text(index));
       Set<String> distinct = new LinkedHashSet<>(listed);
       List<String> notes = new ArrayList<>();
       if (distinct.size() < listed.size()) {
@@ -100,27 +124,11 @@ public abstract sealed class Stimuli {
     @Override
     public List<String> texts(int concept) {
       Path file = file(folder, concepts().get(concept));
-      List<String> texts = PythonList.read(file, bytes(file));
+      List<String> texts = PythonList.read(file, text(file));
       if (texts.isEmpty()) {
         throw new BadFileException(file, "has no text");
       }
       return texts;
-    }
-
-    private static String bytes(Path file) {
-      try {
-        if (Files.size(file) > MOST_BYTES) {
-          throw new BadFileException(file, "is larger than 64 MB");
-        }
-        return Files.readString(file);
-      } catch (NoSuchFileException e) {
-        throw new BadFileException(
-            file, "no such file: stimuli are a .jsonl file or a folder with concept_index.txt", e);
-      } catch (CharacterCodingException e) {
-        throw new BadFileException(file, "is not UTF-8", e);
-      } catch (IOException e) {
-        throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
-      }
     }
   }
 
