@@ -107,7 +107,7 @@ final class ArithmeticSection {
               "heads", row.heads().stream().map(Head::toString).toList(),
               "tasks", tasks,
               "perplexity", row.perplexity(),
-              "random_perplexity", row.randomPerplexity()));
+              "random_perplexity", Arrays.stream(row.randomPerplexity()).boxed().toList()));
     }
     return Json.object(
         "pairs", report.pairs(),
@@ -163,10 +163,20 @@ final class ArithmeticSection {
       questions += other.questions();
     }
     System.out.printf(
-        "%-28s %7.1f%% %7.1f%% %10.3f%n",
+        "%-28s %8s %8s %10s%n",
         name,
-        100 * share.applyAsDouble(accuracies.getFirst()),
-        100 * right / questions,
-        perplexity);
+        percent(share.applyAsDouble(accuracies.getFirst())),
+        percent(right / questions),
+        perplexity(perplexity));
+  }
+
+  /** A share, or that there is nothing that it could be of. */
+  static String percent(double share) {
+    return Double.isNaN(share) ? "-" : "%.1f%%".formatted(100 * share);
+  }
+
+  /** A perplexity, or that there is no text. */
+  static String perplexity(double value) {
+    return Double.isNaN(value) ? "-" : "%.3f".formatted(value);
   }
 }

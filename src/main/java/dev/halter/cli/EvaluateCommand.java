@@ -190,6 +190,8 @@ final class EvaluateCommand implements Callable<Integer> {
         overlaps(suite, report),
         "contested",
         names(report.contested()),
+        "tuned_strengths",
+        report.tuned(),
         "joint",
         report.joint(),
         "rows",
@@ -229,8 +231,10 @@ final class EvaluateCommand implements Callable<Integer> {
           String.join(" ", names(choice.heads())));
     }
     System.out.printf(
-        "contested heads: %s; best for all on training prompts: %s%n%n%-28s",
+        "contested heads: %s; strengths tuned for all: %s; best of all on training prompts: %s"
+            + "%n%n%-28s",
         report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())),
+        String.join(" ", report.tuned().stream().map(String::valueOf).toList()),
         report.joint(),
         "on test prompts");
     for (ControlTask task : suite.tasks()) {
@@ -244,9 +248,11 @@ final class EvaluateCommand implements Callable<Integer> {
     for (Row row : report.rows()) {
       System.out.printf("%-28s", row.name());
       for (double share : row.tasks()) {
-        System.out.printf(" %10.1f%%", 100 * share);
+        System.out.printf(" %11s", ArithmeticSection.percent(share));
       }
-      System.out.printf(" %7.1f%% %10.3f%n", 100 * row.other(), row.perplexity());
+      System.out.printf(
+          " %8s %10s%n",
+          ArithmeticSection.percent(row.other()), ArithmeticSection.perplexity(row.perplexity()));
     }
   }
 }

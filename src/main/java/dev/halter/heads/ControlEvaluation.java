@@ -120,12 +120,14 @@ public final class ControlEvaluation {
    * @param choices for each task, then for the maps that are fitted on all tasks' samples
    * @param overlaps |A ∩ B| / k of each two tasks' heads, in the order 0-1, 0-2, …, 1-2, …
    * @param contested heads of several tasks
+   * @param tuned strengths of the tasks' maps, chosen together
    * @param joint name of the row of the joint control that is best on all training prompts
    */
   public record Report(
       List<Choice> choices,
       List<Double> overlaps,
       List<Head> contested,
+      List<Float> tuned,
       String joint,
       List<Row> rows) {}
 
@@ -184,7 +186,8 @@ public final class ControlEvaluation {
     List<SteeringPlan> ways = new ArrayList<>();
     ways.add(shared("heads for all", controlled, joint));
     progress.accept(TOGETHER);
-    ways.add(shared(TOGETHER, together(controlled, joint), joint));
+    List<Controlled> tuned = together(controlled, joint);
+    ways.add(shared(TOGETHER, tuned, joint));
     if (!joint.contested().isEmpty()) {
       ways.add(composed(controlled));
     }
@@ -216,7 +219,8 @@ public final class ControlEvaluation {
         overlaps.add(JointControl.overlap(parts.get(i), parts.get(j)));
       }
     }
-    return new Report(choices, overlaps, joint.contested(), way.name(), rows);
+    List<Float> strengths = tuned.stream().map(one -> one.choice.strength).toList();
+    return new Report(choices, overlaps, joint.contested(), strengths, way.name(), rows);
   }
 
   private Part part(Controlled one) {

@@ -187,7 +187,9 @@ class HeadControlCommandsTest {
     assertTrue(right.get("knocked_out").asDouble() < 0.5, right.toString());
 
     JsonNode controls = all.get("controls");
-    assertEquals(List.of("chosen", "overlaps", "contested", "joint", "rows"), keys(controls));
+    assertEquals(
+        List.of("chosen", "overlaps", "contested", "tuned_strengths", "joint", "rows"),
+        keys(controls));
     JsonNode chosen = controls.get("chosen").get(0);
     assertEquals(
         List.of("task", "heads", "at", "method", "strength", "train_before", "train_after"),
