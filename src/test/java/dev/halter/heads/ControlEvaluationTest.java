@@ -67,9 +67,9 @@ class ControlEvaluationTest {
   void oneHeadDeclinesPreferencesAndCostsNothingElsewhere() {
     Suite part =
         new Suite(
-            List.of(some("preference", 12, 8), some("harmless", 6, 4)),
-            suite.other().subList(0, 12),
-            suite.texts().subList(0, 3));
+            List.of(some("preference", 8, 6), some("harmless", 4, 3)),
+            suite.other().subList(0, 6),
+            suite.texts().subList(0, 2));
     Setting setting =
         new Setting(
             List.of(1), List.of(Method.WHITEN), List.of(1.5f), 0.1, List.of(Reach.ANSWER), 2, 0);
