@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Peer:
-    """An engine that answers figures."""
+    """An engine that answers figures, with further environment variables if there are any."""
 
-    def __init__(self, command):
+    def __init__(self, command, **environment):
         self.process = subprocess.Popen(
-            [str(part) for part in command],
+            [str(part) for part in command], env=os.environ | environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def ask(self, figure):
@@ -38,6 +38,15 @@ class Peer:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def memory(command, figure):
+    """The answer of a new process whose allocator gives back at once what is freed: one that kept it for
+    later would not grow when it is used again."""
+    peer = Peer(command, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
+    answer = peer.ask(figure)
+    peer.close()
+    return answer
 
 
 def jvm():
