@@ -161,18 +161,6 @@ final class EvaluateCommand implements Callable<Integer> {
   }
 
   private static Map<String, Object> document(ControlTask.Suite suite, Report report) {
-    List<Object> choices = new ArrayList<>();
-    for (Choice choice : report.choices()) {
-      choices.add(
-          Json.object(
-              "task", choice.task(),
-              "heads", names(choice.heads()),
-              "at", choice.reach().name().toLowerCase(Locale.ROOT),
-              "method", choice.method().name().toLowerCase(Locale.ROOT),
-              "strength", choice.strength(),
-              "train_before", choice.before(),
-              "train_after", choice.after()));
-    }
     List<Object> rows = new ArrayList<>();
     for (Row row : report.rows()) {
       Map<String, Object> object = Json.object("control", row.name());
@@ -185,17 +173,33 @@ final class EvaluateCommand implements Callable<Integer> {
     }
     return Json.object(
         "chosen",
-        choices,
+        choices(report.choices()),
         "overlaps",
         overlaps(suite, report),
         "contested",
         names(report.contested()),
-        "tuned_strengths",
-        report.tuned(),
+        "apart",
+        choices(report.apart()),
         "joint",
         report.joint(),
         "rows",
         rows);
+  }
+
+  private static List<Object> choices(List<Choice> choices) {
+    List<Object> objects = new ArrayList<>();
+    for (Choice choice : choices) {
+      objects.add(
+          Json.object(
+              "task", choice.task(),
+              "heads", names(choice.heads()),
+              "at", choice.reach().name().toLowerCase(Locale.ROOT),
+              "method", choice.method().name().toLowerCase(Locale.ROOT),
+              "strength", choice.strength(),
+              "train_before", choice.before(),
+              "train_after", choice.after()));
+    }
+    return objects;
   }
 
   private static List<Object> overlaps(ControlTask.Suite suite, Report report) {
@@ -215,28 +219,34 @@ final class EvaluateCommand implements Callable<Integer> {
     return heads.stream().map(Head::toString).toList();
   }
 
+  private static void print(Choice choice) {
+    System.out.printf(
+        "%-12s %7.1f%% %7.1f%%   %s%n",
+        choice.task(),
+        100 * choice.before(),
+        100 * choice.after(),
+        choice.heads().isEmpty()
+            ? "no heads"
+            : "%s at %s, strength %s, heads %s"
+                .formatted(
+                    choice.method().name().toLowerCase(Locale.ROOT),
+                    choice.reach().name().toLowerCase(Locale.ROOT),
+                    choice.strength(),
+                    String.join(" ", names(choice.heads()))));
+  }
+
   private static void print(ControlTask.Suite suite, Report report, int heads) {
     System.out.printf(
         "controls: chosen on training prompts, of %d heads%n%-12s %8s %8s   %s%n",
         heads, "", "before", "after", "control");
-    for (Choice choice : report.choices()) {
-      System.out.printf(
-          "%-12s %7.1f%% %7.1f%%   %s at %s, strength %s, heads %s%n",
-          choice.task(),
-          100 * choice.before(),
-          100 * choice.after(),
-          choice.method().name().toLowerCase(Locale.ROOT),
-          choice.reach().name().toLowerCase(Locale.ROOT),
-          choice.strength(),
-          String.join(" ", names(choice.heads())));
-    }
+    report.choices().forEach(EvaluateCommand::print);
     System.out.printf(
-        "contested heads: %s; strengths tuned for all: %s; best of all on training prompts: %s"
-            + "%n%n%-28s",
-        report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())),
-        String.join(" ", report.tuned().stream().map(String::valueOf).toList()),
-        report.joint(),
-        "on test prompts");
+        "contested heads: %s%n",
+        report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())));
+    System.out.printf("apart: chosen one after the other, by all tasks' training prompts%n");
+    report.apart().forEach(EvaluateCommand::print);
+    System.out.printf(
+        "best of all on training prompts: %s%n%n%-28s", report.joint(), "on test prompts");
     for (ControlTask task : suite.tasks()) {
       System.out.printf(" %11s", task.name());
     }

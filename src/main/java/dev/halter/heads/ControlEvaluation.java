@@ -21,6 +21,7 @@ import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Locale;
@@ -38,20 +39,18 @@ import java.util.stream.IntStream;
  * prompts. How many heads, which tokens, which method and which strength are chosen for each task
  * alone on the training prompts, as are the baselines' layers, tokens and scales; everything
  * reported is of test prompts. All tasks at once are controlled in several ways: each task's own
- * maps, a contested head's being that of the task in which its effect is larger; the same with
- * strengths chosen together; all tasks' maps one after the other; and maps of the same heads fitted
- * on all tasks' samples. What is chosen for all tasks is chosen by the sum of their training
- * shares. For perplexity a text is taken for the answer to its first token. (The paper's own
- * settings could not be read: our inference.)
+ * maps, a contested head's being that of the task in which its effect is larger; all tasks' maps
+ * one after the other; maps of the same heads fitted on all tasks' samples; and heads apart: task
+ * after task, best first, is set up anew among the heads that are left, with what was chosen before
+ * in place. What is chosen for all tasks is chosen by the sum of their training shares. For
+ * perplexity a text is taken for the answer to its first token. (The paper's own settings could not
+ * be read: our inference.)
  */
 public final class ControlEvaluation {
   /** Longest answer, in tokens. */
   private static final int ANSWER = 32;
 
   private static final String OP = "control";
-
-  /** Name of the plan whose strengths are chosen for all tasks. */
-  private static final String TOGETHER = "heads for all, tuned";
 
   /** Name of the maps that are fitted on all tasks' samples. */
   private static final String MERGED = "merged";
@@ -120,14 +119,15 @@ public final class ControlEvaluation {
    * @param choices for each task, then for the maps that are fitted on all tasks' samples
    * @param overlaps |A ∩ B| / k of each two tasks' heads, in the order 0-1, 0-2, …, 1-2, …
    * @param contested heads of several tasks
-   * @param tuned strengths of the tasks' maps, chosen together
+   * @param apart what was chosen for tasks with heads of their own, in their order of choice;
+   *     before and after are means over all tasks' training prompts
    * @param joint name of the row of the joint control that is best on all training prompts
    */
   public record Report(
       List<Choice> choices,
       List<Double> overlaps,
       List<Head> contested,
-      List<Float> tuned,
+      List<Choice> apart,
       String joint,
       List<Row> rows) {}
 
@@ -160,13 +160,11 @@ public final class ControlEvaluation {
 
   /** A task, its heads by effect, all heads' outputs, and what was chosen. */
   private record Controlled(
-      ControlTask task, Map<Reach, HeadFit> fits, double[][] effects, Choice choice) {
-    Controlled at(float strength) {
-      Choice other =
-          new Choice(choice.task, choice.heads, choice.reach, choice.method, strength, 0, 0);
-      return new Controlled(task, fits, effects, other);
-    }
-  }
+      ControlTask task,
+      List<Head> order,
+      Map<Reach, HeadFit> fits,
+      double[][] effects,
+      Choice choice) {}
 
   private Report run() {
     List<Controlled> controlled = new ArrayList<>();
@@ -185,11 +183,8 @@ public final class ControlEvaluation {
     }
     List<SteeringPlan> ways = new ArrayList<>();
     ways.add(shared("heads for all", controlled, joint));
-    progress.accept(TOGETHER);
-    List<Controlled> tuned = together(controlled, joint);
-    ways.add(shared(TOGETHER, tuned, joint));
     if (!joint.contested().isEmpty()) {
-      ways.add(composed(controlled));
+      ways.add(new SteeringPlan("heads for all, composed", maps(controlled)));
     }
     progress.accept("heads for all, merged");
     Map<Reach, HeadFit> merged = new EnumMap<>(Reach.class);
@@ -198,8 +193,11 @@ public final class ControlEvaluation {
           reach, HeadFit.merged(controlled.stream().map(one -> one.fits.get(reach)).toList()));
     }
     List<List<Head>> union = List.of(List.copyOf(joint.owners().keySet()));
-    choices.add(choose(MERGED, suite.tasks(), merged, union));
+    choices.add(choose(MERGED, suite.tasks(), List.of(), merged, union));
     ways.add(new SteeringPlan("heads for all, " + MERGED, maps(merged, choices.getLast())));
+    progress.accept("heads for all, apart");
+    List<Controlled> apart = apart(controlled);
+    ways.add(new SteeringPlan("heads for all, apart", maps(apart)));
     SteeringPlan way = ways.get(best(trained(suite.tasks(), ways)));
     plans.addAll(ways);
     Random random = new Random(setting.seed);
@@ -219,8 +217,8 @@ public final class ControlEvaluation {
         overlaps.add(JointControl.overlap(parts.get(i), parts.get(j)));
       }
     }
-    List<Float> strengths = tuned.stream().map(one -> one.choice.strength).toList();
-    return new Report(choices, overlaps, joint.contested(), strengths, way.name(), rows);
+    List<Choice> chosenApart = apart.stream().map(Controlled::choice).toList();
+    return new Report(choices, overlaps, joint.contested(), chosenApart, way.name(), rows);
   }
 
   private Part part(Controlled one) {
@@ -245,27 +243,34 @@ public final class ControlEvaluation {
     return new SteeringPlan(name, all);
   }
 
-  /** Each task in turn takes the strength that is best for all training prompts, twice round. */
-  private List<Controlled> together(List<Controlled> controlled, JointControl joint) {
-    List<Controlled> all = new ArrayList<>(controlled);
-    for (int turn = 0; turn < 2 * all.size(); turn++) {
-      List<List<Controlled>> tried = new ArrayList<>();
-      for (float strength : setting.strengths) {
-        List<Controlled> other = new ArrayList<>(all);
-        other.set(turn % all.size(), all.get(turn % all.size()).at(strength));
-        tried.add(other);
-      }
-      List<SteeringPlan> plans = tried.stream().map(one -> shared(TOGETHER, one, joint)).toList();
-      all = tried.get(best(trained(suite.tasks(), plans)));
+  /**
+   * Tasks by what control gives them alone, each with heads that no task before it has, or none.
+   */
+  private List<Controlled> apart(List<Controlled> controlled) {
+    List<Controlled> order = new ArrayList<>(controlled);
+    order.sort(Comparator.comparingDouble((Controlled one) -> one.choice.after).reversed());
+    List<Controlled> apart = new ArrayList<>();
+    for (Controlled one : order) {
+      List<Head> left = new ArrayList<>(one.order);
+      apart.forEach(before -> left.removeAll(before.choice.heads));
+      List<List<Head>> sets = new ArrayList<>();
+      sets.add(List.of());
+      setting.heads.stream().filter(n -> n <= left.size()).forEach(n -> sets.add(first(left, n)));
+      Choice choice = choose(one.task.name(), suite.tasks(), maps(apart), one.fits, sets);
+      apart.add(new Controlled(one.task, one.order, one.fits, one.effects, choice));
     }
-    return all;
+    return apart;
   }
 
-  /** A contested head has all tasks' maps. */
-  private SteeringPlan composed(List<Controlled> controlled) {
+  private static List<Head> first(List<Head> order, int count) {
+    return List.copyOf(order.subList(0, count));
+  }
+
+  /** All maps of these tasks, one after the other where tasks share a head. */
+  private List<Intervention> maps(List<Controlled> controlled) {
     List<Intervention> all = new ArrayList<>();
     controlled.forEach(one -> all.addAll(maps(one, one.choice.heads)));
-    return new SteeringPlan("heads for all, composed", all);
+    return all;
   }
 
   /** The maps of a task with the settings that were chosen for it, of other heads if need be. */
@@ -306,28 +311,34 @@ public final class ControlEvaluation {
         throw new IllegalArgumentException(
             "%d heads are to be tried, must be 1 to %d".formatted(count, order.size()));
       }
-      sets.add(List.copyOf(order.subList(0, count)));
+      sets.add(first(order, count));
     }
-    return new Controlled(task, fits, relative, choose(task.name(), List.of(task), fits, sets));
+    Choice choice = choose(task.name(), List.of(task), List.of(), fits, sets);
+    return new Controlled(task, order, fits, relative, choice);
   }
 
-  /** The setting that is best on the training prompts of some tasks. */
+  /** The setting that, after what is in place, is best on the training prompts of some tasks. */
   private Choice choose(
-      String name, List<ControlTask> tasks, Map<Reach, HeadFit> fits, List<List<Head>> sets) {
+      String name,
+      List<ControlTask> tasks,
+      List<Intervention> inPlace,
+      Map<Reach, HeadFit> fits,
+      List<List<Head>> sets) {
     List<Choice> tried = new ArrayList<>();
     List<SteeringPlan> plans = new ArrayList<>();
     for (List<Head> heads : sets) {
       for (Reach reach : setting.reaches) {
         for (Method method : setting.methods) {
-          HeadControl control = fits.get(reach).control(heads, method, setting.shrinkage);
           for (float strength : setting.strengths) {
             tried.add(new Choice(name, heads, reach, method, strength, 0, 0));
-            plans.add(new SteeringPlan(name, interventions(control.edits(strength), reach)));
+            List<Intervention> all = new ArrayList<>(inPlace);
+            all.addAll(maps(fits, tried.getLast()));
+            plans.add(new SteeringPlan(name, all));
           }
         }
       }
     }
-    double before = trained(tasks, List.of(SteeringPlan.NONE))[0] / tasks.size();
+    double before = trained(tasks, List.of(new SteeringPlan(name, inPlace)))[0] / tasks.size();
     double[] sums = trained(tasks, plans);
     Choice one = tried.get(best(sums));
     double after = sums[best(sums)] / tasks.size();

@@ -4,6 +4,7 @@ import static dev.halter.cli.CommandLineRun.golden;
 import static dev.halter.cli.CommandLineRun.halter;
 import static dev.halter.cli.CommandLineRun.keys;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -13,6 +14,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
@@ -188,8 +190,7 @@ class HeadControlCommandsTest {
 
     JsonNode controls = all.get("controls");
     assertEquals(
-        List.of("chosen", "overlaps", "contested", "tuned_strengths", "joint", "rows"),
-        keys(controls));
+        List.of("chosen", "overlaps", "contested", "apart", "joint", "rows"), keys(controls));
     JsonNode chosen = controls.get("chosen").get(0);
     assertEquals(
         List.of("task", "heads", "at", "method", "strength", "train_before", "train_after"),
@@ -205,6 +206,11 @@ class HeadControlCommandsTest {
         List.of("heads for all", "RepE, mean of directions", "RepE, merged prompts")) {
       assertTrue(rows.containsKey(name), name);
     }
+    List<String> apart = new ArrayList<>();
+    controls.get("apart").forEach(one -> one.get("heads").forEach(h -> apart.add(h.asText())));
+    assertFalse(apart.isEmpty());
+    assertEquals(apart.stream().distinct().toList(), apart, "heads of one task each");
+    assertTrue(rows.get("heads for all, apart").get("preference").asDouble() > 0.7);
     JsonNode none = rows.get("none");
     assertEquals(List.of("control", "preference", "harmless", "other", "perplexity"), keys(none));
     assertEquals(0, none.get("preference").asDouble());
