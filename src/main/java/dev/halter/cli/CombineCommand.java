@@ -11,6 +11,7 @@ import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -58,6 +59,15 @@ final class CombineCommand implements Callable<Integer> {
   String contested;
 
   @Option(
+      names = "--at",
+      paramLabel = "T",
+      defaultValue = "answer",
+      description =
+          "Tokens that the plan acts on: answer (the prompt's last and the answer's), end (the"
+              + " prompt's last) or all (default: ${DEFAULT-VALUE}).")
+  String at;
+
+  @Option(
       names = "--out",
       paramLabel = "F",
       required = true,
@@ -70,6 +80,7 @@ final class CombineCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     ModelOptions.choose("--contested", contested, "effect", "compose");
+    ModelOptions.choose("--at", at, "answer", "end", "all");
     int tasks = controls.size();
     if (tasks < 2) {
       throw new WrongUseException("--controls names " + tasks + " file, must be two or more");
@@ -100,12 +111,16 @@ final class CombineCommand implements Callable<Integer> {
         JointControl.of(parts, compose ? Contested.COMPOSE : Contested.LARGER_EFFECT);
     String maps = name.substring(0, name.length() - ".json".length()) + ".safetensors";
     joint.control().write(out.resolveSibling(maps));
-    Object plan =
+    Map<String, Object> plan =
         Json.object(
             "name",
             String.join(" + ", controls.stream().map(file -> stem(file)).toList()),
             "interventions",
             List.of(Json.object("op", "head_affine", "file", maps, "strength", 1)));
+    if (!at.equals("all")) {
+      String generation = at.equals("answer") ? "all" : "none";
+      plan.put("when", Json.object("prompt_positions", List.of(-1), "generation", generation));
+    }
     WholeFile.write(out, text -> text.write(Json.text(plan) + "\n"));
     report(parts, joint);
     return 0;

@@ -114,7 +114,10 @@ class HeadControlCommandsTest {
     JsonNode plain = batch(in, "plain.jsonl");
     JsonNode steered = batch(in, "steered.jsonl", "--plan", plan);
     assertNotEquals(plain.get("tokens"), steered.get("tokens"));
-    assertEquals(3, steered.get("steering_report").get("interventions").size());
+    JsonNode report = steered.get("steering_report").get("interventions");
+    assertEquals(3, report.size());
+    // The prompt's last token and the answer's, of which the last is not fed back.
+    assertEquals(steered.get("tokens").size(), report.get(0).get("tokens").asInt());
   }
 
   private JsonNode batch(Path in, String out, Object... plan) throws IOException {
