@@ -1,16 +1,10 @@
 package dev.halter.concepts;
 
+import dev.halter.output.GrowingFile;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.Csv;
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.channels.OverlappingFileLockException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.OptionalDouble;
@@ -23,13 +17,12 @@ import java.util.function.Function;
  */
 final class ScoreTable implements AutoCloseable {
   private static final String HEADER = "concept,score,task,model,prompt\n";
-  private static final int MOST_BYTES = Csv.MOST_BYTES;
 
   private final Path file;
   private final String task;
   private final String model;
   private final Function<String, String> prompts;
-  private final FileChannel channel;
+  private final GrowingFile table;
   private final Map<String, Double> scores = new LinkedHashMap<>();
 
   /**
@@ -46,53 +39,27 @@ final class ScoreTable implements AutoCloseable {
     this.task = task;
     this.model = model;
     this.prompts = prompts;
+    this.table = new GrowingFile(file, Csv.MOST_BYTES);
     try {
-      this.channel =
-          FileChannel.open(
-              file, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
-      try {
-        if (channel.tryLock() == null) {
-          throw new OverlappingFileLockException();
-        }
-        goOn();
-      } catch (OverlappingFileLockException e) {
-        channel.close();
-        throw new BadFileException(file, "another process writes to it", e);
-      } catch (IOException | RuntimeException e) {
-        channel.close();
-        throw e;
-      }
-    } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be opened: " + e.getMessage(), e);
+      goOn();
+    } catch (RuntimeException e) {
+      table.close();
+      throw e;
     }
   }
 
-  private void goOn() throws IOException {
-    if (channel.size() > MOST_BYTES) {
-      throw new BadFileException(file, "is larger than " + MOST_BYTES + " bytes");
-    }
-    // Through the channel: closing a second one to the file would give up the lock.
-    ByteBuffer bytes = ByteBuffer.allocate((int) channel.size());
-    while (bytes.hasRemaining() && channel.read(bytes) >= 0) {}
-    bytes.flip();
-    // A kill may have cut the last row off; no field of ours holds a line break.
-    int end = bytes.limit();
-    while (end > 0 && bytes.get(end - 1) != '\n') {
-      end--;
-    }
-    String rows = new String(bytes.array(), 0, end, StandardCharsets.UTF_8);
-    String rest = new String(bytes.array(), end, bytes.limit() - end, StandardCharsets.UTF_8);
-    if (!rows.startsWith(HEADER) && !(rows.isEmpty() && HEADER.startsWith(rest))) {
+  private void goOn() {
+    String rows = table.lines(); // no field of ours holds a line break
+    if (!rows.startsWith(HEADER) && !(rows.isEmpty() && HEADER.startsWith(table.rest()))) {
       throw new BadFileException(
           file, "is no table of scores from a model: name another one for what it answers");
     }
     if (!rows.isEmpty()) {
       Csv.parse(file, rows).forEach(this::goOn);
     }
-    channel.truncate(end);
-    channel.position(end);
+    table.keepLines();
     if (rows.isEmpty()) {
-      append(HEADER);
+      table.append(HEADER);
     }
   }
 
@@ -133,26 +100,11 @@ final class ScoreTable implements AutoCloseable {
   /** Adds a concept's score. */
   void append(String concept, double score) {
     scores.put(concept, score);
-    append(Csv.line(concept, Double.toString(score), task, model, prompts.apply(concept)));
-  }
-
-  private void append(String text) {
-    ByteBuffer bytes = ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8));
-    try {
-      while (bytes.hasRemaining()) {
-        channel.write(bytes);
-      }
-    } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be written: " + e.getMessage(), e);
-    }
+    table.append(Csv.line(concept, Double.toString(score), task, model, prompts.apply(concept)));
   }
 
   @Override
   public void close() {
-    try {
-      channel.close();
-    } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be closed: " + e.getMessage(), e);
-    }
+    table.close();
   }
 }

@@ -1,0 +1,118 @@
+package dev.halter.output;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+
+/**
+ * A text file that grows line by line: each is on disk as soon as it is appended, and a lock keeps
+ * other writers away. A kill may cut the last line off, so whoever opens the file looks at what is
+ * there and then calls {@link #keepLines}.
+ */
+public final class GrowingFile implements AutoCloseable {
+  private final Path file;
+  private final FileChannel channel;
+  private final byte[] bytes;
+  private final int end; // of the last whole line
+
+  /**
+   * Opens a file, or begins one, and reads it.
+   *
+   * @throws UncheckedIOException if it cannot be read and written, is longer than {@code mostBytes}
+   *     or is open for writing elsewhere
+   */
+  public GrowingFile(Path file, int mostBytes) {
+    this.file = file;
+    try {
+      channel =
+          FileChannel.open(
+              file, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
+      try {
+        lock();
+        bytes = read(mostBytes);
+      } catch (IOException e) {
+        channel.close();
+        throw e;
+      }
+    } catch (IOException e) {
+      throw failure("cannot be opened", e);
+    }
+    int last = bytes.length;
+    while (last > 0 && bytes[last - 1] != '\n') {
+      last--;
+    }
+    end = last;
+  }
+
+  private void lock() throws IOException {
+    boolean locked;
+    try {
+      locked = channel.tryLock() != null;
+    } catch (OverlappingFileLockException e) {
+      locked = false; // by this process
+    }
+    if (!locked) {
+      throw new IOException("another process writes to it");
+    }
+  }
+
+  /** Through the channel: closing a second one to the file would give up the lock. */
+  private byte[] read(int mostBytes) throws IOException {
+    if (channel.size() > mostBytes) {
+      throw new IOException("it is larger than " + mostBytes + " bytes");
+    }
+    ByteBuffer all = ByteBuffer.allocate((int) channel.size());
+    while (all.hasRemaining() && channel.read(all) >= 0) {}
+    return all.array();
+  }
+
+  /** The whole lines that the file held when it was opened, with their ends. */
+  public String lines() {
+    return new String(bytes, 0, end, StandardCharsets.UTF_8);
+  }
+
+  /** What the file held after its last whole line. */
+  public String rest() {
+    return new String(bytes, end, bytes.length - end, StandardCharsets.UTF_8);
+  }
+
+  /** Takes away what stood after the last whole line; lines are then appended after it. */
+  public void keepLines() {
+    try {
+      channel.truncate(end);
+      channel.position(end);
+    } catch (IOException e) {
+      throw failure("cannot be written", e);
+    }
+  }
+
+  /** Appends a line, which brings its end. */
+  public void append(String line) {
+    ByteBuffer left = ByteBuffer.wrap(line.getBytes(StandardCharsets.UTF_8));
+    try {
+      while (left.hasRemaining()) {
+        channel.write(left);
+      }
+    } catch (IOException e) {
+      throw failure("cannot be written", e);
+    }
+  }
+
+  @Override
+  public void close() {
+    try {
+      channel.close();
+    } catch (IOException e) {
+      throw failure("cannot be closed", e);
+    }
+  }
+
+  private UncheckedIOException failure(String what, IOException e) {
+    return new UncheckedIOException(file + ": " + what + ": " + e.getMessage(), e);
+  }
+}
