@@ -24,7 +24,7 @@ import picocli.CommandLine.Option;
       "Takes the concepts that have most to do with a task out of a table of scores, as a file that",
       "plans name: {\"op\": \"remove_concepts\", …, \"remove\": {\"file\": F, \"top\": N}}.",
       "With --endpoint or --model a language model scores the concepts that the table lacks; run",
-      "again after a kill, it goes on where it was."
+      "again after a kill, it goes on where it was. Without either no model is asked."
     })
 final class PartitionCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
