@@ -102,7 +102,15 @@ public final class ControlEvaluation {
       Method method,
       float strength,
       double before,
-      double after) {}
+      double after) {
+
+    /** No heads, if these bring nothing. */
+    private Choice orNothing() {
+      return after > before
+          ? this
+          : new Choice(task, List.of(), reach, method, strength, before, before);
+    }
+  }
 
   /**
    * A line of the table.
@@ -253,11 +261,13 @@ public final class ControlEvaluation {
     for (Controlled one : order) {
       List<Head> left = new ArrayList<>(one.order);
       apart.forEach(before -> left.removeAll(before.choice.heads));
-      List<List<Head>> sets = new ArrayList<>();
-      sets.add(List.of());
-      setting.heads.stream().filter(n -> n <= left.size()).forEach(n -> sets.add(first(left, n)));
+      List<List<Head>> sets =
+          setting.heads.stream()
+              .map(n -> first(left, Math.min(n, left.size())))
+              .distinct()
+              .toList();
       Choice choice = choose(one.task.name(), suite.tasks(), maps(apart), one.fits, sets);
-      apart.add(new Controlled(one.task, one.order, one.fits, one.effects, choice));
+      apart.add(new Controlled(one.task, one.order, one.fits, one.effects, choice.orNothing()));
     }
     return apart;
   }
@@ -329,10 +339,11 @@ public final class ControlEvaluation {
     for (List<Head> heads : sets) {
       for (Reach reach : setting.reaches) {
         for (Method method : setting.methods) {
+          HeadControl control = fits.get(reach).control(heads, method, setting.shrinkage);
           for (float strength : setting.strengths) {
             tried.add(new Choice(name, heads, reach, method, strength, 0, 0));
             List<Intervention> all = new ArrayList<>(inPlace);
-            all.addAll(maps(fits, tried.getLast()));
+            all.addAll(interventions(control.edits(strength), reach));
             plans.add(new SteeringPlan(name, all));
           }
         }
@@ -340,8 +351,9 @@ public final class ControlEvaluation {
     }
     double before = trained(tasks, List.of(new SteeringPlan(name, inPlace)))[0] / tasks.size();
     double[] sums = trained(tasks, plans);
-    Choice one = tried.get(best(sums));
-    double after = sums[best(sums)] / tasks.size();
+    int best = best(sums);
+    Choice one = tried.get(best);
+    double after = sums[best] / tasks.size();
     return new Choice(name, one.heads, one.reach, one.method, one.strength, before, after);
   }
 
