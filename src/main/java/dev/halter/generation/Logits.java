@@ -1,8 +1,22 @@
 package dev.halter.generation;
 
-/** What a row of logits on the host says of probabilities. */
+import dev.halter.model.Capture;
+import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
+import java.util.Set;
+
+/** Logits on the host, and what a row of them says of probabilities. */
 public final class Logits {
+  private static final Site SITE = new Site(Site.Kind.LOGITS, -1);
+
   private Logits() {}
+
+  /** Logits [p, vocabulary] at each token of a text. */
+  public static float[] of(Engine engine, int[] text, SteeringPlan plan) {
+    Capture capture = new Capture(engine.model().config(), Set.of(SITE), text.length);
+    engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
+    return capture.values().get(SITE);
+  }
 
   /**
    * ln Σ exp of the values in a half-open range, in double; a token's log probability is its logit

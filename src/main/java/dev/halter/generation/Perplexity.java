@@ -1,16 +1,11 @@
 package dev.halter.generation;
 
-import dev.halter.model.Capture;
-import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 
 /** How surprised a model is by texts: the exponential of the mean negative log probability. */
 public final class Perplexity {
-  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
-
   private Perplexity() {}
 
   /** Perplexity of all tokens of the texts but their first; NaN if there are none. */
@@ -38,9 +33,7 @@ public final class Perplexity {
       int begin = prompts.get(i).length;
       int[] text = Arrays.copyOf(prompts.get(i), begin + answer.length);
       System.arraycopy(answer, 0, text, begin, answer.length);
-      Capture capture = new Capture(engine.model().config(), Set.of(LOGITS), text.length);
-      engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
-      float[] logits = capture.values().get(LOGITS);
+      float[] logits = Logits.of(engine, text, plan);
       for (int j = begin; j < text.length; j++) {
         int row = (j - 1) * vocabulary;
         sum += Logits.logSumExp(logits, row, row + vocabulary) - logits[row + text[j]];

@@ -2,13 +2,10 @@ package dev.halter.neurons;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Logits;
-import dev.halter.generation.Request;
-import dev.halter.model.Capture;
-import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 
 /**
  * How far a model's next-token distributions are from those of another over the same texts:
@@ -17,8 +14,6 @@ import java.util.Set;
  * @param tokens compared
  */
 public record Divergence(int tokens, double mean, double median, double max) {
-  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
-
   /** Logits of at most so many values are kept, 256 MB. */
   private static final long MOST = 64L << 20;
 
@@ -38,13 +33,7 @@ public record Divergence(int tokens, double mean, double median, double max) {
 
   /** Logits [p, vocabulary] of each text. */
   public static List<float[]> logits(LanguageModel model, List<int[]> texts) {
-    List<float[]> logits = new ArrayList<>();
-    for (int[] text : texts) {
-      Capture capture = new Capture(model.config(), Set.of(LOGITS), text.length);
-      model.engine().run(Request.greedy("", text, 0, Set.of()).with(capture)).orThrow();
-      logits.add(capture.values().get(LOGITS));
-    }
-    return logits;
+    return texts.stream().map(text -> Logits.of(model.engine(), text, SteeringPlan.NONE)).toList();
   }
 
   /** The divergence between what {@link #logits} gave for two models on the same texts. */
