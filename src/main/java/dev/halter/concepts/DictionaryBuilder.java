@@ -8,6 +8,7 @@ import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.weights.BadFileException;
+import dev.halter.weights.Fingerprint;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
@@ -21,7 +22,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
@@ -227,18 +227,12 @@ public final class DictionaryBuilder {
 
   /** What the atoms depend on, hashed; the texts themselves by those that all are set against. */
   private String key(List<Text> chosen) {
-    try {
-      MessageDigest hash = MessageDigest.getInstance("SHA-256");
-      for (Object part :
-          List.of(model.llama().fingerprint(), settings, stimuli.concepts(), chosen)) {
-        hash.update((part + "\n").getBytes(StandardCharsets.UTF_8));
-      }
-      hash.update(
-          Arrays.toString(encode.apply(settings.template)).getBytes(StandardCharsets.UTF_8));
-      return HexFormat.of().formatHex(hash.digest());
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError("every Java platform has SHA-256", e);
+    MessageDigest hash = Fingerprint.sha256();
+    for (Object part : List.of(model.llama().fingerprint(), settings, stimuli.concepts(), chosen)) {
+      hash.update((part + "\n").getBytes(StandardCharsets.UTF_8));
     }
+    hash.update(Arrays.toString(encode.apply(settings.template)).getBytes(StandardCharsets.UTF_8));
+    return HexFormat.of().formatHex(hash.digest());
   }
 
   private String names() {

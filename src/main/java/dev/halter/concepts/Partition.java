@@ -4,11 +4,10 @@ import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.ConceptScores.Scored;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
+import dev.halter.weights.Fingerprint;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
@@ -248,13 +247,7 @@ public final class Partition {
     if (concept == null) {
       return null;
     }
-    try {
-      byte[] hash =
-          MessageDigest.getInstance("SHA-256")
-              .digest(prompt(concept).getBytes(StandardCharsets.UTF_8));
-      return HexFormat.of().formatHex(hash, 0, 6);
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError("every Java platform has SHA-256", e);
-    }
+    byte[] hash = Fingerprint.sha256().digest(prompt(concept).getBytes(StandardCharsets.UTF_8));
+    return HexFormat.of().formatHex(hash, 0, 6);
   }
 }
