@@ -10,34 +10,106 @@ import datetime
 import json
 import os
 import platform
+import select
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+LOAD_SECONDS = 120  # that a peer may take to start and answer its first figure
+FIGURE_SECONDS = 60  # that it may take for another one
 
 
 class Peer:
-    """An engine that answers figures, with further environment variables if there are any."""
+    """An engine that answers figures, with further environment variables if there are any.
 
-    def __init__(self, command, **environment):
-        self.process = subprocess.Popen(
-            [str(part) for part in command], env=os.environ | environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    A figure that fails costs only itself: its answer is {"figure", "error"}, and an engine that ended, hung
+    or failed is started anew for the next figure, since a fault of the device stays with its process. All
+    answers are appended to the file that HALTER_ANSWERS names, the moment they are there. `deadline` (of
+    time.monotonic) is when all has to be done: from then on every figure fails at once."""
+
+    def __init__(self, command, name="", deadline=None, **environment):
+        self.command = [str(part) for part in command]
+        self.name = name
+        self.deadline = deadline
+        self.environment = environment
+        self.process = None
 
     def ask(self, figure):
-        self.process.stdin.write(figure + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"an engine ended at {figure}")
-        return json.loads(line)
+        answer = self.answer(figure)
+        if "error" in answer:
+            self.kill()
+        if "HALTER_ANSWERS" in os.environ:
+            with open(os.environ["HALTER_ANSWERS"], "a") as file:
+                file.write(json.dumps({"peer": self.name, **answer}) + "\n")
+        return answer
+
+    def answer(self, figure):
+        seconds = FIGURE_SECONDS
+        if self.process is None:
+            seconds += LOAD_SECONDS
+            self.process = start(
+                self.command, env=os.environ | self.environment, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, cwd=ROOT)
+        until = time.monotonic() + seconds
+        if self.deadline is not None:
+            until = min(until, self.deadline)
+        try:
+            self.process.stdin.write(f"{figure}\n".encode())
+            self.process.stdin.flush()
+            return json.loads(self.line(until))
+        except TimeoutError:
+            late = self.deadline is not None and until == self.deadline
+            return {"figure": figure, "error": "time is up" if late else f"no answer within {seconds} s"}
+        except (OSError, EOFError, ValueError) as error:
+            status = self.process.wait()
+            return {"figure": figure, "error": f"the engine ended, exit status {status} ({error})"}
+
+    def line(self, until):
+        """The next line of output, read without a buffer in between, so that select knows of all of it."""
+        line = b""
+        while not line.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            part = os.read(self.process.stdout.fileno(), 65536)
+            if not part:
+                raise EOFError("end of its output")
+            line += part
+        return line
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        """Lets the engine end, if it does so at once."""
+        if self.process is not None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                pass
+            self.kill()
+
+    def kill(self):
+        if self.process is not None:
+            end(self.process)
+            self.process = None
+
+
+def start(command, **settings):
+    """A process in a session of its own, so that it can be ended with all that it has started."""
+    return subprocess.Popen(command, start_new_session=True, **settings)
+
+
+def end(process):
+    """Ends a process of start() and all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
 
 
 def memory(command, figure):
@@ -59,9 +131,11 @@ def jvm():
         "-Xmx2g", f"-Dhalter.native={ROOT}/target/native", "-cp", ROOT / "bench/target/benchmarks.jar"]
 
 
-def java(main, *arguments):
-    """A peer's command: a class of the benchmarks."""
-    return [*jvm(), f"dev.halter.bench.{main}", *arguments]
+def java(main, *arguments, **properties):
+    """A peer's command: a class of the benchmarks, with system properties halter.NAME."""
+    machine, *rest = jvm()
+    named = [f"-Dhalter.{name}={value}" for name, value in properties.items()]
+    return [machine, *named, *rest, f"dev.halter.bench.{main}", *arguments]
 
 
 def python(script, *arguments):

@@ -3,27 +3,42 @@ package dev.halter.bench;
 import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.generation.Sampling;
+import dev.halter.model.Site;
+import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.steering.Trigger;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 
 /**
- * Halter's side of {@code bench/compare}: reads figures from standard input, one a line, and answers
- * each with a line of JSON, like {@code bench/python/generate.py -}.
+ * Halter's side of {@code bench/compare} and of the stages of a GPU run: reads figures from standard
+ * input, one a line, and answers each with a line of JSON, like {@code bench/python/generate.py -}.
+ * A figure is {@code KIND:N}, and options behind commas:
  *
- * <p>{@code decode:B}: new tokens a second over B sequences, greedy, after a prompt of 16, sampling
- * included; {@code decode:B:TOKENS:PLAN} the same with another number of tokens, steered by a plan's
- * file. {@code prefill:P}: prompt tokens a second of one prompt, up to and including its first
- * token. Loading is not part of either; a first run of each is thrown away.
+ * <ul>
+ *   <li>{@code decode:B}: new tokens a second over B sequences, sampling included. Options: {@code
+ *       prompt} (16), {@code tokens}, {@code plan} (a file), {@code temperature} (0, or 1 where the
+ *       next two are given), {@code top_p}, {@code top_k}
+ *   <li>{@code step:B}: the same, with one step in the middle as the {@link ProfiledRange}
+ *   <li>{@code prefill:P}: prompt tokens a second of one prompt, up to and including its first token
+ *   <li>{@code plans:K}: new tokens a second, whole run, of requests that are steered by K distinct
+ *       plans in turn, each of which adds a vector of its own at scale 0 after every block; K = 0
+ *       is no plan. Options: {@code requests} (256), {@code prompt}, {@code tokens}
+ * </ul>
+ *
+ * <p>Loading is not part of any.
  *
  * <pre>{@code
  * java -Dhalter.native=target/native -cp bench/target/benchmarks.jar dev.halter.bench.Figures \
- *     MODEL DEVICE DTYPE THREADS TOKENS RUNS
+ *     MODEL DEVICE DTYPE THREADS TOKENS RUNS [CONTEXT MAX_BATCH]
  * }</pre>
  */
 public final class Figures {
@@ -40,10 +55,11 @@ public final class Figures {
   }
 
   public static void main(String[] args) throws IOException {
-    LanguageModel.Options options =
-        new LanguageModel.Options(
-            Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), 2048, 128);
-    try (LanguageModel model = LanguageModel.open(options)) {
+    int context = args.length > 6 ? Integer.parseInt(args[6]) : 2048;
+    int maxBatch = args.length > 7 ? Integer.parseInt(args[7]) : 128;
+    try (LanguageModel model =
+        BenchModel.open(
+            Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), context, maxBatch)) {
       Figures figures = new Figures(model, Integer.parseInt(args[4]));
       String facts =
           "\"unit\":\"tokens/s\",\"engine\":\"halter\",\"device\":\"%s\",\"dtype\":\"%s\""
@@ -55,34 +71,64 @@ public final class Figures {
   }
 
   private double rate(String figure) {
-    String[] parts = figure.split(":", 4);
-    int size = Integer.parseInt(parts[1]);
-    return switch (parts[0]) {
-      case "decode" ->
-          parts.length < 4
-              ? decode(size, tokens, SteeringPlan.NONE)
-              : decode(
-                  size,
-                  Integer.parseInt(parts[2]),
-                  SteeringPlan.read(Path.of(parts[3]), model.config()));
+    String[] parts = figure.split(",");
+    String[] kind = parts[0].split(":", 2);
+    int size = Integer.parseInt(kind[1]);
+    Map<String, String> options = new HashMap<>();
+    for (int i = 1; i < parts.length; i++) {
+      String[] option = parts[i].split("=", 2);
+      options.put(option[0], option[1]);
+    }
+    int prompt = Integer.parseInt(options.getOrDefault("prompt", "" + PROMPT));
+    int count = Integer.parseInt(options.getOrDefault("tokens", "" + tokens));
+    return switch (kind[0]) {
+      case "decode" -> decode(size, prompt, count, options, false);
+      case "step" -> decode(size, prompt, count, options, true);
       case "prefill" -> prefill(size);
+      case "plans" ->
+          plans(
+              size, Integer.parseInt(options.getOrDefault("requests", "256")), prompt, count);
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
   }
 
-  private double decode(int batch, int count, SteeringPlan plan) {
+  private double decode(
+      int batch, int prompt, int count, Map<String, String> options, boolean profiled) {
+    int rows = model.llama().limits().rows();
+    if (batch > 1 && batch * prompt > rows) {
+      throw new IllegalArgumentException(
+          "%d prompts of %d tokens are more than one step of %d: they would not start together"
+              .formatted(batch, prompt, rows));
+    }
+    SteeringPlan plan =
+        options.containsKey("plan")
+            ? SteeringPlan.read(Path.of(options.get("plan")), model.config())
+            : SteeringPlan.NONE;
+    boolean cuts = options.containsKey("top_p") || options.containsKey("top_k");
+    Sampling sampling =
+        new Sampling(
+            Float.parseFloat(options.getOrDefault("temperature", cuts ? "1" : "0")),
+            Integer.parseInt(options.getOrDefault("top_k", "0")),
+            Float.parseFloat(options.getOrDefault("top_p", "1")),
+            1);
     long[] times = new long[2];
     int[] heard = {0};
+    int middle = batch * (count / 2);
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < batch; i++) {
+      Request.Listener listener =
+          (token, logProbability, logits) -> {
+            times[heard[0] < batch ? 0 : 1] = System.nanoTime();
+            heard[0]++;
+            if (profiled && heard[0] == middle) {
+              ProfiledRange.start();
+            } else if (profiled && heard[0] == middle + batch) {
+              ProfiledRange.stop();
+            }
+          };
       requests.add(
-          Request.greedy("", prompt(PROMPT, i), count + 1, Set.of())
-              .with(plan)
-              .with(
-                  (token, logProbability, logits) -> {
-                    times[heard[0] < batch ? 0 : 1] = System.nanoTime();
-                    heard[0]++;
-                  }));
+          new Request(
+              "", prompt(prompt, i), count + 1, sampling, Set.of(), plan, null, listener));
     }
     engine.run(requests).forEach(result -> result.orThrow());
     return batch * count / ((times[1] - times[0]) / 1e9);
@@ -92,6 +138,36 @@ public final class Figures {
     long start = System.nanoTime();
     engine.run(Request.greedy("", prompt(length, 0), 1, Set.of())).orThrow();
     return length / ((System.nanoTime() - start) / 1e9);
+  }
+
+  private double plans(int distinct, int requests, int prompt, int count) {
+    List<SteeringPlan> plans = new ArrayList<>();
+    for (int i = 0; i < distinct; i++) {
+      plans.add(unmoving(i));
+    }
+    List<Request> all = new ArrayList<>();
+    for (int i = 0; i < requests; i++) {
+      Request request = Request.greedy("", prompt(prompt, i), count, Set.of());
+      all.add(distinct == 0 ? request : request.with(plans.get(i % distinct)));
+    }
+    long start = System.nanoTime();
+    engine.run(all).forEach(result -> result.orThrow());
+    return (double) requests * count / ((System.nanoTime() - start) / 1e9);
+  }
+
+  /** A plan that costs what steering costs, and leaves the text as it is. */
+  private SteeringPlan unmoving(int number) {
+    Random random = new Random(number);
+    List<SteeringPlan.Intervention> interventions = new ArrayList<>();
+    for (int layer = 0; layer < model.config().nLayers(); layer++) {
+      float[] vector = new float[model.config().dModel()];
+      for (int i = 0; i < vector.length; i++) {
+        vector[i] = random.nextFloat() - 0.5f;
+      }
+      Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, 0);
+      interventions.add(new SteeringPlan.Intervention("add", edit, Trigger.ALWAYS));
+    }
+    return new SteeringPlan("plan " + number, interventions);
   }
 
   private int[] prompt(int length, int seed) {

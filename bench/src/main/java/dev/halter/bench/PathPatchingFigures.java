@@ -28,10 +28,8 @@ public final class PathPatchingFigures {
   private PathPatchingFigures() {}
 
   public static void main(String[] args) throws IOException {
-    LanguageModel.Options options =
-        new LanguageModel.Options(
-            Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), 1024, 64);
-    try (LanguageModel model = LanguageModel.open(options)) {
+    try (LanguageModel model =
+        BenchModel.open(Path.of(args[0]), args[1], args[2], Integer.parseInt(args[3]), 1024, 64)) {
       String facts =
           "\"unit\":\"heads x pairs/s\",\"engine\":\"halter\",\"device\":\"%s\",\"dtype\":\"%s\""
               .formatted(

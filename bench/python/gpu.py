@@ -1,0 +1,234 @@
+"""What a GPU run measures, stage by stage: Halter, and Python on the same card in the same run.
+
+Every stage returns the raw answers of its peers (bench/python/turns.py); tools/gpu/publish makes README's
+tables of them. The dry form takes the same figures over a stand-in for the driver, with every length a
+sixteenth and a small model, so that a wrong context or option shows where there is no card.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import turns
+
+LLAMA_8B = {"layers": 32, "d-model": 4096, "heads": 32, "kv-heads": 8, "d-mlp": 14336, "vocab": 128256}
+TINY = {"layers": 2, "d-model": 128, "heads": 2, "kv-heads": 1, "d-mlp": 192, "vocab": 512}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large everything is."""
+
+    shape: dict
+    unit: int  # of lengths: a long prompt is 64 units, a prefill 125, the context 144
+    batches: tuple
+    tokens: int  # of a decode run
+    hooked_tokens: int  # of one by transformers
+    requests: int  # that share K plans
+    plan_tokens: int
+    plans: tuple
+    top: tuple  # rows at a time, calls, columns, d_model, entries kept, sign
+    chunk: int  # torch's rows at a time
+    sparse: tuple  # atoms, d, vectors
+    pairs: tuple  # pairs, tokens
+    atoms: int  # of the dictionary while decoding
+    layers: tuple  # first and last from which concepts are removed
+
+
+REAL = Size(
+    LLAMA_8B, 16, (1, 32, 128), 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, (3, 21))
+DRY = Size(
+    TINY, 1, (1, 2, 3), 4, 4, 4, 4, (0, 1, 2),
+    (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, (0, 1))
+
+
+class Stages:
+    """The stages that measure. `work` is a folder for models and data, `logs` one for what is kept."""
+
+    def __init__(self, size, work, logs, torch_device, profiler=shutil.which("ncu")):
+        self.size, self.work, self.logs = size, Path(work), Path(logs)
+        self.torch_device, self.profiler = torch_device, profiler
+        self.model = self.work / "model"
+
+    def config(self):
+        """A folder with a config alone: both sides make random weights of their own in memory."""
+        if not self.model.exists():
+            options = [str(part) for name, value in self.size.shape.items() for part in (f"--{name}", value)]
+            subprocess.run(
+                turns.python("random_model.py", self.model, "--dtype", "bf16", "--config-only", *options),
+                check=True, timeout=60)
+        return self.model
+
+    def figures(self, until, name, tokens=None, context=None, batch=None, under=(), **properties):
+        """Halter's peer for generation."""
+        size = self.size
+        command = turns.java(
+            "Figures", self.config(), "cuda", "bf16", 2, tokens or size.tokens, 2,
+            context or 144 * size.unit, batch or size.batches[-1], **properties)
+        return turns.Peer([*under, *command], name, until)
+
+    def generation(self):
+        """Figures of generation: short prompts, a long one, a prefill, and sampling."""
+        long = f"decode:1,prompt={64 * self.size.unit}"
+        return [*(f"decode:{batch}" for batch in self.size.batches), long, f"prefill:{125 * self.size.unit}",
+                "decode:1,top_p=0.9,top_k=40"]
+
+    def decode(self, until):
+        """Generation by Halter, with each form of attention."""
+        portable = self.figures(until, "halter", attention="portable")
+        rows = ask(portable, self.generation())
+        tensor = self.figures(until, "halter, attention sm80", attention="sm80")
+        return told(rows + ask(tensor, self.generation()))
+
+    def torch(self, until):
+        """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what
+        the card gives."""
+        python = turns.Peer(turns.python(
+            "generate.py", "--model", self.config(), "--dtype", "bf16", "--device", self.torch_device,
+            "--tokens", self.size.hooked_tokens, "--runs", 2, "-"), "torch", until)
+        static = [f"static:{figure.removeprefix('decode:')}" for figure in self.generation()
+                  if figure.startswith("decode:")]
+        return told(ask(python, ["copy", "read", "matmul:bf16", *static, *self.generation()]))
+
+    def kernels(self, until):
+        """Every kernel of a decode step: its time and the bytes that it moved, by the profiler."""
+        report = self.logs / "kernels.csv"
+        metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
+        under = [
+            self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
+            "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
+        ] if self.profiler else []
+        steps = [
+            (form, figure) for form in ("portable", "sm80")
+            for figure in ("step:1", f"step:1,prompt={64 * self.size.unit}",
+                           f"step:{self.size.batches[1]}", "step:1,top_p=0.9,top_k=40")
+            if form == "portable" or "prompt" in figure or figure != "step:1"]
+        rows, found = [], []
+        for form in ("portable", "sm80"):
+            asked = [figure for its, figure in steps if its == form]
+            peer = self.figures(
+                until, f"profiled, attention {form}", tokens=8, batch=self.size.batches[1], under=under,
+                attention=form)
+            rows += ask(peer, asked)
+            if report.exists():
+                found += [{"attention": form, "figure": figure, "kernels": kernels}
+                          for figure, kernels in zip(asked, steps_of(report))]
+                report.rename(self.logs / f"kernels-{form}.csv")
+        answer = told(rows)
+        for step in found:
+            total = sum(kernel["ns"] for kernel in step["kernels"])
+            launches = sum(kernel["launches"] for kernel in step["kernels"])
+            answer["details"].append(
+                f"{step['figure']}, attention {step['attention']}: {launches} kernels, {total / 1e6:.3f} ms")
+        return answer | {"steps": found}
+
+    def top(self, until):
+        """multiplyTop in all forms at the map's shape, and torch's product and one chunk."""
+        sizes = (*self.size.top, 2, 2)
+        halter = turns.Peer(turns.java("TopFigures", "cuda", "bf16", *sizes), "halter", until)
+        torch = turns.Peer(turns.python("top.py", self.torch_device, "bf16", *sizes), "torch", until)
+        rows = ask(halter, ["top:cublas", "top:sm90", "top:sm80"])
+        return told(rows + ask(torch, ["product", f"torch:{self.size.chunk}"]))
+
+    def dictionary(self, atoms, d, vectors):
+        file = self.work / f"dictionary-{atoms}.safetensors"
+        if not file.exists():
+            subprocess.run(
+                turns.python("sparse_coding.py", "make", file, atoms, d, vectors, self.torch_device),
+                check=True, timeout=60)
+        return file
+
+    def sparse(self, until):
+        """Sparse codes: pursuit and elastic net, by products and by a Gram matrix."""
+        file = self.dictionary(*map(str, self.size.sparse))
+        halter = turns.Peer(turns.java("ConceptFigures", "cuda", file, 2, 2), "halter", until)
+        torch = turns.Peer(
+            turns.python("sparse_coding.py", self.torch_device, file, 2, 1), "torch", until)
+        omp, net = "omp:32" if self.size is REAL else "omp:4", "net:0.05:0.95"
+        rows = ask(halter, [f"{omp}:gram", f"{omp}:products", f"{net}:gram", f"{net}:products"])
+        return told(rows + ask(torch, [f"{omp}:gram", f"{omp}:products", "product:f32"]))
+
+    def heads(self, until):
+        """Path patching of every head, and our own way in torch."""
+        pairs = "{}:{}".format(*self.size.pairs)
+        halter = turns.Peer(
+            turns.java("PathPatchingFigures", self.config(), "cuda", "bf16", 2, 2), "halter", until)
+        rows = ask(halter, [f"sweep:{pairs}", f"probability:{pairs}"])
+        torch = turns.Peer(turns.python(
+            "path_patching.py", "--model", self.config(), "--dtype", "bf16", "--device", self.torch_device),
+            "torch", until)
+        return told(rows + ask(torch, [f"tails:{pairs}"]))
+
+    def plans(self, until):
+        """K distinct plans over the same requests: EasySteer's measurement of plans per request."""
+        size = self.size
+        peer = self.figures(
+            until, "halter", context=2 * size.plan_tokens + 16, batch=size.requests)
+        options = f"requests={size.requests},tokens={size.plan_tokens}"
+        return told(ask(peer, [f"plans:{count},{options}" for count in size.plans]))
+
+    def steering(self, until):
+        """Decoding while concepts are removed: one code of the prompt's end, or a pursuit at every token."""
+        size = self.size
+        file = self.dictionary(str(size.atoms), str(size.shape["d-model"]), "1")
+        ways = {
+            "net-prompt-end": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "prompt_end"},
+            "omp-every-token": {"solver": "omp", "k": 32 if size is REAL else 4, "solve": "every_token",
+                                "when": {"generation": "all"}}}
+        figures = ["decode:1"]
+        for name, way in ways.items():
+            removal = {"op": "remove_concepts", "dictionary": str(file), "layers": list(size.layers),
+                       "remove": [str(i) for i in range(50)], **way}
+            plan = self.work / f"{name}.json"
+            plan.write_text(json.dumps({"interventions": [removal]}))
+            tokens = size.tokens if way["solve"] == "prompt_end" else 8
+            figures.append(f"decode:1,tokens={tokens},plan={plan}")
+        return told(ask(self.figures(until, "halter"), figures))
+
+
+def ask(peer, figures):
+    """All answers of a peer, which then ends."""
+    answers = [{"peer": peer.name, **peer.ask(figure)} for figure in figures]
+    peer.close()
+    return answers
+
+
+def told(rows):
+    """What a stage returns: its rows, and each in a line for people."""
+    details = []
+    for row in rows:
+        found = f"{row['median']:,.4g} {row.get('unit', '')}" if "median" in row else row["error"]
+        unsettled = "" if row.get("settled", True) else " (runs did not settle)"
+        details.append(f"{row['peer']}: {row['figure']}: {found}{unsettled}")
+    bad = [row["figure"] for row in rows if "error" in row]
+    return {"summary": f"{len(rows) - len(bad)} figures, {len(bad)} failed", "rows": rows,
+            "details": details, "failures": bad}
+
+
+def steps_of(report):
+    """The decode steps in a profiler's CSV, each a list of kernels by name and grid, in order of time."""
+    with open(report, errors="replace") as file:
+        lines = [line for line in file if line.startswith('"')]
+    launches = {}
+    for row in csv.DictReader(lines):
+        launch = launches.setdefault(row["ID"], {"kernel": row["Kernel Name"], "grid": row["Grid Size"]})
+        launch[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
+    steps = []
+    for launch in launches.values():
+        if launch["kernel"].startswith("embed"):
+            steps.append({})
+        if not steps:
+            continue
+        key = launch["kernel"], launch["grid"]
+        entry = steps[-1].setdefault(
+            key, {"kernel": key[0], "grid": key[1], "launches": 0, "ns": 0, "read": 0, "written": 0})
+        entry["launches"] += 1
+        entry["ns"] += launch.get("gpu__time_duration.sum", 0)
+        entry["read"] += launch.get("dram__bytes_read.sum", 0)
+        entry["written"] += launch.get("dram__bytes_write.sum", 0)
+    return [sorted(step.values(), key=lambda entry: -entry["ns"]) for step in steps]
