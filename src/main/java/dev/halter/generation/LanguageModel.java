@@ -65,24 +65,42 @@ public final class LanguageModel implements AutoCloseable {
     return open(options, Devices.open(options.device, options.threads, true));
   }
 
-  /** Opens a model folder on a device, which is closed with the model. */
+  /** Opens a model folder on a device, which is closed with the model, or if there is none. */
   public static LanguageModel open(Options options, Device device) {
+    Checkpoint checkpoint;
+    try {
+      ModelConfig.read(
+          options.folder); // what is wrong with it is said before a look at the weights
+      checkpoint = Checkpoint.open(options.folder);
+    } catch (RuntimeException | Error e) {
+      device.close();
+      throw e;
+    }
+    return open(options, device, checkpoint);
+  }
+
+  /**
+   * Opens a model whose weights are not those of its folder: the folder gives all else, and need
+   * not hold any.
+   *
+   * @param device closed with the model, or if there is none
+   * @param checkpoint likewise
+   * @throws BadFileException if the folder's config is not of a model that Halter runs, or the
+   *     checkpoint is not of that model
+   * @throws dev.halter.device.DeviceException if the device is too small
+   */
+  public static LanguageModel open(Options options, Device device, Checkpoint checkpoint) {
     try {
       Path folder = options.folder;
       ModelConfig config = ModelConfig.read(folder);
       GenerationConfig generation = GenerationConfig.read(folder, config);
-      Checkpoint checkpoint = Checkpoint.open(folder);
-      try {
-        checkpoint.require(config);
-        DType type = activations(options.dtype, device, checkpoint);
-        MemoryPlan plan = plan(options, device, config, checkpoint, type);
-        Llama llama = new Llama(device, config, checkpoint, type, plan.limits());
-        return new LanguageModel(folder, device, plan, llama, generation);
-      } catch (RuntimeException | Error e) {
-        checkpoint.close();
-        throw e;
-      }
+      checkpoint.require(config);
+      DType type = activations(options.dtype, device, checkpoint);
+      MemoryPlan plan = plan(options, device, config, checkpoint, type);
+      Llama llama = new Llama(device, config, checkpoint, type, plan.limits());
+      return new LanguageModel(folder, device, plan, llama, generation);
     } catch (RuntimeException | Error e) {
+      checkpoint.close();
       device.close();
       throw e;
     }

@@ -15,9 +15,9 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
- * All tensors of a model folder: one {@code model.safetensors}, or the shards that {@code
- * model.safetensors.index.json} lists. Everything is mapped, nothing is copied; views are readable
- * until {@link #close()}.
+ * All tensors of a model. Those of a model folder come from one {@code model.safetensors}, or from
+ * the shards that {@code model.safetensors.index.json} lists: everything is mapped, nothing is
+ * copied; views are readable until {@link #close()}. Or they are in memory already.
  */
 public final class Checkpoint implements AutoCloseable {
   private static final String SINGLE = "model.safetensors";
@@ -63,6 +63,26 @@ public final class Checkpoint implements AutoCloseable {
       files.forEach(Safetensors::close);
       throw e;
     }
+  }
+
+  /**
+   * Tensors that are in memory already, random ones for a benchmark, say. The memory stays the
+   * caller's: it has to outlive all use of the checkpoint, and {@link #close()} leaves it alone.
+   * Tensors may share memory.
+   *
+   * @param source what errors call this checkpoint
+   * @param tensors by the names that a safetensors file would give them
+   * @throws IllegalArgumentException if a tensor lies on the Java heap, where no device reads it
+   */
+  public static Checkpoint of(String source, Map<String, TensorView> tensors) {
+    tensors.forEach(
+        (name, tensor) -> {
+          if (!tensor.data().isNative()) {
+            throw new IllegalArgumentException(
+                "tensor \"" + name + "\" lies on the Java heap; weights must be off it");
+          }
+        });
+    return new Checkpoint(Path.of(source), Set.of(), new LinkedHashMap<>(tensors));
   }
 
   private static void openShards(
@@ -227,7 +247,7 @@ public final class Checkpoint implements AutoCloseable {
     }
   }
 
-  /** Unmaps all files: all views of them become unreadable. */
+  /** Unmaps all files: all views of them become unreadable. Memory of others stays as it is. */
   @Override
   public void close() {
     files.forEach(Safetensors::close);

@@ -6,18 +6,43 @@ import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 
 /**
- * A tensor inside a mapped file: nothing is copied until it is asked for.
+ * A tensor inside a mapped file or other memory: nothing is copied until it is asked for.
  *
  * @param name the tensor's name in its file
  * @param dtype element type
  * @param shape sizes, outermost first; elements lie row-major
- * @param data the elements, little-endian, read-only, of exactly {@code elements() * dtype.bytes()}
- *     bytes, with no promise about alignment; readable until the file is closed
+ * @param data the elements, little-endian, of exactly as many bytes as dtype and shape ask for,
+ *     with no promise about alignment; readable as long as its memory, for a file's tensor until
+ *     the file is closed; never written through this view
  */
 public record TensorView(String name, DType dtype, long[] shape, MemorySegment data) {
 
+  /**
+   * @throws IllegalArgumentException if shape and data do not fit each other
+   */
   public TensorView {
     shape = shape.clone();
+    if (!fits(dtype, shape, data.byteSize())) {
+      throw new IllegalArgumentException(
+          "tensor %s: %d bytes are not a %s of %s"
+              .formatted(name, data.byteSize(), dtype, Arrays.toString(shape)));
+    }
+    data = data.asReadOnly();
+  }
+
+  private static boolean fits(DType dtype, long[] shape, long bytes) {
+    try {
+      long expected = dtype.bytes();
+      for (long size : shape) {
+        if (size < 0) {
+          return false;
+        }
+        expected = Math.multiplyExact(expected, size);
+      }
+      return expected == bytes;
+    } catch (ArithmeticException e) {
+      return false;
+    }
   }
 
   @Override

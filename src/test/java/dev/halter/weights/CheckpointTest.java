@@ -9,6 +9,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.DType;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -87,6 +90,36 @@ class CheckpointTest {
           assertThrows(BadFileException.class, () -> checkpoint.tensor("x")).getMessage();
       assertTrue(message.contains("\"x\""), message);
     }
+  }
+
+  @Test
+  void takesTensorsThatAreInMemory() {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment memory = arena.allocate(4 * 24); // shared by all: none is larger than [6, 4]
+      Map<String, TensorView> tensors = new LinkedHashMap<>();
+      expected(false)
+          .forEach(
+              (name, shape) -> {
+                long bytes = 4 * Arrays.stream(shape).reduce(1, (a, b) -> a * b);
+                MemorySegment data = memory.asSlice(0, bytes);
+                tensors.put(name, new TensorView(name, DType.F32, shape, data));
+              });
+      Checkpoint checkpoint = Checkpoint.of("random weights", tensors);
+      checkpoint.require(config(false));
+      checkpoint.close();
+      memory.set(ValueLayout.JAVA_FLOAT, 0, 7);
+      assertEquals(7, checkpoint.tensor("model.norm.weight").toFloats()[0]);
+
+      tensors.remove("model.norm.weight");
+      Checkpoint lacks = Checkpoint.of("random weights", tensors);
+      String message =
+          assertThrows(BadFileException.class, () -> lacks.require(config(false))).getMessage();
+      assertTrue(
+          message.startsWith("random weights: has no tensor \"model.norm.weight\""), message);
+    }
+    TensorView onHeap =
+        new TensorView("a", DType.U8, new long[] {2}, MemorySegment.ofArray(new byte[2]));
+    assertThrows(IllegalArgumentException.class, () -> Checkpoint.of("x", Map.of("a", onHeap)));
   }
 
   @Test

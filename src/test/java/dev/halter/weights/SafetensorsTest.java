@@ -123,6 +123,18 @@ class SafetensorsTest {
   }
 
   @Test
+  void aViewShowsExactlyTheBytesOfItsShape() {
+    MemorySegment data = MemorySegment.ofArray(new byte[24]);
+    assertEquals(6, new TensorView("x", DType.F32, new long[] {3, 2}, data).elements());
+    assertTrue(new TensorView("x", DType.F32, new long[] {6}, data).data().isReadOnly());
+    for (long[] shape :
+        new long[][] {{5}, {7}, {}, {-3, -2}, {0}, {6, Long.MAX_VALUE}, {1L << 62, 4, 6}}) {
+      assertThrows(
+          IllegalArgumentException.class, () -> new TensorView("x", DType.F32, shape, data));
+    }
+  }
+
+  @Test
   void viewsAreUnreadableAfterClosing() throws IOException {
     Path path = folder.resolve("x.safetensors");
     Files.write(path, file("{\"x\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4));
