@@ -154,7 +154,10 @@ def take_turns(peers, figures, rounds):
 
 
 def median(answers):
-    """Of all runs of one figure's answers."""
+    """Of all runs of one figure's answers; ends the benchmark if it has none."""
+    for answer in answers:
+        if "error" in answer:
+            sys.exit(f"{answer['figure']}: {answer['error']}")
     return statistics.median(run for answer in answers for run in answer["runs"])
 
 

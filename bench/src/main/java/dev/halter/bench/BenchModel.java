@@ -70,7 +70,7 @@ final class BenchModel {
               : numbers.asSlice(from * type.bytes(), elements * type.bytes());
       tensors.put(name, new TensorView(name, type, shape.getValue(), data));
     }
-    return Checkpoint.of(tensors);
+    return Checkpoint.of("random weights", tensors);
   }
 
   private static long elements(long[] shape) {

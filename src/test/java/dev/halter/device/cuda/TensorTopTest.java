@@ -44,6 +44,9 @@ import org.junit.jupiter.params.provider.EnumSource;
 class TensorTopTest {
   private static final float NONE = Float.NEGATIVE_INFINITY;
 
+  /** The only form to test, if there is one: a kernel that hangs must not cost the other's tests. */
+  private static final String ONLY = System.getProperty("halter.test.form");
+
   /** What was kept of m rows, S lists each. */
   private record Kept(int[] ids, float[] values, float[] logSums) {}
 
@@ -51,6 +54,7 @@ class TensorTopTest {
 
   /** Runs a test on the GPU, or on faithful blocks in these orders. */
   private static void on(Form form, Consumer<Device> test, Schedule... schedules) {
+    assumeTrue(ONLY == null || ONLY.equals(form.name()), "only " + ONLY);
     if (TestCuda.REAL) {
       try (Device device = open(form)) {
         test.accept(device);
@@ -68,6 +72,7 @@ class TensorTopTest {
    * CUDA with this form asked for, on a card that has it; without such a card the test is skipped.
    */
   private static Device open(Form form) {
+    assumeTrue(ONLY == null || ONLY.equals(form.name()), "only " + ONLY);
     if (TestCuda.REAL && form == Form.SM90) {
       try (Device card = TestCuda.open()) {
         assumeTrue(card.description().contains("(sm_90)"), "needs a card of sm_90");
