@@ -1,32 +1,65 @@
 """Writes a Llama-shaped model folder of random weights, to measure speed with.
 
     python random_model.py DIR [--dtype f32|bf16] [--layers 12] [--d-model 768] [--heads 12] …
+    python random_model.py DIR --config-only …      # in no time: who opens it makes the weights itself
 
 The weights mean nothing, but their scale is that of a trained model, so activations stay finite in
 bf16 and greedy tokens vary. There is no tokenizer: benchmarks feed token ids.
+
+A folder with a config.json and no weights stands for random weights, made where they are used: on a GPU
+8 billion of them are there in a second, while a disk would take a minute. `open_model` opens both kinds.
 """
 
 import argparse
+import json
 from pathlib import Path
 
-import torch
-import transformers
-from transformers import LlamaConfig, LlamaForCausalLM
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
-DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+def config(shape):
+    """Members of config.json; what is not said is as transformers has it."""
+    return {
+        **shape,
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "head_dim": shape["hidden_size"] // shape["num_attention_heads"],
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"},
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def write_config(folder, dtype, shape):
+    """Writes config.json by itself. This needs neither torch nor transformers, whose imports take longer
+    than all else here: they are imported by the functions that do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config(shape) | {"dtype": dtype}, indent=2) + "\n")
 
 
 def write(folder, dtype, shape, seed, device):
+    """Writes config.json and weights drawn on the device."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    random_model(transformers.LlamaConfig(**config(shape)), dtype, device, seed).save_pretrained(folder)
+
+
+def random_model(config, dtype, device, seed=1):
+    """A model whose weights never were anywhere else than on the device, nor in another type. Each is
+    drawn once: what transformers and torch would initialize them with is left out."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
     torch.manual_seed(seed)
-    torch.set_default_dtype(dtype)  # a large model is never there in f32
-    config = LlamaConfig(
-        **shape,
-        max_position_embeddings=4096,
-        rms_norm_eps=1e-5,
-        rope_parameters={"rope_theta": 500000.0, "rope_type": "default"},
-    )
-    with torch.no_grad(), torch.device(device):
-        model = LlamaForCausalLM(config)
+    with torch.no_grad(), torch.device(device), no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        model.tie_weights()
         for name, weight in model.named_parameters():
             if name.endswith("norm.weight"):
                 weight.fill_(1.0)
@@ -34,7 +67,17 @@ def write(folder, dtype, shape, seed, device):
                 weight.normal_()
             else:
                 weight.normal_(0.0, weight.shape[1] ** -0.5)
-    model.save_pretrained(folder)
+    return model.eval()
+
+
+def open_model(folder, dtype, device):
+    """The model of a folder in transformers, with sdpa attention; of random weights if it has none."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    if any(Path(folder).glob("*.safetensors")):
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa").to(device).eval()
+    return random_model(LlamaConfig.from_pretrained(folder), dtype, device)
 
 
 def main():
@@ -49,8 +92,8 @@ def main():
     parser.add_argument("--vocab", type=int, default=32000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="where the numbers are drawn")
+    parser.add_argument("--config-only", action="store_true", help="config.json, no weights")
     a = parser.parse_args()
-    transformers.utils.logging.disable_progress_bar()
     shape = {
         "num_hidden_layers": a.layers,
         "hidden_size": a.d_model,
@@ -59,7 +102,10 @@ def main():
         "intermediate_size": a.d_mlp,
         "vocab_size": a.vocab,
     }
-    write(a.folder, DTYPES[a.dtype], shape, a.seed, a.device)
+    if a.config_only:
+        write_config(a.folder, DTYPES[a.dtype], shape)
+    else:
+        write(a.folder, DTYPES[a.dtype], shape, a.seed, a.device)
 
 
 if __name__ == "__main__":
