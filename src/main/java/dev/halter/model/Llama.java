@@ -3,7 +3,6 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.device.Graph;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
@@ -14,10 +13,8 @@ import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -49,13 +46,11 @@ public final class Llama implements AutoCloseable {
 
   private final StepTables step;
   private Buffer changes; // [rows, report stride] f32: what steering changed
-  private final Map<GraphKey, Graph> graphs = new HashMap<>();
+  private final StepGraphs graphs;
   private String fingerprint; // once it has been asked for
 
   private final Kernel embed;
   private final Kernel gather;
-
-  private record GraphKey(int rows, SteeringTable steering, boolean solves) {}
 
   /**
    * What a model is loaded for.
@@ -95,6 +90,7 @@ public final class Llama implements AutoCloseable {
     this.norms =
         new Positionwise.Norms(floats(limits.rows, 1), floats(limits.rows, config.dModel()));
     this.step = new StepTables(device, limits);
+    this.graphs = new StepGraphs(device);
     this.changes = floats(limits.rows, 1);
     String tableType = "_" + weights.embedding().type().name().toLowerCase(Locale.ROOT);
     this.embed = device.kernel("embed" + tableType);
@@ -163,7 +159,7 @@ public final class Llama implements AutoCloseable {
     require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
-      closeGraphs(); // they hold its address
+      graphs.close(); // they hold its address
       changes.close();
       changes = floats(limits.rows, stride);
     }
@@ -173,11 +169,8 @@ public final class Llama implements AutoCloseable {
       changes.slice(0, 4L * batch.rows() * stride).clear();
     }
     if (batch.isDecode()) {
-      graphs
-          .computeIfAbsent(
-              new GraphKey(batch.rows(), steering, steering != null && steering.solves(batch)),
-              key -> device.record(() -> run(batch, tiles, steering, null, 0)))
-          .launch();
+      boolean solves = steering != null && steering.solves(batch);
+      graphs.run(batch.rows(), steering, solves, () -> run(batch, tiles, steering, null, 0));
     } else {
       run(batch, tiles, steering, null, 0);
     }
@@ -217,16 +210,7 @@ public final class Llama implements AutoCloseable {
 
   /** Forgets recorded steps that use these tables; call it before closing them. */
   public void forget(SteeringTable steering) {
-    graphs
-        .entrySet()
-        .removeIf(
-            entry -> {
-              if (entry.getKey().steering != steering) {
-                return false;
-              }
-              entry.getValue().close();
-              return true;
-            });
+    graphs.forget(steering);
   }
 
   private void run(Batch batch, int tiles, SteeringTable steering, SiteHook hook, int firstLayer) {
@@ -448,14 +432,9 @@ public final class Llama implements AutoCloseable {
     return device.allocate((long) type.bytes() * limits.rows * columns);
   }
 
-  private void closeGraphs() {
-    graphs.values().forEach(Graph::close);
-    graphs.clear();
-  }
-
   @Override
   public void close() {
-    closeGraphs();
+    graphs.close();
     for (Buffer buffer :
         List.of(x, qkv, z, last, logits, norms.scale(), norms.normalized(), changes)) {
       buffer.close();

@@ -106,8 +106,8 @@ final class TensorTop implements AutoCloseable {
   void multiply(int m, int n, int k, Matrix x, Matrix w, Top top) {
     top.require(m, n, k, x, w);
     if (!checked) {
-      checked = true;
       check();
+      checked = true; // not before: a kernel that failed must fail again
     }
     int atOnce = WAVES * blocks * ROWS;
     for (int row = 0; row < m; row += atOnce) {

@@ -326,7 +326,7 @@ class TensorTopTest {
   }
 
   @Test
-  void kernelThatComputesSomethingElseIsNoticedAtItsFirstProduct() {
+  void kernelThatComputesSomethingElseIsNoticedAtEveryProduct() {
     if (TestCuda.REAL) {
       return;
     }
@@ -343,9 +343,12 @@ class TensorTopTest {
                     encode(map, matrix, rows, columns - 1, boxRows))) {
       Matrix matrix = new Matrix(factor, DType.BF16, 8);
       right.multiply(2, 8, 8, matrix, matrix, best);
-      var error =
-          assertThrows(DeviceException.class, () -> wrong.multiply(2, 8, 8, matrix, matrix, best));
-      assertTrue(error.getMessage().contains("multiply_top_sm90"), error.getMessage());
+      for (int time = 1; time <= 2; time++) {
+        var error =
+            assertThrows(
+                DeviceException.class, () -> wrong.multiply(2, 8, 8, matrix, matrix, best));
+        assertTrue(error.getMessage().contains("multiply_top_sm90"), error.getMessage());
+      }
     }
   }
 

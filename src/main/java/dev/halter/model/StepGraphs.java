@@ -1,0 +1,66 @@
+package dev.halter.model;
+
+import dev.halter.device.Device;
+import dev.halter.device.Graph;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Decode steps as graphs, by all that their launches depend on. The first step of a kind runs as it
+ * is, which loads the code and allocates the buffers that it needs; the second is recorded; those
+ * after it are only launched. All give the same bits.
+ */
+final class StepGraphs implements AutoCloseable {
+  private final Device device;
+  private final Set<Key> seen = new HashSet<>();
+  private final Map<Key, Graph> graphs = new HashMap<>();
+
+  private record Key(int rows, SteeringTable steering, boolean solves) {}
+
+  StepGraphs(Device device) {
+    this.device = device;
+  }
+
+  /**
+   * Runs a step.
+   *
+   * @param steering its tables, or null
+   * @param solves whether queued edits solve in it: {@link SteeringTable#solves}
+   * @param work queues the step; may depend on nothing else that differs between steps but what
+   *     device buffers hold
+   */
+  void run(int rows, SteeringTable steering, boolean solves, Runnable work) {
+    Key key = new Key(rows, steering, solves);
+    if (seen.contains(key)) {
+      graphs.computeIfAbsent(key, unused -> device.record(work)).launch();
+    } else {
+      work.run();
+      seen.add(key);
+    }
+  }
+
+  /** Forgets the steps that use these tables. */
+  void forget(SteeringTable steering) {
+    seen.removeIf(key -> key.steering == steering);
+    graphs
+        .entrySet()
+        .removeIf(
+            entry -> {
+              if (entry.getKey().steering != steering) {
+                return false;
+              }
+              entry.getValue().close();
+              return true;
+            });
+  }
+
+  /** Forgets all steps, at the end or because buffers that they use have moved. */
+  @Override
+  public void close() {
+    seen.clear();
+    graphs.values().forEach(Graph::close);
+    graphs.clear();
+  }
+}
