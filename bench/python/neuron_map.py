@@ -15,34 +15,44 @@ log-sum-exp of bf16 logits would be good to eight bits.
 
 import argparse
 import json
-import statistics
-import sys
 import threading
-import time
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
+import device as devices
+import peer
+from device import seconds
+from random_model import open_model
+
 KEPT = 10
+UP = "model.layers.{}.mlp.up_proj.weight"
+HEADS = ("lm_head.weight", "model.embed_tokens.weight")  # the second if they are tied
+
+
+def weights(folder: Path, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """All up-projections [N, d] and the LM head [V, d]; random ones if the folder has no weights."""
+    config = json.loads((folder / "config.json").read_text())
+    tensor = tensors(folder, config, device)
+    head = next(found for found in map(tensor, HEADS) if found is not None)
+    return torch.cat([tensor(UP.format(layer)) for layer in range(config["num_hidden_layers"])]), head
+
+
+def tensors(folder: Path, config: dict, device: str):
+    """What gives the model's tensors by name, or None."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return dict(open_model(folder, config["dtype"], device).named_parameters()).get
+    handles = [safe_open(file, "pt", device=device) for file in files]
+    by_name = {name: handle for handle in handles for name in handle.keys()}
+    return lambda name: by_name[name].get_tensor(name) if name in by_name else None
 
 
 class Mapper:
-    def __init__(self, folder: Path, device: str):
+    def __init__(self, head: torch.Tensor, device: str):
+        self.head = head
         self.device = device
-        self.files = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            handle = safe_open(file, "pt", device=device)
-            self.files |= {name: handle for name in handle.keys()}
-        self.layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
-        tied = "lm_head.weight" not in self.files
-        self.head = self.tensor("model.embed_tokens.weight" if tied else "lm_head.weight")
-
-    def tensor(self, name: str) -> torch.Tensor:
-        return self.files[name].get_tensor(name)
-
-    def neurons(self, layer: int) -> torch.Tensor:
-        return self.tensor(f"model.layers.{layer}.mlp.up_proj.weight")
 
     def map(self, vectors: torch.Tensor, rows: int, sign: str):
         """Ids, logits [N, S, K] and log-sum-exp [N, S]."""
@@ -70,17 +80,6 @@ class Mapper:
         for i in range(0, len(vectors), rows):
             part = vectors[i:i + rows]
             torch.mm(part, self.head.T, out=out[:len(part)])
-
-    def synchronize(self):
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def seconds(self, work) -> float:
-        self.synchronize()
-        start = time.perf_counter()
-        work()
-        self.synchronize()
-        return time.perf_counter() - start
 
     def growth(self, work) -> int:
         if self.device == "cuda":
@@ -111,32 +110,30 @@ def anonymous() -> int:
     return -1
 
 
-def answer(mapper: Mapper, vectors: torch.Tensor, figure: str) -> float:
+def measure(mapper: Mapper, vectors: torch.Tensor, figure: str) -> peer.Figure:
+    """The Figure of a name."""
     kind, *rest = figure.split(":")
     if kind == "product":
-        sizes = (1024, 4096) if mapper.device == "cpu" else (8192, 16384)
-        sizes = [min(size, len(vectors)) for size in sizes]
-        return len(vectors) / min(
-            mapper.seconds(lambda: mapper.product(vectors, rows)) for rows in sizes)
+        return product(mapper, vectors)
     count, sign = int(rest[0]), rest[1]
-    if kind == "loop":
-        return count / mapper.seconds(lambda: mapper.loop(vectors[:count], sign))
+    work, unit, amount = {
+        "chunked": (lambda: mapper.map(vectors, count, sign), "neurons/s", len(vectors)),
+        "loop": (lambda: mapper.loop(vectors[:count], sign), "neurons/s", min(count, len(vectors))),
+        "memory": (lambda: mapper.map(vectors, count, sign), "bytes", None),
+    }[kind]
     if kind == "memory":
-        return mapper.growth(lambda: mapper.map(vectors, count, sign))
-    return len(vectors) / mapper.seconds(lambda: mapper.map(vectors, count, sign))
+        return peer.Figure(lambda: mapper.growth(work), unit)
+    return peer.Figure(lambda: amount / seconds(work, mapper.device), unit)
 
 
-def serve(mapper: Mapper, runs: int, neurons: int):
-    vectors = torch.cat([mapper.neurons(layer) for layer in range(mapper.layers)])
-    vectors = vectors[:neurons] if neurons else vectors
-    for line in sys.stdin:
-        figure = line.strip()
-        with torch.inference_mode():
-            answer(mapper, vectors, figure)
-            results = [answer(mapper, vectors, figure) for _ in range(runs)]
-        print(json.dumps({
-            "figure": figure, "median": statistics.median(results), "runs": results,
-            "engine": f"torch {torch.__version__}"}), flush=True)
+def product(mapper: Mapper, vectors: torch.Tensor) -> peer.Figure:
+    sizes = (1024, 4096) if mapper.device == "cpu" else (8192, 16384)
+    sizes = [min(size, len(vectors)) for size in sizes]
+
+    def run():
+        return len(vectors) / min(
+            seconds(lambda: mapper.product(vectors, rows), mapper.device) for rows in sizes)
+    return peer.Figure(run, "neurons/s")
 
 
 def main():
@@ -151,7 +148,11 @@ def main():
     a = parser.parse_args()
     if a.threads:
         torch.set_num_threads(a.threads)
-    serve(Mapper(a.model, a.device), a.runs, a.neurons)
+    vectors, head = weights(a.model, a.device)
+    vectors = vectors[:a.neurons] if a.neurons else vectors
+    mapper = Mapper(head, a.device)
+    with torch.inference_mode():
+        peer.serve(lambda figure: measure(mapper, vectors, figure), a.runs, devices.facts(a.device))
 
 
 if __name__ == "__main__":

@@ -14,29 +14,25 @@ recomputed, the answer's logit alone. The two runs that fill the caches are part
              is one row through the later MLPs; rows of all heads of a layer and all pairs together
 
 loop and batched patch `--sample` heads, spread over the layers, and their time is scaled to all of
-them; tails does all. Model and arithmetic: transformers, f32 or --dtype.
+them; tails does all. On the CPU a loop runs once, cold. Model and arithmetic: transformers, f32 or --dtype.
 """
 
 import argparse
-import json
-import resource
-import statistics
-import sys
-import time
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+import device as devices
+import peer
+from device import DTYPES, now
+from random_model import open_model
 
 
 class Patching:
     def __init__(self, folder, dtype, device):
-        self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], attn_implementation="sdpa").to(device).eval()
-        self.device = device
+        self.model = open_model(folder, DTYPES[dtype], device)
+        self.device, self.dtype = device, dtype
         self.blocks = self.model.model.layers
         c = self.model.config
         self.heads = c.num_attention_heads
@@ -155,35 +151,30 @@ class Patching:
         return now(self.device) - start
 
 
-def now(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def rate(patching, figure, sample, most):
+def measure(patching, figure, sample, most):
+    """The Figure of a name."""
     method, pairs, tokens = figure.split(":")
     ids = patching.prompts(int(pairs), int(tokens))
-    everyone = [(layer, head) for layer in range(len(patching.blocks)) for head in range(patching.heads)]
-    # Spread over the layers.
-    if method == "tails":
-        some = everyone
-    elif method == "loop":
-        some = [everyone[(2 * i + 1) * len(everyone) // (2 * sample)] for i in range(sample)]
-    else:  # one layer in the middle: its heads go together
-        some = [(len(patching.blocks) // 2, head) for head in range(sample)]
-    start = now(patching.device)
-    senders = {"loop": lambda: patching.loop(ids, some),
-               "batched": lambda: patching.batched(ids, some, most),
-               "tails": lambda: patching.tails(ids, some)}[method]()
-    caches = now(patching.device) - start - senders
-    if method == "batched":
-        # A layer's cost falls with its number: scaled by the MLPs that its senders pass.
-        cost = sum(len(patching.blocks) - layer for layer, _ in everyone)
-        scale = cost / sum(len(patching.blocks) - layer for layer, _ in some)
-    else:
-        scale = len(everyone) / len(some)
-    return len(everyone) * int(pairs) / (caches + senders * scale), len(some)
+    layers = len(patching.blocks)
+    everyone = [(layer, head) for layer in range(layers) for head in range(patching.heads)]
+    spread = [everyone[(2 * i + 1) * len(everyone) // (2 * sample)] for i in range(sample)]
+    middle = [(layers // 2, head) for head in range(min(sample, patching.heads))]  # they go together
+    # A layer's cost in batched falls with its number: scaled by the MLPs that its senders pass.
+    mlps = sum(layers - layer for layer, _ in everyone) / sum(layers - layer for layer, _ in middle)
+    some, scale, work = {
+        "loop": (spread, len(everyone) / sample, lambda: patching.loop(ids, spread)),
+        "batched": (middle, mlps, lambda: patching.batched(ids, middle, most)),
+        "tails": (everyone, 1, lambda: patching.tails(ids, everyone)),
+    }[method]
+
+    def run():
+        start = now(patching.device)
+        senders = work()
+        caches = now(patching.device) - start - senders
+        return len(everyone) * int(pairs) / (caches + senders * scale)
+    slow = method == "loop" and patching.device == "cpu"  # seconds a head
+    return peer.Figure(run, "heads x pairs/s", once=slow, facts={
+        "engine": "transformers", "dtype": patching.dtype, "heads_timed": len(some)})
 
 
 def main():
@@ -202,17 +193,8 @@ def main():
     torch.set_num_threads(a.threads)
     patching = Patching(a.model, a.dtype, a.device)
     with torch.inference_mode():
-        for line in sys.stdin:
-            figure = line.strip()
-            found = [rate(patching, figure, a.sample, a.rows) for _ in range(a.runs)]
-            runs = [each for each, _ in found]
-            print(json.dumps({
-                "figure": figure, "median": statistics.median(runs), "unit": "heads x pairs/s",
-                "runs": runs, "engine": "transformers", "heads_timed": found[0][1],
-                "threads": torch.get_num_threads(), "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            }), flush=True)
+        peer.serve(lambda figure: measure(patching, figure, a.sample, a.rows), a.runs,
+                   devices.facts(a.device) | {"transformers": transformers.__version__})
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def random_model(config, dtype, device, seed=1):
                 weight.normal_()
             else:
                 weight.normal_(0.0, weight.shape[1] ** -0.5)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def open_model(folder, dtype, device):

@@ -8,43 +8,50 @@ net:ALPHA:TAU      vectors/s of scikit-learn's ElasticNet, one vector after anot
 product:TYPE       products/s of all vectors with all atoms in torch
 
     sparse_coding.py DEVICE FILE THREADS RUNS
-    sparse_coding.py make FILE ATOMS WIDTH VECTORS      writes a coherent dictionary and vectors
+    sparse_coding.py make FILE ATOMS WIDTH VECTORS [DEVICE]
+
+The second writes a coherent dictionary and vectors, made on the device (cpu if it is not given).
 """
 
-import json
-import resource
-import statistics
 import sys
-import time
 
-import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
+
+import device as devices
+import peer
+from device import DTYPES, seconds
 
 SLOW = {"sklearn_omp": 4, "net": 1}  # vectors of a run of what takes seconds for each
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make(file, n, d, m):
+def make(file, n, d, m, device="cpu"):
     """Atoms with a common part of 0.44 (mean cosine 0.19) and families of 50 (cosines up to 0.7);
     vectors of 24 atoms and a fifth of noise."""
-    random = np.random.default_rng(1)
-    unit = lambda x: (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-    gaussian = lambda rows: random.standard_normal((rows, d), dtype=np.float32) / np.float32(np.sqrt(d))
-    families = gaussian((n + 49) // 50).repeat(50, axis=0)[:n]
+    n, d, m = int(n), int(d), int(m)
+    draw = torch.Generator(device).manual_seed(1)
+    gaussian = lambda rows: torch.randn(rows, d, generator=draw, device=device) * d ** -0.5
+    uniform = lambda: torch.rand(m, 24, generator=draw, device=device)
+    families = gaussian((n + 49) // 50).repeat_interleave(50, 0)[:n]
     atoms = unit(0.62 * gaussian(1) + gaussian(n) + 0.8 * families)
-    weights = random.uniform(0.3, 1, (m, 24)) * random.choice([-1, 1], (m, 24), p=[0.2, 0.8])
-    chosen = random.integers(0, n, (m, 24))
-    vectors = np.einsum("mk,mkd->md", weights.astype(np.float32), atoms[chosen])
-    vectors += 0.2 * np.linalg.norm(vectors, axis=1, keepdims=True) * gaussian(m)
-    cosines = atoms[:1000] @ atoms[:1000].T - np.eye(1000)
+    weights = (0.3 + 0.7 * uniform()) * torch.where(uniform() < 0.2, -1.0, 1.0)
+    chosen = torch.randint(n, (m, 24), generator=draw, device=device)
+    vectors = torch.bmm(weights[:, None], atoms[chosen])[:, 0]
+    vectors += 0.2 * vectors.norm(dim=1, keepdim=True) * gaussian(m)
+    some = atoms[:1000]
+    cosines = some @ some.T - torch.eye(len(some), device=device)
     print(f"{file}: mean cosine {cosines.mean():.2f}, largest {cosines.max():.2f}", file=sys.stderr)
-    save_file({"atoms": atoms, "vectors": vectors.astype(np.float32)}, file)
+    save_file({"atoms": atoms.cpu(), "vectors": vectors.cpu()}, file)
+
+
+def unit(rows):
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 def pursue(atoms, z, k, gram):
     """Batched OMP. Rows q of an orthonormal basis of each vector's atoms are kept; the residual loses
-    its part along the new one. With a Gram matrix the correlations lose theirs, by D q."""
+    its part along the new one. With a Gram matrix the correlations lose theirs, by D q. Atoms are the basis
+    times a triangle, by which coefficients are solved for: of least squares a GPU does one row at a time."""
     rows = torch.arange(len(z), device=z.device)
     n, d = atoms.shape
     basis = torch.zeros(len(z), k, d, device=z.device)
@@ -75,61 +82,63 @@ def pursue(atoms, z, k, gram):
             along[:, step] = row
             correlations -= share * row
     chosen = atoms[support]
-    return torch.linalg.lstsq(chosen.transpose(1, 2), z[:, :, None]).solution[:, :, 0], support
+    triangle = torch.bmm(basis, chosen.transpose(1, 2))
+    coefficients = torch.linalg.solve_triangular(triangle, torch.bmm(basis, z[:, :, None]), upper=True)
+    return coefficients[:, :, 0], support
+
+
+class Coding:
+    """The figures of a file's atoms and vectors."""
+
+    def __init__(self, file, device):
+        data = load_file(file, device=device)
+        self.device = device
+        self.atoms, self.z = unit(data["atoms"]), unit(data["vectors"])
+        self.made = None
+
+    def gram(self):
+        if self.made is None:
+            self.made = self.atoms @ self.atoms.T
+        return self.made
+
+    def measure(self, figure):
+        """The Figure of a name; what may be there when the clock starts is made here."""
+        kind, *rest = figure.split(":")
+        count, work = {"omp": self.omp, "product": self.product, "sklearn_omp": self.sklearn_omp,
+                       "net": self.net}[kind](*rest)
+        unit = "products/s" if kind == "product" else "vectors/s"
+        return peer.Figure(lambda: count / seconds(work, self.device), unit, once=kind in SLOW)
+
+    def omp(self, k, how):
+        gram = {"gram": self.gram, "products": lambda: None}[how]()
+        return len(self.z), lambda: pursue(self.atoms, self.z, int(k), gram)
+
+    def product(self, dtype):
+        x, w = self.z.to(DTYPES[dtype]), self.atoms.to(DTYPES[dtype])
+        return 1, lambda: x @ w.T
+
+    def sklearn_omp(self, k):
+        from sklearn.linear_model import orthogonal_mp_gram
+        some, gram = self.z[:SLOW["sklearn_omp"]].cpu().numpy(), self.gram().cpu().numpy()
+        atoms = self.atoms.cpu().numpy()
+        return len(some), lambda: orthogonal_mp_gram(gram, atoms @ some.T, n_nonzero_coefs=int(k))
+
+    def net(self, alpha, tau):
+        from sklearn.linear_model import ElasticNet
+        some, atoms = self.z[:SLOW["net"]].cpu().numpy(), self.atoms.cpu().numpy()
+        net = ElasticNet(alpha=float(alpha) / atoms.shape[1], l1_ratio=float(tau), fit_intercept=False,
+                         max_iter=100_000)
+        return len(some), lambda: [net.fit(atoms.T, vector) for vector in some]
 
 
 def main():
     if sys.argv[1] == "make":
-        return make(sys.argv[2], *map(int, sys.argv[3:6]))
+        return make(*sys.argv[2:7])
     device, file, threads, runs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
-    data = load_file(file)
-    unit = data["atoms"] / np.linalg.norm(data["atoms"], axis=1, keepdims=True)
-    vectors = data["vectors"] / np.linalg.norm(data["vectors"], axis=1, keepdims=True)
-    atoms, z = torch.tensor(unit, device=device), torch.tensor(vectors, device=device)
-    made = {}
-
-    def gram():
-        if "gram" not in made:
-            made["gram"] = atoms @ atoms.T
-        return made["gram"]
-
-    def run(kind, rest):
-        """Does the work of one run; returns how many there were of what is counted."""
-        if kind == "omp":
-            pursue(atoms, z, int(rest[0]), gram() if rest[1] == "gram" else None)
-            return len(z)
-        if kind == "product":
-            x, w = made.setdefault(rest[0], (z.to(DTYPES[rest[0]]), atoms.to(DTYPES[rest[0]])))
-            x @ w.T
-            return 1
-        if kind == "sklearn_omp":
-            from sklearn.linear_model import orthogonal_mp_gram
-            some = vectors[:SLOW[kind]]
-            orthogonal_mp_gram(gram().cpu().numpy(), unit @ some.T, n_nonzero_coefs=int(rest[0]))
-            return len(some)
-        from sklearn.linear_model import ElasticNet
-        alpha, tau = float(rest[0]) / unit.shape[1], float(rest[1])
-        for vector in vectors[:SLOW[kind]]:
-            ElasticNet(alpha=alpha, l1_ratio=tau, fit_intercept=False, max_iter=100_000).fit(unit.T, vector)
-        return SLOW[kind]
-
-    for line in sys.stdin:
-        figure = line.strip()
-        kind, *rest = figure.split(":")
-        rates = []
-        for _ in range(runs + (kind not in SLOW)):
-            start = time.perf_counter()
-            count = run(kind, rest)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            rates.append(count / (time.perf_counter() - start))
-        rates = rates[-runs:]
-        print(json.dumps({
-            "figure": figure, "median": statistics.median(rates), "runs": rates, "unit": "1/s",
-            "engine": f"torch {torch.__version__}",
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+    with torch.inference_mode():
+        peer.serve(Coding(file, device).measure, runs, devices.facts(device))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ elastic_net:N:A:SOLVE:B:T   with scikit-learn's ElasticNet (alpha A, tau 0.95), 
 DICTIONARIES is a folder of concepts-N.safetensors; blocks FIRST to LAST are steered.
 """
 
-import json
-import statistics
 import sys
 from pathlib import Path
 
@@ -21,8 +19,9 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import DynamicCache
 
+import device as devices
+import peer
 from generate import Transformers
 from sparse_coding import pursue
 
@@ -69,35 +68,36 @@ def main():
     blocks = engine.model.model.layers[int(first) : int(last) + 1]
     dictionaries = {}
 
-    def rate(batch, tokens):
-        return batch * tokens / engine.decode(batch, tokens)
-
-    def measure(figure):
-        kind, *rest = figure.split(":")
-        if kind == "none":
-            return rate(*map(int, rest))
-        n, setting, solve, batch, tokens = rest
+    def dictionary(n):
         if n not in dictionaries:
             atoms = load_file(Path(folder) / f"concepts-{n}.safetensors")["atoms"].to(device)
             dictionaries[n] = atoms / atoms.norm(dim=1, keepdim=True)
-        hooks = [Removal(dictionaries[n], kind, setting, solve == "every_token")
-                 for _ in blocks]
-        handles = [block.register_forward_hook(hook) for block, hook in zip(blocks, hooks)]
-        try:
-            return rate(int(batch), int(tokens))
-        finally:
-            for handle in handles:
-                handle.remove()
+        return dictionaries[n]
+
+    def measure(figure):
+        kind, *rest = figure.split(":")
+        if kind not in ("none", "omp", "elastic_net"):
+            raise ValueError(f"unknown figure {figure}")
+        batch, tokens = map(int, rest[-2:])
+        hooks = []
+        if kind != "none":
+            n, setting, solve, _, _ = rest
+            hooks = [Removal(dictionary(n), kind, setting, solve == "every_token") for _ in blocks]
+
+        def run():
+            handles = [block.register_forward_hook(hook) for block, hook in zip(blocks, hooks)]
+            try:
+                return batch * tokens / engine.decode(batch, tokens)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        slow = kind == "elastic_net"  # seconds a token
+        return peer.Figure(run, "tokens/s", once=slow, facts={
+            "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
+            "dtype": dtype, "batch": batch, "new_tokens": tokens})
 
     with torch.inference_mode():
-        for line in sys.stdin:
-            figure = line.strip()
-            slow = figure.startswith("elastic_net")  # seconds a token: once is enough
-            rates = [measure(figure) for _ in range(1 if slow else int(runs) + 1)]
-            rates = rates if slow else rates[1:]
-            print(json.dumps({
-                "figure": figure, "median": statistics.median(rates), "runs": rates, "unit": "tokens/s",
-                "engine": f"transformers {transformers.__version__}, torch {torch.__version__}"}), flush=True)
+        peer.serve(measure, int(runs), devices.facts(device) | {"transformers": transformers.__version__})
 
 
 if __name__ == "__main__":

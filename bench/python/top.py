@@ -7,15 +7,13 @@ product   seconds of the bare product, 8,192 rows at a time into one buffer
     top.py DEVICE DTYPE ROWS CALLS COLUMNS D_MODEL KEPT both|absolute THREADS RUNS
 """
 
-import json
-import resource
-import statistics
 import sys
-import time
 
 import torch
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+import device as devices
+import peer
+from device import DTYPES, seconds
 
 
 def main():
@@ -26,27 +24,18 @@ def main():
     x = (torch.rand(rows, d_model, device=device) / 8 - 1 / 16).to(dtype)
     w = (torch.rand(columns, d_model, device=device) / 8 - 1 / 16).to(dtype)
 
-    def seconds(figure):
+    def measure(figure):
         kind, _, size = figure.partition(":")
-        synchronize(device)
-        start = time.perf_counter()
-        for _ in range(calls):
-            if kind == "product":
-                product(x, w, min(8192, rows))
-            else:
-                tops(x, w, kept, sign, int(size))
-        synchronize(device)
-        return time.perf_counter() - start
+        work = {"product": lambda: product(x, w, min(8192, rows)),
+                "torch": lambda: tops(x, w, kept, sign, int(size))}[kind]
 
-    for line in sys.stdin:
-        figure = line.strip()
-        with torch.inference_mode():
-            seconds(figure)
-            times = [seconds(figure) for _ in range(runs)]
-        print(json.dumps({
-            "figure": figure, "median": statistics.median(times), "runs": times, "unit": "s",
-            "engine": f"torch {torch.__version__}",
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+        def all_calls():
+            for _ in range(calls):
+                work()
+        return peer.Figure(lambda: seconds(all_calls, device), "s", facts={"dtype": sys.argv[2]})
+
+    with torch.inference_mode():
+        peer.serve(measure, runs, devices.facts(device))
 
 
 def tops(x, w, kept, sign, chunk):
@@ -65,11 +54,6 @@ def product(x, w, chunk):
     for begin in range(0, len(x), chunk):
         part = x[begin:begin + chunk]
         torch.mm(part, w.T, out=out[:len(part)])
-
-
-def synchronize(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
