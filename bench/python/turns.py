@@ -86,8 +86,9 @@ class Peer:
         """Lets the engine end, if it does so at once."""
         if self.process is not None:
             self.process.stdin.close()
+            left = 20 if self.deadline is None else self.deadline - time.monotonic()
             try:
-                self.process.wait(20)
+                self.process.wait(max(0.1, min(20, left)))
             except subprocess.TimeoutExpired:
                 pass
             self.kill()

@@ -13,10 +13,11 @@ FEED = re.compile(r"^(JUnit \S+ > .*) :: (STARTED|SUCCESSFUL|FAILED|ABORTED|SKIP
 
 class Classes:
     """What a bundle's test classes need: `java` up to and without -jar, the archive's folder, a folder for
-    logs."""
+    logs. They run in the environment of this moment."""
 
     def __init__(self, java, bundle, logs):
         self.java, self.bundle, self.logs = java, bundle, logs
+        self.environment = dict(os.environ, RUST_FLAVOR="cpu")
 
     def command(self, name, properties=(), under=()):
         path = os.pathsep.join([os.path.join(self.bundle, "test-classes"), *stages.class_path(self.bundle)])
@@ -30,7 +31,7 @@ class Classes:
         log = os.path.join(self.logs, f"{label}{name.rpartition('.')[2]}.log")
         status = stages.run(
             self.command(name, properties, under), log, until, cwd=self.bundle,
-            env=dict(os.environ, RUST_FLAVOR="cpu"))
+            env=self.environment)
         with open(log, errors="replace") as file:
             lines = file.read().splitlines()
         found = outcome(lines)

@@ -61,7 +61,8 @@ class Run:
             raise Overdue
 
         signal.signal(signal.SIGALRM, overdue)
-        signal.setitimer(signal.ITIMER_REAL, until + GRACE - time.monotonic())
+        broken_off = min(until + GRACE, self.deadline - 1)
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, broken_off - time.monotonic()))
         try:
             return {"state": "done", **work(until)}
         except Overdue:

@@ -14,7 +14,8 @@ STAND_IN_API const char* stand_in_report();
 STAND_IN_API void stand_in_reset();
 
 /// Makes the stand-in another machine: "devices" (0 or 1), "memory" (bytes), "image" (what
-/// loading a module answers: 0, or a CUresult), "capability" (of compute: 90 for 9.0).
+/// loading a module answers: 0, or a CUresult), "capability" (of compute: 90 for 9.0; 75 unless
+/// STAND_IN_CAPABILITY in the environment says otherwise).
 STAND_IN_API void stand_in_set(const char* what, long long value);
 
 /// Kernels run since the last reset.
