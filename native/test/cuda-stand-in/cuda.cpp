@@ -420,7 +420,7 @@ STAND_IN_API int cuCtxSetCurrent(void* context) {
         return INVALID_CONTEXT;
     }
     current_context = serial;
-    return SUCCESS;
+    return serial == 0 ? int(SUCCESS) : sticky;  // a real one may answer with what failed before
 }
 
 STAND_IN_API int cuMemGetInfo_v2(size_t* free, size_t* total) {

@@ -42,7 +42,7 @@ final class CudaGraph implements Graph {
     if (open) {
       open = false;
       device.forget(this);
-      device.bind();
+      device.bindUnchecked();
       cuGraphExecDestroy(executable);
     }
   }

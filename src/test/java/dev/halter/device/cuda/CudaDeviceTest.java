@@ -18,6 +18,12 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import jcuda.driver.CUcontext;
+import jcuda.driver.CUresult;
+import jcuda.driver.JCudaDriver;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -292,6 +298,57 @@ class CudaDeviceTest {
       CompletableFuture.runAsync(() -> buffer.set(42)).join();
       assertEquals(42, buffer.toInts(1)[0]);
     }
+  }
+
+  @Test
+  void contextThatOthersMadeCurrentIsReplaced() {
+    try (Buffer buffer = device.allocate(4);
+        Graph graph = device.record(buffer::clear)) {
+      buffer.set(42);
+      leave();
+      assertEquals(42, buffer.toInts(1)[0]);
+      leave();
+      graph.launch();
+      leave();
+      assertEquals(0, buffer.toInts(1)[0]);
+      leave();
+    }
+    leave();
+  }
+
+  /** What code beside Halter may do between two calls. */
+  private static void leave() {
+    assertEquals(CUresult.CUDA_SUCCESS, JCudaDriver.cuCtxSetCurrent(new CUcontext()));
+  }
+
+  @Test
+  void devicesOfOneCardComeAndGoOnSeveralThreads() {
+    ExecutorService other = Executors.newSingleThreadExecutor();
+    try (Buffer buffer = device.allocate(4)) {
+      buffer.set(1);
+      Device second = other.submit(CudaDeviceTest::openAnother).get();
+      Buffer own = other.submit(() -> second.allocate(4)).get();
+      other.submit(() -> own.set(2)).get();
+      assertEquals(2, own.toInts(1)[0]);
+      assertEquals(1, other.submit(() -> buffer.toInts(1)[0]).get());
+      leave();
+      other.submit(second::close).get();
+      other.submit(() -> buffer.set(3)).get();
+      assertEquals(3, buffer.toInts(1)[0]);
+      try (Device third = openAnother()) {
+        other.submit(() -> third.allocate(4).clear()).get();
+      }
+      assertEquals(3, other.submit(() -> buffer.toInts(1)[0]).get());
+    } catch (InterruptedException | ExecutionException e) {
+      throw new AssertionError(e);
+    } finally {
+      other.shutdown();
+    }
+  }
+
+  /** Beside the device of the test, which reads the stand-in's report when it is closed. */
+  private static Device openAnother() {
+    return TestCuda.REAL ? CudaDevice.open() : TestCuda.StandIn.open();
   }
 
   @Test

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
+import dev.halter.device.Graph;
 import dev.halter.device.Grid;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.cuda.TestCuda.StandIn;
@@ -133,7 +134,8 @@ class CudaFailureTest {
   /** Launches on a freed buffer. */
   private static String failure() {
     String message;
-    try (Device device = StandIn.open()) {
+    try (Device device = StandIn.open();
+        Graph graph = device.record(() -> {})) {
       Buffer buffer = device.allocate(36);
       buffer.close();
       message =
@@ -144,6 +146,9 @@ class CudaFailureTest {
                     device.synchronize();
                   })
               .getMessage();
+      String later = assertThrows(DeviceException.class, graph::launch).getMessage();
+      assertTrue(later.contains("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), later);
+      assertTrue(later.contains("-Dhalter.sync=true"), later);
     }
     assertEquals("kernel gather_rows: argument 0 points into freed memory\n", StandIn.report());
     return message;
