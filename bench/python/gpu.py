@@ -93,7 +93,9 @@ class Stages:
             "--tokens", self.size.hooked_tokens, "--runs", 2, "-"), "torch", until)
         static = [f"static:{figure.removeprefix('decode:')}" for figure in self.generation()
                   if figure.startswith("decode:")]
-        return told(ask(python, ["copy", "read", "matmul:bf16", *static, *self.generation()]))
+        # The sampling one last: a graph that cannot be captured may leave torch's draws in disorder.
+        return told(ask(
+            python, ["copy", "read", "matmul:bf16", *static[:-1], *self.generation(), static[-1]]))
 
     def kernels(self, until):
         """Every kernel of a decode step: its time and the bytes that it moved, by the profiler."""
