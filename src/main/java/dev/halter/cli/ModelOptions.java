@@ -51,6 +51,8 @@ final class ModelOptions {
           "Longest prompt and answer together, in tokens (default: the model's, to 8192).")
   int context;
 
+  private boolean saidFallback; // a command may open a device twice
+
   /** The model folder that was asked for, or the one that ships. */
   Path folder() {
     if (model != null) {
@@ -100,7 +102,14 @@ final class ModelOptions {
     }
     choose("--device", device, "auto", "cpu", "cuda");
     choose("--dtype", dtype, "auto", "f32", "bf16");
-    return Devices.open(device, threads, !anyBatch);
+    return Devices.open(device, threads, !anyBatch, this::sayFallback);
+  }
+
+  private void sayFallback(String line) {
+    if (!saidFallback) {
+      saidFallback = true;
+      System.err.println("halter: " + line);
+    }
   }
 
   /** Refuses a value that is none of those that an option takes. */

@@ -1,20 +1,36 @@
 package dev.halter.device;
 
+import java.lang.System.Logger.Level;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
+import java.util.function.Consumer;
 
 /**
  * Opens devices by name. The two implementations are reached by class name only, so that a machine
  * without CUDA never loads a class that needs it.
  */
 public final class Devices {
+  private static final System.Logger LOG = System.getLogger(Devices.class.getName());
   private static final String CUDA = "dev.halter.device.cuda.CudaDevice";
   private static final String CPU = "dev.halter.device.cpu.CpuDevice";
 
   private Devices() {}
 
-  /** A device, or why there is none. Exactly one of the two is null. */
-  public record Attempt(Device device, String reason) {}
+  /**
+   * A device, or why there is none. Exactly one of the two is null.
+   *
+   * @param reason one line
+   * @param noDriver whether the machine has no driver for it, so that nobody expects it to work
+   */
+  public record Attempt(Device device, String reason, boolean noDriver) {}
+
+  /**
+   * As {@link #open(String, int, boolean, Consumer)}, with a warning in the log for what {@code
+   * fallback} would hear.
+   */
+  public static Device open(String name, int threads, boolean batchInvariant) {
+    return open(name, threads, batchInvariant, line -> LOG.log(Level.WARNING, line));
+  }
 
   /**
    * Opens {@code "cpu"}, {@code "cuda"}, or with {@code "auto"} CUDA where it works and else the
@@ -23,15 +39,24 @@ public final class Devices {
    * @param threads CPU threads; 0 for one on each core
    * @param batchInvariant whether a row's bits may not depend on its batch; only the CPU has the
    *     choice, see {@code CpuDevice}
+   * @param fallback hears in one line why {@code "auto"} takes the CPU; hears nothing on a machine
+   *     without an NVIDIA driver, where nobody expects anything else
    * @throws DeviceException if the device asked for cannot be had, saying why
    */
-  public static Device open(String name, int threads, boolean batchInvariant) {
+  public static Device open(
+      String name, int threads, boolean batchInvariant, Consumer<String> fallback) {
     return switch (name) {
       case "cpu" -> open(tryCpu(threads, batchInvariant), name);
       case "cuda" -> open(tryCuda(), name);
       case "auto" -> {
-        Device cuda = tryCuda().device();
-        yield cuda != null ? cuda : open(tryCpu(threads, batchInvariant), "cpu");
+        Attempt cuda = tryCuda();
+        if (cuda.device() != null) {
+          yield cuda.device();
+        }
+        if (!cuda.noDriver()) {
+          fallback.accept("using the CPU: CUDA cannot be used: " + cuda.reason());
+        }
+        yield open(tryCpu(threads, batchInvariant), "cpu");
       }
       default ->
           throw new IllegalArgumentException("no device '" + name + "': choose auto, cpu or cuda");
@@ -59,11 +84,16 @@ public final class Devices {
   private static Attempt attempt(String className, MethodType type, Object... arguments) {
     try {
       var open = MethodHandles.publicLookup().findStatic(Class.forName(className), "open", type);
-      return new Attempt((Device) open.invokeWithArguments(arguments), null);
-    } catch (DeviceException | LinkageError e) {
-      return new Attempt(null, e.getMessage());
+      return new Attempt((Device) open.invokeWithArguments(arguments), null, false);
     } catch (Throwable e) {
-      return new Attempt(null, e.toString());
+      return new Attempt(null, reason(e), e instanceof NoDriverException);
     }
+  }
+
+  /** What those that say enough say, and of others their class too; in one line. */
+  private static String reason(Throwable e) {
+    boolean enough = e instanceof DeviceException || e instanceof LinkageError;
+    String reason = enough && e.getMessage() != null ? e.getMessage() : e.toString();
+    return reason.strip().replaceAll("\\s*\\R\\s*", " ");
   }
 }

@@ -4,6 +4,7 @@ import static dev.halter.cli.CommandLineRun.golden;
 import static dev.halter.cli.CommandLineRun.halter;
 import static dev.halter.cli.CommandLineRun.keys;
 import static dev.halter.cli.CommandLineRun.parse;
+import static dev.halter.cli.CommandLineRun.process;
 import static dev.halter.cli.CommandLineRun.results;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -276,18 +277,8 @@ class BatchTest {
     assertEquals(1, halter("batch", "--model", model, "--in", in, "--out", whole).code());
     assertEquals(62, results(whole).size());
 
-    List<String> command = new ArrayList<>();
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(List.of("-cp", System.getProperty("java.class.path")));
-    command.add("--enable-native-access=ALL-UNNAMED");
-    for (String property : List.of("halter.native", "halter.onednn", "halter.models")) {
-      command.add("-D" + property + "=" + System.getProperty(property));
-    }
-    command.add("dev.halter.cli.Halter");
-    command.addAll(List.of("batch", "--max-batch", "2", "--model", model.toString()));
-    command.addAll(List.of("--in", in.toString(), "--out", out.toString()));
     Process process =
-        new ProcessBuilder(command)
+        process("batch", "--max-batch", 2, "--model", model, "--in", in, "--out", out)
             .redirectErrorStream(true)
             .redirectOutput(folder.resolve("log").toFile())
             .start();

@@ -18,17 +18,21 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** One run of the command line inside the tests' JVM: its exit code and what it printed. */
 record CommandLineRun(int code, String out, String err) {
   private static final ObjectMapper MAPPER =
       new ObjectMapper().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
+  /**
+   * The line by which a machine that has a CUDA driver, which the stand-in for it is too once some
+   * test has loaded it, says that it takes the CPU.
+   */
+  private static final String FALLBACK = "halter: using the CPU: [^\n]*\n";
+
   static CommandLineRun halter(Object... arguments) {
-    String[] words = new String[arguments.length];
-    for (int i = 0; i < words.length; i++) {
-      words[i] = arguments[i].toString();
-    }
+    String[] words = Stream.of(arguments).map(Object::toString).toArray(String[]::new);
     PrintStream out = System.out;
     PrintStream err = System.err;
     ByteArrayOutputStream outBytes = new ByteArrayOutputStream();
@@ -40,11 +44,25 @@ record CommandLineRun(int code, String out, String err) {
       return new CommandLineRun(
           code,
           outBytes.toString(StandardCharsets.UTF_8),
-          errBytes.toString(StandardCharsets.UTF_8));
+          errBytes.toString(StandardCharsets.UTF_8).replaceFirst(FALLBACK, ""));
     } finally {
       System.setOut(out);
       System.setErr(err);
     }
+  }
+
+  /** What runs the command line in a JVM of its own. */
+  static ProcessBuilder process(Object... arguments) {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(List.of("-cp", System.getProperty("java.class.path")));
+    command.add("--enable-native-access=ALL-UNNAMED");
+    for (String property : List.of("halter.native", "halter.onednn", "halter.models")) {
+      command.add("-D" + property + "=" + System.getProperty(property));
+    }
+    command.add("dev.halter.cli.Halter");
+    Stream.of(arguments).map(Object::toString).forEach(command::add);
+    return new ProcessBuilder(command);
   }
 
   /** The one JSON document that a run that is done printed, and nothing else. */

@@ -2,6 +2,7 @@ package dev.halter.device.cuda;
 
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.NoDriverException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -44,14 +45,15 @@ final class Driver {
   /**
    * Finds the driver's library, and JCuda's that binds to it.
    *
-   * @throws DeviceException saying in one line what is missing
+   * @throws NoDriverException if the machine has no driver
+   * @throws DeviceException saying in one line what is missing else
    */
   Driver() {
     SymbolLookup library;
     try {
       library = SymbolLookup.libraryLookup(LIBRARY, Arena.global());
     } catch (IllegalArgumentException e) {
-      throw new DeviceException("no NVIDIA driver: " + LIBRARY + " not found", e);
+      throw new NoDriverException("no NVIDIA driver: " + LIBRARY + " not found", e);
     }
     try {
       JCudaDriver.setExceptionsEnabled(false);
