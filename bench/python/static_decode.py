@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
-# On a GPU a mask leaves efficient; cuDNN, the fourth there is, might or might not be chosen by its version.
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 SETTINGS = {"engine": "torch, static cache, CUDA graph", "attention": "sdpa", "cache": "static"}
 
 
@@ -130,6 +127,5 @@ def attended(q, keys, values, bias):
     kernel gives a key head to one block of the GPU; two plain products use it better where these are few
     and the cache is long."""
     if keys.shape[0] * keys.shape[1] >= 128 or keys.shape[2] <= 512:
-        with sdpa_kernel(KERNELS):
-            return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias.expand(*q.shape[:3], -1))
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias.expand(*q.shape[:3], -1))
     return torch.softmax((q * q.shape[-1] ** -0.5) @ keys.mT + bias, -1) @ values
