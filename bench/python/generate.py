@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
 import device as devices
@@ -34,6 +35,8 @@ from random_model import open_model
 PROMPT = 16
 BIG = {"cpu": 1 << 28, "cuda": 1 << 32}  # bytes of an array, more than any cache
 SWEEPS = {"cpu": 2, "cuda": 10}  # through the arrays in one run
+# sdpa's for decode: cuDNN's, which torch prefers on some GPUs, compiles anew for every length of a cache.
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 SAMPLING = ("top_p", "top_k", "temperature")
 
 
@@ -56,13 +59,14 @@ class Transformers:
     def decode(self, batch, tokens, prompt=PROMPT, pick=lambda logits: logits.argmax(-1)):
         """Seconds for `tokens` steps of all sequences."""
         cache = DynamicCache(config=self.model.config)
-        last = self.model(self.prompt(batch, prompt), past_key_values=cache, logits_to_keep=1)
-        ids = pick(last.logits[:, -1])
-        start = now(self.device)
-        for _ in range(tokens):
-            logits = self.model(ids[:, None], past_key_values=cache, logits_to_keep=1).logits
-            ids = pick(logits[:, -1])
-        return now(self.device) - start
+        with sdpa_kernel(KERNELS):
+            last = self.model(self.prompt(batch, prompt), past_key_values=cache, logits_to_keep=1)
+            ids = pick(last.logits[:, -1])
+            start = now(self.device)
+            for _ in range(tokens):
+                logits = self.model(ids[:, None], past_key_values=cache, logits_to_keep=1).logits
+                ids = pick(logits[:, -1])
+            return now(self.device) - start
 
     def prefill(self, length):
         ids = self.prompt(1, length)
@@ -75,7 +79,9 @@ class Transformers:
         return static_decode.blocks(self.model)
 
     def static(self, batch, tokens, prompt, pick):
-        return static_decode.StaticDecode(self.model, self.blocks, self.prompt(batch, prompt), tokens, pick)
+        ids = self.prompt(batch, prompt)
+        with sdpa_kernel(KERNELS):  # a graph keeps what it was recorded with
+            return static_decode.StaticDecode(self.model, self.blocks, ids, tokens, pick)
 
 
 def greedy(logits):

@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
-# On a GPU a mask leaves efficient; cuDNN, the fourth there is, might or might not be chosen by its version.
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 SETTINGS = {"engine": "torch, static cache, CUDA graph", "attention": "sdpa", "cache": "static"}
 
 
@@ -63,11 +60,11 @@ class StaticDecode:
         self.cos = cos[0]
         self.sin = torch.cat([half * sign for half, sign in zip(sin[0].chunk(2, -1), (-1, 1))], -1)
         self.ids, self.position = self.first.clone(), self.slots[:1].clone()
+        theirs = model(self.first[:, None], past_key_values=cache, logits_to_keep=1).logits[:, -1].float()
+        self.graph = self.recorded() if device.type == "cuda" else None
         self.reset()
-        ours = self.step()
-        theirs = model(self.first[:, None], past_key_values=cache, logits_to_keep=1).logits[:, -1]
-        self.difference = ((ours - theirs).float().norm() / theirs.float().norm()).item()
-        self.advance = self.recorded() if device.type == "cuda" else self.step
+        self.run(1)
+        self.difference = ((self.logits - theirs).norm() / theirs.norm()).item()
 
     def reset(self):
         """Back to the prompt's end; what later steps wrote is hidden until it is written again."""
@@ -75,8 +72,9 @@ class StaticDecode:
         self.position.fill_(self.begin)
 
     def run(self, tokens):
+        advance = self.graph.replay if self.graph else self.step
         for _ in range(tokens):
-            self.advance()
+            advance()
 
     def recorded(self):
         """The step as a graph, after some on a side stream in which libraries make what they keep."""
@@ -90,10 +88,10 @@ class StaticDecode:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.step()
-        return graph.replay
+        return graph
 
     def step(self):
-        """Reads ids and position, and writes the next ones; returns the logits."""
+        """Reads ids and position, writes the next ones and logits."""
         c, eps = self.config, self.config.rms_norm_eps
         width, kv, turned = c.hidden_size, c.num_key_value_heads, c.num_attention_heads + c.num_key_value_heads
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
@@ -110,10 +108,10 @@ class StaticDecode:
             x = x + F.linear(z.reshape(self.batch, -1), block.o)
             gate, up = F.linear(F.rms_norm(x, (width,), block.mlp_norm, eps), block.gate_up).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, block.down)
-        logits = F.linear(F.rms_norm(x, (width,), self.model.model.norm.weight, eps), self.model.lm_head.weight)
-        self.ids.copy_(self.pick(logits))
+        x = F.rms_norm(x, (width,), self.model.model.norm.weight, eps)
+        self.logits = F.linear(x, self.model.lm_head.weight)
+        self.ids.copy_(self.pick(self.logits))
         self.position += 1
-        return logits
 
 
 def grown(part, length):
@@ -129,6 +127,5 @@ def attended(q, keys, values, bias):
     kernel gives a key head to one block of the GPU; two plain products use it better where these are few
     and the cache is long."""
     if keys.shape[0] * keys.shape[1] >= 128 or keys.shape[2] <= 512:
-        with sdpa_kernel(KERNELS):
-            return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias.expand(*q.shape[:3], -1))
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias.expand(*q.shape[:3], -1))
     return torch.softmax((q * q.shape[-1] ** -0.5) @ keys.mT + bias, -1) @ values

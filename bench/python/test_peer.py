@@ -1,6 +1,6 @@
 """The rule of warmth and the lines of a peer, with measures that only pretend. Standard library alone:
 
-    python -m unittest discover bench/python
+    python bench/python/test_peer.py
 """
 
 import json
