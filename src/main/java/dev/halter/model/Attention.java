@@ -83,6 +83,7 @@ final class Attention implements AutoCloseable {
   private final Kernel ropeAppend;
   private final Kernel attention;
   private final Kernel pattern;
+  private final int ropeParts; // blocks that share the heads of a row
 
   /**
    * Prepares the kernels.
@@ -111,6 +112,8 @@ final class Attention implements AutoCloseable {
     this.ropeAppend = device.kernel("rope_append" + suffix);
     this.attention = device.kernel(form.kernel());
     this.pattern = device.kernel("attention_pattern" + suffix);
+    // On the CPU each part would compute its row's angles for no gain.
+    this.ropeParts = device.kind().equals("cuda") ? ropeParts(config, type) : 1;
   }
 
   /**
@@ -140,11 +143,19 @@ final class Attention implements AutoCloseable {
         config.dHead());
   }
 
+  /** As many that each thread has one pack of 16 bytes of either half of a head. */
+  private static int ropeParts(ModelConfig config, DType type) {
+    int pack = 16 / type.bytes();
+    int pairs = config.dHead() / 2;
+    int threads = pairs % pack == 0 ? pairs / pack : pairs; // a head's
+    return Math.ceilDiv(config.nHeads() + 2 * config.nKvHeads(), Math.max(1, BLOCK / threads));
+  }
+
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
   void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
     device.launch(
         ropeAppend,
-        Grid.of(rows),
+        Grid.of(rows, ropeParts),
         BLOCK,
         4 * config.dHead(),
         qkv,
