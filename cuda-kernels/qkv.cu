@@ -12,7 +12,7 @@
 // Moves rows * (H + 2 * KV) * d_head * 2 * sizeof(T) bytes. One block per head, whose d_head
 // elements are its unit of reduction; launched only for models that have biases or norms.
 template <typename T>
-__device__ void qkv_bias_norm(T* __restrict__ qkv, const float* __restrict__ bias,
+__device__ void qkv_bias_norm(T* qkv, const float* __restrict__ bias,
                               const float* __restrict__ q_norm, const float* __restrict__ k_norm,
                               float eps, int n_heads, int n_kv_heads, int d_head) {
     const int head = blockIdx.y;
@@ -68,9 +68,9 @@ struct RopeRow {
 // The heads [begin, end) of one row, x [(H + 2 * KV) * d_head], in packs of N pairs. `shared` has
 // room for the cosines and sines of the row, [2][d_head / 2].
 template <int N, typename T>
-__device__ __forceinline__ void rope_heads(T* __restrict__ x, float* __restrict__ shared,
-                                           const RopeRow row, T* __restrict__ k_cache,
-                                           T* __restrict__ v_cache, int begin, int end,
+__device__ __forceinline__ void rope_heads(T* x, float* shared,
+                                           const RopeRow row, T* k_cache,
+                                           T* v_cache, int begin, int end,
                                            int n_heads, int n_kv_heads, int d_head) {
     const int pairs = d_head / 2;
     const int packs = pairs / N;
@@ -157,10 +157,10 @@ __device__ __forceinline__ void rope_heads(T* __restrict__ x, float* __restrict_
 // which this was before, batch 1 took 20 rounds of 2-byte loads. The keys' stores are scattered
 // (d-major pages), which is paid once per token and gained back at every read.
 template <typename T>
-__device__ void rope_append(T* __restrict__ qkv, const float* __restrict__ inverse_frequencies,
+__device__ void rope_append(T* qkv, const float* __restrict__ inverse_frequencies,
                             const int* __restrict__ positions, const int* __restrict__ sequence,
                             const int* __restrict__ page_table, int pages_per_sequence,
-                            T* __restrict__ k_cache, T* __restrict__ v_cache, int n_heads,
+                            T* k_cache, T* v_cache, int n_heads,
                             int n_kv_heads, int d_head) {
     SHARED_DYNAMIC(float, shared);
     constexpr int N = PACK<T>;

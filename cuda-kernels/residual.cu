@@ -11,7 +11,7 @@
 // With a thread for each pack all of a row is under way at once. Where the next norm follows
 // undisturbed, add_rmsnorm (rmsnorm.cu) does both.
 template <typename T>
-__device__ void residual_add(float* __restrict__ x, T* __restrict__ y,
+__device__ void residual_add(float* x, T* y,
                              const float* __restrict__ bias, int d,
                              const int2* __restrict__ branch_ranges, STEERING_PARAMETERS) {
     constexpr int N = PACK<T>;
