@@ -162,14 +162,23 @@ def median(answers):
     return statistics.median(run for answer in answers for run in answer["runs"])
 
 
-def model(folder, dtype, shape, device):
+def model(folder, dtype, shape):
     """A random model of this shape, {option of random_model.py: value}; written on first use."""
     folder = folder / "-".join([dtype] + [str(value) for value in shape.values()])
     if not (folder / "config.json").exists():
         options = [str(part) for name, value in shape.items() for part in (f"--{name}", value)]
         subprocess.run(
-            python("random_model.py", folder, "--dtype", dtype, "--device", device, *options), check=True)
+            python("random_model.py", folder, "--dtype", dtype, *options), check=True)
     return folder
+
+
+def path_patching_flop(shape, pairs, tokens):
+    """Of the products that a sweep over all heads needs: two forward passes, and the rows of all senders."""
+    d, f, layers, heads = shape["d-model"], shape["d-mlp"], shape["layers"], shape["heads"]
+    kv = d * shape["kv-heads"] // heads
+    passes = 2 * tokens * layers * (2 * d * d + 2 * d * kv + 3 * d * f)
+    mlps = heads * layers * (layers + 1) // 2 + layers * (layers - 1) // 2 + layers
+    return 2 * pairs * (passes + 3 * d * f * mlps + layers * d * d)
 
 
 def report(script, device, threads, **rest):
