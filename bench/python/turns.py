@@ -30,7 +30,8 @@ class Peer:
     A figure that fails costs only itself: its answer is {"figure", "error"}, and an engine that ended, hung
     or failed is started anew for the next figure, since a fault of the device stays with its process. All
     answers are appended to the file that HALTER_ANSWERS names, the moment they are there. `deadline` (of
-    time.monotonic) is when all has to be done: from then on every figure fails at once."""
+    time.monotonic) is when all has to be done: from then on every figure fails at once, and until then each
+    has its own limit. Without a deadline there is none."""
 
     def __init__(self, command, name="", deadline=None, **environment):
         self.command = [str(part) for part in command]
@@ -49,21 +50,20 @@ class Peer:
         return answer
 
     def answer(self, figure):
-        seconds = FIGURE_SECONDS
+        seconds = FIGURE_SECONDS + (LOAD_SECONDS if self.process is None else 0)
         if self.process is None:
-            seconds += LOAD_SECONDS
             self.process = start(
                 self.command, env=os.environ | self.environment, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, cwd=ROOT)
-        until = time.monotonic() + seconds
+        until = None
         if self.deadline is not None:
-            until = min(until, self.deadline)
+            until = min(time.monotonic() + seconds, self.deadline)
         try:
             self.process.stdin.write(f"{figure}\n".encode())
             self.process.stdin.flush()
             return json.loads(self.line(until))
         except TimeoutError:
-            late = self.deadline is not None and until == self.deadline
+            late = until == self.deadline
             return {"figure": figure, "error": "time is up" if late else f"no answer within {seconds} s"}
         except (OSError, EOFError, ValueError) as error:
             status = self.process.wait()
@@ -73,8 +73,8 @@ class Peer:
         """The next line of output, read without a buffer in between, so that select knows of all of it."""
         line = b""
         while not line.endswith(b"\n"):
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+            left = None if until is None else max(0, until - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
                 raise TimeoutError
             part = os.read(self.process.stdout.fileno(), 65536)
             if not part:
