@@ -29,7 +29,7 @@ __device__ __forceinline__ float fold_sum(const float* lanes) {
 // scores[n][PAGE] of the first n <= N rows at COLUMNS keys from `place` on; -inf where a row does
 // not see the key.
 template <int N, typename T>
-__device__ void score_keys(int n, float* __restrict__ scores, const float* __restrict__ q,
+__device__ void score_keys(int n, float* scores, const float* __restrict__ q,
                            const T* __restrict__ keys, int d_head, float scale,
                            const int* positions, int page_position, int window, int place) {
     if constexpr (N > 1) {
@@ -55,7 +55,7 @@ __device__ void score_keys(int n, float* __restrict__ scores, const float* __res
 // WIDTH elements of the head, over the visible places and no others: what lies elsewhere may be
 // NaN.
 template <int N, int WIDTH, typename T>
-__device__ void add_values(int n, float* __restrict__ sums, const float* __restrict__ corrections,
+__device__ void add_values(int n, float* sums, const float* __restrict__ corrections,
                            const float* __restrict__ weights, const T* __restrict__ values,
                            int d_head, const Visible visible) {
     if constexpr (N > 1) {
@@ -243,7 +243,7 @@ struct PackedAttention {
 
     // to = A from + b of one head (steer_map), a thread's own columns of it. Sums run over from in
     // order; the map is read once.
-    __device__ void apply_map(float* __restrict__ to, const float* __restrict__ from,
+    __device__ void apply_map(float* to, const float* __restrict__ from,
                               const float* __restrict__ map) {
         const float* b = map + (long long)d_head * d_head;
         for (int d = threadIdx.x * COLUMNS; d < d_head; d += blockDim.x * COLUMNS) {
@@ -313,7 +313,7 @@ struct PackedAttention {
 // query heads that share a KV head are worked on together, so decoding reads the cache once. One
 // block per tile and KV head: a GPU is full from a few hundred of them on.
 template <typename T>
-__device__ void attention(T* __restrict__ z, const T* __restrict__ qkv,
+__device__ void attention(T* z, const T* __restrict__ qkv,
                           const T* __restrict__ k_cache, const T* __restrict__ v_cache,
                           const int* __restrict__ page_table, int pages_per_sequence,
                           const int4* __restrict__ tiles, int n_heads, int n_kv_heads, int d_head,

@@ -6,7 +6,7 @@
 // the row does not see the key. q [d_head] is in shared memory; `keys` are keys of the cache's
 // pages from position 0 on. Ends with a barrier.
 template <typename T>
-__device__ void score_row(float* __restrict__ out, int keys, const float* q,
+__device__ void score_row(float* out, int keys, const float* q,
                           const T* __restrict__ k_cache, const int* page_table,
                           int pages_per_sequence, int sequence, int position, int kv_head,
                           int n_kv_heads, int d_head, float scale, int window) {
@@ -41,7 +41,7 @@ __device__ void score_row(float* __restrict__ out, int keys, const float* q,
 // block per row and head: for reading a model, not on the path of generation. The sum's order
 // depends on the block size.
 template <typename T>
-__device__ void attention_pattern(float* __restrict__ out, const T* __restrict__ qkv,
+__device__ void attention_pattern(float* out, const T* __restrict__ qkv,
                                   const T* __restrict__ k_cache,
                                   const int* __restrict__ page_table, int pages_per_sequence,
                                   const int* __restrict__ heads, int first_row, int n_rows,

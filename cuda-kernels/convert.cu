@@ -8,7 +8,7 @@
 /// Moves n * (sizeof(From) + sizeof(To)) bytes. Threads stride over the whole grid by its width, so
 /// that neighbours touch neighbours and any grid will do.
 template <typename From, typename To>
-__device__ __forceinline__ void convert(To* __restrict__ out, const From* __restrict__ in,
+__device__ __forceinline__ void convert(To* out, const From* __restrict__ in,
                                         long long n) {
     // Each block has one contiguous part, which is also one plain loop for the CPU.
     long long part = (n + gridDim.x - 1) / gridDim.x;
@@ -20,7 +20,7 @@ __device__ __forceinline__ void convert(To* __restrict__ out, const From* __rest
 }
 
 #define CONVERT(From, To)                                                                   \
-    extern "C" __global__ void convert_##From##_##To(To* __restrict__ out,                  \
+    extern "C" __global__ void convert_##From##_##To(To* out,                  \
                                                      const From* __restrict__ in,           \
                                                      long long n) {                         \
         convert(out, in, n);                                                                \

@@ -3,7 +3,7 @@
 // out [n, d] f32; x [rows, d] f32; index [n].
 // PRECOND: one block per output row (grid.x = n), any block size; 0 <= index[i] < rows.
 // Moves n * d * 8 bytes.
-extern "C" __global__ void gather_rows(float* __restrict__ out, const float* __restrict__ x,
+extern "C" __global__ void gather_rows(float* out, const float* __restrict__ x,
                                        const int* __restrict__ index, int d) {
     const float* from = x + (long long)index[blockIdx.x] * d;
     float* to = out + (long long)blockIdx.x * d;

@@ -12,7 +12,7 @@ enum Decode { DECODE_RAW, DECODE_UNIT, DECODE_NORM };
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * (sizeof(From) + sizeof(To)) bytes; the second pass over w comes from L1.
 template <typename From, typename To>
-__device__ void neuron_vectors(To* __restrict__ out, float* __restrict__ norms,
+__device__ void neuron_vectors(To* out, float* norms,
                                const From* __restrict__ w, const float* __restrict__ gain, int d,
                                float eps, int decode) {
     const From* from = w + (long long)blockIdx.x * d;
@@ -42,7 +42,7 @@ __device__ void neuron_vectors(To* __restrict__ out, float* __restrict__ norms,
 
 #define NEURON_VECTORS(From, To)                                                               \
     extern "C" __global__ void neuron_vectors_##From##_##To(                                   \
-        To* __restrict__ out, float* __restrict__ norms, const From* __restrict__ w,           \
+        To* out, float* norms, const From* __restrict__ w,           \
         const float* __restrict__ gain, int d, float eps, int decode) {                        \
         neuron_vectors(out, norms, w, gain, d, eps, decode);                                   \
     }
@@ -61,7 +61,7 @@ NEURON_VECTORS(bf16, bf16)
 // Moves rows * columns * 2 elements, 32 neighbours at a time on both sides: through shared memory,
 // whose rows are one longer so that a column's elements lie in different banks.
 template <typename T>
-__device__ void transpose(T* __restrict__ out, const T* __restrict__ in, long long stride, int rows,
+__device__ void transpose(T* out, const T* __restrict__ in, long long stride, int rows,
                           int columns) {
     __shared__ T tile[32][33];
     const int row = blockIdx.y * 32;
@@ -81,13 +81,13 @@ __device__ void transpose(T* __restrict__ out, const T* __restrict__ in, long lo
     }
 }
 
-extern "C" __global__ void transpose_16(unsigned short* __restrict__ out,
+extern "C" __global__ void transpose_16(unsigned short* out,
                                         const unsigned short* __restrict__ in, long long stride,
                                         int rows, int columns) {
     transpose(out, in, stride, rows, columns);
 }
 
-extern "C" __global__ void transpose_32(unsigned int* __restrict__ out,
+extern "C" __global__ void transpose_32(unsigned int* out,
                                         const unsigned int* __restrict__ in, long long stride,
                                         int rows, int columns) {
     transpose(out, in, stride, rows, columns);

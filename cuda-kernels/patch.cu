@@ -8,7 +8,7 @@
 // PRECOND: one block per row taken (grid.x = n), any block size; 0 <= index[i], width <= stride.
 // Moves n * width * (8 + sizeof(T)) bytes.
 template <typename T>
-__device__ void take_rows(float* __restrict__ out, const T* __restrict__ in,
+__device__ void take_rows(float* out, const T* __restrict__ in,
                           const int* __restrict__ index, int width, long long stride,
                           float factor) {
     const T* from = in + index[blockIdx.x] * stride;
@@ -31,7 +31,7 @@ extern "C" __global__ void take_rows_bf16(float* out, const bf16* in, const int*
 // PRECOND: one block per cell (grid.x = n), any block size; no two cells overlap.
 // Moves n * width * (4 + 2 * sizeof(T)) bytes.
 template <typename T>
-__device__ void put_cells(T* __restrict__ to, const float* __restrict__ values,
+__device__ void put_cells(T* to, const float* __restrict__ values,
                           const int* __restrict__ cells, int width, long long stride, int add) {
     const int* cell = cells + 3 * blockIdx.x;
     T* into = to + cell[0] * stride + cell[1];
@@ -54,7 +54,7 @@ extern "C" __global__ void put_cells_bf16(bf16* to, const float* values, const i
 // x [rows, d] f32 += a[row % n], a [n, d] f32: what the rows of one pair of prompts share.
 // PRECOND: one block per row (grid.x = rows), any block size; a and x do not overlap.
 // Moves rows * d * 12 bytes, a mostly from L2.
-extern "C" __global__ void add_repeated(float* __restrict__ x, const float* __restrict__ a, int n,
+extern "C" __global__ void add_repeated(float* x, const float* __restrict__ a, int n,
                                         int d) {
     float* to = x + (long long)blockIdx.x * d;
     const float* from = a + (long long)(blockIdx.x % n) * d;
@@ -68,7 +68,7 @@ extern "C" __global__ void add_repeated(float* __restrict__ x, const float* __re
 // Moves rows * d * (4 + k * sizeof(W)) bytes, rows of the head mostly from L2. One dot product for a
 // logit: the whole vocabulary would cost as much as an MLP.
 template <typename W>
-__device__ void token_logits(float* __restrict__ out, const float* __restrict__ x,
+__device__ void token_logits(float* out, const float* __restrict__ x,
                              const float* __restrict__ gain, int d, float eps,
                              const W* __restrict__ head, const int* __restrict__ tokens, int k,
                              int n) {

@@ -14,7 +14,7 @@
 
 // skip[row] = 0 where the row's code is wanted, 1 elsewhere. slots [rows], skip [rows].
 // PRECOND: any grid and block. Moves 24 bytes per row. One thread per row: there is nothing to share.
-extern "C" __global__ void concept_rows(int* __restrict__ skip, const int* __restrict__ slots,
+extern "C" __global__ void concept_rows(int* skip, const int* __restrict__ slots,
                                         const int4* __restrict__ table, int rows) {
     for (int row = blockIdx.x * blockDim.x + threadIdx.x; row < rows; row += gridDim.x * blockDim.x) {
         const int4 how = table[slots[row]];
@@ -33,11 +33,11 @@ extern "C" __global__ void concept_rows(int* __restrict__ skip, const int* __res
 // PRECOND: one block per row, any block size. Moves (removed atoms + 4) * d * 4 bytes per row. One
 // block per row, since a code's sum must be whole before it is applied.
 extern "C" __global__ void remove_concepts(
-    float* __restrict__ x, float* __restrict__ removed, const int* __restrict__ slots,
+    float* x, float* removed, const int* __restrict__ slots,
     const int* __restrict__ sequences, const int4* __restrict__ table, const int* __restrict__ masks,
     int words, const int* __restrict__ support, const float* __restrict__ coefficients,
     const int* __restrict__ sizes, int capacity, const int* __restrict__ iterations,
-    const double* __restrict__ measures, const float* __restrict__ atoms, float* __restrict__ changes,
+    const double* __restrict__ measures, const float* __restrict__ atoms, float* changes,
     int stride, int d) {
     const int row = blockIdx.x;
     const int4 how = table[slots[row]];

@@ -1,30 +1,31 @@
 // x += y: what a branch (attention or MLP) adds to the residual stream.
-#include "steer.cuh"
+#include "residual.cuh"
 
 // x [rows, d] f32 += y [rows, d] T + bias [d] f32 (bias may be null). The branch site
 // (hook_attn_out, hook_mlp_out) is y with its bias: it is written back where bias or steering
 // changed it, so that y holds the site's value afterwards. The residual site (hook_resid_mid,
 // hook_resid_post) is x after the sum.
-// PRECOND: one block per row (grid.x = rows), any block size.
+// PRECOND: one block per row (grid.x = rows), any block size. Rows without bias and edits go in
+// packs of 16 bytes where d is a multiple of a pack and x and y of 16, else element by element.
 // Moves rows * d * (8 + sizeof(T)) bytes, and another sizeof(T) per element where y is rewritten.
+// With a thread for each pack all of a row is under way at once. Where the next norm follows
+// undisturbed, add_rmsnorm (rmsnorm.cu) does both.
 template <typename T>
-__device__ void residual_add(float* __restrict__ x, T* __restrict__ y,
+__device__ void residual_add(float* x, T* y,
                              const float* __restrict__ bias, int d,
                              const int2* __restrict__ branch_ranges, STEERING_PARAMETERS) {
+    constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     float* to = x + (long long)row * d;
     T* from = y + (long long)row * d;
-    float* report = change_sq + (long long)row * report_stride;
-    if (bias != nullptr) {
-        for (int i = threadIdx.x; i < d; i += blockDim.x) {
-            from[i] = from_float<T>(to_float(from[i]) + bias[i]);
-        }
+    const ResidualEdits edits = residual_edits(slots, branch_ranges, ranges, row);
+    if (bias != nullptr || edits.any()) {
+        add_edited_row(to, from, bias, d, edits, ops, change_sq + (long long)row * report_stride);
+    } else if (d % N == 0 && aligned(x, y)) {
+        add_row<N>(to, from, d);
+    } else {
+        add_row<1>(to, from, d);
     }
-    const int2 branch = steer_range(slots, branch_ranges, row);
-    if (branch.x < branch.y) steer_row(from, d, branch, ops, report);
-    for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] += to_float(from[i]);
-    const int2 residual = steer_range(slots, ranges, row);
-    if (residual.x < residual.y) steer_row(to, d, residual, ops, report);
 }
 
 extern "C" __global__ void residual_add_f32(float* x, float* y, const float* bias, int d,

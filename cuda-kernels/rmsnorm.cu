@@ -1,36 +1,137 @@
-// out = x / sqrt(mean(x^2) + eps) * weight, row by row.
-#include "steer.cuh"
+// out = x / sqrt(mean(x^2) + eps) * weight, row by row, alone or with the residual add before it.
+#include "residual.cuh"
+
+// Packs of its row that a thread keeps in registers from the sum of squares to the product. With
+// 512 threads that is all of a row up to d = 4096 (f32) or 8192 (bf16); what is beyond is read
+// again, from L1. The only thread of the CPU's solo build keeps none: both passes are plain loops.
+#if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
+constexpr int HELD = 2;
+#else
+constexpr int HELD = 0;
+#endif
+
+// One row of both kernels, in packs of N: x += y first where ADD (y is not read elsewhere).
+template <int N, bool ADD, typename T>
+__device__ __forceinline__ void norm_row(T* out, float* x,
+                                         const T* __restrict__ y,
+                                         const float* __restrict__ weight, int d, float eps,
+                                         float* scale,
+                                         float* normalized) {
+    const int first = threadIdx.x * N;
+    const int step = blockDim.x * N;
+    Pack<float, N> held[HELD + 1] = {}, gains[HELD + 1] = {};  // an array has at least one element
+    Pack<T, N> added[HELD + 1] = {};
+    UNROLL_ALL
+    for (int k = 0; k < HELD; k++) {
+        const int i = first + k * step;
+        if (i >= d) continue;
+        held[k].load(x + i);
+        if constexpr (ADD) added[k].load(y + i);
+        gains[k].load(weight + i);
+    }
+    if constexpr (ADD) {
+        UNROLL_ALL
+        for (int k = 0; k < HELD; k++) {
+            const int i = first + k * step;
+            if (i >= d) continue;
+            UNROLL_ALL
+            for (int j = 0; j < N; j++) held[k].at[j] += to_float(added[k].at[j]);
+            held[k].store(x + i);
+        }
+        UNROLL_NONE
+        for (int i = first + HELD * step; i < d; i += step) {
+            Pack<float, N> sum;
+            Pack<T, N> more;
+            sum.load(x + i);
+            more.load(y + i);
+            UNROLL_ALL
+            for (int j = 0; j < N; j++) sum.at[j] += to_float(more.at[j]);
+            sum.store(x + i);
+        }
+    }
+
+    float squares = 0;
+    UNROLL_ALL
+    for (int k = 0; k < HELD; k++) {
+        if (first + k * step >= d) continue;
+        UNROLL_ALL
+        for (int j = 0; j < N; j++) squares += held[k].at[j] * held[k].at[j];
+    }
+    UNROLL_NONE
+    for (int i = first + HELD * step; i < d; i += step) {
+        Pack<float, N> in;
+        in.load(x + i);
+        UNROLL_ALL
+        for (int j = 0; j < N; j++) squares += in.at[j] * in.at[j];
+    }
+    const float rms = sqrtf(block_sum(squares) / d + eps);
+    // Where the squares overflow, 1 / rms would be 0 and a row of zeros go on as if it were one.
+    const float inverse = rms < INFINITY ? 1.0f / rms : NAN;
+
+    UNROLL_ALL
+    for (int k = 0; k < HELD; k++) {
+        const int i = first + k * step;
+        if (i >= d) continue;
+        Pack<T, N> to;
+        UNROLL_ALL
+        for (int j = 0; j < N; j++) {
+            to.at[j] = from_float<T>(held[k].at[j] * inverse * gains[k].at[j]);
+        }
+        to.store(out + i);
+    }
+    UNROLL_NONE
+    for (int i = first + HELD * step; i < d; i += step) {
+        Pack<float, N> in, gain;
+        Pack<T, N> to;
+        in.load(x + i);
+        gain.load(weight + i);
+        UNROLL_ALL
+        for (int j = 0; j < N; j++) to.at[j] = from_float<T>(in.at[j] * inverse * gain.at[j]);
+        to.store(out + i);
+    }
+    if (scale != nullptr && threadIdx.x == 0) *scale = rms;
+    if (normalized != nullptr) {
+        UNROLL_NONE
+        for (int i = first; i < d; i += step) {
+            Pack<float, N> in;
+            in.load(x + i);
+            UNROLL_ALL
+            for (int j = 0; j < N; j++) in.at[j] = in.at[j] * inverse;
+            in.store(normalized + i);
+        }
+    }
+}
 
 // out [rows, d] T; x [rows, d] f32, edited in place where the site hook_resid_pre is steered;
 // weight [d] f32. For capture, unless null: scale [rows] = sqrt(mean(x^2) + eps) (hook_scale) and
 // normalized [rows, d] = x / scale (hook_normalized, before the gain).
 // A row whose squares overflow f32 becomes NaN.
-// PRECOND: one block per row (grid.x = rows), any block size.
-// Moves rows * d * (4 + sizeof(T)) bytes; the second pass over x comes from L1.
+// PRECOND: one block per row (grid.x = rows), any block size. Packs of 16 bytes where d
+// is a multiple of a pack and all addresses of 16, else element by element.
+// Moves rows * d * (4 + sizeof(T)) bytes, each byte once: a thread has all its packs and gains under
+// way before it uses the first. (Two passes of single 4-byte loads, which this was before, left
+// each of the 32 rounds of a row of 4096 exposed.)
 template <typename T>
-__device__ void rmsnorm(T* __restrict__ out, float* __restrict__ x,
+__device__ void rmsnorm(T* out, float* x,
                         const float* __restrict__ weight, int d, float eps,
-                        float* __restrict__ scale, float* __restrict__ normalized,
+                        float* scale, float* normalized,
                         STEERING_PARAMETERS) {
+    constexpr int N = PACK<T>;
     const int row = blockIdx.x;
-    float* in = x + (long long)row * d;
+    const long long at = (long long)row * d;
     const int2 range = steer_range(slots, ranges, row);
     if (range.x < range.y) {
-        steer_row(in, d, range, ops, change_sq + (long long)row * report_stride);
+        steer_row(x + at, d, range, ops, change_sq + (long long)row * report_stride);
+        __syncthreads();  // packs are of elements that other threads edited
     }
-    float squares = 0;
-    for (int i = threadIdx.x; i < d; i += blockDim.x) squares += in[i] * in[i];
-    const float rms = sqrtf(block_sum(squares) / d + eps);
-    // Where the squares overflow, 1 / rms would be 0 and a row of zeros go on as if it were one.
-    const float inverse = rms < INFINITY ? 1.0f / rms : NAN;
-    T* to = out + (long long)row * d;
-    for (int i = threadIdx.x; i < d; i += blockDim.x) {
-        to[i] = from_float<T>(in[i] * inverse * weight[i]);
-    }
-    if (scale != nullptr && threadIdx.x == 0) scale[row] = rms;
-    if (normalized != nullptr) {
-        float* keep = normalized + (long long)row * d;
-        for (int i = threadIdx.x; i < d; i += blockDim.x) keep[i] = in[i] * inverse;
+    float* row_scale = scale == nullptr ? nullptr : scale + row;
+    float* row_normalized = normalized == nullptr ? nullptr : normalized + at;
+    if (d % N == 0 && aligned(out, x, weight, normalized)) {
+        norm_row<N, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
+                           row_normalized);
+    } else {
+        norm_row<1, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
+                           row_normalized);
     }
 }
 
@@ -48,4 +149,60 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
                                         int report_stride) {
     rmsnorm(out, x, weight, d, eps, scale, normalized, slots, ranges, ops, change_sq,
             report_stride);
+}
+
+// residual_add (x, y, bias, branch_ranges, ranges), then rmsnorm of x into out (weight, eps, and
+// norm_ranges: the edits of the next block's hook_resid_pre), with the bits of both: for what lies
+// between, where nobody but these edits acts there.
+// PRECOND: as rmsnorm's. Rows with bias or edits go through memory, as the two kernels do.
+// Moves rows * d * (8 + 2 * sizeof(T)) bytes: the sum is normalised from registers, which saves the
+// reading of x, and a launch.
+template <typename T>
+__device__ void add_rmsnorm(T* out, float* x, T* y,
+                            const float* __restrict__ bias, const float* __restrict__ weight, int d,
+                            float eps, const int2* __restrict__ branch_ranges,
+                            const int2* __restrict__ norm_ranges, STEERING_PARAMETERS) {
+    constexpr int N = PACK<T>;
+    const int row = blockIdx.x;
+    const long long at = (long long)row * d;
+    const ResidualEdits edits = residual_edits(slots, branch_ranges, ranges, row);
+    const int2 norm_edits = steer_range(slots, norm_ranges, row);
+    const bool in_packs = d % N == 0 && aligned(out, x, y, weight);
+    if (bias == nullptr && !edits.any() && norm_edits.x == norm_edits.y) {
+        if (in_packs) {
+            norm_row<N, true>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+        } else {
+            norm_row<1, true>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+        }
+        return;
+    }
+    float* report = change_sq + (long long)row * report_stride;
+    add_edited_row(x + at, y + at, bias, d, edits, ops, report);
+    if (norm_edits.x < norm_edits.y) steer_row(x + at, d, norm_edits, ops, report);
+    __syncthreads();  // packs are of elements that other threads made
+    if (in_packs) {
+        norm_row<N, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+    } else {
+        norm_row<1, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+    }
+}
+
+extern "C" __global__ void add_rmsnorm_f32(float* out, float* x, float* y, const float* bias,
+                                           const float* weight, int d, float eps,
+                                           const int2* branch_ranges, const int2* norm_ranges,
+                                           const int* slots, const int2* ranges,
+                                           const SteerOp* ops, float* change_sq,
+                                           int report_stride) {
+    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, slots, ranges, ops,
+                change_sq, report_stride);
+}
+
+extern "C" __global__ void add_rmsnorm_bf16(bf16* out, float* x, bf16* y, const float* bias,
+                                            const float* weight, int d, float eps,
+                                            const int2* branch_ranges, const int2* norm_ranges,
+                                            const int* slots, const int2* ranges,
+                                            const SteerOp* ops, float* change_sq,
+                                            int report_stride) {
+    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, slots, ranges, ops,
+                change_sq, report_stride);
 }

@@ -7,10 +7,10 @@
 // not finite gets that state, and zeros for z. x [rows, d] f32 with row stride `stride`.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * 12 bytes; one pass for the norm, which must be known before the second.
-extern "C" __global__ void sparse_begin(float* __restrict__ z, float* __restrict__ residual,
-                                        double* __restrict__ norms, int* __restrict__ states,
-                                        int* __restrict__ counts, int* __restrict__ iterations,
-                                        double* __restrict__ violations,
+extern "C" __global__ void sparse_begin(float* z, float* residual,
+                                        double* norms, int* states,
+                                        int* counts, int* iterations,
+                                        double* violations,
                                         const float* __restrict__ x, long long stride,
                                         const int* __restrict__ skip, int d) {
     const int row = blockIdx.x;
@@ -40,7 +40,7 @@ extern "C" __global__ void sparse_begin(float* __restrict__ z, float* __restrict
 // [rows] = narrowing |r| + (1 + narrowing) |r - r'| (Cauchy-Schwarz), and a little for the sums.
 // PRECOND: one block per place, any block size. Moves d * (4 + sizeof(T)) bytes per place.
 template <typename T>
-__device__ __forceinline__ void pack(T* __restrict__ packed, float* __restrict__ slack,
+__device__ __forceinline__ void pack(T* packed, float* slack,
                                      const float* __restrict__ residual,
                                      const int* __restrict__ live, int d, float narrowing) {
     const int row = row_of(live, blockIdx.x);
@@ -73,9 +73,9 @@ SPARSE_PACK(bf16)
 // (`sizes`), and in `measures` [rows, 3] f64: objective 1/2 |r|^2 + l1 |c|_1 + l2/2 |c|^2 of the
 // unit vector, norm of the residual on the scale of x, largest violation.
 // PRECOND: one block per row, any block size. Moves d * 4 + count * 20 bytes per row.
-extern "C" __global__ void sparse_finish(int* __restrict__ support,
-                                         float* __restrict__ coefficients,
-                                         int* __restrict__ sizes, double* __restrict__ measures,
+extern "C" __global__ void sparse_finish(int* support,
+                                         float* coefficients,
+                                         int* sizes, double* measures,
                                          const int* __restrict__ counts,
                                          const int* __restrict__ ids, const double* __restrict__ c,
                                          const float* __restrict__ residual,
@@ -111,7 +111,7 @@ extern "C" __global__ void sparse_finish(int* __restrict__ support,
 // with chosen[atom] != 0 (chosen may be null). out [rows, d] f32 with row stride `stride`.
 // Rows to which nothing is added keep their bits.
 // PRECOND: one block per row, any block size. Moves (size + 2) * d * 4 bytes per row.
-extern "C" __global__ void sparse_combine(float* __restrict__ out, long long stride, float factor,
+extern "C" __global__ void sparse_combine(float* out, long long stride, float factor,
                                           const int* __restrict__ support,
                                           const float* __restrict__ coefficients,
                                           const int* __restrict__ sizes, int capacity,

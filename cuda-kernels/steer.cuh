@@ -88,7 +88,7 @@ __device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, flo
 // The steering arguments that every kernel with a d_model site takes, in this order.
 #define STEERING_PARAMETERS \
     const int *__restrict__ slots, const int2 *__restrict__ ranges, \
-        const SteerOp *__restrict__ ops, float *__restrict__ change_sq, int report_stride
+        const SteerOp *__restrict__ ops, float *change_sq, int report_stride
 
 // The edits of `row` at the site whose table is `table`; none where nothing is steered.
 __device__ __forceinline__ int2 steer_range(const int* slots, const int2* table, int row) {

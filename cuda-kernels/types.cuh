@@ -18,6 +18,16 @@
     type* name = reinterpret_cast<type*>(shared_dynamic)
 #endif
 
+/// Before a loop whose array should stay in registers, and before one that is rarely run. g++ is
+/// left to itself.
+#ifdef __CUDACC__
+#define UNROLL_ALL _Pragma("unroll")
+#define UNROLL_NONE _Pragma("unroll 1")
+#else
+#define UNROLL_ALL
+#define UNROLL_NONE
+#endif
+
 typedef float f32;
 
 /// The upper half of an f32.
@@ -92,3 +102,71 @@ __device__ __forceinline__ f16 from_float<f16>(float x) {
     return {(unsigned short)(magnitude > 0x7f800000u ? 0x7fffu : result | sign)};
 #endif
 }
+
+// ------------------------------------------------------------------------------------------- packs
+
+/// Elements of T in a pack of 16 bytes, the widest load and store of a GPU's thread. In the CPU's
+/// solo build a pack has one element: loops over packs are then plain loops, which vectorise.
+template <typename T>
+#if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
+constexpr int PACK = 16 / sizeof(T);
+#else
+constexpr int PACK = 1;
+#endif
+
+/// Whether all addresses are multiples of 16, as packs of more than one element must be.
+template <typename... P>
+__device__ __forceinline__ bool aligned(const P*... addresses) {
+    return ((reinterpret_cast<unsigned long long>(addresses) | ...) % 16) == 0;
+}
+
+/// N neighbouring elements, in registers. They move 16 bytes at a time where they fill them (the
+/// address must then be a multiple of 16), else one by one.
+template <typename T, int N>
+struct Pack {
+    T at[N];
+
+    static constexpr int WIDE = N * sizeof(T) % 16 == 0 ? N * sizeof(T) / 16 : 0;
+    static constexpr int EACH = 16 / sizeof(T);
+
+    __device__ __forceinline__ void load(const T* from) {
+        check(from);
+#ifdef __CUDACC__
+        if constexpr (WIDE > 0) {
+            UNROLL_ALL
+            for (int i = 0; i < WIDE; i++) {
+                const uint4 bytes = reinterpret_cast<const uint4*>(from)[i];
+                memcpy(at + i * EACH, &bytes, 16);
+            }
+        } else
+#endif
+        {
+            for (int i = 0; i < N; i++) at[i] = from[i];
+        }
+    }
+
+    __device__ __forceinline__ void store(T* to) const {
+        check(to);
+#ifdef __CUDACC__
+        if constexpr (WIDE > 0) {
+            UNROLL_ALL
+            for (int i = 0; i < WIDE; i++) {
+                uint4 bytes;
+                memcpy(&bytes, at + i * EACH, 16);
+                reinterpret_cast<uint4*>(to)[i] = bytes;
+            }
+        } else
+#endif
+        {
+            for (int i = 0; i < N; i++) to[i] = at[i];
+        }
+    }
+
+private:
+    /// What a GPU would refuse.
+    static __device__ __forceinline__ void check(const void* address) {
+#ifdef HALTER_FAITHFUL
+        if (WIDE > 0 && !aligned(address)) halter_stop("16 bytes that are not aligned to 16");
+#endif
+    }
+};

@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.h"
 #include "gemm.h"
 #include "halter.h"
 #include "runtime.h"
@@ -167,13 +168,13 @@ int main(int count, char** arguments) {
     int threads = count > 1 ? std::atoi(arguments[1]) : omp_get_max_threads();
     used_threads = threads;
     bool onednn = count > 2 && halter_onednn(arguments[2]) == 0;
-    bool pairs = halter::gemm_isa() == halter::Isa::AVX512_BF16;
-    bool wide = halter::gemm_isa() != halter::Isa::AVX2;
+    bool pairs = halter::cpu().isa == halter::Isa::AVX512_BF16;
+    bool wide = halter::cpu().isa != halter::Isa::AVX2;
     double adds = wide ? peak(wide_adds, 16 * 16 * 2, threads) : peak(narrow_adds, 12 * 8 * 2, threads);
     double pair_adds = pairs ? peak(bf16_pairs, 16 * 32 * 2, threads) : adds;
     double bandwidth = read_bandwidth(threads);
     std::printf("%s, %d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, reading %.1f GB/s\n",
-                halter::name(halter::gemm_isa()), threads, adds, pair_adds, bandwidth);
+                halter::name(halter::cpu().isa), threads, adds, pair_adds, bandwidth);
     std::printf("%-10s %4s %6s %6s %9s %6s %6s %9s\n", "x x w", "m", "n", "k", "GFLOP/s", "GB/s",
                 "share", onednn ? "oneDNN" : "");
 

@@ -79,11 +79,10 @@ class Stages:
                 "decode:1,top_p=0.9,top_k=40"]
 
     def decode(self, until):
-        """Generation by Halter, with each form of attention."""
-        portable = self.figures(until, "halter", attention="portable")
-        rows = ask(portable, self.generation())
-        tensor = self.figures(until, "halter, attention sm80", attention="sm80")
-        return told(rows + ask(tensor, self.generation()))
+        """Generation by Halter, and with the portable kernel of attention."""
+        rows = ask(self.figures(until, "halter"), self.generation())
+        portable = self.figures(until, "halter, attention portable", attention="portable")
+        return told(rows + ask(portable, self.generation()))
 
     def torch(self, until):
         """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what
@@ -105,28 +104,20 @@ class Stages:
             self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
             "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
         ] if self.profiler else []
-        steps = [
-            (form, figure) for form in ("portable", "sm80")
-            for figure in ("step:1", f"step:1,prompt={64 * self.size.unit}",
-                           f"step:{self.size.batches[1]}", "step:1,top_p=0.9,top_k=40")
-            if form == "portable" or "prompt" in figure or figure != "step:1"]
-        rows, found = [], []
-        for form in ("portable", "sm80"):
-            asked = [figure for its, figure in steps if its == form]
-            peer = self.figures(
-                until, f"profiled, attention {form}", tokens=8, batch=self.size.batches[1], under=under,
-                attention=form)
-            rows += ask(peer, asked)
-            if report.exists():
-                found += [{"attention": form, "figure": figure, "kernels": kernels}
-                          for figure, kernels in zip(asked, steps_of(report))]
-                report.rename(self.logs / f"kernels-{form}.csv")
+        steps = ["step:1", f"step:1,prompt={64 * self.size.unit}", f"step:{self.size.batches[1]}",
+                 "step:1,top_p=0.9,top_k=40"]
+        peer = self.figures(until, "profiled", tokens=8, batch=self.size.batches[1], under=under)
+        rows = ask(peer, steps)
+        found = []
+        if report.exists():
+            found = [{"figure": figure, "kernels": kernels}
+                     for figure, kernels in zip(steps, steps_of(report))]
         answer = told(rows)
         for step in found:
             total = sum(kernel["ns"] for kernel in step["kernels"])
             launches = sum(kernel["launches"] for kernel in step["kernels"])
             answer["details"].append(
-                f"{step['figure']}, attention {step['attention']}: {launches} kernels, {total / 1e6:.3f} ms")
+                f"{step['figure']}: {launches} kernels, {total / 1e6:.3f} ms")
         return answer | {"steps": found}
 
     def top(self, until):

@@ -260,6 +260,14 @@ T atomicCAS(T* address, typename HalterSame<T>::type expected,
     return halter_atomic(address, [=](T old) { return old == expected ? value : old; });
 }
 
+// Among the threads of a block, which run on one thread here.
+template <typename T>
+T atomicAdd_block(T* address, typename HalterSame<T>::type value) {
+    const T old = *address;
+    *address = T(old + value);
+    return old;
+}
+
 struct alignas(8) int2 {
     int x, y;
 };

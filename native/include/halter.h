@@ -18,9 +18,13 @@ HALTER_API int halter_abi(void);
 /// What the last failing call of this thread complained about; valid until its next failing call.
 HALTER_API const char* halter_error(void);
 
-/// Which build of the kernels runs: "avx512", "avx2" or "faithful"; null when the CPU can run none
-/// (halter_error() says what it lacks).
+/// What kernels and products use of the CPU: "avx2", "avx512" or "avx512_bf16", at most what environment
+/// variable HALTER_MAX_ISA names; "faithful" in the test build. Null when they cannot run
+/// (halter_error() says why).
 HALTER_API const char* halter_isa(void);
+
+/// The best of these that the CPU has, or "none".
+HALTER_API const char* halter_cpu_isa(void);
 
 /// Sets how many threads run launches and products from now on, 0 for one on each core, and
 /// returns that number. Results do not depend on it.

@@ -24,6 +24,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu.h"
 #include "cuda_on_cpu.h"
 #include "halter.h"
 #include "runtime.h"
@@ -578,11 +579,9 @@ void* halter_dynamic_shared() {
 }
 
 const char* halter_isa() {
-    if (!__builtin_cpu_supports("x86-64-v3")) {
-        fail("this CPU lacks AVX2: the kernels need x86-64-v3 or later");
-        return nullptr;
-    }
-    return "faithful";
+    if (cpu().problem.empty()) return "faithful";
+    fail("%s", cpu().problem.c_str());
+    return nullptr;
 }
 
 int halter_schedule(int kind, long seed) {

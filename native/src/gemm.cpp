@@ -17,23 +17,15 @@
 #include <cstring>
 #include <memory>
 
+#include "cpu.h"
 #include "halter.h"
 #include "runtime.h"
 
 namespace halter {
 namespace {
 
-Isa detect() {
-    __builtin_cpu_init();
-    bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (!v4) return Isa::AVX2;
-    return __builtin_cpu_supports("avx512bf16") ? Isa::AVX512_BF16 : Isa::AVX512;
-}
-
-const Isa isa = detect();
-
 Block block_for(int x_type, int w_type) {
+    const Isa isa = cpu().isa;
     Block block = isa == Isa::AVX512_BF16 ? avx512_bf16_block(x_type, w_type) : nullptr;
     if (block) return block;
     return isa == Isa::AVX2 ? avx2_block(x_type, w_type) : avx512_block(x_type, w_type);
@@ -56,12 +48,6 @@ bool check(const Product& p) {
 }
 
 }  // namespace
-
-Isa gemm_isa() { return isa; }
-
-const char* name(Isa set) {
-    return set == Isa::AVX2 ? "avx2" : set == Isa::AVX512 ? "avx512" : "avx512_bf16";
-}
 
 void multiply(const Product& p, Block block, int threads) {
     // Blocks get narrower until every thread has a few, so that all end at about the same time.

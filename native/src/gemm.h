@@ -37,15 +37,6 @@ Block avx2_block(int x_type, int w_type);
 Block avx512_block(int x_type, int w_type);
 Block avx512_bf16_block(int x_type, int w_type);
 
-/// The instruction sets that products are built for.
-enum class Isa { AVX2, AVX512, AVX512_BF16 };
-
-/// The best of them that this CPU has.
-Isa gemm_isa();
-
-/// "avx2", "avx512" or "avx512_bf16".
-const char* name(Isa);
-
 /// The whole product on `threads` threads by one kernel.
 void multiply(const Product&, Block, int threads);
 

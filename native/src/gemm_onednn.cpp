@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 
+#include "cpu.h"
 #include "gemm.h"
 #include "halter.h"
 #include "runtime.h"
@@ -17,11 +18,19 @@ namespace halter {
 namespace {
 
 #define FUNCTIONS(F)                                                                             \
-    F(dnnl_engine_create) F(dnnl_stream_create) F(dnnl_memory_desc_create_with_strides)          \
+    F(dnnl_set_max_cpu_isa) F(dnnl_engine_create) F(dnnl_stream_create)                          \
+    F(dnnl_memory_desc_create_with_strides)                                                      \
     F(dnnl_memory_desc_destroy) F(dnnl_matmul_primitive_desc_create)                             \
     F(dnnl_primitive_desc_destroy) F(dnnl_primitive_create) F(dnnl_primitive_destroy)            \
     F(dnnl_primitive_execute) F(dnnl_memory_create) F(dnnl_memory_destroy)                       \
     F(dnnl_memory_set_data_handle) F(dnnl_stream_wait)
+
+/// HALTER_MAX_ISA in oneDNN's words.
+dnnl_cpu_isa_t most(Isa cap) {
+    return cap == Isa::AVX2     ? dnnl_cpu_isa_avx2
+           : cap == Isa::AVX512 ? dnnl_cpu_isa_avx512_core
+                                : dnnl_cpu_isa_avx512_core_bf16;
+}
 
 /// The functions used of libdnnl.so.3, by their own names.
 struct Library {
@@ -45,6 +54,11 @@ struct Library {
     }
         FUNCTIONS(FIND)
 #undef FIND
+        // Before its first use; refused when the same file is opened again, and then it holds already.
+        if (cpu().cap != Isa::NONE && dnnl_set_max_cpu_isa(most(cpu().cap)) == dnnl_unimplemented) {
+            fail("oneDNN: %s cannot be kept to HALTER_MAX_ISA", file.c_str());
+            return false;
+        }
         if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success ||
             dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) != dnnl_success) {
             fail("oneDNN: %s does not start", file.c_str());

@@ -10,6 +10,7 @@
 
 #include <new>
 
+#include "cpu.h"
 #include "gemm.h"
 #include "halter.h"
 #include "runtime.h"
@@ -18,7 +19,7 @@ namespace halter {
 namespace {
 
 TopKernel kernel_for(int x_type, int w_type) {
-    const Isa isa = gemm_isa();
+    const Isa isa = cpu().isa;
     TopKernel kernel = isa == Isa::AVX512_BF16 ? avx512_bf16_top(x_type, w_type) : nullptr;
     if (kernel) return kernel;
     return isa == Isa::AVX2 ? avx2_top(x_type, w_type) : avx512_top(x_type, w_type);

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <string>
 
+#include "cpu.h"
 #include "cuda_on_cpu.h"
 #include "runtime.h"
 
@@ -22,28 +23,18 @@ namespace {
 
 /// The build of the kernels for this CPU.
 struct Build {
-    const char* isa = nullptr;
     KernelTable kernels;
     std::string problem;  // if there is none
 };
 
 Build load() {
     Build build;
-    const char* file;
-    if (__builtin_cpu_supports("x86-64-v4")) {
-        build.isa = "avx512";
-        file = "libhalter-v4.so";
-    } else if (__builtin_cpu_supports("x86-64-v3")) {
-        build.isa = "avx2";
-        file = "libhalter-v3.so";
-    } else {
-        build.problem = "this CPU lacks AVX2: the kernels need x86-64-v3 or later";
-        return build;
-    }
+    build.problem = cpu().problem;
+    if (!build.problem.empty()) return build;
+    const char* file = cpu().isa == Isa::AVX2 ? "libhalter-v3.so" : "libhalter-v4.so";
     // Found beside this library, by its run path.
     void* library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-        build.isa = nullptr;
         build.problem = dlerror();
         return build;
     }
@@ -110,8 +101,9 @@ const KernelTable& kernels() {
 using namespace halter;
 
 const char* halter_isa() {
-    if (build().isa == nullptr) fail("%s", build().problem.c_str());
-    return build().isa;
+    if (build().problem.empty()) return name(cpu().isa);
+    fail("%s", build().problem.c_str());
+    return nullptr;
 }
 
 int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,

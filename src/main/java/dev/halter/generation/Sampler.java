@@ -9,7 +9,7 @@ import java.util.List;
 
 /** Chooses the next token of each row of logits on the device ({@code cuda-kernels/sample.cu}). */
 final class Sampler implements AutoCloseable {
-  private static final int BLOCK = 256;
+  private static final int BLOCK = 1024;
 
   private final Device device;
   private final Kernel kernel;

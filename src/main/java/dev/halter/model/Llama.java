@@ -223,21 +223,30 @@ public final class Llama implements AutoCloseable {
     if (firstLayer == 0) {
       steps.embed();
     }
+    boolean normed = false; // whether h is the norm of x that the next branch reads
     for (int layer = firstLayer; layer < config.nLayers(); layer++) {
-      steps.attention(layer, weights.layer(layer));
-      positionwise.mlp(layer, x, batch.rows(), steps.kept, steps.edits, steps::at);
+      if (!normed) {
+        steps.firstNorm(layer);
+      }
+      normed = steps.attention(layer, weights.layer(layer));
+      if (!normed) {
+        positionwise.norm(positionwise.ln2(layer), x, steps.pass);
+      }
+      boolean last = layer + 1 == config.nLayers();
+      normed = positionwise.mlp(layer, x, steps.pass, last ? null : positionwise.ln1(layer + 1));
     }
     steps.logits();
   }
 
   /** One pass over a batch, site by site. */
-  private final class Steps {
+  private final class Steps implements Positionwise.Observer {
     private final Batch batch;
     private final int rows;
     private final Attention.Work.Shape tiles;
     private final Edits edits;
     private final SiteHook hook;
-    private final Positionwise.Norms kept;
+    private final boolean captures;
+    private final Positionwise.Pass pass;
     private final boolean solves;
 
     Steps(Batch batch, Attention.Work.Shape tiles, SteeringTable steering, SiteHook hook) {
@@ -246,8 +255,8 @@ public final class Llama implements AutoCloseable {
       this.tiles = tiles;
       this.edits = new Edits(steering, step.slots, changes);
       this.hook = hook;
-      boolean captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
-      this.kept = captures ? norms : null;
+      this.captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
+      this.pass = new Positionwise.Pass(rows, edits, captures ? norms : null, this);
       this.solves = steering != null && steering.solves(batch);
     }
 
@@ -269,18 +278,21 @@ public final class Llama implements AutoCloseable {
       at(Site.Kind.EMBED, -1, x, DType.F32, config.dModel(), 0);
     }
 
-    void attention(int layer, Layer w) {
-      int heads = config.nHeads() * config.dHead();
-      int kv = config.nKvHeads() * config.dHead();
-      int width = qkvWidth();
-      Buffer h = positionwise.h;
+    void firstNorm(int layer) {
       // The norm makes the edits of hook_resid_pre, so that a hook and queued edits come before it.
       queued(Site.Kind.RESID_PRE, layer);
       hook(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
-      positionwise.norm(w.ln1(), h, x, rows, kept, edits, Site.Kind.RESID_PRE, layer);
+      positionwise.norm(positionwise.ln1(layer), x, pass);
       capture(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       captureNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
-      positionwise.product(h, config.dModel(), w.qkv(), qkv, width, rows);
+    }
+
+    /** From {@code ln1} of x; returns whether the MLP's norm of x is made as well. */
+    boolean attention(int layer, Layer w) {
+      int heads = config.nHeads() * config.dHead();
+      int kv = config.nKvHeads() * config.dHead();
+      int width = qkvWidth();
+      positionwise.product(positionwise.h, config.dModel(), w.qkv(), qkv, width, rows);
       attention.biasAndNorm(qkv, rows, w.qkvBias(), w.qNorm(), w.kNorm());
       at(Site.Kind.Q, layer, qkv, type, width, 0);
       at(Site.Kind.K, layer, qkv, type, width, heads);
@@ -302,8 +314,14 @@ public final class Llama implements AutoCloseable {
           edits.stride());
       at(Site.Kind.Z, layer, z, type, heads, 0);
       positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
-      positionwise.add(
-          x, w.oBias(), rows, edits, Site.Kind.ATTN_OUT, Site.Kind.RESID_MID, layer, this::at);
+      return positionwise.add(
+          x,
+          w.oBias(),
+          Site.Kind.ATTN_OUT,
+          Site.Kind.RESID_MID,
+          layer,
+          pass,
+          positionwise.ln2(layer));
     }
 
     void logits() {
@@ -337,10 +355,21 @@ public final class Llama implements AutoCloseable {
     }
 
     private void finalNorm(Buffer in, int count) {
-      positionwise.norm(weights.finalNorm(), positionwise.h, in, count, kept, edits, null, -1);
+      positionwise.norm(
+          positionwise.finalNorm(),
+          in,
+          new Positionwise.Pass(count, edits, captures ? norms : null, this));
     }
 
-    private void at(Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
+    @Override
+    public boolean acts(Site.Kind kind, int layer) {
+      return captures
+          || !edits.queued(kind, layer).isEmpty()
+          || (hook != null && hook.wants(new Site(kind, layer)));
+    }
+
+    @Override
+    public void at(Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
       if (kind == Site.Kind.RESID_POST) {
         queued(kind, layer);
       }

@@ -10,7 +10,6 @@ import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
 import java.util.List;
-import java.util.Locale;
 
 /**
  * What a model does to each row of the residual stream by itself: norms, projections, MLPs,
@@ -19,14 +18,36 @@ import java.util.Locale;
  * device's products do.
  */
 public final class Positionwise implements AutoCloseable {
-  private static final int BLOCK = 256;
-
   /** Hears of each site on the way. */
   interface Observer {
-    Observer NONE = (kind, layer, values, type, stride, column) -> {};
+    Observer NONE =
+        new Observer() {
+          @Override
+          public boolean acts(Site.Kind kind, int layer) {
+            return false;
+          }
+
+          @Override
+          public void at(
+              Site.Kind kind, int layer, Buffer values, DType type, int stride, int column) {}
+        };
+
+    /** Whether what {@link #at} does at a site has to be done before what follows there. */
+    boolean acts(Site.Kind kind, int layer);
 
     /** {@code values}: rows of {@code stride} elements, of which the site's begin at column. */
     void at(Site.Kind kind, int layer, Buffer values, DType type, int stride, int column);
+  }
+
+  /**
+   * How a step's rows are treated on the way.
+   *
+   * @param kept where the norms' insides go for the observer, or null
+   */
+  record Pass(int count, Edits edits, Norms kept, Observer observer) {
+    static Pass plain(int count) {
+      return new Pass(count, Edits.NONE, null, Observer.NONE);
+    }
   }
 
   /** The insides of a norm: scale [rows] f32 and normalized [rows, d_model] f32. */
@@ -44,9 +65,7 @@ public final class Positionwise implements AutoCloseable {
   private final Buffer gateUp; // [rows, 2 d_mlp] T: gate left, up right
   private final Buffer post; // [rows, d_mlp] T
 
-  private final Kernel rmsnorm;
-  private final Kernel residualAdd;
-  private final Kernel gatedMlp;
+  private final RowKernels kernels;
   private final Kernel biasNorm;
 
   /** For up to {@code rows} rows at a time, with the weights and the types of {@code model}. */
@@ -65,10 +84,7 @@ public final class Positionwise implements AutoCloseable {
     this.y = device.allocate(elements * config.dModel());
     this.gateUp = device.allocate(elements * 2 * config.dMlp());
     this.post = device.allocate(elements * config.dMlp());
-    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
-    this.rmsnorm = device.kernel("rmsnorm" + suffix);
-    this.residualAdd = device.kernel("residual_add" + suffix);
-    this.gatedMlp = device.kernel("gated_mlp" + suffix);
+    this.kernels = new RowKernels(device, type);
     this.biasNorm = device.kernel("qkv_bias_norm_f32");
   }
 
@@ -86,7 +102,9 @@ public final class Positionwise implements AutoCloseable {
    * {@code x += MLP(norm(x))}, in place, for the first {@code count} rows of x [_, d_model] f32.
    */
   public void mlp(int layer, Buffer x, int count) {
-    mlp(layer, x, count, null, Edits.NONE, Observer.NONE);
+    Pass pass = Pass.plain(count);
+    norm(ln2(layer), x, pass);
+    mlp(layer, x, pass, null);
   }
 
   /**
@@ -109,7 +127,7 @@ public final class Positionwise implements AutoCloseable {
     int dHead = config.dHead();
     int row = (before + head) * dHead; // of q, k and v one above another
     Buffer bias = w.qkvBias() == null ? null : w.qkvBias().slice(4L * row, 4L * dHead);
-    norm(w.ln1(), h, x, count, null, Edits.NONE, null, site.layer());
+    norm(of(w.ln1()), x, Pass.plain(count));
     for (Linear part : w.qkv()) {
       if (row >= 0 && row < part.out()) {
         device.multiply(
@@ -133,71 +151,69 @@ public final class Positionwise implements AutoCloseable {
 
   /** The final norm of rows of x, in the activations' type: what the LM head multiplies. */
   public Matrix finalNorm(Buffer x, int count) {
-    norm(weights.finalNorm(), h, x, count, null, Edits.NONE, null, -1);
+    norm(finalNorm(), x, Pass.plain(count));
     return new Matrix(h, type, config.dModel());
   }
 
+  /** The norm before attention, which makes the edits of hook_resid_pre. */
+  RowKernels.Norm ln1(int layer) {
+    return new RowKernels.Norm(
+        weights.layer(layer).ln1(),
+        (float) config.rmsNormEps(),
+        new RowKernels.SteeredAt(Site.Kind.RESID_PRE, layer));
+  }
+
+  /** The norm before the MLP. */
+  RowKernels.Norm ln2(int layer) {
+    return of(weights.layer(layer).ln2());
+  }
+
+  /** The norm before the LM head. */
+  RowKernels.Norm finalNorm() {
+    return of(weights.finalNorm());
+  }
+
+  private RowKernels.Norm of(Buffer gain) {
+    return new RowKernels.Norm(gain, (float) config.rmsNormEps(), null);
+  }
+
+  /** h = norm(x). */
+  void norm(RowKernels.Norm norm, Buffer x, Pass pass) {
+    kernels.norm(norm, h, x, pass.count, config.dModel(), pass.kept, pass.edits);
+  }
+
   /**
-   * As {@link #mlp(int, Buffer, int)}, with a step's edits.
+   * {@code x += MLP(h)}, where h is {@link #ln2} of x.
    *
-   * @param kept where the norm's insides go for the observer, or null
+   * @param next as for {@link #add}
+   * @return likewise
    */
-  void mlp(int layer, Buffer x, int count, Norms kept, Edits edits, Observer observer) {
+  boolean mlp(int layer, Buffer x, Pass pass, RowKernels.Norm next) {
     Layer w = weights.layer(layer);
     int f = config.dMlp();
-    norm(w.ln2(), h, x, count, kept, edits, null, layer);
-    if (kept != null) {
-      observer.at(Site.Kind.LN2_SCALE, layer, kept.scale, DType.F32, 1, 0);
-      observer.at(Site.Kind.LN2_NORMALIZED, layer, kept.normalized, DType.F32, config.dModel(), 0);
+    Observer observer = pass.observer;
+    if (pass.kept != null) {
+      observer.at(Site.Kind.LN2_SCALE, layer, pass.kept.scale, DType.F32, 1, 0);
+      observer.at(
+          Site.Kind.LN2_NORMALIZED, layer, pass.kept.normalized, DType.F32, config.dModel(), 0);
     }
-    product(h, config.dModel(), w.gateUp(), gateUp, 2 * f, count);
-    launch(
-        gatedMlp,
-        count,
+    product(h, config.dModel(), w.gateUp(), gateUp, 2 * f, pass.count);
+    kernels.gatedMlp(
         post,
         gateUp,
         gateUp.slice((long) f * type.bytes()),
         w.gateBias(),
         w.upBias(),
+        pass.count,
         f,
         2L * f,
-        edits.slots(),
-        edits.ranges(Site.Kind.POST, layer),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
+        pass.edits,
+        layer);
     observer.at(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
     observer.at(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
     observer.at(Site.Kind.POST, layer, post, type, f, 0);
-    product(post, f, List.of(w.down()), y, config.dModel(), count);
-    add(x, w.downBias(), count, edits, Site.Kind.MLP_OUT, Site.Kind.RESID_POST, layer, observer);
-  }
-
-  /** out = RMSNorm(in), with the edits of {@code site} (if any) made to in first. */
-  void norm(
-      Buffer gain,
-      Buffer out,
-      Buffer in,
-      int count,
-      Norms kept,
-      Edits edits,
-      Site.Kind site,
-      int layer) {
-    launch(
-        rmsnorm,
-        count,
-        out,
-        in,
-        gain,
-        config.dModel(),
-        (float) config.rmsNormEps(),
-        kept == null ? null : kept.scale,
-        kept == null ? null : kept.normalized,
-        edits.slots(),
-        site == null ? null : edits.ranges(site, layer),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
+    product(post, f, List.of(w.down()), y, config.dModel(), pass.count);
+    return add(x, w.downBias(), Site.Kind.MLP_OUT, Site.Kind.RESID_POST, layer, pass, next);
   }
 
   /** out[:, part by part] = in · Wᵀ for projections that share their input. */
@@ -215,35 +231,40 @@ public final class Positionwise implements AutoCloseable {
     }
   }
 
-  /** x += y + bias, with the edits of both sites. */
-  void add(
+  /**
+   * x += y + bias, with the edits of both sites. Where nobody acts between, in the same launch h =
+   * norm(x), bit for bit as {@link #norm} would have it.
+   *
+   * @param bias may be null
+   * @param next the norm that reads x next, or null
+   * @return whether h is that norm's result
+   */
+  boolean add(
       Buffer x,
       Buffer bias,
-      int count,
-      Edits edits,
       Site.Kind branch,
       Site.Kind residual,
       int layer,
-      Observer observer) {
-    launch(
-        residualAdd,
-        count,
-        x,
-        y,
-        bias,
-        config.dModel(),
-        edits.ranges(branch, layer),
-        edits.slots(),
-        edits.ranges(residual, layer),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
-    observer.at(branch, layer, y, type, config.dModel(), 0);
-    observer.at(residual, layer, x, DType.F32, config.dModel(), 0);
-  }
-
-  private void launch(Kernel kernel, int blocks, Object... arguments) {
-    device.launch(kernel, Grid.of(blocks), BLOCK, 0, arguments);
+      Pass pass,
+      RowKernels.Norm next) {
+    Observer observer = pass.observer;
+    int d = config.dModel();
+    RowKernels.SteeredAt branchSite = new RowKernels.SteeredAt(branch, layer);
+    RowKernels.SteeredAt residualSite = new RowKernels.SteeredAt(residual, layer);
+    boolean fused =
+        next != null
+            && pass.kept == null
+            && !observer.acts(branch, layer)
+            && !observer.acts(residual, layer)
+            && (next.input() == null || !observer.acts(next.input().kind(), next.input().layer()));
+    if (fused) {
+      kernels.addAndNorm(x, y, bias, pass.count, d, pass.edits, branchSite, residualSite, next, h);
+    } else {
+      kernels.add(x, y, bias, pass.count, d, pass.edits, branchSite, residualSite);
+    }
+    observer.at(branch, layer, y, type, d, 0);
+    observer.at(residual, layer, x, DType.F32, d, 0);
+    return fused;
   }
 
   @Override

@@ -131,12 +131,23 @@ class MultiplyTopTest {
     }
   }
 
-  /** To the bit, but where a device's product rounds otherwise for another number of rows. */
+  /**
+   * To the bit, but where a device's product rounds otherwise for another number of rows: cuBLAS on
+   * a card does, and entries that are equal but for that may then change places.
+   */
   private static void assertSame(Kept expected, Kept actual) {
-    assertArrayEquals(expected.ids, actual.ids);
-    float allowed = TestCuda.REAL ? 1e-5f : 0;
+    float allowed = TestCuda.REAL ? 1e-4f : 0;
     assertArrayEquals(expected.values, actual.values, allowed);
     assertArrayEquals(expected.logSums, actual.logSums, allowed);
+    for (int i = 0; i < expected.ids.length; i++) {
+      boolean tie =
+          i > 0 && Math.abs(expected.values[i] - expected.values[i - 1]) < allowed
+              || i + 1 < expected.ids.length
+                  && Math.abs(expected.values[i] - expected.values[i + 1]) < allowed;
+      if (!tie) {
+        assertEquals(expected.ids[i], actual.ids[i], "entry " + i);
+      }
+    }
   }
 
   @ParameterizedTest

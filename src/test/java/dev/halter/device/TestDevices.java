@@ -12,6 +12,13 @@ import java.util.stream.Stream;
 
 /** The devices that tests of kernels and of models run on. */
 public final class TestDevices {
+  /**
+   * With {@code -Dhalter.test.devices=cpu} all that there is is the CPU's own build: for a run that
+   * tries another instruction set, of which the other devices know nothing.
+   */
+  private static final boolean OWN_BUILD_ALONE =
+      "cpu".equals(System.getProperty("halter.test.devices"));
+
   private TestDevices() {}
 
   /**
@@ -27,9 +34,7 @@ public final class TestDevices {
    * GPU, where the others have nothing new to say, it is the GPU alone.
    */
   public static Stream<Device> all() {
-    Stream<Supplier<Device>> cpu = Stream.concat(Stream.of(() -> CpuDevice.open(2)), schedules());
-    Stream<Supplier<Device>> cuda = Stream.of(TestCuda::open);
-    return (TestCuda.REAL ? cuda : Stream.concat(cpu, cuda)).map(Supplier::get);
+    return withFaithful(schedules());
   }
 
   /**
@@ -37,10 +42,17 @@ public final class TestDevices {
    * the faithful build in random order, and CUDA (the GPU alone where there is one).
    */
   public static Stream<Device> forModels() {
-    Stream<Supplier<Device>> cpu =
-        Stream.of(() -> CpuDevice.open(2), () -> CpuDevice.openFaithful(Schedule.RANDOM, 1));
+    return withFaithful(Stream.of(() -> CpuDevice.openFaithful(Schedule.RANDOM, 1)));
+  }
+
+  private static Stream<Device> withFaithful(Stream<Supplier<Device>> faithful) {
+    Stream<Supplier<Device>> own = Stream.of(() -> CpuDevice.open(2));
     Stream<Supplier<Device>> cuda = Stream.of(TestCuda::open);
-    return (TestCuda.REAL ? cuda : Stream.concat(cpu, cuda)).map(Supplier::get);
+    Stream<Supplier<Device>> devices =
+        OWN_BUILD_ALONE
+            ? own
+            : TestCuda.REAL ? cuda : Stream.concat(Stream.concat(own, faithful), cuda);
+    return devices.map(Supplier::get);
   }
 
   /**

@@ -154,6 +154,134 @@ class SamplerTest {
     }
   }
 
+  /** Every choice against sorting and draws in double arithmetic, over all that logits may be. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void choosesAsASortInDoubleArithmeticDoes(Device device) {
+    List<Sampling> samplings = new ArrayList<>(List.of(Sampling.GREEDY));
+    for (float temperature : new float[] {0.7f, 3}) {
+      for (int topK : new int[] {0, 1, 2, 50, 1022, 100_000}) {
+        for (float topP : new float[] {1, 1e-6f, 0.5f, 0.999f}) {
+          samplings.add(new Sampling(temperature, topK, topP, 7));
+        }
+      }
+    }
+    int compared = 0;
+    for (int vocabulary : new int[] {1, 5, 64, 1023, 9000}) {
+      for (float[] logits : hostile(vocabulary)) {
+        float[] rows = new float[samplings.size() * vocabulary];
+        for (int row = 0; row < samplings.size(); row++) {
+          System.arraycopy(logits, 0, rows, row * vocabulary, vocabulary);
+        }
+        Sampler.Choice choice = sample(device, rows, vocabulary, samplings);
+        for (int row = 0; row < samplings.size(); row++) {
+          int expected = choose(logits, samplings.get(row));
+          if (expected == UNDECIDED) {
+            continue;
+          }
+          String what = samplings.get(row) + " of " + vocabulary;
+          assertEquals(expected, choice.tokens()[row], what);
+          compared++;
+          double logProbability = logProbability(logits, expected);
+          assertEquals(logProbability, choice.logProbabilities()[row], 2e-5, what);
+        }
+      }
+    }
+    assertTrue(compared > 1000, "only %d choices were clear".formatted(compared));
+  }
+
+  /** Where rounding may decide: a draw or a sum is too close to another. */
+  private static final int UNDECIDED = -2;
+
+  private static List<float[]> hostile(int vocabulary) {
+    float[] plain = logits(vocabulary, 3);
+    float[] ties = plain.clone();
+    float[] holes = plain.clone();
+    float[] negative = plain.clone();
+    float[] signs = new float[vocabulary];
+    float[] few = new float[vocabulary];
+    Arrays.fill(few, Float.NEGATIVE_INFINITY);
+    for (int i = 0; i < vocabulary; i++) {
+      ties[i] = Math.round(plain[i]);
+      negative[i] = plain[i] - 30;
+      signs[i] = i % 2 == 0 ? 0.0f : -0.0f;
+      if (i % 3 == 1) {
+        holes[i] = i % 2 == 0 ? Float.NaN : Float.NEGATIVE_INFINITY;
+      }
+    }
+    few[vocabulary / 2] = -3;
+    few[vocabulary - 1] = -2;
+    float[] peaked = plain.clone();
+    peaked[vocabulary / 3] = 80;
+    return List.of(plain, ties, holes, negative, signs, few, peaked);
+  }
+
+  private static int choose(float[] logits, Sampling sampling) {
+    List<Integer> order =
+        IntStream.range(0, logits.length)
+            .filter(i -> !Float.isNaN(logits[i]))
+            .boxed()
+            .sorted((a, b) -> logits[a] == logits[b] ? a - b : Float.compare(logits[b], logits[a]))
+            .toList();
+    float top = logits[order.getFirst()];
+    float temperature = sampling.temperature();
+    if (temperature == 0) {
+      return order.getFirst();
+    }
+    float cut = Float.NEGATIVE_INFINITY;
+    if (sampling.topK() > 0 && sampling.topK() < logits.length) {
+      cut = order.size() < sampling.topK() ? cut : logits[order.get(sampling.topK() - 1)];
+    }
+    if (sampling.topP() < 1) {
+      double mass = 0;
+      for (int i : order) {
+        mass += logits[i] >= cut ? Math.exp((logits[i] - top) / temperature) : 0;
+      }
+      double kept = 0;
+      for (int i : order) {
+        kept += Math.exp((logits[i] - top) / temperature);
+        if (Math.abs(kept - sampling.topP() * mass) < 1e-5 * mass) {
+          return UNDECIDED;
+        }
+        if (kept > sampling.topP() * mass) {
+          cut = logits[i];
+          break;
+        }
+      }
+    }
+    double best = Double.NEGATIVE_INFINITY;
+    double second = best;
+    int choice = -1;
+    for (int i : order) {
+      if (logits[i] >= cut) {
+        double u = (mix(sampling.key(0), i) + 0.5) / (1 << 23);
+        double draw = (logits[i] - top) / temperature - Math.log(-Math.log(u));
+        second = Math.max(second, Math.min(best, draw));
+        choice = draw > best ? i : choice;
+        best = Math.max(best, draw);
+      }
+    }
+    return best - second < 1e-4 ? UNDECIDED : choice;
+  }
+
+  /** 23 bits of splitmix64's finaliser. */
+  private static long mix(long key, int id) {
+    long z = key + 0x9e3779b97f4a7c15L * (id + 1L);
+    z = (z ^ (z >>> 30)) * 0xbf58476d1ce4e5b9L;
+    z = (z ^ (z >>> 27)) * 0x94d049bb133111ebL;
+    z ^= z >>> 31;
+    return z >>> 41;
+  }
+
+  /** NaN where a logit is, since the sum of all then has no value. */
+  private static double logProbability(float[] logits, int token) {
+    double sum = 0;
+    for (float logit : logits) {
+      sum += Math.exp(logit - logits[token]);
+    }
+    return -Math.log(sum);
+  }
+
   @Test
   void schedulesAgreeBitByBit() {
     int vocabulary = 257;

@@ -8,6 +8,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.device.cuda.TestCuda;
 import dev.halter.heads.PathPatching.Variant;
 import dev.halter.model.Llama;
 import dev.halter.weights.ModelConfig;
@@ -128,11 +129,13 @@ class PathPatchingTest {
               new Pair(
                   pair.reference(), pair.reference(), pair.answer(), pair.foil(), Map.of(), null);
           Effects effects = PathPatching.of(model, List.of(same, same), variant, true, done -> {});
+          // cuBLAS on a card rounds a row otherwise among other rows.
+          double allowed = TestCuda.REAL ? 1e-5 : 0;
           for (Effects.Effect effect : effects.all()) {
-            assertEquals(0.0, effect.delta());
-            assertEquals(0.0, effect.relative());
-            assertEquals(effects.reference().probability(), effect.probability());
-            assertEquals(effects.reference().logitDifference(), effect.logitDifference());
+            assertEquals(0.0, effect.delta(), allowed);
+            assertEquals(0.0, effect.relative(), allowed);
+            assertEquals(effects.reference().probability(), effect.probability(), allowed);
+            assertEquals(effects.reference().logitDifference(), effect.logitDifference(), allowed);
           }
         }
       }

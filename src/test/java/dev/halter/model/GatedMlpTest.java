@@ -8,10 +8,13 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
 import dev.halter.device.TestDevices;
 import dev.halter.model.SteeringTable.Edit;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -24,6 +27,10 @@ class GatedMlpTest {
   private static final Site PRE_LINEAR = new Site(Site.Kind.PRE_LINEAR, 0);
   private static final Site POST = new Site(Site.Kind.POST, 0);
 
+  /** Odd ones, and multiples of a pack that end within a chunk, with one and in the next one. */
+  private static final int[] SIZES =
+      IntStream.concat(Arrays.stream(Values.SIZES), IntStream.of(8, 1016, 1024, 2056)).toArray();
+
   private record Sites(float[] gateUp, float[] post, float[] changes) {
     float[] all() {
       return AttentionRun.concatenate(gateUp, post, changes);
@@ -34,7 +41,7 @@ class GatedMlpTest {
   @MethodSource(DEVICES)
   void agreesWithDoubleArithmeticWithAndWithoutBiases(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int f : Values.SIZES) {
+      for (int f : SIZES) {
         float[] gateUp = Values.random(type, ROWS * 2 * f, f);
         float[] gateBias = Values.random(DType.F32, f, 1);
         float[] upBias = Values.random(DType.F32, f, 2);
@@ -75,7 +82,7 @@ class GatedMlpTest {
   @MethodSource(DEVICES)
   void clampsGateThenUpThenProductWhateverTheOrderGiven(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int f : new int[] {33, 257, 1023}) {
+      for (int f : new int[] {33, 257, 1023, 2056}) { // the last have several chunks
         // Neuron 0 gets all three, 1 only the gate, f - 1 only the product.
         List<Edit> edits =
             List.of(
@@ -115,6 +122,84 @@ class GatedMlpTest {
             }
           }
         }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void editsComeAfterTheBiases(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int f : new int[] {257, 2056}) {
+        float[] gateUp = Values.random(type, ROWS * 2 * f, f);
+        float[] gateBias = Values.random(DType.F32, f, 1);
+        float[] upBias = Values.random(DType.F32, f, 2);
+        List<Edit> edits =
+            List.of(
+                new Edit.Neurons(PRE, new int[] {0, f - 1}, 2, -1000, 1000),
+                new Edit.Neurons(PRE_LINEAR, new int[] {f / 2}, -1, -1000, 1000));
+        try (SteeringTable table = new SteeringTable(device, List.of(edits), 1)) {
+          Sites plain = run(device, type, gateUp, f, gateBias, upBias, null);
+          Sites sites = run(device, type, gateUp, f, gateBias, upBias, table);
+          float[] expected = plain.gateUp.clone();
+          int row = 2 * f;
+          expected[row] *= 2;
+          expected[row + f - 1] *= 2;
+          expected[row + f + f / 2] *= -1;
+          assertArrayEquals(expected, sites.gateUp);
+          check(type, f, sites, Arrays.copyOfRange(plain.gateUp, row, row + f), table);
+        }
+      }
+    }
+  }
+
+  /** Checks all products, and the report of the two neurons whose gate was doubled in row 1. */
+  private static void check(DType type, int f, Sites sites, float[] gate, SteeringTable table) {
+    double tolerance = type == DType.F32 ? 1e-6 : 0.004;
+    for (int i = 0; i < ROWS * f; i++) {
+      int g = i / f * 2 * f + i % f;
+      double expected = silu(sites.gateUp[g]) * sites.gateUp[g + f];
+      assertEquals(expected, sites.post[i], tolerance * Math.max(1, Math.abs(expected)));
+    }
+    double squares = sites.changes[table.reportStride() + table.places(1).get(0).at()];
+    assertEquals(Math.hypot(gate[0], gate[f - 1]), Math.sqrt(squares), 1e-5);
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void neitherChunksNorTheBlockShowInTheResult(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      Kernel kernel = device.kernel("gated_mlp_" + type.name().toLowerCase(Locale.ROOT));
+      for (int f : new int[] {1, 255, 264, 1024}) {
+        float[] values = Values.random(type, ROWS * 2 * f, f);
+        float[] expected = run(device, type, values, f, null, null, null).post;
+        for (int chunks : new int[] {1, 2, 7, 65}) {
+          try (Buffer gateUp = Values.buffer(device, type, values);
+              Buffer post = device.allocate((long) ROWS * f * type.bytes())) {
+            Buffer up = gateUp.slice((long) f * type.bytes());
+            device.launch(
+                kernel, Grid.of(ROWS, chunks), 64, 0, post, gateUp, up, null, null, f, 2L * f);
+            assertArrayEquals(expected, Values.read(post, type, ROWS * f));
+          }
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void whatIsNoNumberStaysThatAndKeepsToItself(Device device) {
+    int f = 264;
+    float[] gateUp = Values.random(DType.BF16, ROWS * 2 * f, f);
+    float[] plain = run(device, DType.BF16, gateUp, f, null, null, null).post;
+    gateUp[9] = Float.NaN;
+    gateUp[f + 17] = Float.NaN;
+    float[] damaged = run(device, DType.BF16, gateUp, f, null, null, null).post;
+    for (int i = 0; i < plain.length; i++) {
+      if (i == 9 || i == 17) {
+        assertEquals(Float.NaN, damaged[i]);
+      } else {
+        assertEquals(plain[i], damaged[i]);
       }
     }
   }
@@ -168,23 +253,18 @@ class GatedMlpTest {
         Buffer slots = Values.buffer(device, 0, 1);
         Buffer changes = device.allocate(4L * ROWS * stride)) {
       changes.clear();
-      device.launch(
-          device.kernel("gated_mlp_" + type.name().toLowerCase(Locale.ROOT)),
-          Grid.of(ROWS),
-          256,
-          0,
-          post,
-          gateUp,
-          gateUp.slice((long) f * type.bytes()),
-          gb,
-          ub,
-          f,
-          2L * f,
-          slots,
-          table == null ? null : table.ranges(Site.Kind.POST, 0),
-          table == null ? null : table.ops(),
-          changes,
-          stride);
+      new RowKernels(device, type)
+          .gatedMlp(
+              post,
+              gateUp,
+              gateUp.slice((long) f * type.bytes()),
+              gb,
+              ub,
+              ROWS,
+              f,
+              2L * f,
+              new Edits(table, slots, changes),
+              0);
       return new Sites(
           Values.read(gateUp, type, values.length),
           Values.read(post, type, ROWS * f),

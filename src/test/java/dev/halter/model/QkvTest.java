@@ -4,13 +4,16 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 
+import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.Grid;
 import dev.halter.device.TestDevices;
 import dev.halter.model.AttentionRun.Part;
 import dev.halter.model.AttentionRun.Step;
 import dev.halter.weights.ModelConfig;
 import java.util.List;
+import java.util.Locale;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -119,6 +122,70 @@ class QkvTest {
           }
         }
       }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void whoSharesARowShowsNeitherInItNorInTheCache(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int dHead : new int[] {2, 16, 66, 128}) {
+        float[] expected = rotateAndAppend(device, type, dHead, 1, 32);
+        for (int[] shape : new int[][] {{1, 128}, {2, 64}, {3, 32}, {7, 128}, {16, 96}}) {
+          float[] values = rotateAndAppend(device, type, dHead, shape[0], shape[1]);
+          assertArrayEquals(expected, values, "%d parts of %d".formatted(shape[0], shape[1]));
+        }
+      }
+    }
+  }
+
+  /** Rows of 5 query and 2 KV heads at positions 1 and 66 of one sequence; then both caches. */
+  private static float[] rotateAndAppend(
+      Device device, DType type, int dHead, int parts, int block) {
+    int rows = 2;
+    int kvHeads = 2;
+    int width = (5 + 2 * kvHeads) * dHead;
+    int page = kvHeads * dHead * KvCache.PAGE;
+    float[] values = Values.random(type, rows * width, dHead);
+    try (Buffer qkv = Values.buffer(device, type, values);
+        Buffer frequencies = Values.buffer(device, DType.F32, randomFloats(dHead / 2, 1));
+        Buffer positions = Values.buffer(device, 1, 66);
+        Buffer sequences = Values.buffer(device, 0, 0);
+        Buffer pages = Values.buffer(device, 1, 0);
+        Buffer keys = Values.buffer(device, type, new float[2 * page]);
+        Buffer cached = Values.buffer(device, type, new float[2 * page])) {
+      device.launch(
+          device.kernel("rope_append_" + type.name().toLowerCase(Locale.ROOT)),
+          Grid.of(rows, parts),
+          block,
+          4 * dHead,
+          qkv,
+          frequencies,
+          positions,
+          sequences,
+          pages,
+          2,
+          keys,
+          cached,
+          5,
+          kvHeads,
+          dHead);
+      float[] rotated = Values.read(qkv, type, rows * width);
+      float[] k = Values.read(keys, type, 2 * page);
+      float[] v = Values.read(cached, type, 2 * page);
+      for (int row = 0; row < rows; row++) {
+        int place = row == 0 ? 1 : 2;
+        for (int head = 0; head < kvHeads; head++) {
+          for (int i = 0; i < dHead; i++) {
+            int from = row * width + (5 + head) * dHead + i; // position 1 is on page 1, 66 on 0
+            int to = (1 - row) * page + head * dHead * KvCache.PAGE;
+            assertEquals(rotated[from], k[to + i * KvCache.PAGE + place]);
+            assertEquals(values[from + kvHeads * dHead], v[to + place * dHead + i]);
+          }
+        }
+      }
+      assertNotEquals(values[5 * dHead], rotated[5 * dHead]);
+      return AttentionRun.concatenate(rotated, k, v);
     }
   }
 

@@ -7,11 +7,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.device.Grid;
 import dev.halter.device.TestDevices;
 import dev.halter.model.SteeringTable.Edit;
+import java.util.Arrays;
 import java.util.List;
-import java.util.Locale;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -22,6 +22,15 @@ class ResidualAddTest {
   private static final Site BRANCH = new Site(Site.Kind.MLP_OUT, 2);
   private static final Site RESIDUAL = new Site(Site.Kind.RESID_POST, 2);
 
+  private static final RowKernels.SteeredAt BRANCH_AT =
+      new RowKernels.SteeredAt(BRANCH.kind(), BRANCH.layer());
+  private static final RowKernels.SteeredAt RESIDUAL_AT =
+      new RowKernels.SteeredAt(RESIDUAL.kind(), RESIDUAL.layer());
+
+  /** Odd ones, and multiples of a pack up to what a block keeps in registers, and above that. */
+  private static final int[] SIZES =
+      IntStream.concat(Arrays.stream(Values.SIZES), IntStream.of(8, 264, 4096, 4100)).toArray();
+
   /** A row under no edit, and one under each of the two slots. */
   private static final int[] SLOTS = {0, 1, 2};
 
@@ -31,7 +40,7 @@ class ResidualAddTest {
   @MethodSource(DEVICES)
   void addsBranchAndBias(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int d : Values.SIZES) {
+      for (int d : SIZES) {
         float[] x = Values.random(DType.F32, 3 * d, 1);
         float[] y = Values.random(type, 3 * d, 2);
         float[] bias = Values.random(DType.F32, d, 3);
@@ -52,7 +61,7 @@ class ResidualAddTest {
   @MethodSource(DEVICES)
   void editsBranchThenResidualInTheirOrderAndReportsTheChange(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int d : Values.SIZES) {
+      for (int d : SIZES) {
         checkEdits(device, type, d);
       }
     }
@@ -151,21 +160,8 @@ class ResidualAddTest {
         Buffer slots = Values.buffer(device, SLOTS);
         Buffer changes = device.allocate(4L * rows * stride)) {
       changes.clear();
-      device.launch(
-          device.kernel("residual_add_" + type.name().toLowerCase(Locale.ROOT)),
-          Grid.of(rows),
-          256,
-          0,
-          x,
-          y,
-          b,
-          d,
-          table == null ? null : table.ranges(BRANCH.kind(), BRANCH.layer()),
-          slots,
-          table == null ? null : table.ranges(RESIDUAL.kind(), RESIDUAL.layer()),
-          table == null ? null : table.ops(),
-          changes,
-          stride);
+      new RowKernels(device, type)
+          .add(x, y, b, rows, d, new Edits(table, slots, changes), BRANCH_AT, RESIDUAL_AT);
       return new Sum(
           x.toFloats(xs.length), Values.read(y, type, ys.length), changes.toFloats(rows * stride));
     }

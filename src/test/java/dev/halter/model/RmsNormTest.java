@@ -7,11 +7,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.device.Grid;
 import dev.halter.device.TestDevices;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Locale;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -22,13 +21,18 @@ class RmsNormTest {
   private static final float EPS = 1e-5f;
   private static final int ROWS = 3;
 
+  /** Odd ones, and multiples of a pack up to what a block keeps in registers, and above that. */
+  private static final int[] SIZES =
+      IntStream.concat(Arrays.stream(Values.SIZES), IntStream.of(8, 264, 4096, 4100, 8200))
+          .toArray();
+
   private record Normed(float[] out, float[] scale, float[] normalized) {}
 
   @ParameterizedTest
   @MethodSource(DEVICES)
   void agreesWithDoubleArithmetic(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
-      for (int d : Values.SIZES) {
+      for (int d : SIZES) {
         float[] x = Values.random(DType.F32, ROWS * d, d);
         float[] weight = Values.random(DType.F32, d, d + 1);
         Normed normed = run(device, type, x, weight, true);
@@ -56,7 +60,12 @@ class RmsNormTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void aRowWithoutNumbersOrTooLargeOnesKeepsThatToItself(Device device) {
-    int d = 33;
+    for (int d : new int[] {33, 264}) {
+      checkDamaged(device, d);
+    }
+  }
+
+  private static void checkDamaged(Device device, int d) {
     float[] x = Values.random(DType.F32, ROWS * d, 1);
     float[] weight = Values.random(DType.F32, d, 2);
     float[] plain = run(device, DType.F32, x, weight, true).out;
@@ -76,13 +85,15 @@ class RmsNormTest {
 
   @Test
   void schedulesAgreeBitByBit() {
-    float[] x = Values.random(DType.F32, ROWS * 257, 1);
-    float[] weight = Values.random(DType.F32, 257, 2);
-    TestDevices.assertSchedulesAgree(
-        device -> {
-          Normed normed = run(device, DType.BF16, x, weight, true);
-          return AttentionRun.concatenate(normed.out, normed.scale, normed.normalized);
-        });
+    for (int d : new int[] {257, 264}) {
+      float[] x = Values.random(DType.F32, ROWS * d, 1);
+      float[] weight = Values.random(DType.F32, d, 2);
+      TestDevices.assertSchedulesAgree(
+          device -> {
+            Normed normed = run(device, DType.BF16, x, weight, true);
+            return AttentionRun.concatenate(normed.out, normed.scale, normed.normalized);
+          });
+    }
   }
 
   private static Normed run(
@@ -94,23 +105,15 @@ class RmsNormTest {
         Buffer scale = device.allocate(4L * ROWS);
         Buffer normalized = device.allocate(4L * values.length);
         Buffer slots = Values.buffer(device, new int[ROWS])) {
-      device.launch(
-          device.kernel("rmsnorm_" + type.name().toLowerCase(Locale.ROOT)),
-          Grid.of(ROWS),
-          256,
-          0,
-          out,
-          x,
-          weight,
-          d,
-          EPS,
-          capture ? scale : null,
-          capture ? normalized : null,
-          slots,
-          null,
-          null,
-          null,
-          1);
+      new RowKernels(device, type)
+          .norm(
+              new RowKernels.Norm(weight, EPS, null),
+              out,
+              x,
+              ROWS,
+              d,
+              capture ? new Positionwise.Norms(scale, normalized) : null,
+              new Edits(null, slots, null));
       assertTrue(Arrays.equals(values, x.toFloats(values.length)), "the input is left as it was");
       return new Normed(
           Values.read(out, type, values.length),

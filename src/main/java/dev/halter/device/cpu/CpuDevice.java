@@ -13,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
@@ -113,6 +114,17 @@ public final class CpuDevice implements Device {
   @Override
   public String description() {
     return description;
+  }
+
+  @Override
+  public List<String> details() {
+    if (schedule != null) {
+      return List.of();
+    }
+    String isa = library.isa();
+    String best = library.cpuIsa();
+    String cap = ", capped by HALTER_MAX_ISA: this CPU has " + best;
+    return List.of("instruction set " + isa + (isa.equals(best) ? "" : cap));
   }
 
   @Override

@@ -67,6 +67,7 @@ final class NativeLibrary {
   private final MemorySegment multiplyTop;
   private final MemorySegment onednn;
   private final String isa;
+  private final String cpuIsa;
 
   /**
    * The library of this name; it stays loaded.
@@ -103,13 +104,19 @@ final class NativeLibrary {
     onednn = symbol("halter_onednn");
     isa = text(symbol("halter_isa"));
     if (isa == null) {
-      throw new DeviceException("the CPU cannot run the kernels: " + error());
+      throw new DeviceException(error());
     }
+    cpuIsa = text(symbol("halter_cpu_isa"));
   }
 
-  /** The instruction set of the kernels. */
+  /** The instruction set in use. */
   String isa() {
     return isa;
+  }
+
+  /** The best that this CPU has; {@link #isa} is less where HALTER_MAX_ISA caps it. */
+  String cpuIsa() {
+    return cpuIsa;
   }
 
   /** What the last failing call of this thread complained about. */

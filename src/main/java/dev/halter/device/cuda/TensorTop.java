@@ -274,7 +274,7 @@ final class TensorTop implements AutoCloseable {
       }
       if (!same) {
         throw new DeviceException(
-            "kernel %s and cuBLAS differ on %s: run without -Dhalter.multiply_top, and report this"
+            "kernel %s and cuBLAS differ on %s: run with -Dhalter.multiply_top=cublas, and report this"
                 .formatted(description(), device.description()));
       }
     }

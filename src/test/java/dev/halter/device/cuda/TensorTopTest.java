@@ -44,7 +44,9 @@ import org.junit.jupiter.params.provider.EnumSource;
 class TensorTopTest {
   private static final float NONE = Float.NEGATIVE_INFINITY;
 
-  /** The only form to test, if there is one: a kernel that hangs must not cost the other's tests. */
+  /**
+   * The only form to test, if there is one: a kernel that hangs must not cost the other's tests.
+   */
   private static final String ONLY = System.getProperty("halter.test.form");
 
   /** What was kept of m rows, S lists each. */
