@@ -1,11 +1,49 @@
 // attention.cu on tensor cores, for bf16 and heads of 64 or 128: FlashAttention-2 (Dao 2023) over
-// pages.
+// pages, and for decoding the keys split over blocks (Flash-Decoding, Dao et al. 2023).
+//
+// Two mappings make the same numbers, so that a row's bits depend neither on the batch nor on which
+// of them it took. Both cut the keys at multiples of SPLIT, wherever the row stands, make each
+// split's unnormalised z, largest score and sum of weights from nothing, and fold the splits in
+// order (Fold). `attention_sm80` walks all splits of a tile of rows in one block, for prefill;
+// `attention_split_sm80` takes one row's split a block, and `attention_merge` folds what they leave.
+// A split of which a row sees nothing folds to what was there before, bit by bit.
 #include "kv_cache.cuh"
 #include "mma_sm80.cuh"
 #include "steer.cuh"
 
 // Packed rows of a block: 16, the rows of an mma, for each of its warps.
 constexpr int WARP_ROWS = 16;
+
+// Most packed rows of a block.
+constexpr int MOST = 64;
+
+// Of a block: a constant, so that the places of a thread's copies are too.
+constexpr int THREADS = 128;
+
+// Keys of a split: two pages. One layer of Llama-3.1-8B has 8 KV heads, so a decode step of one row
+// at 1k context is 64 blocks of 64 KiB of keys and values each, all of it under way at once: 4 MiB,
+// where 4.3 TB/s times 0.7 us of latency ask for 3 MB over 132 SMs. From 2k on all SMs have a block,
+// from 6k on three, which is what fits. By arithmetic, not measured: 64 keys would spare 0.5 us at
+// 1k, but write and fold twice as much (each split leaves 528 bytes a head for its 64 KiB a group:
+// 3 % of the traffic at 4 heads); 256 keys leave 100 SMs idle at 1k and take 1.5 us longer there.
+constexpr int SPLIT = 2 * PAGE;
+
+// What a split leaves of one head in the scratch, in floats: z [D_HEAD] unnormalised, the largest
+// score, the sum of weights, and two to keep it aligned to 16 bytes.
+template <int D_HEAD>
+constexpr int PARTIAL = D_HEAD + 4;
+
+// The splits of which the query at `position` sees a key: `count` of them, the first at key
+// `first * SPLIT`; `first_key` is the first key that it sees.
+struct Splits {
+    int first, count, first_key;
+};
+
+__device__ __forceinline__ Splits splits_of(int position, int window) {
+    const int first_key = window == 0 || position < window ? 0 : position - window + 1;
+    const int first = first_key / SPLIT;
+    return {first, position / SPLIT - first + 1, first_key};
+}
 
 // Element (row, column) of a matrix in shared memory with rows of COLUMNS bf16. The 16-byte pieces
 // of a row change places with the row, so that the eight rows of an 8 x 8 matrix lie in different
@@ -19,26 +57,57 @@ __device__ __forceinline__ int swizzled(int row, int column) {
 // zeros.
 template <int ROWS, int COLUMNS>
 __device__ __forceinline__ void start_page(bf16* shared, const bf16* global, int rows) {
-    for (int i = threadIdx.x; i < ROWS * COLUMNS / 8; i += blockDim.x) {
-        const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
-        start_copy(shared + swizzled<COLUMNS>(row, column), global + i * 8, row < rows);
+    constexpr int PIECES = COLUMNS / 8;
+    constexpr int TURN = THREADS / PIECES;  // rows that all threads copy at once
+    static_assert(TURN % 8 == 0 && ROWS % TURN == 0, "the swizzle is alike in all turns");
+    const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * 8;
+    const int to = swizzled<COLUMNS>(row, column), from = row * COLUMNS + column;
+#pragma unroll
+    for (int i = 0; i < ROWS; i += TURN) {
+        start_copy(shared + i * COLUMNS + to, global + i * COLUMNS + from, row + i < rows);
     }
     end_copy_group();
 }
 
-// c[N / 8][4] += a[K / 16][4] times the matrix [K][N] in shared memory.
-template <int K, int N>
-__device__ __forceinline__ void multiply(float (&c)[N / 8][4], const unsigned (&a)[K / 16][4],
-                                         const bf16* shared) {
+// An mma's A of [16][K]: in registers, or swizzled rows in shared memory.
+template <int K>
+struct InRegisters {
+    const unsigned (&parts)[K / 16][4];
+
+    __device__ __forceinline__ void load(unsigned (&a)[4], int k) const {
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[i] = parts[k / 16][i];
+    }
+};
+
+template <int K>
+struct InShared {
+    const bf16* rows;
+
+    __device__ __forceinline__ void load(unsigned (&a)[4], int k) const {
+        const int lane = threadIdx.x % 32;
+        load_matrices(a, rows + (swizzled<K>(lane % 16, lane / 16 * 8) ^ k));
+    }
+};
+
+// c[OWN / 8][4] += a [16][K] times columns [first, first + OWN) of the matrix [K][N] in shared
+// memory; first a multiple of OWN.
+template <int K, int N, int OWN = N, typename A>
+__device__ __forceinline__ void multiply(float (&c)[OWN / 8][4], const A& rows, const bf16* shared,
+                                         int first = 0) {
     const int lane = threadIdx.x % 32;
+    // Piece and row are combined by xor, and n has no bits in common with what is before it.
+    const int at = swizzled<N>(lane % 16, first + lane / 16 * 8);
 #pragma unroll
     for (int k = 0; k < K; k += 16) {
+        unsigned a[4];
+        rows.load(a, k);
 #pragma unroll
-        for (int n = 0; n < N; n += 16) {
+        for (int n = 0; n < OWN; n += 16) {
             unsigned b[4];
-            load_transposed(b, shared + swizzled<N>(k + lane % 16, n + lane / 16 * 8));
-            mma(c[n / 8], a[k / 16], b[0], b[1]);
-            mma(c[n / 8 + 1], a[k / 16], b[2], b[3]);
+            load_transposed(b, shared + k * N + (at ^ n));
+            mma(c[n / 8], a, b[0], b[1]);
+            mma(c[n / 8 + 1], a, b[2], b[3]);
         }
     }
 }
@@ -54,6 +123,90 @@ __device__ __forceinline__ float quad_max(float value) {
     const unsigned quad = 0xfu << (threadIdx.x % 32 & ~3);
     value = fmaxf(value, __shfl_xor_sync(quad, value, 1));
     return fmaxf(value, __shfl_xor_sync(quad, value, 2));
+}
+
+// What of a softmax's maximum may be subtracted: a row may have seen no key yet.
+__device__ __forceinline__ float finite_maximum(float maximum) {
+    return maximum == -INFINITY ? 0.0f : maximum;
+}
+
+// Folds a split into those before it: maximum and total here, then each column of z by the call.
+// Sums of products are written as fmaf here and below, so that every kernel rounds them alike.
+struct Fold {
+    float before, now;  // factors of what there was and of the split
+
+    // c: that of scores in the exponent of 2.
+    __device__ __forceinline__ Fold(float& maximum, float& total, float of_split,
+                                    float total_of_split, float c) {
+        const float top = fmaxf(maximum, of_split);
+        const float reference = finite_maximum(top);
+        before = exp2f((maximum - reference) * c);
+        now = exp2f((of_split - reference) * c);
+        maximum = top;
+        total = fmaf(total_of_split, now, total * before);
+    }
+
+    __device__ __forceinline__ float operator()(float value, float of_split) const {
+        return fmaf(of_split, now, value * before);
+    }
+};
+
+// Online softmax over a page, for the two rows of this lane: scores of the page's 64 keys become
+// weights, and sums (any of the row's columns) and totals are corrected for a maximum that grew.
+// `whole`: both rows see all of the page.
+template <int N>
+__device__ __forceinline__ void weigh_page(unsigned (&weights)[PAGE / 16][4],
+                                           float (&scores)[PAGE / 8][4], float (&sums)[N][4],
+                                           float (&maximum)[2], float (&total)[2],
+                                           const int (&position)[2], int page, bool whole, int window,
+                                           float c) {
+    const int lane = threadIdx.x % 32;
+    if (!whole) {
+#pragma unroll
+        for (int n = 0; n < PAGE / 8; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int back = position[i / 2] - (page + n * 8 + mma_c(lane, i).column);
+                const bool visible = back >= 0 && (window == 0 || back < window);
+                scores[n][i] = visible ? scores[n][i] : -INFINITY;
+            }
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float top = maximum[h];
+#pragma unroll
+        for (int n = 0; n < PAGE / 8; n++) {
+            top = fmaxf(top, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
+        }
+        top = quad_max(top);
+        const float reference = finite_maximum(top);
+        const float correction = exp2f((maximum[h] - reference) * c);
+        const float shift = -reference * c;
+        maximum[h] = top;
+        float of_page = 0;  // of this lane's keys
+#pragma unroll
+        for (int n = 0; n < PAGE / 8; n++) {
+            scores[n][2 * h] = exp2f(fmaf(scores[n][2 * h], c, shift));
+            scores[n][2 * h + 1] = exp2f(fmaf(scores[n][2 * h + 1], c, shift));
+            of_page += scores[n][2 * h] + scores[n][2 * h + 1];
+        }
+        total[h] = fmaf(total[h], correction, of_page);
+#pragma unroll
+        for (int d = 0; d < N; d++) {
+            sums[d][2 * h] *= correction;
+            sums[d][2 * h + 1] *= correction;
+        }
+    }
+    // Two neighbouring C tiles of 8 keys are the A of a product over 16 keys.
+#pragma unroll
+    for (int k = 0; k < PAGE / 16; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float* pair = scores[2 * k + i / 2] + i % 2 * 2;
+            weights[k][i] = bf16_pair(pair[0], pair[1]);
+        }
+    }
 }
 
 // edited = A sums + b (steer_map) of the quad's row h, by way of `own`, D_HEAD floats of shared memory
@@ -88,14 +241,18 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 
 // Contract and arguments of `attention` in attention.cu, with these differences: T is bf16 and
 // d_head is D_HEAD; weights are rounded to bf16 before they meet the values; a tile has at most
-// 16 * warps rows times heads of a group; and a value that is NaN or infinite reaches all rows of
+// 64 rows times heads of a group; and a value that is NaN or infinite reaches all rows of
 // the tiles that read its page, also those that do not see it (its sequence is lost in any case).
-// A row's bits do not depend on the other rows of its tile or on the tile's size.
-// PRECOND: grid (tiles, KV); block a multiple of 32 with 16 * (block / 32) >= rows of a tile times
-// H / KV; dynamic shared memory 256 * D_HEAD bytes.
+// Queries lie in shared memory, since sums, what is folded and scores fill a lane's registers.
+// A row's bits do not depend on the other rows of its tile or on the tile's size, and are those of
+// attention_split_sm80 and attention_merge.
+// PRECOND: grid (tiles, KV); block 128; rows of a tile times H / KV at most MOST; dynamic
+// shared memory 384 * D_HEAD bytes.
 // Moves each visible page once per tile and KV head. The page's keys arrive while the values before
-// them are multiplied, the values while the keys are. Warps split rows, not keys: decoding keeps
-// one warp of a block busy with products, which is enough, since it waits for memory.
+// them are multiplied, the values while the keys are. Warps split rows, not keys. What is folded
+// stays in registers: for heads of 128 two blocks fit an SM, as did before keys were cut. (Queries
+// in registers too were tried and spilled; folds in shared memory were not: with them an SM of
+// 100 KiB has room for one block only.)
 template <int D_HEAD>
 __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qkv,
                                const bf16* __restrict__ k_cache, const bf16* __restrict__ v_cache,
@@ -104,6 +261,7 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
                                float scale, int window, STEERING_PARAMETERS) {
     SHARED_DYNAMIC(bf16, k_page);              // [D_HEAD][PAGE]
     bf16* v_page = k_page + D_HEAD * PAGE;     // [PAGE][D_HEAD]
+    bf16* q_rows = v_page + PAGE * D_HEAD;     // [MOST][D_HEAD]
     const int4 tile = tiles[blockIdx.x];
     const int kv_head = blockIdx.y;
     const int group = n_heads / n_kv_heads;
@@ -112,39 +270,45 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
 
     // The warp's packed rows, and the two of them of which this lane holds elements.
     const int first = threadIdx.x / 32 * WARP_ROWS;
-    const int last = min(first + WARP_ROWS, packed) - 1;
-    const bool active = first <= last;
-    const int first_position = tile.w + first / group;
-    const int last_position = tile.w + last / group;
-    bool holds[2];
-    int row[2], head[2], position[2];
-    for (int h = 0; h < 2; h++) {
-        const int i = first + mma_c(lane, 2 * h).row;
-        holds[h] = i < packed;
-        row[h] = tile.x + i / group;
-        head[h] = kv_head * group + i % group;
-        position[h] = tile.w + i / group;
+    const int last_position =
+        first < packed ? tile.w + (min(first + WARP_ROWS, packed) - 1) / group : -1;
+    const int end = tile.w + tile.y;
+    int position[2];
+    for (int h = 0; h < 2; h++) position[h] = tile.w + (first + mma_c(lane, 2 * h).row) / group;
+    // Packed row i is row i / group of the tile under head i % group of the KV head.
+    for (int i = threadIdx.x; i < MOST * D_HEAD / 8; i += THREADS) {
+        const int at = i / (D_HEAD / 8), column = i % (D_HEAD / 8) * 8;
+        const long long head = (tile.x + at / group) * (n_heads + 2LL * n_kv_heads) +
+                               kv_head * group + at % group;
+        start_copy(q_rows + swizzled<D_HEAD>(at, column),
+                   at < packed ? qkv + head * D_HEAD + column : qkv, at < packed);
     }
-
-    unsigned q[D_HEAD / 16][4];
-    const long long width = (long long)(n_heads + 2 * n_kv_heads) * D_HEAD;
-#pragma unroll
-    for (int k = 0; k < D_HEAD / 16; k++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int h = i % 2;  // mma_a and mma_c have the same rows
-            const bf16* from = qkv + row[h] * width + head[h] * D_HEAD + k * 16 +
-                               mma_a(lane, i).column;
-            q[k][i] = holds[h] ? *reinterpret_cast<const unsigned*>(from) : 0;
-        }
-    }
+    end_copy_group();
 
     float sums[D_HEAD / 8][4] = {};
-    float maximum[2] = {-INFINITY, -INFINITY};  // of score / ln 2
-    float total[2] = {0, 0};                    // of this lane's keys
+    float maximum[2] = {-INFINITY, -INFINITY};
+    float total[2] = {0, 0};  // of this lane's keys
+    float folded[D_HEAD / 8][4] = {};
+    float folded_maximum[2] = {-INFINITY, -INFINITY};
+    float folded_total[2] = {0, 0};
+    const float c = scale * 1.44269504f;
+    const auto fold_split = [&] {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const Fold fold(folded_maximum[h], folded_total[h], maximum[h], quad_sum(total[h]), c);
+            maximum[h] = -INFINITY;
+            total[h] = 0;
+#pragma unroll
+            for (int d = 0; d < D_HEAD / 8; d++) {
+                for (int i = 2 * h; i < 2 * h + 2; i++) {
+                    folded[d][i] = fold(folded[d][i], sums[d][i]);
+                    sums[d][i] = 0;
+                }
+            }
+        }
+    };
 
     const int first_key = window == 0 || tile.w < window ? 0 : tile.w - window + 1;
-    const int end = tile.w + tile.y;
     int page = first_key / PAGE * PAGE;
     long long at = page_offset(page_table, pages_per_sequence, tile.z, page, kv_head, n_kv_heads,
                                D_HEAD);
@@ -153,11 +317,12 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
         // Places that no token has taken yet hold anything: no weight may meet them.
         start_page<PAGE, D_HEAD>(v_page, v_cache + at, end - page);
         wait_for_copies<1>();
-        __syncthreads();  // the keys are there
-        const bool sees = active && page <= last_position &&
-                          (window == 0 || first_position - page - PAGE + 1 < window);
+        __syncthreads();  // the keys are there, and the queries
+        const bool sees = page <= last_position;
         float scores[PAGE / 8][4] = {};
-        if (sees) multiply<D_HEAD, PAGE>(scores, q, k_page);
+        if (sees) {
+            multiply<D_HEAD, PAGE>(scores, InShared<D_HEAD>{q_rows + first * D_HEAD}, k_page);
+        }
         __syncthreads();  // all are done with the keys
         if (page + PAGE < end) {
             at = page_offset(page_table, pages_per_sequence, tile.z, page + PAGE, kv_head,
@@ -169,79 +334,42 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
 
         unsigned weights[PAGE / 16][4];
         if (sees) {
-            const bool whole = page + PAGE - 1 <= first_position &&
-                               (window == 0 || last_position - page < window);
-#pragma unroll
-            for (int n = 0; n < PAGE / 8; n++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const int back = position[i / 2] - (page + n * 8 + mma_c(lane, i).column);
-                    const bool visible = whole || (back >= 0 && (window == 0 || back < window));
-                    scores[n][i] = visible ? scores[n][i] * (scale * 1.44269504f) : -INFINITY;
-                }
-            }
-            for (int h = 0; h < 2; h++) {
-                float top = maximum[h];
-#pragma unroll
-                for (int n = 0; n < PAGE / 8; n++) {
-                    top = fmaxf(top, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
-                }
-                top = quad_max(top);
-                const float reference = top == -INFINITY ? 0.0f : top;  // a row may see no key yet
-                const float correction = exp2f(maximum[h] - reference);
-                maximum[h] = top;
-                total[h] *= correction;
-#pragma unroll
-                for (int n = 0; n < PAGE / 8; n++) {
-                    scores[n][2 * h] = exp2f(scores[n][2 * h] - reference);
-                    scores[n][2 * h + 1] = exp2f(scores[n][2 * h + 1] - reference);
-                    total[h] += scores[n][2 * h] + scores[n][2 * h + 1];
-                }
-#pragma unroll
-                for (int d = 0; d < D_HEAD / 8; d++) {
-                    sums[d][2 * h] *= correction;
-                    sums[d][2 * h + 1] *= correction;
-                }
-            }
-            // Two neighbouring C tiles of 8 keys are the A of a product over 16 keys.
-#pragma unroll
-            for (int k = 0; k < PAGE / 16; k++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const float* c = scores[2 * k + i / 2] + i % 2 * 2;
-                    weights[k][i] = bf16_pair(c[0], c[1]);
-                }
-            }
+            const bool whole = page + PAGE - 1 <= tile.w && (window == 0 || end - 1 - page < window);
+            weigh_page(weights, scores, sums, maximum, total, position, page, whole, window, c);
         }
         wait_for_copies<1>();
         __syncthreads();  // the values are there
-        if (sees) multiply<PAGE, D_HEAD>(sums, weights, v_page);
+        if (sees) multiply<PAGE, D_HEAD>(sums, InRegisters<PAGE>{weights}, v_page);
         __syncthreads();  // all are done with the values
+        if ((page + PAGE) % SPLIT == 0 || page + PAGE >= end) fold_split();
     }
 
+#pragma unroll
     for (int h = 0; h < 2; h++) {
-        if (!holds[h]) continue;
-        const float inverse = 1.0f / quad_sum(total[h]);
+        if (position[h] >= end) continue;
+        const int i = first + mma_c(lane, 2 * h).row;
+        const int row = tile.x + i / group, head = kv_head * group + i % group;
+        const float inverse = 1.0f / folded_total[h];
 #pragma unroll
         for (int d = 0; d < D_HEAD / 8; d++) {
-            sums[d][2 * h] *= inverse;
-            sums[d][2 * h + 1] *= inverse;
+            folded[d][2 * h] *= inverse;
+            folded[d][2 * h + 1] *= inverse;
         }
-        const int2 range = steer_range(slots, ranges, row[h]);
+        const int2 range = steer_range(slots, ranges, row);
         for (int k = range.x; k < range.y; k++) {
             const SteerOp& op = ops[k];
-            const int place = steer_head(op, head[h]);
+            const int place = steer_head(op, head);
             if (place < 0) continue;
             float edited[D_HEAD / 8][2];
             if (op.kind == STEER_AFFINE) {
                 // Pages have done their work: they hold the rows of all warps as f32.
                 float* own = reinterpret_cast<float*>(k_page) +
                              (first + mma_c(lane, 2 * h).row) * D_HEAD;
-                apply_map<D_HEAD>(edited, sums, h, own, steer_map(op, place, D_HEAD));
+                apply_map<D_HEAD>(edited, folded, h, own, steer_map(op, place, D_HEAD));
             } else {
 #pragma unroll
                 for (int d = 0; d < D_HEAD / 8; d++) {
-                    for (int i = 0; i < 2; i++) edited[d][i] = op.a * sums[d][2 * h + i];
+                    for (int i = 0; i < 2; i++) edited[d][i] = op.a * folded[d][2 * h + i];
                 }
             }
             float changed = 0;
@@ -249,26 +377,26 @@ __device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qk
             for (int d = 0; d < D_HEAD / 8; d++) {
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    float& value = sums[d][2 * h + i];
+                    float& value = folded[d][2 * h + i];
                     changed += (edited[d][i] - value) * (edited[d][i] - value);
                     value = edited[d][i];
                 }
             }
             changed = quad_sum(changed);
             if (lane % 4 == 0) {
-                change_sq[(long long)row[h] * report_stride + op.report + head[h]] = changed;
+                change_sq[(long long)row * report_stride + op.report + head] = changed;
             }
         }
-        bf16* to = z + ((long long)row[h] * n_heads + head[h]) * D_HEAD;
+        bf16* to = z + ((long long)row * n_heads + head) * D_HEAD;
 #pragma unroll
         for (int d = 0; d < D_HEAD / 8; d++) {
             *reinterpret_cast<unsigned*>(to + d * 8 + mma_c(lane, 2 * h).column) =
-                bf16_pair(sums[d][2 * h], sums[d][2 * h + 1]);
+                bf16_pair(folded[d][2 * h], folded[d][2 * h + 1]);
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
     attention_sm80_64(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
                       const int* page_table, int pages_per_sequence, const int4* tiles,
                       int n_heads, int n_kv_heads, int d_head, float scale, int window,
@@ -278,7 +406,7 @@ extern "C" __global__ void __launch_bounds__(128)
                        n_kv_heads, scale, window, slots, ranges, ops, change_sq, report_stride);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 2)
     attention_sm80_128(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
                        const int* page_table, int pages_per_sequence, const int4* tiles,
                        int n_heads, int n_kv_heads, int d_head, float scale, int window,
@@ -286,4 +414,292 @@ extern "C" __global__ void __launch_bounds__(128)
                        int report_stride) {
     attention_sm80<128>(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
                         n_kv_heads, scale, window, slots, ranges, ops, change_sq, report_stride);
+}
+
+// A split of one row's keys for the heads of one KV head: what it leaves goes to the scratch or,
+// where it is the row's only split and no head of the row is edited, finished to z.
+// z, qkv, k_cache, v_cache and page_table as for attention_sm80. tiles [grid.x] = {row, its first
+// place in the scratch, sequence, position}; partials [place][H][PARTIAL], of which split s of the
+// row, counted from the first that it sees, has place `first + s`. Blocks whose split lies past the
+// row's end, or starts past it because of a window, end at once, so that a grid recorded for some
+// context is right for every shorter one, and the grid's extent changes no bits.
+// PRECOND: grid (tiles, KV, at least the splits of every row); block 128; H / KV <= 16; dynamic
+// shared memory 512 * D_HEAD + 4096 bytes.
+// Moves, per row, KV head and split, its two pages, which all are under way before the first is
+// used, and 4 * PARTIAL bytes a head. All warps work on the same 16 packed rows: each makes a
+// quarter of the page's scores, which they exchange, all make the same weights, and each a quarter
+// of z's columns: a row's sums are those of attention_sm80, where one warp made all of them, with a
+// quarter of the products one after another. Rows of larger groups and tiles of several rows take
+// that kernel.
+template <int D_HEAD>
+__device__ void attention_split_sm80(bf16* __restrict__ z, float* __restrict__ partials,
+                                     const bf16* __restrict__ qkv,
+                                     const bf16* __restrict__ k_cache,
+                                     const bf16* __restrict__ v_cache,
+                                     const int* __restrict__ page_table, int pages_per_sequence,
+                                     const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
+                                     float scale, int window, const int* __restrict__ slots,
+                                     const int2* __restrict__ ranges) {
+    constexpr int WARPS = 4;
+    constexpr int KEYS = PAGE / WARPS, COLUMNS = D_HEAD / WARPS;  // of a warp
+    constexpr int PAGES = SPLIT / PAGE;
+    static_assert(PAGES == 2 && COLUMNS % 16 == 0, "what the waits below are written for");
+    const int4 tile = tiles[blockIdx.x];
+    const int position = tile.w;
+    const Splits splits = splits_of(position, window);
+    const int split = blockIdx.z;
+    if (split >= splits.count) return;
+    SHARED_DYNAMIC(bf16, k_pages);                     // [PAGES][D_HEAD][PAGE]
+    bf16* v_pages = k_pages + PAGES * D_HEAD * PAGE;   // [PAGES][PAGE][D_HEAD]
+    // [PAGE / 8][32 lanes]: a lane's part of each C tile
+    float4* exchanged = reinterpret_cast<float4*>(v_pages + PAGES * PAGE * D_HEAD);
+    const int kv_head = blockIdx.y;
+    const int group = n_heads / n_kv_heads;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+
+    // The two heads of the group of which this lane holds elements.
+    bool holds[2];
+    int head[2];
+    for (int h = 0; h < 2; h++) {
+        const int i = mma_c(lane, 2 * h).row;
+        holds[h] = i < group;
+        head[h] = kv_head * group + i;
+    }
+    unsigned q[D_HEAD / 16][4];
+    const bf16* row = qkv + (long long)tile.x * (n_heads + 2 * n_kv_heads) * D_HEAD;
+#pragma unroll
+    for (int k = 0; k < D_HEAD / 16; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const bf16* from = row + head[i % 2] * D_HEAD + k * 16 + mma_a(lane, i).column;
+            q[k][i] = holds[i % 2] ? *reinterpret_cast<const unsigned*>(from) : 0;
+        }
+    }
+
+    const int begin = max((splits.first + split) * SPLIT, splits.first_key) / PAGE * PAGE;
+    const int end = min((splits.first + split + 1) * SPLIT, position + 1);
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        const int page = begin + i * PAGE;
+        if (page < end) {
+            const long long at = page_offset(page_table, pages_per_sequence, tile.z, page, kv_head,
+                                             n_kv_heads, D_HEAD);
+            start_page<D_HEAD, PAGE>(k_pages + i * D_HEAD * PAGE, k_cache + at, D_HEAD);
+            // Places that no token has taken yet hold anything: no weight may meet them.
+            start_page<PAGE, D_HEAD>(v_pages + i * PAGE * D_HEAD, v_cache + at, end - page);
+        } else {
+            end_copy_group();
+            end_copy_group();
+        }
+    }
+
+    const float c = scale * 1.44269504f;
+    const int positions[2] = {position, position};
+    float sums[COLUMNS / 8][4] = {};
+    float maximum[2] = {-INFINITY, -INFINITY};
+    float total[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        const int page = begin + i * PAGE;
+        if (page >= end) break;
+        if (i == 0) {
+            wait_for_copies<3>();
+        } else {
+            wait_for_copies<1>();
+        }
+        __syncthreads();  // the keys are there, and all have read the scores before
+        float scores[PAGE / 8][4];
+        {
+            float own[KEYS / 8][4] = {};
+            multiply<D_HEAD, PAGE, KEYS>(own, InRegisters<D_HEAD>{q}, k_pages + i * D_HEAD * PAGE,
+                                         warp * KEYS);
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++) {
+                exchanged[(warp * (KEYS / 8) + n) * 32 + lane] =
+                    make_float4(own[n][0], own[n][1], own[n][2], own[n][3]);
+            }
+        }
+        if (i == 0) {
+            wait_for_copies<2>();
+        } else {
+            wait_for_copies<0>();
+        }
+        __syncthreads();  // the values are there, and the scores
+#pragma unroll
+        for (int n = 0; n < PAGE / 8; n++) {
+            const float4 part = exchanged[n * 32 + lane];
+            scores[n][0] = part.x;
+            scores[n][1] = part.y;
+            scores[n][2] = part.z;
+            scores[n][3] = part.w;
+        }
+        const bool whole = page + PAGE - 1 <= position &&
+                           (window == 0 || position - page < window);
+        unsigned weights[PAGE / 16][4];
+        weigh_page(weights, scores, sums, maximum, total, positions, page, whole, window, c);
+        multiply<PAGE, D_HEAD, COLUMNS>(sums, InRegisters<PAGE>{weights}, v_pages + i * PAGE * D_HEAD,
+                                        warp * COLUMNS);
+    }
+    wait_for_copies<0>();
+
+    const int2 range = steer_range(slots, ranges, tile.x);
+    const bool finishes = splits.count == 1 && range.x == range.y;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const float all = quad_sum(total[h]);
+        if (!holds[h]) continue;
+        const int first = warp * COLUMNS + mma_c(lane, 2 * h).column;
+        if (finishes) {
+            const float inverse = 1.0f / all;
+            bf16* to = z + ((long long)tile.x * n_heads + head[h]) * D_HEAD + first;
+#pragma unroll
+            for (int d = 0; d < COLUMNS / 8; d++) {
+                *reinterpret_cast<unsigned*>(to + d * 8) =
+                    bf16_pair(sums[d][2 * h] * inverse, sums[d][2 * h + 1] * inverse);
+            }
+        } else {
+            float* to =
+                partials + ((long long)(tile.y + split) * n_heads + head[h]) * PARTIAL<D_HEAD>;
+#pragma unroll
+            for (int d = 0; d < COLUMNS / 8; d++) {
+                *reinterpret_cast<float2*>(to + first + d * 8) =
+                    make_float2(sums[d][2 * h], sums[d][2 * h + 1]);
+            }
+            if (warp == 0 && lane % 4 == 0) {
+                *reinterpret_cast<float2*>(to + D_HEAD) = make_float2(maximum[h], all);
+            }
+        }
+    }
+}
+
+// A lane's columns of a head.
+template <int N>
+struct alignas(4 * N) Columns {
+    float at[N];
+};
+
+template <int N>
+__device__ __forceinline__ Columns<N> columns(const float* from) {
+    return *reinterpret_cast<const Columns<N>*>(from);
+}
+
+// Folds the splits that attention_split_sm80 left of a row and head, in order, makes the head edits
+// (as attention.cu says; they act on the whole z and so cannot be made before) and stores z; does
+// nothing where that kernel finished the row. Arguments as there.
+// PRECOND: grid (tiles, H); block 32. Not needed where every row has one split and `ranges` is null.
+// Moves 4 * PARTIAL bytes for each split, from L2, and writes 2 * D_HEAD: at 1k context and 32 heads
+// 135 KB a row. A lane holds D_HEAD / 32 neighbouring columns (loads of 16 bytes for heads of 128)
+// and has up to FLIGHT splits under way.
+// The sums of an edited head's map run in attention_sm80's order and have its bits; the reported
+// change is summed over lanes in another.
+template <int D_HEAD>
+__device__ void attention_merge(bf16* __restrict__ z, const float* __restrict__ partials,
+                                const int4* __restrict__ tiles, int n_heads, float scale,
+                                int window, STEERING_PARAMETERS) {
+    constexpr int N = D_HEAD / 32;
+    constexpr int FLIGHT = 16;
+    const int4 tile = tiles[blockIdx.x];
+    const int head = blockIdx.y;
+    const int lane = threadIdx.x;
+    const int count = splits_of(tile.w, window).count;
+    const int2 range = steer_range(slots, ranges, tile.x);
+    if (count == 1 && range.x == range.y) return;
+
+    const float c = scale * 1.44269504f;
+    const float* from = partials + ((long long)tile.y * n_heads + head) * PARTIAL<D_HEAD>;
+    const long long stride = (long long)n_heads * PARTIAL<D_HEAD>;
+    float value[N] = {};
+    float maximum = -INFINITY;
+    float total = 0;
+    for (int first = 0; first < count; first += FLIGHT) {
+        Columns<N> sums[FLIGHT] = {};
+        Columns<2> ends[FLIGHT] = {};  // maximum and total
+#pragma unroll
+        for (int i = 0; i < FLIGHT; i++) {
+            if (first + i < count) {
+                const float* split = from + (first + i) * stride;
+                sums[i] = columns<N>(split + lane * N);
+                ends[i] = columns<2>(split + D_HEAD);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < FLIGHT; i++) {
+            if (first + i < count) {
+                const Fold fold(maximum, total, ends[i].at[0], ends[i].at[1], c);
+                for (int n = 0; n < N; n++) value[n] = fold(value[n], sums[i].at[n]);
+            }
+        }
+    }
+    const float inverse = 1.0f / total;
+    for (int n = 0; n < N; n++) value[n] *= inverse;
+
+    __shared__ float whole[D_HEAD];
+    for (int k = range.x; k < range.y; k++) {
+        const SteerOp& op = ops[k];
+        const int place = steer_head(op, head);
+        if (place < 0) continue;
+        float edited[N];
+        if (op.kind == STEER_AFFINE) {
+            const float* map = steer_map(op, place, D_HEAD) + lane * N;
+            for (int n = 0; n < N; n++) whole[lane * N + n] = value[n];
+            __syncwarp();  // the whole value is there
+            const Columns<N> b = columns<N>(map + D_HEAD * D_HEAD);
+            for (int n = 0; n < N; n++) edited[n] = b.at[n];
+#pragma unroll 16
+            for (int e = 0; e < D_HEAD; e++) {
+                const Columns<N> a = columns<N>(map + e * D_HEAD);
+                for (int n = 0; n < N; n++) edited[n] = fmaf(whole[e], a.at[n], edited[n]);
+            }
+            __syncwarp();  // all have read it: a further edit may write it
+        } else {
+            for (int n = 0; n < N; n++) edited[n] = op.a * value[n];
+        }
+        float changed = 0;
+        for (int n = 0; n < N; n++) {
+            changed += (edited[n] - value[n]) * (edited[n] - value[n]);
+            value[n] = edited[n];
+        }
+        changed = warp_reduce(changed, Sum());
+        if (lane == 0) {
+            change_sq[(long long)tile.x * report_stride + op.report + head] = changed;
+        }
+    }
+    bf16* to = z + ((long long)tile.x * n_heads + head) * D_HEAD + lane * N;
+    for (int n = 0; n < N; n += 2) {
+        *reinterpret_cast<unsigned*>(to + n) = bf16_pair(value[n], value[n + 1]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    attention_split_sm80_64(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
+                            const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                            const int4* tiles, int n_heads, int n_kv_heads, float scale,
+                            int window, const int* slots, const int2* ranges) {
+    attention_split_sm80<64>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
+                             tiles, n_heads, n_kv_heads, scale, window, slots, ranges);
+}
+
+extern "C" __global__ void __launch_bounds__(32)
+    attention_merge_64(bf16* z, const float* partials, const int4* tiles, int n_heads, float scale,
+                       int window, const int* slots, const int2* ranges, const SteerOp* ops,
+                       float* change_sq, int report_stride) {
+    attention_merge<64>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops, change_sq,
+                        report_stride);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    attention_split_sm80_128(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
+                            const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                            const int4* tiles, int n_heads, int n_kv_heads, float scale,
+                            int window, const int* slots, const int2* ranges) {
+    attention_split_sm80<128>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
+                             tiles, n_heads, n_kv_heads, scale, window, slots, ranges);
+}
+
+extern "C" __global__ void __launch_bounds__(32)
+    attention_merge_128(bf16* z, const float* partials, const int4* tiles, int n_heads, float scale,
+                       int window, const int* slots, const int2* ranges, const SteerOp* ops,
+                       float* change_sq, int report_stride) {
+    attention_merge<128>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops, change_sq,
+                        report_stride);
 }

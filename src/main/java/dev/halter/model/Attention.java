@@ -30,8 +30,9 @@ final class Attention implements AutoCloseable {
    *
    * @param packed most rows of a tile times query heads of a group
    * @param sharedBytes dynamic shared memory
+   * @param split what tiles of one row take instead, or null
    */
-  record Form(String kernel, int packed, int sharedBytes) {
+  record Form(String kernel, int packed, int sharedBytes, Split split) {
     private static final String PROPERTY = "halter.attention";
 
     /** {@code attention.cu}: every device, type and shape. */
@@ -39,13 +40,26 @@ final class Attention implements AutoCloseable {
       int packed = 16;
       int lanes = 16;
       int floats = packed * (2 * config.dHead() + KvCache.PAGE + 2 * lanes + 4);
-      return new Form("attention_" + type.name().toLowerCase(Locale.ROOT), packed, 4 * floats);
+      String kernel = "attention_" + type.name().toLowerCase(Locale.ROOT);
+      return new Form(kernel, packed, 4 * floats, null);
     }
 
     /** {@code attention_sm80.cu}: tensor cores, where {@link #fitsSm80}. */
     static Form sm80(ModelConfig config) {
       int dHead = config.dHead();
-      return new Form("attention_sm80_" + dHead, 64, 4 * KvCache.PAGE * dHead);
+      boolean splits = config.nHeads() / config.nKvHeads() <= Split.PACKED;
+      return new Form(
+          "attention_sm80_" + dHead, 64, 384 * dHead, splits ? Split.sm80(dHead) : null);
+    }
+
+    /** This form without its split. */
+    Form whole() {
+      return new Form(kernel, packed, sharedBytes, null);
+    }
+
+    /** Bytes of scratch for each {@link Work#places place}. */
+    long placeBytes(ModelConfig config) {
+      return split == null ? 0 : 4L * config.nHeads() * (config.dHead() + 4);
     }
 
     static boolean fitsSm80(ModelConfig config, DType type) {
@@ -75,14 +89,61 @@ final class Attention implements AutoCloseable {
     }
   }
 
+  /**
+   * Kernels for tiles of one row, which make the bits of the form that they belong to: one for the
+   * keys [{@value #KEYS} s, {@value #KEYS} (s + 1)) of a row, and one that merges what those leave.
+   */
+  record Split(String kernel, String merge, int sharedBytes) {
+    /** Keys of a split; the kernels' constant. */
+    static final int KEYS = 2 * KvCache.PAGE;
+
+    /** Most query heads of a group. */
+    private static final int PACKED = 16;
+
+    private static Split sm80(int dHead) {
+      return new Split(
+          "attention_split_sm80_" + dHead, "attention_merge_" + dHead, 512 * dHead + 4096);
+    }
+
+    /** Splits of the keys up to a row's own. */
+    static int count(int position) {
+      return position / KEYS + 1;
+    }
+  }
+
+  /**
+   * A step's work, block by block, and what launches depend on of it.
+   *
+   * @param tiles the first {@code whole} as {first row, rows, sequence, position of the first row},
+   *     the others as {row, first place in the scratch, sequence, position}
+   */
+  record Work(List<int[]> tiles, Shape shape) {
+    /**
+     * @param whole tiles that a block works on alone
+     * @param split tiles of one row whose keys are split over blocks
+     * @param extent blocks for each of them, at least its splits: a power of two, so that a
+     *     recorded step is right for a long while as contexts grow
+     */
+    record Shape(int whole, int split, int extent) {}
+
+    /** Places that cover every step with one row for each sequence. */
+    static long places(int pages, int sequences) {
+      return pages * (long) KvCache.PAGE / Split.KEYS + sequences;
+    }
+  }
+
   private final Device device;
   private final ModelConfig config;
   private final Form form;
+  private final int places; // of the scratch
+  private final Buffer partials; // [places, n_heads, d_head + 4] f32, or null
   private final float scale;
   private final Buffer inverseFrequencies; // [d_head / 2] f32
   private final Kernel biasNorm;
   private final Kernel ropeAppend;
   private final Kernel attention;
+  private final Kernel split;
+  private final Kernel merge;
   private final Kernel pattern;
   private final int ropeParts; // blocks that share the heads of a row
 
@@ -90,13 +151,14 @@ final class Attention implements AutoCloseable {
    * Prepares the kernels.
    *
    * @param type of the activations: f32 or bf16
+   * @param limits which rows may have their keys split
    * @throws IllegalArgumentException if d_head is odd or over 256
    */
-  Attention(Device device, ModelConfig config, DType type) {
-    this(device, config, type, Form.of(device, config, type));
+  Attention(Device device, ModelConfig config, DType type, Llama.Limits limits) {
+    this(device, config, type, limits, Form.of(device, config, type));
   }
 
-  Attention(Device device, ModelConfig config, DType type, Form form) {
+  Attention(Device device, ModelConfig config, DType type, Llama.Limits limits, Form form) {
     int dHead = config.dHead();
     if (dHead % 2 != 0 || dHead > MAX_D_HEAD) {
       throw new IllegalArgumentException(
@@ -112,6 +174,12 @@ final class Attention implements AutoCloseable {
     this.biasNorm = device.kernel("qkv_bias_norm" + suffix);
     this.ropeAppend = device.kernel("rope_append" + suffix);
     this.attention = device.kernel(form.kernel());
+    Split parts = form.split();
+    this.split = parts == null ? null : device.kernel(parts.kernel());
+    this.merge = parts == null ? null : device.kernel(parts.merge());
+    this.places =
+        parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
+    this.partials = parts == null ? null : device.allocate(places * form.placeBytes(config));
     this.pattern = device.kernel("attention_pattern" + suffix);
     // On the CPU each part would compute its row's angles for no gain.
     this.ropeParts = device.kind().equals("cuda") ? ropeParts(config, type) : 1;
@@ -173,35 +241,50 @@ final class Attention implements AutoCloseable {
   }
 
   /**
-   * The work of {@link #attend}, block by block: {first row, rows, sequence, position of the first
-   * row}. Tiles have as many rows of a span as a block holds at once with the heads of a group; the
-   * longest come first, since they see the most keys.
+   * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
+   * the heads of a group; the longest come first, since they see the most keys. Those of one row
+   * are split where the form can and the scratch has room; that changes no bits.
    */
-  List<int[]> tiles(Batch batch) {
+  Work work(Batch batch) {
     int most = Math.max(1, form.packed() / (config.nHeads() / config.nKvHeads()));
     List<int[]> tiles = new ArrayList<>();
+    List<int[]> split = new ArrayList<>();
+    int place = 0;
+    int longest = 0;
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i += most) {
         int rows = Math.min(most, span.length() - i);
-        tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), span.position() + i});
+        int position = span.position() + i;
+        int splits = Split.count(position);
+        if (rows == 1 && splits <= places - place) {
+          split.add(new int[] {span.firstRow() + i, place, span.sequence(), position});
+          place += splits;
+          longest = Math.max(longest, splits);
+        } else {
+          tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), position});
+        }
       }
     }
     tiles.sort((a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]));
-    return tiles;
+    split.sort((a, b) -> Integer.compare(b[3], a[3]));
+    int extent = longest < 2 ? longest : Integer.highestOneBit(longest - 1) << 1;
+    Work.Shape shape = new Work.Shape(tiles.size(), split.size(), extent);
+    tiles.addAll(split);
+    return new Work(tiles, shape);
   }
 
   /**
    * z = softmax(q kᵀ / √d_head) v, with the head edits of the site made to it.
    *
    * @param z [rows, n_heads d_head], written
-   * @param tiles how many of the step's tiles
+   * @param work of the step
    * @param ranges the site's table of edits, or null; likewise {@code ops}
    * @param changes [rows, stride] f32: what edits changed
    */
   void attend(
       Buffer z,
       Buffer qkv,
-      int tiles,
+      Work.Shape work,
       StepTables step,
       KvCache cache,
       int layer,
@@ -209,9 +292,15 @@ final class Attention implements AutoCloseable {
       Buffer ops,
       Buffer changes,
       int stride) {
+    if (work.split() > 0) {
+      attendSplit(z, qkv, work, step, cache, layer, ranges, ops, changes, stride);
+    }
+    if (work.whole() == 0) {
+      return;
+    }
     device.launch(
         attention,
-        Grid.of(tiles, config.nKvHeads()),
+        Grid.of(work.whole(), config.nKvHeads()),
         BLOCK,
         form.sharedBytes(),
         z,
@@ -226,6 +315,62 @@ final class Attention implements AutoCloseable {
         config.dHead(),
         scale,
         config.slidingWindow(layer),
+        step.slots,
+        ranges,
+        ops,
+        changes,
+        stride);
+  }
+
+  private void attendSplit(
+      Buffer z,
+      Buffer qkv,
+      Work.Shape work,
+      StepTables step,
+      KvCache cache,
+      int layer,
+      Buffer ranges,
+      Buffer ops,
+      Buffer changes,
+      int stride) {
+    int window = config.slidingWindow(layer);
+    // A window lies in one split more than it fills.
+    int extent =
+        window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
+    Buffer tiles = step.tiles.slice(16L * work.whole());
+    device.launch(
+        split,
+        new Grid(work.split(), config.nKvHeads(), extent),
+        BLOCK,
+        form.split().sharedBytes(),
+        z,
+        partials,
+        qkv,
+        cache.keys(layer),
+        cache.values(layer),
+        cache.pageTable(),
+        cache.pagesPerSequence(),
+        tiles,
+        config.nHeads(),
+        config.nKvHeads(),
+        scale,
+        window,
+        step.slots,
+        ranges);
+    if (extent == 1 && ranges == null) {
+      return; // every row is finished
+    }
+    device.launch(
+        merge,
+        Grid.of(work.split(), config.nHeads()),
+        32,
+        0,
+        z,
+        partials,
+        tiles,
+        config.nHeads(),
+        scale,
+        window,
         step.slots,
         ranges,
         ops,
@@ -278,5 +423,8 @@ final class Attention implements AutoCloseable {
   @Override
   public void close() {
     inverseFrequencies.close();
+    if (partials != null) {
+      partials.close();
+    }
   }
 }

@@ -80,7 +80,7 @@ public final class Llama implements AutoCloseable {
     this.weights = new LlamaWeights(device, checkpoint, config, type);
     this.cache =
         new KvCache(device, config, type, limits.pages, limits.sequences, limits.maxTokens);
-    this.attention = new Attention(device, config, type);
+    this.attention = new Attention(device, config, type, limits);
     this.positionwise = new Positionwise(device, config, weights, type, limits.rows);
     this.x = floats(limits.rows, config.dModel());
     this.qkv = activations(qkvWidth());
@@ -163,14 +163,14 @@ public final class Llama implements AutoCloseable {
       changes.close();
       changes = floats(limits.rows, stride);
     }
-    int tiles = step.upload(batch, attention);
+    Attention.Work.Shape tiles = step.upload(batch, attention);
     cache.pageTable();
     if (steering != null) {
       changes.slice(0, 4L * batch.rows() * stride).clear();
     }
     if (batch.isDecode()) {
       boolean solves = steering != null && steering.solves(batch);
-      graphs.run(batch.rows(), steering, solves, () -> run(batch, tiles, steering, null, 0));
+      graphs.run(batch.rows(), tiles, steering, solves, () -> run(batch, tiles, steering, null, 0));
     } else {
       run(batch, tiles, steering, null, 0);
     }
@@ -186,7 +186,7 @@ public final class Llama implements AutoCloseable {
    */
   public Buffer forward(Batch batch, SiteHook hook, int firstLayer) {
     require(batch);
-    int tiles = step.upload(batch, attention);
+    Attention.Work.Shape tiles = step.upload(batch, attention);
     cache.pageTable();
     run(batch, tiles, null, hook, firstLayer);
     return logits;
@@ -213,7 +213,12 @@ public final class Llama implements AutoCloseable {
     graphs.forget(steering);
   }
 
-  private void run(Batch batch, int tiles, SteeringTable steering, SiteHook hook, int firstLayer) {
+  private void run(
+      Batch batch,
+      Attention.Work.Shape tiles,
+      SteeringTable steering,
+      SiteHook hook,
+      int firstLayer) {
     Steps steps = new Steps(batch, tiles, steering, hook);
     if (firstLayer == 0) {
       steps.embed();
@@ -237,14 +242,14 @@ public final class Llama implements AutoCloseable {
   private final class Steps implements Positionwise.Observer {
     private final Batch batch;
     private final int rows;
-    private final int tiles;
+    private final Attention.Work.Shape tiles;
     private final Edits edits;
     private final SiteHook hook;
     private final boolean captures;
     private final Positionwise.Pass pass;
     private final boolean solves;
 
-    Steps(Batch batch, int tiles, SteeringTable steering, SiteHook hook) {
+    Steps(Batch batch, Attention.Work.Shape tiles, SteeringTable steering, SiteHook hook) {
       this.batch = batch;
       this.rows = batch.rows();
       this.tiles = tiles;

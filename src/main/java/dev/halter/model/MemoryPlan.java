@@ -51,10 +51,13 @@ public record MemoryPlan(
       }
     }
     int outputs = (int) Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
-    long scratch = scratch(config, type, rows, outputs);
+    long place = Attention.Form.of(device, config, type).placeBytes(config);
+    long scratch =
+        scratch(config, type, rows, outputs) + place * Attention.Work.places(0, sequences);
     long page = KvCache.pageBytes(config, type);
     long wanted = (long) sequences * KvCache.pagesFor(context);
-    long room = ((long) (memory.free() * USABLE) - weights - scratch) / page;
+    // Attention's scratch grows with the cache, by less than a place a page.
+    long room = ((long) (memory.free() * USABLE) - weights - scratch) / (page + place);
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(
@@ -71,7 +74,7 @@ public record MemoryPlan(
     return new MemoryPlan(
         weights,
         pages * page,
-        scratch,
+        scratch + place * Attention.Work.places((int) pages, 0),
         memory.total(),
         memory.free(),
         new Llama.Limits(rows, outputs, sequences, (int) pages, context));

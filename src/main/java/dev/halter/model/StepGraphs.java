@@ -17,7 +17,8 @@ final class StepGraphs implements AutoCloseable {
   private final Set<Key> seen = new HashSet<>();
   private final Map<Key, Graph> graphs = new HashMap<>();
 
-  private record Key(int rows, SteeringTable steering, boolean solves) {}
+  private record Key(
+      int rows, Attention.Work.Shape attention, SteeringTable steering, boolean solves) {}
 
   StepGraphs(Device device) {
     this.device = device;
@@ -26,13 +27,19 @@ final class StepGraphs implements AutoCloseable {
   /**
    * Runs a step.
    *
+   * @param attention the shape of its work
    * @param steering its tables, or null
    * @param solves whether queued edits solve in it: {@link SteeringTable#solves}
    * @param work queues the step; may depend on nothing else that differs between steps but what
    *     device buffers hold
    */
-  void run(int rows, SteeringTable steering, boolean solves, Runnable work) {
-    Key key = new Key(rows, steering, solves);
+  void run(
+      int rows,
+      Attention.Work.Shape attention,
+      SteeringTable steering,
+      boolean solves,
+      Runnable work) {
+    Key key = new Key(rows, attention, steering, solves);
     if (seen.contains(key)) {
       graphs.computeIfAbsent(key, unused -> device.record(work)).launch();
     } else {

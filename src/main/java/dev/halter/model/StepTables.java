@@ -35,8 +35,8 @@ final class StepTables implements AutoCloseable {
     this.outputRows = all.slice(32L * rows, 4L * limits.outputs());
   }
 
-  /** Copies a batch to the device; returns the number of attention tiles. */
-  int upload(Batch batch, Attention attention) {
+  /** Copies a batch to the device; returns the shape of attention's work. */
+  Attention.Work.Shape upload(Batch batch, Attention attention) {
     int rows = limits.rows();
     int output = 8 * rows;
     for (Batch.Span span : batch.spans()) {
@@ -51,12 +51,13 @@ final class StepTables implements AutoCloseable {
         }
       }
     }
-    List<int[]> tiles = attention.tiles(batch);
+    Attention.Work work = attention.work(batch);
+    List<int[]> tiles = work.tiles();
     for (int i = 0; i < tiles.size(); i++) {
       System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
     }
     all.copyFrom(MemorySegment.ofArray(host));
-    return tiles.size();
+    return work.shape();
   }
 
   @Override

@@ -50,6 +50,7 @@ final class AttentionRun implements AutoCloseable {
   private final DType type;
   private final KvCache cache;
   private final StepTables tables;
+  private final StepGraphs graphs;
   private final Buffer qkv;
   private final Buffer z;
   private final int rows;
@@ -65,12 +66,14 @@ final class AttentionRun implements AutoCloseable {
     this.type = type;
     this.config = config;
     this.rows = rows;
-    this.attention = new Attention(device, config, type, form);
     int pages = sequences * KvCache.pagesFor(rows);
+    Llama.Limits limits = new Llama.Limits(rows, 1, sequences, pages, rows);
+    this.attention = new Attention(device, config, type, limits, form);
     this.cache = new KvCache(device, config, type, pages, sequences, rows);
     fillWithNan(cache.keys(0));
     fillWithNan(cache.values(0));
-    this.tables = new StepTables(device, new Llama.Limits(rows, 1, sequences, pages, rows));
+    this.tables = new StepTables(device, limits);
+    this.graphs = new StepGraphs(device);
     this.qkv = device.allocate((long) rows * width() * type.bytes());
     this.z = device.allocate((long) rows * config.nHeads() * config.dHead() * type.bytes());
   }
@@ -124,27 +127,50 @@ final class AttentionRun implements AutoCloseable {
   Step step(SteeringTable steering, Part... parts) {
     Batch batch = batch(parts);
     int n = batch.rows();
-    int tiles = upload(batch, parts);
+    Attention.Work.Shape work = upload(batch, parts);
     int stride = steering == null ? 1 : steering.reportStride();
     try (Buffer changes = device.allocate(4L * n * stride)) {
       changes.clear();
-      attention.rotateAndAppend(qkv, n, tables, cache, 0);
-      attention.attend(
-          z,
-          qkv,
-          tiles,
-          tables,
-          cache,
-          0,
-          steering == null ? null : steering.ranges(Site.Kind.Z, 0),
-          steering == null ? null : steering.ops(),
-          changes,
-          stride);
+      run(work, n, steering, changes, stride);
       return new Step(
           read(qkv, n, width()),
           read(z, n, config.nHeads() * config.dHead()),
           changes.toFloats(n * stride));
     }
+  }
+
+  private void run(
+      Attention.Work.Shape work, int n, SteeringTable steering, Buffer changes, int stride) {
+    attention.rotateAndAppend(qkv, n, tables, cache, 0);
+    attention.attend(
+        z,
+        qkv,
+        work,
+        tables,
+        cache,
+        0,
+        steering == null ? null : steering.ranges(Site.Kind.Z, 0),
+        steering == null ? null : steering.ops(),
+        changes,
+        stride);
+  }
+
+  /** z of {@link #step} without steering, as a decode step runs: recorded the second time. */
+  float[][] decode(Part... parts) {
+    Batch batch = batch(parts);
+    int n = batch.rows();
+    Attention.Work.Shape work = upload(batch, parts);
+    cache.pageTable();
+    graphs.run(n, work, null, false, () -> run(work, n, null, null, 1));
+    return read(z, n, config.nHeads() * config.dHead());
+  }
+
+  /** Appends a part's keys and values without attending; returns its rows, rotated. */
+  float[][] append(Part part) {
+    Batch batch = batch(part);
+    upload(batch, part);
+    attention.rotateAndAppend(qkv, batch.rows(), tables, cache, 0);
+    return read(qkv, batch.rows(), width());
   }
 
   /** The patterns of one part, which is a step by itself: [heads, rows, keys]. */
@@ -233,7 +259,7 @@ final class AttentionRun implements AutoCloseable {
     return batch;
   }
 
-  private int upload(Batch batch, Part... parts) {
+  private Attention.Work.Shape upload(Batch batch, Part... parts) {
     List<float[]> all = new ArrayList<>();
     for (Part part : parts) {
       all.addAll(Arrays.asList(part.qkv));
@@ -291,6 +317,7 @@ final class AttentionRun implements AutoCloseable {
 
   @Override
   public void close() {
+    graphs.close();
     attention.close();
     cache.close();
     tables.close();

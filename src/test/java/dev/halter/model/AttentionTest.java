@@ -280,7 +280,8 @@ class AttentionTest {
         ModelConfig config = AttentionRun.config(2, 1, dHead, 0);
         IllegalArgumentException e =
             assertThrows(
-                IllegalArgumentException.class, () -> new Attention(device, config, DType.F32));
+                IllegalArgumentException.class,
+                () -> new Attention(device, config, DType.F32, new Llama.Limits(1, 1, 1, 1, 1)));
         assertTrue(e.getMessage().contains("d_head is " + dHead), e.getMessage());
       }
     }
