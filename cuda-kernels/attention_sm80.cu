@@ -254,7 +254,7 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 // in registers too were tried and spilled; folds in shared memory were not: with them an SM of
 // 100 KiB has room for one block only.)
 template <int D_HEAD>
-__device__ void attention_sm80(bf16* __restrict__ z, const bf16* __restrict__ qkv,
+__device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
                                const bf16* __restrict__ k_cache, const bf16* __restrict__ v_cache,
                                const int* __restrict__ page_table, int pages_per_sequence,
                                const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
@@ -432,7 +432,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 // quarter of the products one after another. Rows of larger groups and tiles of several rows take
 // that kernel.
 template <int D_HEAD>
-__device__ void attention_split_sm80(bf16* __restrict__ z, float* __restrict__ partials,
+__device__ void attention_split_sm80(bf16* z, float* partials,
                                      const bf16* __restrict__ qkv,
                                      const bf16* __restrict__ k_cache,
                                      const bf16* __restrict__ v_cache,
@@ -593,7 +593,7 @@ __device__ __forceinline__ Columns<N> columns(const float* from) {
 // The sums of an edited head's map run in attention_sm80's order and have its bits; the reported
 // change is summed over lanes in another.
 template <int D_HEAD>
-__device__ void attention_merge(bf16* __restrict__ z, const float* __restrict__ partials,
+__device__ void attention_merge(bf16* z, const float* __restrict__ partials,
                                 const int4* __restrict__ tiles, int n_heads, float scale,
                                 int window, STEERING_PARAMETERS) {
     constexpr int N = D_HEAD / 32;

@@ -77,6 +77,7 @@ public final class Llama implements AutoCloseable {
     this.type = type;
     this.limits = limits;
     this.checkpoint = checkpoint;
+    AttentionCheck.run(device, config, type);
     this.weights = new LlamaWeights(device, checkpoint, config, type);
     this.cache =
         new KvCache(device, config, type, limits.pages, limits.sequences, limits.maxTokens);

@@ -87,9 +87,9 @@ class KernelSourceTest {
   }
 
   /**
-   * {@code __restrict__} on what a kernel writes lets nvcc keep a value in a register over a barrier
-   * behind which another thread has changed it: on a card the threads of {@code active_set} then
-   * went on with different counts and waited for each other for good. g++ does not do that.
+   * {@code __restrict__} on what a kernel writes lets nvcc keep a value in a register over a
+   * barrier behind which another thread has changed it: on a card the threads of {@code active_set}
+   * then went on with different counts and waited for each other for good. g++ does not do that.
    */
   @Test
   void whatThreadsTellEachOtherIsNotPromisedToHaveOneWriter() throws IOException {
@@ -108,8 +108,12 @@ class KernelSourceTest {
   void thePromiseIsSeenWhereItIsBroken() {
     String helper = "__device__ void all(int* x) { __syncthreads(); }\n";
     String kernel =
-        "__device__ void step(int* __restrict__ counts, const int* __restrict__ in) {\n"
-            + "  if (in[0] > 0) { counts[0] = 1; }\n  all(counts);\n}\n";
+        """
+        __device__ void step(int* __restrict__ counts, const int* __restrict__ in) {
+          if (in[0] > 0) { counts[0] = 1; }
+          all(counts);
+        }
+        """;
     assertEquals(List.of("step: int* __restrict__ counts"), broken(helper + kernel));
     assertEquals(List.of(), broken(kernel));
   }

@@ -3,10 +3,12 @@ package dev.halter.model;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
@@ -180,5 +182,26 @@ class AttentionSm80Test {
             return run.step(steering, new Part(run.open(90), 0, qkv, slots)).all();
           }
         });
+  }
+
+  @ParameterizedTest
+  @MethodSource("devices")
+  void theCheckBeforeItsFirstUsePassesAndNoticesAnotherResult(Device device) {
+    for (int dHead : new int[] {64, 128}) {
+      ModelConfig config = AttentionRun.config(4, 1, dHead, 0);
+      Attention.Form form = Attention.Form.sm80(config);
+      Attention.Form portable = Attention.Form.portable(config, DType.BF16);
+      float[] expected = AttentionCheck.z(device, config, DType.BF16, portable);
+      float[] found = AttentionCheck.z(device, config, DType.BF16, form);
+      AttentionCheck.compare(device, form, expected, found);
+      for (float wrong : new float[] {found[7] + 0.1f, Float.NaN}) {
+        float[] other = found.clone();
+        other[7] = wrong;
+        var error =
+            assertThrows(
+                DeviceException.class, () -> AttentionCheck.compare(device, form, expected, other));
+        assertTrue(error.getMessage().contains("-Dhalter.attention=portable"));
+      }
+    }
   }
 }

@@ -1,0 +1,94 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.model.Attention.Form;
+import dev.halter.weights.ModelConfig;
+import java.lang.foreign.MemorySegment;
+import java.util.Random;
+
+/**
+ * What a tensor-core form of attention has to pass before a model uses it: on the card at hand, in
+ * the model's own shape, it makes what the portable kernel makes, of a prompt and of a token after
+ * it whose keys fill more than one split.
+ */
+final class AttentionCheck {
+  private static final int PROMPT = Attention.Split.KEYS + 3;
+
+  /** Both round weights and z to bf16: two roundings of values below 1. */
+  private static final float TOLERANCE = 0.02f;
+
+  private AttentionCheck() {}
+
+  /**
+   * Compares the form that a model of this shape would use with the portable one. Does nothing
+   * where they are the same.
+   *
+   * @throws DeviceException if they differ, saying what to do
+   */
+  static void run(Device device, ModelConfig config, DType type) {
+    Form portable = Form.portable(config, type);
+    Form form = Form.of(device, config, type);
+    if (!form.equals(portable) && config.maxPositions() > PROMPT) {
+      compare(device, form, z(device, config, type, portable), z(device, config, type, form));
+    }
+  }
+
+  static void compare(Device device, Form form, float[] expected, float[] found) {
+    float worst = 0;
+    for (int i = 0; i < expected.length; i++) {
+      worst = Math.max(worst, Math.abs(found[i] - expected[i])); // NaN stays NaN
+    }
+    if (!(worst <= TOLERANCE)) {
+      throw new DeviceException(
+          "kernel %s and the portable one differ by %s on %s: run with -Dhalter.attention=portable, and report this"
+              .formatted(form.kernel(), worst, device.description()));
+    }
+  }
+
+  /** z of a sequence of random queries, keys and values below 1: its prompt, and one more token. */
+  static float[] z(Device device, ModelConfig config, DType type, Form form) {
+    int rows = PROMPT + 1;
+    int heads = config.nHeads() * config.dHead();
+    int width = heads + 2 * config.nKvHeads() * config.dHead();
+    Llama.Limits limits = new Llama.Limits(rows, 1, 1, KvCache.pagesFor(rows), rows);
+    try (Attention attention = new Attention(device, config, type, limits, form);
+        KvCache cache = new KvCache(device, config, type, limits.pages(), 1, rows);
+        StepTables step = new StepTables(device, limits);
+        Buffer qkv = device.allocate(2L * rows * width);
+        Buffer z = device.allocate(2L * rows * heads)) {
+      qkv.copyFrom(MemorySegment.ofArray(random(rows * width)));
+      int sequence = cache.open();
+      cache.reserve(sequence, rows);
+      for (int first : new int[] {0, PROMPT}) {
+        int count = first == 0 ? PROMPT : 1;
+        Batch batch = new Batch();
+        batch.add(sequence, first, new int[count], new int[count], count, null);
+        Attention.Work.Shape work = step.upload(batch, attention);
+        Buffer some = qkv.slice(2L * first * width);
+        attention.rotateAndAppend(some, count, step, cache, 0);
+        attention.attend(
+            z.slice(2L * first * heads), some, work, step, cache, 0, null, null, null, 0);
+      }
+      short[] bits = new short[rows * heads];
+      z.copyTo(MemorySegment.ofArray(bits));
+      float[] values = new float[bits.length];
+      for (int i = 0; i < bits.length; i++) {
+        values[i] = Float.intBitsToFloat(bits[i] << 16);
+      }
+      return values;
+    }
+  }
+
+  /** Numbers between -1 and 1, as bf16. */
+  private static short[] random(int count) {
+    Random random = new Random(1);
+    short[] numbers = new short[count];
+    for (int i = 0; i < count; i++) {
+      numbers[i] = (short) (Float.floatToRawIntBits(2 * random.nextFloat() - 1) >>> 16);
+    }
+    return numbers;
+  }
+}
