@@ -5,7 +5,8 @@
 // of them it took. Both cut the keys at multiples of SPLIT, wherever the row stands, make each
 // split's unnormalised z, largest score and sum of weights from nothing, and fold the splits in
 // order (Fold). `attention_sm80` walks all splits of a tile of rows in one block, for prefill;
-// `attention_split_sm80` takes one row's split a block, and `attention_merge` folds what they leave.
+// `attention_split_sm80` takes one row's split a block, and `attention_merge_sm80` folds what these
+// leave.
 // A split of which a row sees nothing folds to what was there before, bit by bit.
 #include "kv_cache.cuh"
 #include "mma_sm80.cuh"
@@ -22,8 +23,8 @@ constexpr int THREADS = 128;
 
 // Keys of a split: two pages. One layer of Llama-3.1-8B has 8 KV heads, so a decode step of one row
 // at 1k context is 64 blocks of 64 KiB of keys and values each, all of it under way at once: 4 MiB,
-// where 4.3 TB/s times 0.7 us of latency ask for 3 MB over 132 SMs. From 2k on all SMs have a block,
-// from 6k on three, which is what fits. By arithmetic, not measured: 64 keys would spare 0.5 us at
+// where 4.3 TB/s times 0.7 us of latency ask for 3 MB over 132 SMs. At 2k nearly every SM has a
+// block, at 6k three, which is what fits. By arithmetic, not measured: 64 keys would spare 0.5 us at
 // 1k, but write and fold twice as much (each split leaves 528 bytes a head for its 64 KiB a group:
 // 3 % of the traffic at 4 heads); 256 keys leave 100 SMs idle at 1k and take 1.5 us longer there.
 constexpr int SPLIT = 2 * PAGE;
@@ -245,7 +246,7 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 // the tiles that read its page, also those that do not see it (its sequence is lost in any case).
 // Queries lie in shared memory, since sums, what is folded and scores fill a lane's registers.
 // A row's bits do not depend on the other rows of its tile or on the tile's size, and are those of
-// attention_split_sm80 and attention_merge.
+// attention_split_sm80 and attention_merge_sm80.
 // PRECOND: grid (tiles, KV); block 128; rows of a tile times H / KV at most MOST; dynamic
 // shared memory 384 * D_HEAD bytes.
 // Moves each visible page once per tile and KV head. The page's keys arrive while the values before
@@ -593,9 +594,9 @@ __device__ __forceinline__ Columns<N> columns(const float* from) {
 // The sums of an edited head's map run in attention_sm80's order and have its bits; the reported
 // change is summed over lanes in another.
 template <int D_HEAD>
-__device__ void attention_merge(bf16* z, const float* __restrict__ partials,
-                                const int4* __restrict__ tiles, int n_heads, float scale,
-                                int window, STEERING_PARAMETERS) {
+__device__ void attention_merge_sm80(bf16* z, const float* __restrict__ partials,
+                                     const int4* __restrict__ tiles, int n_heads, float scale,
+                                     int window, STEERING_PARAMETERS) {
     constexpr int N = D_HEAD / 32;
     constexpr int FLIGHT = 16;
     const int4 tile = tiles[blockIdx.x];
@@ -680,11 +681,11 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 extern "C" __global__ void __launch_bounds__(32)
-    attention_merge_64(bf16* z, const float* partials, const int4* tiles, int n_heads, float scale,
-                       int window, const int* slots, const int2* ranges, const SteerOp* ops,
-                       float* change_sq, int report_stride) {
-    attention_merge<64>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops, change_sq,
-                        report_stride);
+    attention_merge_sm80_64(bf16* z, const float* partials, const int4* tiles, int n_heads,
+                            float scale, int window, const int* slots, const int2* ranges,
+                            const SteerOp* ops, float* change_sq, int report_stride) {
+    attention_merge_sm80<64>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops,
+                             change_sq, report_stride);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
@@ -697,9 +698,9 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 extern "C" __global__ void __launch_bounds__(32)
-    attention_merge_128(bf16* z, const float* partials, const int4* tiles, int n_heads, float scale,
-                       int window, const int* slots, const int2* ranges, const SteerOp* ops,
-                       float* change_sq, int report_stride) {
-    attention_merge<128>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops, change_sq,
-                        report_stride);
+    attention_merge_sm80_128(bf16* z, const float* partials, const int4* tiles, int n_heads,
+                             float scale, int window, const int* slots, const int2* ranges,
+                             const SteerOp* ops, float* change_sq, int report_stride) {
+    attention_merge_sm80<128>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops,
+                             change_sq, report_stride);
 }

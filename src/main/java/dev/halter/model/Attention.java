@@ -102,7 +102,7 @@ final class Attention implements AutoCloseable {
 
     private static Split sm80(int dHead) {
       return new Split(
-          "attention_split_sm80_" + dHead, "attention_merge_" + dHead, 512 * dHead + 4096);
+          "attention_split_sm80_" + dHead, "attention_merge_sm80_" + dHead, 512 * dHead + 4096);
     }
 
     /** Splits of the keys up to a row's own. */
