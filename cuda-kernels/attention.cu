@@ -313,11 +313,11 @@ struct PackedAttention {
 // query heads that share a KV head are worked on together, so decoding reads the cache once. One
 // block per tile and KV head: a GPU is full from a few hundred of them on.
 template <typename T>
-__device__ void attention(T* z, const T* __restrict__ qkv,
-                          const T* __restrict__ k_cache, const T* __restrict__ v_cache,
-                          const int* __restrict__ page_table, int pages_per_sequence,
-                          const int4* __restrict__ tiles, int n_heads, int n_kv_heads, int d_head,
-                          float scale, int window, STEERING_PARAMETERS) {
+__device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__ k_cache,
+                          const T* __restrict__ v_cache, const int* __restrict__ page_table,
+                          int pages_per_sequence, const int4* __restrict__ tiles, int n_heads,
+                          int n_kv_heads, int d_head, float scale, int window,
+                          STEERING_PARAMETERS) {
     SHARED_DYNAMIC(float, shared);
     PackedAttention<T> work;
     work.qkv = qkv;

@@ -433,8 +433,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 // quarter of the products one after another. Rows of larger groups and tiles of several rows take
 // that kernel.
 template <int D_HEAD>
-__device__ void attention_split_sm80(bf16* z, float* partials,
-                                     const bf16* __restrict__ qkv,
+__device__ void attention_split_sm80(bf16* z, float* partials, const bf16* __restrict__ qkv,
                                      const bf16* __restrict__ k_cache,
                                      const bf16* __restrict__ v_cache,
                                      const int* __restrict__ page_table, int pages_per_sequence,

@@ -20,7 +20,7 @@ __device__ __forceinline__ void convert(To* out, const From* __restrict__ in,
 }
 
 #define CONVERT(From, To)                                                                   \
-    extern "C" __global__ void convert_##From##_##To(To* out,                  \
+    extern "C" __global__ void convert_##From##_##To(To* out,                               \
                                                      const From* __restrict__ in,           \
                                                      long long n) {                         \
         convert(out, in, n);                                                                \

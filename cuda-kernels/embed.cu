@@ -5,8 +5,8 @@
 // PRECOND: one block per row (grid.x = rows), any block size; 0 <= tokens[row] < vocabulary.
 // Moves rows * d * (sizeof(W) + 4) bytes. One row a block: rows are wide enough to fill it.
 template <typename W>
-__device__ void embed(float* x, const W* __restrict__ table,
-                      const int* __restrict__ tokens, int d, STEERING_PARAMETERS) {
+__device__ void embed(float* x, const W* __restrict__ table, const int* __restrict__ tokens,
+                      int d, STEERING_PARAMETERS) {
     const int row = blockIdx.x;
     float* out = x + (long long)row * d;
     const W* in = table + (long long)tokens[row] * d;

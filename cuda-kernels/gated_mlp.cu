@@ -53,9 +53,8 @@ __device__ __forceinline__ void gate_neurons(T* __restrict__ out, T* __restrict_
 // before the first is used. One block per row, which this was before, has 56 such rounds of 2 bytes
 // one after another at d_mlp 14,336.
 template <typename T>
-__device__ void gated_mlp(T* out, T* gate, T* up,
-                          const float* __restrict__ gate_bias, const float* __restrict__ up_bias,
-                          int d_mlp, long long stride) {
+__device__ void gated_mlp(T* out, T* gate, T* up, const float* __restrict__ gate_bias,
+                          const float* __restrict__ up_bias, int d_mlp, long long stride) {
     constexpr int N = PACK<T>;
     const int packs = (d_mlp + N - 1) / N;
     const int chunk = (packs + gridDim.y - 1) / gridDim.y * N;
@@ -91,8 +90,8 @@ extern "C" __global__ void gated_mlp_bf16(bf16* out, bf16* gate, bf16* up, const
 // Touches only the neurons that edits name. A kernel of its own, launched where a layer is steered:
 // an edit's report is a sum over neurons of all chunks, which one block makes in a fixed order.
 template <typename T>
-__device__ void gated_mlp_edit(T* out, T* gate, T* up,
-                               int d_mlp, long long stride, STEERING_PARAMETERS) {
+__device__ void gated_mlp_edit(T* out, T* gate, T* up, int d_mlp, long long stride,
+                               STEERING_PARAMETERS) {
     const int row = blockIdx.x;
     const int2 range = steer_range(slots, ranges, row);
     T* g = gate + row * stride;

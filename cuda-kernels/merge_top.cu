@@ -11,12 +11,11 @@
 // Moves splits * kept * 8 + segments * 8 bytes a row. An entry's place is the number of entries
 // before it, counted by one thread each: splits * kept of them, few hundred at most, and no order
 // between the threads.
-extern "C" __global__ void merge_top(int* ids, float* values,
-                                     float* log_sums,
+extern "C" __global__ void merge_top(int* ids, float* values, float* log_sums,
                                      const int* __restrict__ part_ids,
                                      const float* __restrict__ part_values,
-                                     const float* __restrict__ part_sums, int splits, int segments,
-                                     int kept, int absolute) {
+                                     const float* __restrict__ part_sums, int splits,
+                                     int segments, int kept, int absolute) {
     const long long rows = gridDim.x, row = blockIdx.x;
     const int entries = splits * kept;
     for (int i = threadIdx.x; i < entries; i += blockDim.x) {

@@ -42,8 +42,8 @@ __device__ void neuron_vectors(To* out, float* norms,
 
 #define NEURON_VECTORS(From, To)                                                               \
     extern "C" __global__ void neuron_vectors_##From##_##To(                                   \
-        To* out, float* norms, const From* __restrict__ w,           \
-        const float* __restrict__ gain, int d, float eps, int decode) {                        \
+        To* out, float* norms, const From* __restrict__ w, const float* __restrict__ gain, int d,   \
+        float eps, int decode) {                                                               \
         neuron_vectors(out, norms, w, gain, d, eps, decode);                                   \
     }
 

@@ -68,10 +68,9 @@ struct RopeRow {
 // The heads [begin, end) of one row, x [(H + 2 * KV) * d_head], in packs of N pairs. `shared` has
 // room for the cosines and sines of the row, [2][d_head / 2].
 template <int N, typename T>
-__device__ __forceinline__ void rope_heads(T* x, float* shared,
-                                           const RopeRow row, T* k_cache,
-                                           T* v_cache, int begin, int end,
-                                           int n_heads, int n_kv_heads, int d_head) {
+__device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow row, T* k_cache,
+                                           T* v_cache, int begin, int end, int n_heads,
+                                           int n_kv_heads, int d_head) {
     const int pairs = d_head / 2;
     const int packs = pairs / N;
     // Each head is worked on by as many threads as it has packs of pairs, if the block has so many.
@@ -160,8 +159,7 @@ template <typename T>
 __device__ void rope_append(T* qkv, const float* __restrict__ inverse_frequencies,
                             const int* __restrict__ positions, const int* __restrict__ sequence,
                             const int* __restrict__ page_table, int pages_per_sequence,
-                            T* k_cache, T* v_cache, int n_heads,
-                            int n_kv_heads, int d_head) {
+                            T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head) {
     SHARED_DYNAMIC(float, shared);
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;

@@ -12,11 +12,9 @@ constexpr int HELD = 0;
 
 // One row of both kernels, in packs of N: x += y first where ADD (y is not read elsewhere).
 template <int N, bool ADD, typename T>
-__device__ __forceinline__ void norm_row(T* out, float* x,
-                                         const T* __restrict__ y,
+__device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__ y,
                                          const float* __restrict__ weight, int d, float eps,
-                                         float* scale,
-                                         float* normalized) {
+                                         float* scale, float* normalized) {
     const int first = threadIdx.x * N;
     const int step = blockDim.x * N;
     Pack<float, N> held[HELD + 1] = {}, gains[HELD + 1] = {};  // an array has at least one element
@@ -112,10 +110,8 @@ __device__ __forceinline__ void norm_row(T* out, float* x,
 // way before it uses the first. (Two passes of single 4-byte loads, which this was before, left
 // each of the 32 rounds of a row of 4096 exposed.)
 template <typename T>
-__device__ void rmsnorm(T* out, float* x,
-                        const float* __restrict__ weight, int d, float eps,
-                        float* scale, float* normalized,
-                        STEERING_PARAMETERS) {
+__device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int d, float eps,
+                        float* scale, float* normalized, STEERING_PARAMETERS) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     const long long at = (long long)row * d;
@@ -158,9 +154,9 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
 // Moves rows * d * (8 + 2 * sizeof(T)) bytes: the sum is normalised from registers, which saves the
 // reading of x, and a launch.
 template <typename T>
-__device__ void add_rmsnorm(T* out, float* x, T* y,
-                            const float* __restrict__ bias, const float* __restrict__ weight, int d,
-                            float eps, const int2* __restrict__ branch_ranges,
+__device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bias,
+                            const float* __restrict__ weight, int d, float eps,
+                            const int2* __restrict__ branch_ranges,
                             const int2* __restrict__ norm_ranges, STEERING_PARAMETERS) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;

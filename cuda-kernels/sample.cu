@@ -273,10 +273,9 @@ __device__ __forceinline__ void sample_row(Histogram& histogram, int* token,
 // bisection over the bits of the logit, which these were before, took 32 passes each. Sums of
 // probabilities are integers: in f32 atomics would add them in any order.
 extern "C" __global__ void __launch_bounds__(1024)
-    sample(int* tokens, float* log_probabilities,
-           const float* __restrict__ logits, int vocabulary, const float* __restrict__ temperatures,
-           const int* __restrict__ top_ks, const float* __restrict__ top_ps,
-           const unsigned long long* __restrict__ keys) {
+    sample(int* tokens, float* log_probabilities, const float* __restrict__ logits,
+           int vocabulary, const float* __restrict__ temperatures, const int* __restrict__ top_ks,
+           const float* __restrict__ top_ps, const unsigned long long* __restrict__ keys) {
     __shared__ Histogram histogram;
     constexpr int N = PACK<float>;
     const int row = blockIdx.x;

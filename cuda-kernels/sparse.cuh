@@ -43,8 +43,7 @@ __device__ __forceinline__ void dots(double* out, const float* atoms, const int*
 }
 
 /// residual = z - sum of coefficients[i] * atom ids[i], summed in f64; returns its norm squared.
-__device__ __forceinline__ double subtract(float* residual,
-                                           const float* __restrict__ z,
+__device__ __forceinline__ double subtract(float* residual, const float* __restrict__ z,
                                            const float* __restrict__ atoms, const int* ids,
                                            const double* coefficients, int count, int d) {
     const int tile = 512;

@@ -27,9 +27,9 @@ struct Working {
 /// Entries of the working set's Gram matrix in rows and columns [from, m), up to the diagonal and
 /// mirrored. A warp makes four by four at a time, from eight atoms read once; in f32, since what
 /// that leaves is put right by the next round's exact correlations.
-__device__ __forceinline__ void extend_gram(float* gram, long long stride, int from,
-                                            int m, const float* __restrict__ atoms,
-                                            const int* ids, int d) {
+__device__ __forceinline__ void extend_gram(float* gram, long long stride, int from, int m,
+                                            const float* __restrict__ atoms, const int* ids,
+                                            int d) {
     const int warp = threadIdx.x / warpSize, warps = blockDim.x / warpSize;
     for (int j = from; j < m; j += 4) {
         for (int i = 4 * warp; i < m && i < j + 4; i += 4 * warps) {
@@ -184,14 +184,12 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
 // PRECOND: one block per place, any block size; the working set is not among the candidates.
 // Moves (count + new) * d * 4 + new * count * d * 4 bytes (these mostly from cache) per place.
 extern "C" __global__ void active_set(
-    int* states, int* counts, int* iterations,
-    double* violations, int* own, double* coefficients,
-    float* gram, double* factor, double* work,
-    int* active, float* residual, const float* __restrict__ z,
-    const float* __restrict__ slack, const int* __restrict__ candidates,
-    const float* __restrict__ values, double* exact, int lists, int kept,
-    const float* __restrict__ atoms, const float* __restrict__ known, int n, int d, int capacity,
-    float threshold, float ridge, const int* __restrict__ live) {
+    int* states, int* counts, int* iterations, double* violations, int* own, double* coefficients,
+    float* gram, double* factor, double* work, int* active, float* residual,
+    const float* __restrict__ z, const float* __restrict__ slack,
+    const int* __restrict__ candidates, const float* __restrict__ values, double* exact,
+    int lists, int kept, const float* __restrict__ atoms, const float* __restrict__ known, int n,
+    int d, int capacity, float threshold, float ridge, const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;
     const int total = lists * kept;

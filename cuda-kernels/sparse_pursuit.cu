@@ -72,13 +72,12 @@ __device__ __forceinline__ int place_of(int atom, const int* ids, int count) {
 // Moves (2 * count + 3) * d * 4 + count^2 * 8 bytes per place. All in one block: the steps depend
 // on one another, and count is small.
 extern "C" __global__ void orthogonal_matching_pursuit(
-    int* states, int* counts, int* iterations,
-    double* violations, int* own, double* coefficients,
-    double* factor, double* work,
-    float* residual, const float* __restrict__ z, const float* __restrict__ slack,
-    const int* __restrict__ candidates, const float* __restrict__ values,
-    double* exact, int lists, int kept, const float* __restrict__ atoms, int n, int d,
-    int capacity, int most, float tolerance, const int* __restrict__ live) {
+    int* states, int* counts, int* iterations, double* violations, int* own, double* coefficients,
+    double* factor, double* work, float* residual, const float* __restrict__ z,
+    const float* __restrict__ slack, const int* __restrict__ candidates,
+    const float* __restrict__ values, double* exact, int lists, int kept,
+    const float* __restrict__ atoms, int n, int d, int capacity, int most, float tolerance,
+    const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;
     const long long list = (long long)blockIdx.x * lists * kept;
@@ -149,8 +148,7 @@ extern "C" __global__ void orthogonal_matching_pursuit(
 // with the residual, nothing else moves. The row is done after `most` steps, or when no correlation
 // is left. Arguments, scratch and PRECOND as above; moves 4 * d * 4 bytes per place.
 extern "C" __global__ void matching_pursuit(
-    int* states, int* counts, int* iterations,
-    int* own, double* coefficients, float* residual,
+    int* states, int* counts, int* iterations, int* own, double* coefficients, float* residual,
     const float* __restrict__ slack, const int* __restrict__ candidates,
     const float* __restrict__ values, double* exact, int lists, int kept,
     const float* __restrict__ atoms, int n, int d, int capacity, int most,

@@ -7,10 +7,8 @@
 // not finite gets that state, and zeros for z. x [rows, d] f32 with row stride `stride`.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * 12 bytes; one pass for the norm, which must be known before the second.
-extern "C" __global__ void sparse_begin(float* z, float* residual,
-                                        double* norms, int* states,
-                                        int* counts, int* iterations,
-                                        double* violations,
+extern "C" __global__ void sparse_begin(float* z, float* residual, double* norms, int* states,
+                                        int* counts, int* iterations, double* violations,
                                         const float* __restrict__ x, long long stride,
                                         const int* __restrict__ skip, int d) {
     const int row = blockIdx.x;
@@ -40,8 +38,7 @@ extern "C" __global__ void sparse_begin(float* z, float* residual,
 // [rows] = narrowing |r| + (1 + narrowing) |r - r'| (Cauchy-Schwarz), and a little for the sums.
 // PRECOND: one block per place, any block size. Moves d * (4 + sizeof(T)) bytes per place.
 template <typename T>
-__device__ __forceinline__ void pack(T* packed, float* slack,
-                                     const float* __restrict__ residual,
+__device__ __forceinline__ void pack(T* packed, float* slack, const float* __restrict__ residual,
                                      const int* __restrict__ live, int d, float narrowing) {
     const int row = row_of(live, blockIdx.x);
     const float* from = residual + (long long)row * d;
@@ -73,11 +70,10 @@ SPARSE_PACK(bf16)
 // (`sizes`), and in `measures` [rows, 3] f64: objective 1/2 |r|^2 + l1 |c|_1 + l2/2 |c|^2 of the
 // unit vector, norm of the residual on the scale of x, largest violation.
 // PRECOND: one block per row, any block size. Moves d * 4 + count * 20 bytes per row.
-extern "C" __global__ void sparse_finish(int* support,
-                                         float* coefficients,
-                                         int* sizes, double* measures,
-                                         const int* __restrict__ counts,
-                                         const int* __restrict__ ids, const double* __restrict__ c,
+extern "C" __global__ void sparse_finish(int* support, float* coefficients, int* sizes,
+                                         double* measures, const int* __restrict__ counts,
+                                         const int* __restrict__ ids,
+                                         const double* __restrict__ c,
                                          const float* __restrict__ residual,
                                          const double* __restrict__ norms,
                                          const double* __restrict__ violations, int d,

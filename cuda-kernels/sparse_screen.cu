@@ -7,9 +7,8 @@ constexpr int MOST = 4096;
 
 // Leaves out the atoms that the row has, and keeps the `kept` entries of largest magnitude of a
 // tile of `width` correlations, best first, lowest index on ties; id -1 where nothing is left.
-__device__ __forceinline__ void select(int* ids, float* values,
-                                       float* tile, int first, int width, int kept,
-                                       const int* __restrict__ own, int count) {
+__device__ __forceinline__ void select(int* ids, float* values, float* tile, int first, int width,
+                                       int kept, const int* __restrict__ own, int count) {
     __syncthreads();
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
         const int at = own[i] - first;
@@ -42,10 +41,9 @@ __device__ __forceinline__ void select(int* ids, float* values,
 // PRECOND: grid (places, ceil(n / chunk)), any block size; chunk <= 4,096; correlations are finite.
 // Moves n * 4 bytes per place. A chunk is a block, so that a single row can fill a GPU; on a CPU
 // larger ones read memory in longer runs.
-extern "C" __global__ void screen_product(int* candidates,
-                                          float* values,
-                                          const float* __restrict__ correlations, int n, int chunk,
-                                          int kept, const int* __restrict__ states,
+extern "C" __global__ void screen_product(int* candidates, float* values,
+                                          const float* __restrict__ correlations, int n,
+                                          int chunk, int kept, const int* __restrict__ states,
                                           const int* __restrict__ own,
                                           const int* __restrict__ counts, int capacity,
                                           const int* __restrict__ live) {
@@ -67,14 +65,14 @@ extern "C" __global__ void screen_product(int* candidates,
 // candidates too.
 // PRECOND: as screen_product. Moves (count + 1) * n * 4 bytes per place; four rows of the matrix at
 // a time, so that the tile is written a quarter as often.
-extern "C" __global__ void screen_gram(int* candidates, float* values,
-                                       float* slack, const float* __restrict__ start,
-                                       const float* __restrict__ gram, int n, int chunk,
-                                       int kept, const int* __restrict__ states,
+extern "C" __global__ void screen_gram(int* candidates, float* values, float* slack,
+                                       const float* __restrict__ start,
+                                       const float* __restrict__ gram, int n, int chunk, int kept,
+                                       const int* __restrict__ states,
                                        const int* __restrict__ own,
                                        const double* __restrict__ coefficients,
-                                       const int* __restrict__ counts, int capacity,
-                                       int again, const int* __restrict__ live) {
+                                       const int* __restrict__ counts, int capacity, int again,
+                                       const int* __restrict__ live) {
     __shared__ float tile[MOST];
     const int row = row_of(live, blockIdx.x);
     if (states[row] != RUNNING) return;

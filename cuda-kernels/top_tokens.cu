@@ -25,9 +25,9 @@ __device__ __forceinline__ float rank_at(const int* ids, const float* values, in
 // Takes entries x[begin, end) times `factor`, which have ids from first_id on, into a row's list of
 // the k best and, if log_sum is not null, into {m, sum}.
 template <bool ABSOLUTE>
-__device__ void take_piece(int* ids, float* values, float& m, float& sum,
-                           bool sums, const float* __restrict__ x, int begin, int end,
-                           int first_id, int k, float factor) {
+__device__ void take_piece(int* ids, float* values, float& m, float& sum, bool sums,
+                           const float* __restrict__ x, int begin, int end, int first_id, int k,
+                           float factor) {
     float top = -INFINITY;
     for (int i = begin + threadIdx.x; i < end; i += blockDim.x) {
         const float rank = rank_of<ABSOLUTE>(factor * x[i]);
@@ -96,10 +96,9 @@ __device__ void take_piece(int* ids, float* values, float& m, float& sum,
 // Moves rows * n * 4 bytes. The row is walked in pieces of 1,024 entries; a piece whose best does not
 // beat the k-th best so far costs one reduction, which is nearly all of them; the second list of
 // TOP_BOTH finds the piece in the first-level cache. Tiles of whole pieces leave the sums' bits alone.
-extern "C" __global__ void top_tokens(int* ids, float* values,
-                                      float* log_sum, const float* __restrict__ x,
-                                      long long stride, int n, int first_id, int k, int sign,
-                                      int fresh) {
+extern "C" __global__ void top_tokens(int* ids, float* values, float* log_sum,
+                                      const float* __restrict__ x, long long stride, int n,
+                                      int first_id, int k, int sign, int fresh) {
     const int piece = 1024;
     const int lists = sign == TOP_BOTH ? 2 : 1;
     const long long list = (long long)blockIdx.x * lists;
