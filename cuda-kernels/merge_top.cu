@@ -9,8 +9,8 @@
 // `absolute` not 0 lists are ordered by magnitude. `rows` counts each sign of a row.
 // PRECOND: grid.x = rows, any block size.
 // Moves splits * kept * 8 + segments * 8 bytes a row. An entry's place is the number of entries
-// before it, counted by one thread each: splits * kept of them, few hundred at most, and no order
-// between the threads.
+// before it, counted by one thread each, in each list up to the first that is not before it, and
+// until there are `kept`; no order between the threads.
 extern "C" __global__ void merge_top(int* ids, float* values, float* log_sums,
                                      const int* __restrict__ part_ids,
                                      const float* __restrict__ part_values,
@@ -24,11 +24,15 @@ extern "C" __global__ void merge_top(int* ids, float* values, float* log_sums,
         const float value = part_values[from];
         const float order = id < 0 ? -INFINITY : absolute != 0 ? fabsf(value) : value;
         int place = 0;
-        for (int j = 0; j < entries; j++) {
-            const long long at = (j / kept * rows + row) * kept + j % kept;
-            const float v = part_values[at];
-            const float other = part_ids[at] < 0 ? -INFINITY : absolute != 0 ? fabsf(v) : v;
-            place += other > order || (other == order && j < i);
+        for (int split = 0; split < splits && place < kept; split++) {
+            for (int j = 0; j < kept; j++) {
+                const long long at = (split * rows + row) * kept + j;
+                const float v = part_values[at];
+                const float other = part_ids[at] < 0 ? -INFINITY : absolute != 0 ? fabsf(v) : v;
+                const bool before = other > order || (other == order && split * kept + j < i);
+                if (!before) break;
+                place++;
+            }
         }
         if (place < kept) {
             ids[row * kept + place] = id;

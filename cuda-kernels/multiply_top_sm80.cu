@@ -27,33 +27,34 @@ __device__ __forceinline__ void start_tile(bf16* shared, const bf16* matrix, lon
 
 // Rows of x [m, k] against rows of w [n, k]: S lists of `kept` entries for each row and split, the
 // log-sum-exp of each row and segment, as TopResults says; merge_top makes one of each. Block b
-// takes tile b % tiles of x's rows and split b / tiles of w's, `segments_per_split` times SEGMENT
-// rows, so that blocks that run together read the same part of w.
+// takes tile b / splits of x's rows and split b % splits of w's, `segments_per_split` times SEGMENT
+// rows, of which the first split's begin at segment `first_segment`. So of all that blocks that run
+// together read, a part of w serves many, and a tile of x `splits` of them.
 // PRECOND: grid tiles * splits, tiles = ceil(m / 128); block 128; 2 to 4 stages; dynamic shared
 // memory stages * 16,384 + 128 * S * kept * 8 bytes; 1 <= kept <= 32; k, x_stride and w_stride
 // multiples of 8; x and w at 16-byte boundaries; no split without rows.
-// A row's bits depend neither on m nor on the number of splits.
+// A row's bits depend neither on m nor on the splits nor on seeds.
 // Work: 2 m n k FLOP. Llama-3.1-8B's neuron map, m = 458,752, n = 128,256, k = 4,096, is 482 TFLOP:
 // 0.61 s at the 790 TFLOP/s of an H200, of which mma.sync reaches about 6 in 10 (wgmma is needed
 // for more), so 1.0 s there; on an A100 (about 260 TFLOP/s by cuBLAS) 1.9 s.
-// Moves 32 KB into shared memory for each 128 x 128 x 64: 64 FLOP a byte, from L2, since blocks of
-// a wave share w's tiles; from DRAM w once a wave (13.8 GB in all on 108 multiprocessors that run
-// two blocks each), and x once a split. Nothing of the product is written.
+// Moves 32 KB into shared memory for each 128 x 128 x 64: 64 FLOP a byte, from L2 as far as blocks
+// that run together share it (multiply_top_sm90 has the arithmetic). Nothing of the product is
+// written.
 // A warp has 32 rows and all 128 columns, so that rows belong to one warp (top_epilogue.cuh) and
 // each fragment of w serves two of x: 5 KB of shared memory are read for 65,536 multiply-adds.
 template <Tops KIND>
 __device__ void multiply_top_sm80(const bf16* __restrict__ x, long long x_stride,
                                   const bf16* __restrict__ w, long long w_stride, int k,
-                                  int segments_per_split, int stages, const TopResults& results) {
+                                  int first_segment, int segments_per_split, int splits,
+                                  int stages, const TopResults& results) {
     SHARED_DYNAMIC(bf16, shared);
     constexpr int STAGE = 2 * TILE * DEPTH;
     TopEntry* lists = reinterpret_cast<TopEntry*>(shared + stages * STAGE);
     const int lane = threadIdx.x % 32;
     const int warp_row = threadIdx.x / 32 * WARP_ROWS;
-    const int tiles = (results.m + TILE - 1) / TILE;
-    const int row = blockIdx.x % tiles * TILE;
-    const int split = blockIdx.x / tiles;
-    const int begin = split * segments_per_split * SEGMENT;
+    const int row = blockIdx.x / splits * TILE;
+    const int split = blockIdx.x % splits;
+    const int begin = (first_segment + split * segments_per_split) * SEGMENT;
     const int end = min(results.n, begin + segments_per_split * SEGMENT);
     const int depths = (k + DEPTH - 1) / DEPTH;
     const int steps = (end - begin + TILE - 1) / TILE * depths;
@@ -61,7 +62,7 @@ __device__ void multiply_top_sm80(const bf16* __restrict__ x, long long x_stride
     LaneRows<KIND> rows[2];
     float c[2][TILE / 8][4] = {};
     for (int f = 0; f < 2; f++) {
-        begin_rows<KIND>(rows[f], lists, warp_row + 16 * f, results.kept);
+        begin_rows<KIND>(rows[f], lists, warp_row + 16 * f, row + warp_row + 16 * f, results);
     }
 
     int fetched = 0, fetched_depth = 0, fetched_column = begin;
@@ -137,12 +138,15 @@ __device__ void multiply_top_sm80(const bf16* __restrict__ x, long long x_stride
 
 #define MULTIPLY_TOP(name, kind)                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS)                                         \
-        multiply_top_sm80_##name(int* ids, float* values, float2* log_sums, const bf16* x,        \
+        multiply_top_sm80_##name(int* ids, float* values, float2* log_sums,                       \
+                                 const int* seed_ids, const float* seed_values, const bf16* x,    \
                                  long long x_stride, const bf16* w, long long w_stride, int m,    \
-                                 int n, int k, int kept, int negative, int segments_per_split,    \
-                                 int stages) {                                                    \
-        multiply_top_sm80<kind>(x, x_stride, w, w_stride, k, segments_per_split, stages,          \
-                                {ids, values, log_sums, m, n, kept, negative != 0});              \
+                                 int n, int k, int kept, int negative, int first_segment,         \
+                                 int segments_per_split, int splits, int stages) {                \
+        multiply_top_sm80<kind>(x, x_stride, w, w_stride, k, first_segment, segments_per_split,   \
+                                splits, stages,                                                   \
+                                {ids, values, log_sums, m, n, kept, negative != 0, seed_ids,      \
+                                 seed_values});                                                   \
     }
 
 MULTIPLY_TOP(signed, Tops::SIGNED)

@@ -28,29 +28,37 @@ struct Ring {
 
 // Rows of x [m, k] against rows of w [n, k], given by tensor maps with boxes of 128 rows: what
 // multiply_top_sm80 computes, with the same results but for the order in which products are added
-// up. The clusters go through the work items together: item i is the pair of row tiles i % pairs
-// and split i / pairs of w's rows.
+// up. w's rows begin at segment `first_segment`. The clusters go through the work items together:
+// item i is split i % splits of w's rows and the pair i / splits of row tiles.
 // PRECOND: grid a multiple of 2; block 384; 3 or 4 stages; dynamic shared memory
 // 1,024 + stages * (49,152 + 16) + 128 * S * kept * 8 bytes; 1 <= kept <= 32; no split without
 // rows.
-// A row's bits depend neither on m nor on the number of splits.
-// Work: 2 m n k FLOP; Llama-3.1-8B's neuron map (458,752 x 128,256 x 4,096) is 482 TFLOP, 0.61 s at
-// the 790 TFLOP/s of an H200. Expected of that: 0.9. The epilogue of a 128 x 256 tile and two signs
-// takes about 4,100 clocks of ex2 and 2,500 of other arithmetic where the product takes 65,500,
-// and while one warpgroup is at it the other multiplies on, up to the four stages (2,000 clocks)
-// that the first has not released; the rest is what stays visible.
+// A row's bits depend neither on m nor on the splits nor on seeds.
+// Work: 2 m n k FLOP; Llama-3.1-8B's neuron map (458,752 x 128,256 x 4,096) is 482 TFLOP, 0.69 s at
+// the 694 TFLOP/s of cuBLAS on an H200.
 // Moves 32 KB from L2 into the shared memory of each block for 128 x 256 x 64: 16 KB of x, and 16
-// of w, which go to both blocks of the cluster. All clusters walk w in the same order, so that it
-// comes from DRAM once a wave of items: 28 GB or 7 ms with 132 multiprocessors. Nothing of the
-// product is written.
+// of w, which go to both blocks of the cluster. From DRAM comes what clusters do not share: P pairs
+// and Q splits under way, P Q = 66 on 132 multiprocessors, read P + Q parts of 512 k bytes for each
+// 256 columns. Seven splits leave P = 9 or 10: 0.7 TB/s at 694 TFLOP/s if nothing stays in L2, and
+// less as far as the 20 MB of x (k = 4,096) do. Nothing of the product is written.
+// The epilogue of a 128 x 256 tile and two signs takes about 4,100 clocks of ex2 and 2,500 of other
+// arithmetic where the product takes 65,500, and while one warpgroup is at it the other multiplies
+// on, up to the four stages (2,000 clocks) that the first has not released; the rest is what stays
+// visible.
+// Measured on an H200 with m = 65,536, n = 128,256, k = 4,096, both signs, 10 kept: 0.165 s (torch's
+// bare product 0.0992), 1 kept 0.147, k = 1,024 0.0605; 112,000 clocks for a tile. That was with
+// barriers that order memory for the whole cluster (wgmma_sm90.cuh), which left about 540 of the
+// 1,024 clocks of a step unused whatever k was; with items in the order of their pairs, P = 66 and
+// Q = 1, for which half of all requests to L2 went on to DRAM, 2.3 TB/s; and with nine splits that
+// all began their lists anew, 450 insertions a row instead of 110. Expected without those: 0.115.
 // One thread fetches: a full[] barrier tells both consumers of its block that a stage has come, an
 // empty[] barrier counts the four warpgroups of the cluster that have to leave it before either
 // block writes to it. A consumer leaves a stage one step late, when wgmma_wait<1> says that the
 // products that read it have ended.
 template <Tops KIND>
 __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
-                                  int segments_per_split, int splits, int stages,
-                                  const TopResults& results) {
+                                  int first_segment, int segments_per_split, int splits,
+                                  int stages, const TopResults& results) {
     SHARED_DYNAMIC(unsigned char, shared);
     const unsigned first = (shared_address(shared) + 1023) / 1024 * 1024;
     unsigned char* after_ring = shared + (first - shared_address(shared)) + stages * STAGE_BYTES;
@@ -62,6 +70,7 @@ __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
     const int cluster = blockIdx.x / CLUSTER, clusters = gridDim.x / CLUSTER;
     const int pairs = (results.m + CLUSTER * ROWS - 1) / (CLUSTER * ROWS);
     const int depths = (k + DEPTH - 1) / DEPTH;
+    const int first_column = first_segment * SEGMENT;
     const int columns_per_split = segments_per_split * SEGMENT;
     Ring ring = {stages};
 
@@ -80,8 +89,8 @@ __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
             prefetch_map(x);
             prefetch_map(w);
             for (int item = cluster; item < pairs * splits; item += clusters) {
-                const int row = (item % pairs * CLUSTER + rank) * ROWS;
-                const int begin = item / pairs * columns_per_split;
+                const int row = (item / splits * CLUSTER + rank) * ROWS;
+                const int begin = first_column + item % splits * columns_per_split;
                 const int end = min(results.n, begin + columns_per_split);
                 for (int column = begin; column < end; column += COLUMNS) {
                     for (int depth = 0; depth < depths; depth++) {
@@ -107,12 +116,12 @@ __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
             if (threadIdx.x % 128 < CLUSTER) mbarrier_arrive(empty + 8 * stage, threadIdx.x % 128);
         };
         for (int item = cluster; item < pairs * splits; item += clusters) {
-            const int row = (item % pairs * CLUSTER + rank) * ROWS + warp_row;
-            const int split = item / pairs;
-            const int begin = split * columns_per_split;
+            const int row = (item / splits * CLUSTER + rank) * ROWS + warp_row;
+            const int split = item % splits;
+            const int begin = first_column + split * columns_per_split;
             const int end = min(results.n, begin + columns_per_split);
             LaneRows<KIND> rows;
-            begin_rows<KIND>(rows, lists, warp_row, results.kept);
+            begin_rows<KIND>(rows, lists, warp_row, row, results);
             for (int column = begin; column < end; column += COLUMNS) {
                 float c[COLUMNS / 8][4];
                 int before = 0;
@@ -148,12 +157,14 @@ __device__ void multiply_top_sm90(const TensorMap& x, const TensorMap& w, int k,
 #define MULTIPLY_TOP(name, kind)                                                                  \
     extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)            \
         multiply_top_sm90_##name(int* ids, float* values, float2* log_sums,                       \
+                                 const int* seed_ids, const float* seed_values,                   \
                                  const __grid_constant__ TensorMap x,                             \
                                  const __grid_constant__ TensorMap w, int m, int n, int k,        \
-                                 int kept, int negative, int segments_per_split, int splits,      \
-                                 int stages) {                                                    \
-        multiply_top_sm90<kind>(x, w, k, segments_per_split, splits, stages,                      \
-                                {ids, values, log_sums, m, n, kept, negative != 0});              \
+                                 int kept, int negative, int first_segment,                       \
+                                 int segments_per_split, int splits, int stages) {                \
+        multiply_top_sm90<kind>(x, w, k, first_segment, segments_per_split, splits, stages,       \
+                                {ids, values, log_sums, m, n, kept, negative != 0, seed_ids,      \
+                                 seed_values});                                                   \
     }
 
 MULTIPLY_TOP(signed, Tops::SIGNED)

@@ -42,6 +42,11 @@ struct TopResults {
     float2* log_sums;  // [segments, m, S] {maximum, sum}; null if not wanted
     int m, n, kept;
     bool negative;     // Tops::SIGNED: the largest of -entry
+    // Lists [m, S, kept] of columns before those of this launch, or null: what is not above their
+    // last entries is no result of all columns, so no list takes it. (Of equal ones the lower id
+    // comes first.)
+    const int* seed_ids;
+    const float* seed_values;
 };
 
 /// 2^x to about one unit in the last place; a result below f32's normal numbers becomes 0.
@@ -75,57 +80,78 @@ __device__ __forceinline__ TopEntry* row_lists(TopEntry* lists, int row, int kep
     return lists + row * SIGNS<KIND> * kept;
 }
 
-/// Empties the lists of the warp's 16 rows from `row` on, and what the lane knows of them.
+/// Empties the lists of the warp's 16 rows, and what the lane knows of them: `row` is the first of
+/// them in the block's tile, `at` in the matrix.
 /// PRECOND for this and all below: all lanes of the warp call it.
 template <Tops KIND>
-__device__ __forceinline__ void begin_rows(LaneRows<KIND>& rows, TopEntry* lists, int row,
-                                           int kept) {
-    TopEntry* list = row_lists<KIND>(lists, row, kept);
-    for (int i = threadIdx.x % 32; i < 16 * SIGNS<KIND> * kept; i += 32) {
-        list[i] = no_entry();
-    }
-    for (int s = 0; s < SIGNS<KIND>; s++) {
-        for (int h = 0; h < 2; h++) {
+__device__ __forceinline__ void begin_rows(LaneRows<KIND>& rows, TopEntry* lists, int row, int at,
+                                           const TopResults& results) {
+    const int lane = threadIdx.x % 32;
+    TopEntry* list = row_lists<KIND>(lists, row, results.kept);
+    for (int i = lane; i < 16 * SIGNS<KIND> * results.kept; i += 32) list[i] = no_entry();
+    for (int h = 0; h < 2; h++) {
+        const int of_lane = at + lane / 4 + 8 * h;
+        for (int s = 0; s < SIGNS<KIND>; s++) {
             rows.maximum[s][h] = -INFINITY;
             rows.sum[s][h] = 0;
-            rows.threshold[s][h] = -INFINITY;
+            float threshold = -INFINITY;
+            if (of_lane >= results.m) {
+                threshold = INFINITY;  // there is no such row
+            } else if (results.seed_ids != nullptr) {
+                const long long lists_before = (long long)of_lane * SIGNS<KIND> + s;
+                const long long last = (lists_before + 1) * results.kept - 1;
+                const TopEntry seed = {results.seed_values[last], results.seed_ids[last]};
+                threshold = top_order<KIND>(seed);
+            }
+            rows.threshold[s][h] = threshold;
         }
     }
     __syncwarp();
 }
 
-/// Puts an entry into the quad's list where `enters` holds for the quad, and returns the order of
-/// the list's last place. Of equal ones the one that came first stays in front.
+/// Puts an entry into the quad's list where `enters` holds for the quad; if all of the list's
+/// places go to others, nothing changes. Of equal ones the one that came first stays in front.
+/// A lane decides alone what becomes of its places: they keep their entries, or take the new one
+/// or that of the place before.
 template <Tops KIND>
-__device__ __forceinline__ float insert(TopEntry* list, int kept, bool enters,
-                                        const TopEntry& entry) {
-    const int q = threadIdx.x % 4;
-    int place = 0;
-    for (int i = q; i < kept; i += 4) {
-        place += top_order<KIND>(list[i]) >= top_order<KIND>(entry);
-    }
-    place += __shfl_xor_sync(0xffffffffu, place, 1);
-    place += __shfl_xor_sync(0xffffffffu, place, 2);
-    // From the end, four places at a time, so that what is overwritten has been read.
-    for (int i = (kept - 1) / 4 * 4 + q; i >= 0; i -= 4) {
-        const bool moves = enters && i >= place && i + 1 < kept;
-        const TopEntry moved = moves ? list[i] : no_entry();
+__device__ __forceinline__ void insert(TopEntry* list, int kept, bool enters,
+                                       const TopEntry& entry) {
+    constexpr int AT_ONCE = 3;  // places of a lane
+    const float order = top_order<KIND>(entry);
+    // From the end, so that what is overwritten has been read.
+    for (int end = (kept - 1) / 4 * 4 + threadIdx.x % 4; end >= 0; end -= 4 * AT_ONCE) {
+        TopEntry next[AT_ONCE];
+        bool moves[AT_ONCE];
+#pragma unroll
+        for (int a = 0; a < AT_ONCE; a++) {
+            const int i = end - 4 * a;
+            const bool exists = i >= 0 && i < kept;
+            const TopEntry here = exists ? list[i] : no_entry();
+            const TopEntry ahead = exists && i > 0 ? list[i - 1] : no_entry();
+            moves[a] = exists && enters && top_order<KIND>(here) < order;
+            next[a] = i > 0 && top_order<KIND>(ahead) < order ? ahead : entry;
+        }
         __syncwarp();
-        if (moves) list[i + 1] = moved;
+#pragma unroll
+        for (int a = 0; a < AT_ONCE; a++) {
+            if (moves[a]) list[end - 4 * a] = next[a];
+        }
     }
-    if (enters && q == 0) list[place] = entry;
     __syncwarp();
-    return top_order<KIND>(list[kept - 1]);
 }
 
 /// Takes in a tile of N columns of the warp's 16 rows from `row` on. `first` is the column that
 /// c[0][0] of lane 0 belongs to; columns from results.n on do not exist. Changes c. NaN enters no
 /// list and makes the sum NaN; -inf counts as absent.
 ///
-/// Costs, for each entry and sign: a maximum, a multiply-add, an ex2 and an addition. Lists cost
-/// next to nothing: of T tiles the t-th holds about kept / t of a row's best so far, so a row sees
-/// kept (1 + ln T) insertions; where it sees none, a comparison for each sign says so. GROUP
-/// columns are looked through only if their maximum passes the threshold.
+/// Costs, for each entry and sign: a maximum, a multiply-add, an ex2 and an addition. Of T tiles
+/// the t-th holds about kept / t of a row's best so far, so that a row sees kept (1 + ln T)
+/// insertions; where it sees none, a comparison for each sign says so. Where there are some, lanes
+/// look for them in the GROUPs of columns that have any and mark the eights of columns where they
+/// are; then the eight quads of the warp go through the marks of their rows side by side. That is
+/// some 250 clocks to find, 100 to fetch an eight from the registers and 200 for each entry.
+/// (Lost: each lane's best first, found again among 64 after each insertion: 1,000 clocks for each;
+/// 0.018 of 0.165 s where a row saw 450.)
 template <Tops KIND, int N>
 __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8][4], int first,
                                           TopEntry* lists, int row, const TopResults& results) {
@@ -201,52 +227,48 @@ __device__ __forceinline__ void take_tile(LaneRows<KIND>& rows, float (&c)[N / 8
 
             float& threshold = rows.threshold[s][h];
             if (!__any_sync(0xffffffffu, top > threshold)) continue;
+            // Bit j: of columns 8 j to 8 j + 7, which lie in the quad's lanes, the row may take some.
+            unsigned eights = 0;
+#pragma unroll
+            for (int g = 0; g < N / GROUP; g++) {
+                if (!__any_sync(0xffffffffu, largest[g] > threshold)) continue;
+#pragma unroll
+                for (int j = g * (GROUP / 8); j < (g + 1) * (GROUP / 8); j++) {
+                    const bool some = top_order<KIND>(value(j, 0)) > threshold ||
+                                      top_order<KIND>(value(j, 1)) > threshold;
+                    eights |= some ? 1u << j : 0u;
+                }
+            }
+            eights |= __shfl_xor_sync(0xffffffffu, eights, 1);
+            eights |= __shfl_xor_sync(0xffffffffu, eights, 2);
             TopEntry* list = row_lists<KIND>(lists, row + lane / 4 + 8 * h, kept) + s * kept;
-            // This lane's best entry that has not entered, and the one before it.
-            TopEntry mine;
-            float limit = INFINITY;
-            int limit_offset = -1;
-            bool advance = true;
-            for (;;) {
-                if (advance) {
-                    float best = -INFINITY;
-                    float best_value = -INFINITY;
-                    int best_offset = -1;
+            const int quad = lane & ~3;
+            for (; __any_sync(0xffffffffu, eights != 0); eights &= eights - 1) {
+                const int eight = __ffs(eights) - 1;  // -1: none
+                float left = value(0, 0), right = value(0, 1);
 #pragma unroll
-                    for (int g = 0; g < N / GROUP; g++) {
-                        if (!(largest[g] > threshold)) continue;
-#pragma unroll
-                        for (int j = g * (GROUP / 8); j < (g + 1) * (GROUP / 8); j++) {
-#pragma unroll
-                            for (int i = 0; i < 2; i++) {
-                                const float order = top_order<KIND>(value(j, i));
-                                const int offset = 8 * j + i;
-                                if (order > best && (order < limit || (order == limit &&
-                                                                       offset > limit_offset))) {
-                                    best = order;
-                                    best_value = value(j, i);
-                                    best_offset = offset;
-                                }
-                            }
-                        }
+                for (int j = 1; j < N / 8; j++) {
+                    if (j == eight) {
+                        left = value(j, 0);
+                        right = value(j, 1);
                     }
-                    limit = best;
-                    limit_offset = best_offset;
-                    mine = {best_value, best_offset < 0 ? -1 : column + best_offset};
                 }
-                // The quad's best of those.
-                TopEntry best = mine;
-                for (int lanes = 1; lanes < 4; lanes *= 2) {
-                    const TopEntry other = {__shfl_xor_sync(0xffffffffu, best.value, lanes),
-                                            __shfl_xor_sync(0xffffffffu, best.id, lanes)};
-                    const float a = top_order<KIND>(other), b = top_order<KIND>(best);
-                    if (a > b || (a == b && other.id < best.id)) best = other;
+                bool left_waits = eights != 0 && top_order<KIND>(left) > threshold;
+                bool right_waits = eights != 0 && top_order<KIND>(right) > threshold;
+                for (;;) {
+                    const unsigned lefts = __ballot_sync(0xffffffffu, left_waits);
+                    const unsigned rights = __ballot_sync(0xffffffffu, right_waits);
+                    if ((lefts | rights) == 0) break;
+                    const unsigned waiting = (lefts | rights) >> quad & 15;
+                    const int from = quad + (waiting != 0 ? __ffs(waiting) - 1 : 0);
+                    const int right_comes = lefts >> from & 1 ? 0 : 1;
+                    const TopEntry entry = {
+                        __shfl_sync(0xffffffffu, left_waits ? left : right, from),
+                        first + 8 * eight + 2 * (from - quad) + right_comes};
+                    insert<KIND>(list, kept, waiting != 0, entry);
+                    if (lane == from) (left_waits ? left_waits : right_waits) = false;
                 }
-                const bool enters = top_order<KIND>(best) > threshold;
-                if (!__any_sync(0xffffffffu, enters)) break;
-                const float last = insert<KIND>(list, kept, enters, best);
-                if (enters) threshold = last;
-                advance = enters && best.id == mine.id;
+                threshold = fmaxf(threshold, top_order<KIND>(list[kept - 1]));
             }
         }
     }

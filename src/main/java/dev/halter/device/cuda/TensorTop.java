@@ -117,15 +117,66 @@ final class TensorTop implements AutoCloseable {
 
   /** Without the check, and as many rows as there are. */
   void multiplyRows(int m, int n, int k, Matrix x, Matrix w, Top top) {
+    multiplyRows(m, n, k, x, w, top, cut(m, n, k, top));
+  }
+
+  /** The same with w cut up in this way. */
+  void multiplyRows(int m, int n, int k, Matrix x, Matrix w, Top top, Cut cut) {
     int segments = ceil(n, SEGMENT);
-    int segmentsPerSplit = segmentsPerSplit(m, segments);
-    int splits = ceil(segments, segmentsPerSplit);
+    int splits = cut.splits(segments);
     long lists = (long) m * top.sign().lists();
-    long listBytes = 4 * lists * top.kept() * splits;
+    long listBytes = 4 * lists * top.kept();
     long sumBytes = top.logSum() == null ? 0 : 8 * lists * segments;
-    Buffer room = room(2 * listBytes + sumBytes);
-    Buffer values = room.slice(listBytes);
-    Buffer sums = top.logSum() == null ? null : room.slice(2 * listBytes);
+    Buffer ids = room(2L * splits * listBytes + sumBytes);
+    Buffer values = ids.slice(splits * listBytes);
+    Buffer sums = top.logSum() == null ? null : ids.slice(2L * splits * listBytes);
+    if (cut.first() == 0) {
+      launch(m, n, k, x, w, top, new Part(ids, values, sums, null, null, 0, cut.each(), splits));
+    } else {
+      launch(m, n, k, x, w, top, new Part(ids, values, sums, null, null, 0, cut.first(), 1));
+      Buffer otherIds = ids.slice(listBytes);
+      Buffer otherValues = values.slice(listBytes);
+      launch(
+          m,
+          n,
+          k,
+          x,
+          w,
+          top,
+          new Part(otherIds, otherValues, sums, ids, values, cut.first(), cut.each(), splits - 1));
+    }
+    device.launch(
+        device.kernel("merge_top"),
+        Grid.of(Math.toIntExact(lists)),
+        32,
+        0,
+        top.ids(),
+        top.values(),
+        top.logSum(),
+        ids,
+        values,
+        sums,
+        splits,
+        segments,
+        top.kept(),
+        top.sign() == Top.Sign.ABSOLUTE ? 1 : 0);
+  }
+
+  /**
+   * What one launch makes: lists of {@code splits} times {@code each} segments from {@code first}
+   * on.
+   */
+  private record Part(
+      Buffer ids,
+      Buffer values,
+      Buffer sums,
+      Buffer seedIds,
+      Buffer seedValues,
+      int first,
+      int each,
+      int splits) {}
+
+  private void launch(int m, int n, int k, Matrix x, Matrix w, Top top, Part part) {
     String kind =
         switch (top.sign()) {
           case PLUS, MINUS -> "signed";
@@ -142,12 +193,14 @@ final class TensorTop implements AutoCloseable {
         int stages = stages(stageBytes, listRoom);
         device.launch(
             kernel,
-            Grid.of(tiles * splits),
+            Grid.of(tiles * part.splits),
             128,
             stages * stageBytes + listRoom,
-            room,
-            values,
-            sums,
+            part.ids,
+            part.values,
+            part.sums,
+            part.seedIds,
+            part.seedValues,
             x.buffer(),
             x.rowStride(),
             w.buffer(),
@@ -157,7 +210,9 @@ final class TensorTop implements AutoCloseable {
             k,
             top.kept(),
             negative,
-            segmentsPerSplit,
+            part.first,
+            part.each,
+            part.splits,
             stages);
       }
       case SM90 -> {
@@ -166,15 +221,17 @@ final class TensorTop implements AutoCloseable {
         int stageBytes = 49_152 + 16; // with its two barriers
         int alignment = 1024;
         int stages = Math.min(4, (sharedLimit - alignment - listRoom) / stageBytes);
-        int clusters = Math.min(blocks / 2, ceil(tiles, 2) * splits);
+        int clusters = Math.min(blocks / 2, ceil(tiles, 2) * part.splits);
         device.launch(
             kernel,
             Grid.of(2 * clusters),
             384,
             alignment + stages * stageBytes + listRoom,
-            room,
-            values,
-            sums,
+            part.ids,
+            part.values,
+            part.sums,
+            part.seedIds,
+            part.seedValues,
             xMap,
             wMap,
             m,
@@ -182,26 +239,12 @@ final class TensorTop implements AutoCloseable {
             k,
             top.kept(),
             negative,
-            segmentsPerSplit,
-            splits,
+            part.first,
+            part.each,
+            part.splits,
             stages);
       }
     }
-    device.launch(
-        device.kernel("merge_top"),
-        Grid.of(Math.toIntExact(lists)),
-        32,
-        0,
-        top.ids(),
-        top.values(),
-        top.logSum(),
-        room,
-        values,
-        sums,
-        splits,
-        segments,
-        top.kept(),
-        top.sign() == Top.Sign.ABSOLUTE ? 1 : 0);
   }
 
   /**
@@ -216,21 +259,71 @@ final class TensorTop implements AutoCloseable {
   }
 
   /**
-   * Cuts w so that the blocks end together: what takes the fewest segments one after another; of
-   * equals the fewest parts, since each begins its lists anew.
+   * How w's segments are shared out: to splits of {@code each}, of which every one has lists of its
+   * own; and if {@code first} is not 0, so many segments before them to a split that is made before
+   * the others. What is not above its last entries is no result of the whole row, so the others
+   * need not keep it.
    */
-  private int segmentsPerSplit(int m, int segments) {
+  record Cut(int first, int each) {
+    int splits(int segments) {
+      return Math.min(first, 1) + ceil(segments - first, each);
+    }
+  }
+
+  /** How much longer a product takes when no two blocks share what they read: a guess. */
+  private static final double UNSHARED = 0.2;
+
+  /**
+   * What inserting an entry into a list of each row takes, as a part of a segment's product, times
+   * k: for 10 entries of both signs 0.15 of a segment of k = 4,096, or 400 clocks for each entry of
+   * a warp's rows and what it makes the other warps wait.
+   */
+  private static final double INSERTION = 30;
+
+  /**
+   * The cut that should take the least time, counted in products of a segment: w is cut so that the
+   * blocks end together and share in L2 what they read, and seldom enough that few lists begin
+   * anew.
+   *
+   * <p>{@code P} row tiles and {@code Q} splits under way at a time read {@code P + Q} parts for
+   * {@code P Q} blocks: least where they are about equal. A list of g segments, or 8 g tiles, sees
+   * {@code kept (1 + ln(8 g))} insertions; with seeds of f segments {@code kept g / f}, or {@code
+   * kept (1 + ln(g / f))} if g is larger. Nine splits of the map of Llama-3.1-8B see 450 insertions
+   * a row, of 10 kept; nine segments and six splits after them 113, and one split of all 72.
+   */
+  Cut cut(int m, int n, int k, Top top) {
+    int segments = ceil(n, SEGMENT);
     int pair = form == Form.SM90 ? 2 : 1;
     int items = ceil(m, pair * ROWS);
-    int workers = Math.max(1, blocks / pair);
-    int best = segments;
-    for (int each = segments - 1; each >= 1; each--) {
-      long time = (long) ceil(items * ceil(segments, each), workers) * each;
-      if (time < (long) ceil(items * ceil(segments, best), workers) * best) {
-        best = each;
+    double insertions = INSERTION / k * top.kept() * top.sign().lists();
+    // With few rows a wave of splits fills the card, and a launch more would only cost.
+    int mostFirst = 4L * items < blocks / pair ? 0 : Math.min(32, segments - 1);
+    Cut best = null;
+    double least = Double.POSITIVE_INFINITY;
+    for (int first = 0; first <= mostFirst; first++) {
+      double before =
+          first == 0 ? 0 : time(items, 1, first, insertions * (1 + Math.log(8 * first)));
+      for (int each = segments - first; each >= 1; each--) {
+        double lists =
+            first == 0
+                ? 1 + Math.log(8 * each)
+                : each <= first ? (double) each / first : 1 + Math.log((double) each / first);
+        double time = before + time(items, ceil(segments - first, each), each, insertions * lists);
+        if (time < least) {
+          least = time;
+          best = new Cut(first, each);
+        }
       }
     }
     return best;
+  }
+
+  private double time(int items, int splits, int each, double lists) {
+    int workers = Math.max(1, form == Form.SM90 ? blocks / 2 : blocks);
+    int columns = Math.min(splits, workers);
+    int rows = Math.min(items, ceil(workers, columns));
+    double unshared = UNSHARED * (rows + columns) / workers;
+    return ceil(items * splits, workers) * (each * (1 + unshared) + lists);
   }
 
   private static int ceil(int a, int b) {
@@ -261,7 +354,7 @@ final class TensorTop implements AutoCloseable {
         TiledTop tiles = new TiledTop(device)) {
       both.copyFrom(MemorySegment.ofArray(numbers));
       Matrix factor = new Matrix(both, DType.BF16, k);
-      multiplyRows(m, n, k, factor, factor, mine);
+      multiplyRows(m, n, k, factor, factor, mine, new Cut(1, 1));
       tiles.multiply(m, n, k, factor, factor, tiled);
       int entries = 2 * m * 10;
       boolean same =

@@ -18,6 +18,7 @@ import dev.halter.device.Top;
 import dev.halter.device.Top.Sign;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
+import dev.halter.device.cuda.TensorTop.Cut;
 import dev.halter.device.cuda.TensorTop.Form;
 import dev.halter.device.cuda.TensorTop.TensorMaps;
 import dev.halter.device.cuda.TestCuda.StandIn;
@@ -116,6 +117,12 @@ class TensorTopTest {
 
   private static Kept run(
       Device device, Form form, int multiprocessors, Case c, float[] x, float[] w) {
+    return run(device, form, multiprocessors, null, c, x, w);
+  }
+
+  /** With w cut up in this way, but on a GPU; null stands for the cut that is chosen. */
+  private static Kept run(
+      Device device, Form form, int multiprocessors, Cut cut, Case c, float[] x, float[] w) {
     try (Buffer left = bf16(device, x);
         Buffer right = bf16(device, w);
         Top top = Top.allocate(device, c.sign, c.kept, c.m)) {
@@ -125,7 +132,8 @@ class TensorTopTest {
         device.multiplyTop(c.m, c.n, c.k, a, b, top);
       } else {
         try (TensorTop tensor = top(device, form, multiprocessors)) {
-          tensor.multiplyRows(c.m, c.n, c.k, a, b, top);
+          Cut chosen = tensor.cut(c.m, c.n, c.k, top);
+          tensor.multiplyRows(c.m, c.n, c.k, a, b, top, cut == null ? chosen : cut);
         }
       }
       int lists = c.m * c.sign.lists();
@@ -209,11 +217,8 @@ class TensorTopTest {
         device -> {
           // So many multiprocessors that w is cut into all its segments, and too few for any cut.
           Kept cut = run(device, form, 64, c, x, w);
-          if (!TestCuda.REAL) {
-            Kept whole = run(device, form, 2, c, x, w);
-            assertArrayEquals(cut.ids, whole.ids);
-            assertArrayEquals(cut.values, whole.values);
-            assertArrayEquals(cut.logSums, whole.logSums);
+          for (Cut other : List.of(new Cut(0, 3), new Cut(1, 1), new Cut(1, 2), new Cut(2, 1))) {
+            assertSameBits(cut, run(device, form, 4, other, c, x, w));
           }
           for (int row : new int[] {0, 131, 259}) {
             float[] own = Arrays.copyOfRange(x, row * c.k, row * c.k + c.k);
@@ -227,14 +232,114 @@ class TensorTopTest {
         Schedule.RANDOM);
   }
 
-  /** With x = (1, 0, ...) a row of the product is any numbers one likes. */
+  private static void assertSameBits(Kept expected, Kept actual) {
+    assertArrayEquals(expected.ids, actual.ids);
+    assertArrayEquals(expected.values, actual.values);
+    assertArrayEquals(expected.logSums, actual.logSums);
+  }
+
+  @ParameterizedTest
+  @EnumSource(Form.class)
+  void listsOfSplitsWithSeedsAreThoseOfTheWhole(Form form) {
+    assumeTrue(!TestCuda.REAL, "cuts are chosen there");
+    on(
+        form,
+        device -> {
+          for (Sign sign : Sign.values()) {
+            for (int kept : new int[] {1, 10, 32}) {
+              // More than one block or cluster of rows, four segments, few different values.
+              Case c = new Case(form == Form.SM90 ? 260 : 130, 6200, 8, sign, kept);
+              float[] x = random(c.m * c.k, kept);
+              float[] w = random(c.n * c.k, -kept);
+              Kept seeded = run(device, form, 4, new Cut(1, 2), c, x, w);
+              assertSameBits(run(device, form, 4, new Cut(0, 4), c, x, w), seeded);
+              if (kept == 10) {
+                check(c, x, w, seeded);
+              }
+            }
+          }
+        },
+        Schedule.RANDOM);
+  }
+
+  @ParameterizedTest
+  @EnumSource(Form.class)
+  void whatIsNotAboveTheSeedIsNoResult(Form form) {
+    int segment = 2048;
+    float[] tied = new float[3 * segment + 9];
+    for (int id : new int[] {3, 700, segment - 1, segment, segment + 5, 2 * segment, 3 * segment}) {
+      tied[id] = 5;
+    }
+    tied[2 * segment - 1] = 6;
+    tied[3 * segment + 8] = -7;
+    float[] few = new float[3 * segment + 9]; // a first segment with fewer than are kept
+    Arrays.fill(few, 0, segment, NONE);
+    few[17] = -2;
+    few[segment] = Float.NaN;
+    on(
+        form,
+        device -> {
+          Kept best = row(device, form, Sign.PLUS, 3, tied);
+          assertArrayEquals(new int[] {2 * segment - 1, 3, 700}, best.ids);
+          best = row(device, form, Sign.BOTH, 6, tied);
+          assertArrayEquals(
+              new int[] {
+                2 * segment - 1,
+                3,
+                700,
+                segment - 1,
+                segment,
+                segment + 5,
+                3 * segment + 8,
+                0,
+                1,
+                2,
+                4,
+                5
+              },
+              best.ids);
+          best = row(device, form, Sign.ABSOLUTE, 4, tied);
+          assertArrayEquals(new int[] {3 * segment + 8, 2 * segment - 1, 3, 700}, best.ids);
+          best = row(device, form, Sign.PLUS, 2, few);
+          assertArrayEquals(new int[] {segment + 1, segment + 2}, best.ids);
+          assertArrayEquals(new float[] {Float.NaN}, best.logSums);
+          best = row(device, form, Sign.MINUS, 1, few);
+          assertArrayEquals(new int[] {0}, best.ids, "infinity");
+        },
+        Schedule.values());
+  }
+
+  @Test
+  void manyRowsAreCutSoThatBlocksShareWhatTheyRead() {
+    assumeTrue(!TestCuda.REAL, "cuts are chosen there");
+    try (Device device = CpuDevice.openFaithful(Schedule.FORWARD, 1);
+        Top top = Top.allocate(device, Sign.BOTH, 10, 1);
+        TensorTop h200 = top(device, Form.SM90, 132)) {
+      for (int m : new int[] {16_384, 65_536, 67_584}) {
+        Cut cut = h200.cut(m, 128_256, 4096, top);
+        int splits = cut.splits(63);
+        assertTrue(cut.first() >= 1 && splits >= 5 && splits <= 12, m + ": " + cut);
+        assertTrue(cut.first() + (splits - 2) * cut.each() < 63, "no split without rows");
+      }
+      assertEquals(new Cut(0, 1), h200.cut(1, 128_256, 4096, top));
+      assertEquals(new Cut(0, 2), h200.cut(512, 128_256, 4096, top));
+      assertEquals(new Cut(0, 1), h200.cut(65_536, 100, 4096, top));
+    }
+  }
+
+  /** With x = (1, 0, ...) a row of the product is any numbers one likes, however w is cut. */
   private static Kept row(Device device, Form form, Sign sign, int kept, float... entries) {
     float[] x = {1, 0, 0, 0, 0, 0, 0, 0};
     float[] w = new float[8 * entries.length];
     for (int i = 0; i < entries.length; i++) {
       w[8 * i] = entries[i];
     }
-    return run(device, form, 4, new Case(1, entries.length, 8, sign, kept), x, w);
+    Case c = new Case(1, entries.length, 8, sign, kept);
+    Kept result = run(device, form, 4, c, x, w);
+    if (entries.length > 2048) {
+      assertSameBits(result, run(device, form, 4, new Cut(1, 1), c, x, w));
+    }
+    return result;
   }
 
   @ParameterizedTest
