@@ -1,7 +1,14 @@
 package dev.halter.cli;
 
+import dev.halter.output.Destination;
+import dev.halter.output.Reason;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -31,6 +38,9 @@ import picocli.CommandLine.ScopeType;
       ConceptsCommand.class
     })
 public final class Halter {
+  /** The options of all commands that name a file to write. */
+  private static final List<String> OUTPUTS = List.of("--out", "--export", "--html");
+
   @Option(
       names = "--debug",
       scope = ScopeType.INHERIT,
@@ -41,6 +51,8 @@ public final class Halter {
 
   /** Exits 0 when done, 1 when something failed, 2 for wrong use. */
   public static void main(String[] args) {
+    // Digits, commas and titles are the same for every user: other programs read them.
+    Locale.setDefault(Locale.ROOT);
     System.setOut(new PrintStream(System.out, true, StandardCharsets.UTF_8));
     System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));
     System.exit(run(args));
@@ -63,6 +75,15 @@ public final class Halter {
       line.usage(System.err);
       return 2;
     }
+    line.setExecutionStrategy(
+        parsed -> {
+          try {
+            checkOutputs(parsed);
+          } catch (UncheckedIOException e) {
+            return report(e, halter.debug);
+          }
+          return new CommandLine.RunLast().execute(parsed);
+        });
     try {
       return line.execute(args);
     } catch (OutOfMemoryError | StackOverflowError | LinkageError e) {
@@ -70,10 +91,28 @@ public final class Halter {
     }
   }
 
+  /** Work whose result has no place is not begun. */
+  private static void checkOutputs(CommandLine.ParseResult parsed) {
+    while (parsed.hasSubcommand()) {
+      parsed = parsed.subcommand();
+    }
+    for (String option : OUTPUTS) {
+      if (parsed.matchedOptionValue(option, null) instanceof Path file
+          && !parsed.matchedOption(option).paramLabel().equals("DIR")) {
+        Destination.check(file);
+      }
+    }
+  }
+
   /** Prints an error as one line that says what, where and what to do; returns the exit code. */
   private static int report(Throwable error, boolean debug) {
+    if (error instanceof UncheckedIOException && error.getMessage().equals(error.getCause() + "")) {
+      error = error.getCause(); // a wrapper that says nothing of its own
+    }
     String message = error.getMessage();
-    if (error instanceof OutOfMemoryError) {
+    if (error instanceof FileSystemException file) {
+      message = file.getFile() + ": " + Reason.of(file);
+    } else if (error instanceof OutOfMemoryError) {
       message = "out of Java memory: set JAVA_OPTS=-Xmx8g or more";
     } else if (message == null || message.isBlank()) {
       message = error.toString();
