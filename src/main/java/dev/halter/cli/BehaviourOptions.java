@@ -53,6 +53,7 @@ final class BehaviourOptions {
       throw new WrongUseException(
           in + " holds no counterfactuals: add --counterfactual-system with a system message");
     }
+    PairsCommand.refuseExisting(out);
     try (LanguageModel model = options.open()) {
       Behaviour.Pairs made = Behaviour.pairs(model, usable, system, counterfactualSystem, within);
       PairsCommand.write(out, made.pairs());
