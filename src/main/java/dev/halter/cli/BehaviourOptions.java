@@ -15,7 +15,7 @@ final class BehaviourOptions {
   @Option(names = "--in", paramLabel = "F", required = true, description = "File to read.")
   Path in;
 
-  @Option(names = "--out", paramLabel = "F", required = true, description = "Pairs to write.")
+  @Option(names = "--out", paramLabel = "F", required = true, description = "New file of pairs.")
   Path out;
 
   @Option(names = "--system", paramLabel = "T", description = "System message of both prompts.")

@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Locale;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
 
@@ -79,7 +80,7 @@ public final class Halter {
         parsed -> {
           try {
             checkOutputs(parsed);
-          } catch (UncheckedIOException e) {
+          } catch (UncheckedIOException | WrongUseException e) {
             return report(e, halter.debug);
           }
           return new CommandLine.RunLast().execute(parsed);
@@ -99,7 +100,25 @@ public final class Halter {
     for (String option : OUTPUTS) {
       if (parsed.matchedOptionValue(option, null) instanceof Path file
           && !parsed.matchedOption(option).paramLabel().equals("DIR")) {
+        checkInputs(parsed, option, file);
         Destination.check(file);
+        if (Destination.isStandardOutput(file)) {
+          System.setOut(System.err); // the words about it are no part of it
+        }
+      }
+    }
+  }
+
+  /** A result that is also what it is made of would end as neither. */
+  private static void checkInputs(CommandLine.ParseResult parsed, String output, Path file) {
+    for (OptionSpec input : parsed.matchedOptions()) {
+      boolean same =
+          input.getValue() instanceof Path other
+              && !input.longestName().equals(output)
+              && Destination.isSame(other, file);
+      if (same) {
+        throw new WrongUseException(
+            input.longestName() + " and " + output + " are the same file, " + file);
       }
     }
   }

@@ -23,7 +23,7 @@ final class PairsArithmeticCommand implements Callable<Integer> {
 
   @Mixin ModelOptions options;
 
-  @Option(names = "--out", paramLabel = "F", required = true, description = "Pairs to write.")
+  @Option(names = "--out", paramLabel = "F", required = true, description = "New file of pairs.")
   Path out;
 
   @Option(

@@ -34,7 +34,7 @@ public final class GrowingFile implements AutoCloseable {
     try {
       channel =
           stream
-              ? FileChannel.open(file, StandardOpenOption.WRITE)
+              ? Destination.open(file)
               : FileChannel.open(
                   file,
                   StandardOpenOption.CREATE,

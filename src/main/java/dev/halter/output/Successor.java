@@ -5,7 +5,6 @@ import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.Files;
-import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -28,14 +27,17 @@ public final class Successor implements AutoCloseable {
   private final Thread onSignal = new Thread(this::remove, "halter-discard");
   private boolean closed;
 
-  private Successor(Path target, Path growing, Path opened, OpenOption how) throws IOException {
+  private Successor(Path target, Path growing, Path opened) throws IOException {
     this.target = target;
     this.growing = growing;
     if (!isStream()) {
       Runtime.getRuntime().addShutdownHook(onSignal); // before there is something to take away
     }
     try {
-      channel = FileChannel.open(opened, StandardOpenOption.WRITE, how);
+      channel =
+          isStream()
+              ? Destination.open(target)
+              : FileChannel.open(opened, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW);
     } catch (IOException e) {
       forget();
       throw e;
@@ -49,17 +51,17 @@ public final class Successor implements AutoCloseable {
   public static Successor file(Path target) throws IOException {
     Destination.check(target);
     if (Destination.isStream(target)) {
-      return new Successor(target, target, target, StandardOpenOption.WRITE);
+      return new Successor(target, target, target);
     }
     Path growing = name(target);
-    return new Successor(target, growing, growing, StandardOpenOption.CREATE_NEW);
+    return new Successor(target, growing, growing);
   }
 
   /** Begins a folder, and the folders that it lies in. */
   public static Successor folder(Path target) throws IOException {
     Files.createDirectories(target.toAbsolutePath().getParent());
     Path growing = Files.createDirectory(name(target));
-    return new Successor(target, growing, growing.resolve(LOCK), StandardOpenOption.CREATE_NEW);
+    return new Successor(target, growing, growing.resolve(LOCK));
   }
 
   /** A name that nothing has, after what was left of earlier ones is gone. */

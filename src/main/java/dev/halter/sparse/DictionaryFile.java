@@ -146,9 +146,7 @@ public final class DictionaryFile implements AutoCloseable {
   }
 
   private static List<String> list(Path file, String json) {
-    byte[] object = ("{\"names\":" + json + "}").getBytes(StandardCharsets.UTF_8);
-    JsonObject parsed = JsonObject.parse(file, object);
-    parsed.only("names");
+    JsonObject parsed = JsonObject.parseList(file, "names", json.getBytes(StandardCharsets.UTF_8));
     return List.copyOf(parsed.texts("names"));
   }
 

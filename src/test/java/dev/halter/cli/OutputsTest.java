@@ -9,7 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
+import java.lang.ProcessBuilder.Redirect;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -47,6 +47,8 @@ class OutputsTest {
       assertTrue(error.contains("there is no folder " + none), error);
       assertTrue(error.contains(none + "/x"), error);
     }
+    Object[] same = {"capture", "--in", in, "--sites", "logits", "--out", in};
+    assertTrue(halter(same).error(2).contains("--in and --out are the same file, " + in));
     String error = halter("map", "--out", folder).error(1);
     assertTrue(error.contains(folder + ": cannot be written: it is a folder"), error);
   }
@@ -101,25 +103,25 @@ class OutputsTest {
     assertTrue(full.contains("/dev/full: cannot be written: no space left on device"), full);
   }
 
+  /** Results alone, whatever standard output is; the words about them are on standard error. */
   @Test
-  void standardOutputTakesResultsWhereItIsAPipe() throws Exception {
-    Object[] batch = {
-      "batch", "--model", model, "--in", input(1, 4), "--max-tokens", 2, "--out", "/dev/stdout"
-    };
-    Process piped = process(batch).redirectError(folder.resolve("err").toFile()).start();
-    String out = new String(piped.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    assertEquals(0, piped.waitFor(), Files.readString(folder.resolve("err")));
-    assertEquals("p0", parse(out.lines().findFirst().orElseThrow()).get("id").asText());
-
-    Path file = folder.resolve("out");
-    Process filed =
-        process(batch)
-            .redirectOutput(file.toFile())
-            .redirectError(folder.resolve("err").toFile())
-            .start();
-    assertEquals(1, filed.waitFor());
-    String error = Files.readString(folder.resolve("err"));
-    assertTrue(error.contains("/dev/stdout: cannot be written: it is a file that the"), error);
+  void standardOutputTakesResultsAlone() throws Exception {
+    Path in = input(2, 4);
+    Path results = folder.resolve("results.jsonl");
+    Object[] batch = {"batch", "--model", model, "--in", in, "--max-tokens", 2, "--out"};
+    assertEquals(0, halter(append(batch, results)).code());
+    for (String name : List.of("/dev/stdout", "/dev/fd/1")) {
+      ProcessBuilder builder =
+          process(append(batch, name)).redirectError(folder.resolve("err").toFile());
+      Process piped = builder.start();
+      assertArrayEquals(Files.readAllBytes(results), piped.getInputStream().readAllBytes(), name);
+      assertEquals(0, piped.waitFor());
+      Path file = Files.writeString(folder.resolve("out"), "before\n");
+      Process filed = builder.redirectOutput(Redirect.appendTo(file.toFile())).start();
+      assertEquals(0, filed.waitFor(), Files.readString(folder.resolve("err")));
+      assertEquals("before\n" + Files.readString(results), Files.readString(file));
+      assertTrue(Files.readString(folder.resolve("err")).contains("2 lines: 2 answered"));
+    }
   }
 
   @Test
