@@ -163,12 +163,12 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
         for (int j = threadIdx.x; j < w.m; j += blockDim.x) {
             worst = fmax(worst, violation(w.g[j], w.c[j], l1, l2));
         }
-        if (block_max(worst) <= 1e-8 * l1) return;
+        if (block_max(worst) <= fmax(1e-8 * l1, 1e-14)) return;
     }
 }
 
 // A round: checks the optimality conditions on all atoms with the residual as it is, and unless
-// they hold to 1e-5 of l1, takes the candidates that violate them into the row's working set,
+// they hold to 1e-5 of l1, or to what the rounding of a residual in f32 leaves of them, takes the candidates that violate them into the row's working set,
 // minimises over that, and makes the residual anew. The row is done when the conditions hold, FULL
 // when its working set has no room. The atoms outside of the lists are known to keep within l1 if
 // the last of each list is below it by `slack`; if not, the list's atoms join the working set (and
@@ -199,7 +199,7 @@ extern "C" __global__ void active_set(
     const long long first = (long long)row * capacity;
     int* ids = own + first;
     float* r = residual + (long long)row * d;
-    const double l1 = threshold, l2 = ridge, tolerance = 1e-5 * l1;
+    const double l1 = threshold, l2 = ridge;
     const float near = threshold - slack[row];  // from here on an atom may violate
     const int count = counts[row];
     Working w = {count,
@@ -210,6 +210,12 @@ extern "C" __global__ void active_set(
                  factor + first * capacity,
                  gram + first * capacity,
                  capacity};
+
+    // Rounding r to f32 moves its product with a unit atom by up to 2^-24 |r|: no round can make
+    // less of a violation than that.
+    double squares = 0;
+    for (int i = threadIdx.x; i < d; i += blockDim.x) squares += (double)r[i] * r[i];
+    const double tolerance = fmax(1e-5 * l1, sqrt(block_sum(squares)) / (1 << 24));
 
     dots(w.g, atoms, ids, count, r, d);
     double worst = 0;

@@ -24,7 +24,8 @@ import picocli.CommandLine.Option;
     description = {
       "Answers every line of a JSONL file, each steered by its own plan.",
       "A line: {\"id\", \"prompt\"|\"messages\"|\"tokens\", \"plan\"?, \"max_tokens\"?,",
-      "\"temperature\"?, \"top_p\"?, \"top_k\"?, \"seed\"?}; \"plan\" is a file or a plan."
+      "\"temperature\"?, \"top_p\"?, \"top_k\"?, \"seed\"?, \"logprobs\"?}; \"plan\" is a file or a plan.",
+      "A line without a seed draws by its own stream, which --seed and its id decide."
     })
 final class BatchCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
@@ -78,7 +79,7 @@ final class BatchCommand implements Callable<Integer> {
     long total = Files.isRegularFile(in) ? InputLine.Reader.count(in) : 0;
     try (InputLine.Reader lines =
             new InputLine.Reader(
-                in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed");
+                in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs");
         ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", total)) {
@@ -179,7 +180,9 @@ final class BatchCommand implements Callable<Integer> {
               (float) json.number("temperature", 0, 1e6, defaults.temperature()),
               json.integer("top_k", 0, Integer.MAX_VALUE, defaults.topK()),
               (float) json.number("top_p", 0, 1, defaults.topP()),
-              seed(json));
+              json.has("seed") ? seed(json) : defaults.forId(line.id().toString()).seed());
+      int top = json.integer("logprobs", 0, LogProbabilities.MOST, sampling.logprobs);
+      LogProbabilities thought = top < 0 ? null : new LogProbabilities(top);
       return new Request(
           line.id().toString(),
           line.prompt(model),
@@ -188,14 +191,11 @@ final class BatchCommand implements Callable<Integer> {
           model.stopTokens(),
           cache.of(line),
           null,
-          null);
+          thought);
     }
 
     /** Whole numbers up to 2^53, which every writer of JSON keeps exactly. */
     private long seed(JsonObject json) {
-      if (!json.has("seed")) {
-        return defaults.seed();
-      }
       double seed = json.number("seed", -0x1p53, 0x1p53);
       if (seed != Math.rint(seed)) {
         throw json.wrong("seed", "an integer");

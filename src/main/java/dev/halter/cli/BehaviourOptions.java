@@ -15,7 +15,7 @@ final class BehaviourOptions {
   @Option(names = "--in", paramLabel = "F", required = true, description = "File to read.")
   Path in;
 
-  @Option(names = "--out", paramLabel = "F", required = true, description = "Pairs to write.")
+  @Option(names = "--out", paramLabel = "F", required = true, description = "New file of pairs.")
   Path out;
 
   @Option(names = "--system", paramLabel = "T", description = "System message of both prompts.")
@@ -53,6 +53,7 @@ final class BehaviourOptions {
       throw new WrongUseException(
           in + " holds no counterfactuals: add --counterfactual-system with a system message");
     }
+    PairsCommand.refuseExisting(out);
     try (LanguageModel model = options.open()) {
       Behaviour.Pairs made = Behaviour.pairs(model, usable, system, counterfactualSystem, within);
       PairsCommand.write(out, made.pairs());

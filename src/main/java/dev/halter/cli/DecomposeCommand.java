@@ -79,7 +79,9 @@ final class DecomposeCommand implements Callable<Integer> {
       names = "--top",
       paramLabel = "N",
       defaultValue = "10",
-      description = "Atoms of each vector to show (default: ${DEFAULT-VALUE}).")
+      description =
+          "Atoms of each vector to show, by what they add: coefficient times length (default:"
+              + " ${DEFAULT-VALUE}).")
   int top;
 
   @Option(names = "--json", description = "Print JSON.")
@@ -174,7 +176,8 @@ final class DecomposeCommand implements Callable<Integer> {
       for (int place : order.subList(0, Math.min(top, order.size()))) {
         int atom = code.support()[place];
         System.out.printf(
-            "  %12.5g  %s (%d)%n", code.coefficients()[place], dictionary.name(atom), atom);
+            "  %12.5g  %s (%d)%n",
+            code.coefficients()[place] * dictionary.norm(atom), dictionary.name(atom), atom);
       }
       if (order.size() > top) {
         System.out.printf("  and %d more%n", order.size() - top);

@@ -235,11 +235,11 @@ final class DemoCommand implements Callable<Integer> {
     System.out.printf(
         "map      %,d neurons decoded through the LM head in %.2f s%n", neurons, seconds);
     System.out.printf(
-        "neuron   %d.%d: '%s' is number %d of the tokens that its up-projection row (%s) decodes to%n",
+        "neuron   %d.%d: '%s' is the %s of the tokens that its up-projection row (%s) decodes to%n",
         layer,
         neuron,
         model.tokenizer().piece(best.hit.tokenId()),
-        best.hit.rank() + 1,
+        Ordinal.of(best.hit.rank()),
         best.hit.sign() > 0 ? "+" : "-");
     System.out.printf("plan     clamp %s to %.0f%n", site(layer), best.value);
     System.out.printf("%n%s%n", question);

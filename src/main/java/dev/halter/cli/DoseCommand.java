@@ -74,7 +74,7 @@ final class DoseCommand implements Callable<Integer> {
     List<Map<String, Object>> rows = new ArrayList<>();
     if (!json) {
       System.out.printf(
-          "%10s %11s %9s %6s  %s%n", "value", "probability", "logit", "rank", "top token");
+          "%10s %11s %9s %8s  %s%n", "value", "probability", "logit", "rank", "top token");
     }
     for (int i = 0; i < values.length; i++) {
       DoseResponse.Effect effect = effects.get(i);
@@ -89,8 +89,8 @@ final class DoseCommand implements Callable<Integer> {
                 "top_token", top));
       } else {
         System.out.printf(
-            "%10.4g %11.4f %9.3f %6d  %s%n",
-            values[i], effect.probability(), effect.logit(), effect.rank(), top);
+            "%10.4g %11.4f %9.3f %8s  %s%n",
+            values[i], effect.probability(), effect.logit(), Ordinal.of(effect.rank()), top);
       }
     }
     if (json) {

@@ -4,6 +4,8 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.neurons.Divergence;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.Tars;
+import dev.halter.output.Destination;
+import dev.halter.output.Reason;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
 import java.io.IOException;
@@ -124,6 +126,7 @@ final class EditTarsCommand implements Callable<Integer> {
     if (Files.exists(out)) {
       throw new WrongUseException("--out " + out + " exists already: name a new folder");
     }
+    Destination.checkFolder(out);
     try (LanguageModel model = options.open()) {
       int vectors = model.config().nLayers() * model.config().dMlp() * projections.size();
       if (edits > vectors) {
@@ -175,7 +178,7 @@ final class EditTarsCommand implements Callable<Integer> {
       } catch (NoSuchFileException e) {
         throw new BadFileException(heldOut, "no such file", e);
       } catch (IOException e) {
-        throw new UncheckedIOException(heldOut + ": cannot be read: " + e.getMessage(), e);
+        throw new UncheckedIOException(heldOut + ": cannot be read: " + Reason.of(e), e);
       }
       if (texts.isEmpty()) {
         throw new BadFileException(heldOut, "holds no text: it needs one a line");

@@ -43,6 +43,9 @@ final class GenerateCommand implements Callable<Integer> {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
     Sampling sampling = this.sampling.sampling();
+    if (this.sampling.logprobs >= 0 && !json) {
+      throw new WrongUseException("--logprobs is for --json");
+    }
     try (LanguageModel model = options.open(1)) {
       SteeringPlan plan = Plans.read(plans, model.config());
       StreamingDecoder decoder = new StreamingDecoder(model.tokenizer(), true);
@@ -62,7 +65,11 @@ final class GenerateCommand implements Callable<Integer> {
               model.stopTokens(),
               plan,
               null,
-              json ? null : print);
+              !json
+                  ? print
+                  : this.sampling.logprobs < 0
+                      ? null
+                      : new LogProbabilities(this.sampling.logprobs));
       Result result = model.engine().run(request).orThrow();
       if (json) {
         Json.print(Json.result(result, model.decode(result.tokens())));

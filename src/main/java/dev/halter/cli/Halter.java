@@ -1,9 +1,17 @@
 package dev.halter.cli;
 
+import dev.halter.output.Destination;
+import dev.halter.output.Reason;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
 
@@ -31,6 +39,9 @@ import picocli.CommandLine.ScopeType;
       ConceptsCommand.class
     })
 public final class Halter {
+  /** The options of all commands that name a file to write. */
+  private static final List<String> OUTPUTS = List.of("--out", "--export", "--html");
+
   @Option(
       names = "--debug",
       scope = ScopeType.INHERIT,
@@ -41,6 +52,8 @@ public final class Halter {
 
   /** Exits 0 when done, 1 when something failed, 2 for wrong use. */
   public static void main(String[] args) {
+    // Digits, commas and titles are the same for every user: other programs read them.
+    Locale.setDefault(Locale.ROOT);
     System.setOut(new PrintStream(System.out, true, StandardCharsets.UTF_8));
     System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));
     System.exit(run(args));
@@ -63,6 +76,15 @@ public final class Halter {
       line.usage(System.err);
       return 2;
     }
+    line.setExecutionStrategy(
+        parsed -> {
+          try {
+            checkOutputs(parsed);
+          } catch (UncheckedIOException | WrongUseException e) {
+            return report(e, halter.debug);
+          }
+          return new CommandLine.RunLast().execute(parsed);
+        });
     try {
       return line.execute(args);
     } catch (OutOfMemoryError | StackOverflowError | LinkageError e) {
@@ -70,10 +92,46 @@ public final class Halter {
     }
   }
 
+  /** Work whose result has no place is not begun. */
+  private static void checkOutputs(CommandLine.ParseResult parsed) {
+    while (parsed.hasSubcommand()) {
+      parsed = parsed.subcommand();
+    }
+    for (String option : OUTPUTS) {
+      if (parsed.matchedOptionValue(option, null) instanceof Path file
+          && !parsed.matchedOption(option).paramLabel().equals("DIR")) {
+        checkInputs(parsed, option, file);
+        Destination.check(file);
+        if (Destination.isStandardOutput(file)) {
+          System.setOut(System.err); // the words about it are no part of it
+        }
+      }
+    }
+  }
+
+  /** A result that is also what it is made of would end as neither. */
+  private static void checkInputs(CommandLine.ParseResult parsed, String output, Path file) {
+    for (OptionSpec input : parsed.matchedOptions()) {
+      boolean same =
+          input.getValue() instanceof Path other
+              && !input.longestName().equals(output)
+              && Destination.isSame(other, file);
+      if (same) {
+        throw new WrongUseException(
+            input.longestName() + " and " + output + " are the same file, " + file);
+      }
+    }
+  }
+
   /** Prints an error as one line that says what, where and what to do; returns the exit code. */
   private static int report(Throwable error, boolean debug) {
+    if (error instanceof UncheckedIOException && error.getMessage().equals(error.getCause() + "")) {
+      error = error.getCause(); // a wrapper that says nothing of its own
+    }
     String message = error.getMessage();
-    if (error instanceof OutOfMemoryError) {
+    if (error instanceof FileSystemException file) {
+      message = file.getFile() + ": " + Reason.of(file);
+    } else if (error instanceof OutOfMemoryError) {
       message = "out of Java memory: set JAVA_OPTS=-Xmx8g or more";
     } else if (message == null || message.isBlank()) {
       message = error.toString();

@@ -16,6 +16,13 @@ import picocli.CommandLine.Option;
 final class InfoCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
 
+  @Option(
+      names = "--max-batch",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Plan memory for N sequences at once (default: as suits the device).")
+  int maxBatch;
+
   @Option(names = "--json", description = "Print JSON.")
   boolean json;
 
@@ -23,7 +30,7 @@ final class InfoCommand implements Callable<Integer> {
   public Integer call() {
     String cuda = backend(Devices.tryCuda());
     String cpu = backend(Devices.tryCpu(options.threads, !options.anyBatch));
-    try (LanguageModel model = options.open()) {
+    try (LanguageModel model = options.open(maxBatch)) {
       ModelConfig config = model.config();
       MemoryPlan plan = model.plan();
       String family = config.family().name().toLowerCase(Locale.ROOT);
@@ -48,6 +55,7 @@ final class InfoCommand implements Callable<Integer> {
                         "weights", plan.weights(),
                         "kv_cache", plan.cache(),
                         "scratch", plan.scratch(),
+                        "java", plan.java(),
                         "total", plan.total(),
                         "free", plan.free()),
                 "cuda", cuda,

@@ -2,7 +2,9 @@ package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.output.Reason;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import java.io.BufferedReader;
@@ -44,7 +46,7 @@ record InputLine(int number, Object id, JsonObject json, String error) {
       return model.encode(json.text("prompt"));
     }
     return json.has("messages")
-        ? model.encode(PromptOptions.messages(json))
+        ? model.encode(Message.list(json))
         : json.integers("tokens").stream().mapToInt(Integer::intValue).toArray();
   }
 
@@ -83,7 +85,9 @@ record InputLine(int number, Object id, JsonObject json, String error) {
     static long count(Path file) {
       try (BufferedReader lines = open(file)) {
         return lines.lines().filter(line -> !line.isBlank()).count();
-      } catch (IOException | UncheckedIOException e) {
+      } catch (UncheckedIOException e) {
+        throw unreadable(file, e.getCause());
+      } catch (IOException e) {
         throw unreadable(file, e);
       }
     }
@@ -98,8 +102,8 @@ record InputLine(int number, Object id, JsonObject json, String error) {
       }
     }
 
-    private static BadFileException unreadable(Path file, Exception e) {
-      return new BadFileException(file, "cannot be read: " + e.getMessage(), e);
+    private static BadFileException unreadable(Path file, IOException e) {
+      return new BadFileException(file, "cannot be read: " + Reason.of(e), e);
     }
 
     private void advance() {

@@ -1,8 +1,8 @@
 package dev.halter.cli;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.generation.Result;
+import dev.halter.output.OneLine;
 import dev.halter.steering.SteeringReport;
 import java.io.IOException;
 import java.io.StringWriter;
@@ -15,8 +15,6 @@ import java.util.Map;
 
 /** JSON documents of the command line, written from maps, lists, arrays and values. */
 final class Json {
-  private static final JsonFactory FACTORY = new JsonFactory();
-
   private Json() {}
 
   /** An object with keys in the order given: key, value, key, value. */
@@ -47,12 +45,17 @@ final class Json {
       }
       report.add(row);
     }
-    return object(
-        "text", text,
-        "tokens", result.tokens(),
-        "prompt_tokens", result.request().prompt().length,
-        "finish_reason", result.finish().name().toLowerCase(Locale.ROOT),
-        "steering_report", object("interventions", report, "notes", result.report().notes()));
+    Map<String, Object> document =
+        object(
+            "text", text,
+            "tokens", result.tokens(),
+            "prompt_tokens", result.request().prompt().length,
+            "finish_reason", result.finish().name().toLowerCase(Locale.ROOT),
+            "steering_report", object("interventions", report, "notes", result.report().notes()));
+    if (result.request().listener() instanceof LogProbabilities thought) {
+      document.put("logprobs", thought.of(result.tokens().length));
+    }
+    return document;
   }
 
   private static Map<String, Object> concepts(SteeringReport.Concepts concepts) {
@@ -80,7 +83,7 @@ final class Json {
   /** A document as one line. */
   static String text(Object document) {
     StringWriter text = new StringWriter();
-    try (JsonGenerator json = FACTORY.createGenerator(text)) {
+    try (JsonGenerator json = OneLine.to(text)) {
       write(json, document);
     } catch (IOException e) {
       throw new UncheckedIOException(e);

@@ -106,6 +106,9 @@ final class MapCommand implements Callable<Integer> {
     if (measures()) {
       atlas.measure.check();
     }
+    if (export != null || atlas != null) {
+      checkTexts();
+    }
     Map<String, Object> done = new LinkedHashMap<>();
     NeuronMap map = existing == null ? make(proj, how, signs, done) : read();
     if (measures()) {
@@ -119,6 +122,17 @@ final class MapCommand implements Callable<Integer> {
     }
     report(done);
     return 0;
+  }
+
+  /** What a table or a page needs besides the map, looked at before the map is made. */
+  private void checkTexts() {
+    ModelConfig.read(options.folder()); // says what is wrong with a folder that is none
+    try (Tokenizer tokenizer = Tokenizer.load(options.folder())) {
+      if (measures()) {
+        atlas.measure.concepts.forEach(tokenizer::tokensOf);
+        atlas.measure.prompt.check();
+      }
+    }
   }
 
   private boolean measures() {

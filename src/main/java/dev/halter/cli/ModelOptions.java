@@ -3,6 +3,7 @@ package dev.halter.cli;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.generation.LanguageModel;
+import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.List;
 import picocli.CommandLine.Option;
@@ -48,7 +49,8 @@ final class ModelOptions {
       paramLabel = "N",
       defaultValue = "0",
       description =
-          "Longest prompt and answer together, in tokens (default: the model's, to 8192).")
+          "Longest prompt and answer together, in tokens, up to the model's own (default: that, to"
+              + " 8192).")
   int context;
 
   private boolean saidFallback; // a command may open a device twice
@@ -75,7 +77,7 @@ final class ModelOptions {
    */
   LanguageModel openForPairs() {
     if (context == 0) {
-      context = 1024;
+      context = Math.min(1024, ModelConfig.read(folder()).maxPositions());
     }
     return open(64);
   }
@@ -89,6 +91,11 @@ final class ModelOptions {
     LanguageModel language =
         LanguageModel.open(
             new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);
+    int positions = language.config().maxPositions();
+    if (context > positions) {
+      System.err.println(
+          "halter: --context " + context + " is cut to the " + positions + " that the model has");
+    }
     if (!opened.sharesHostMemory()) {
       System.err.println("memory: " + language.plan());
     }

@@ -90,7 +90,7 @@ final class NeuronsCommand implements Callable<Integer> {
         names = "--candidates",
         paramLabel = "N",
         description =
-            "Neurons to clamp, those first that name the token at a lower rank (default: 64).")
+            "Neurons to clamp, those first that name the token nearer to the top (default: 64).")
     int candidates = 64;
 
     @ArgGroup(multiplicity = "1")
@@ -197,14 +197,14 @@ final class NeuronsCommand implements Callable<Integer> {
       return;
     }
     System.out.printf(
-        "%-10s %4s %4s  %-16s %9s %11s%n",
+        "%-10s %4s %5s  %-16s %9s %11s%n",
         "neuron", "sign", "rank", "token", "logit", "probability");
     for (Hit hit : hits) {
       System.out.printf(
-          "%-10s %4s %4d  %-16s %9.3f %11.4f%n",
+          "%-10s %4s %5s  %-16s %9.3f %11.4f%n",
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
-          hit.rank(),
+          Ordinal.of(hit.rank()),
           tokenizer.piece(hit.tokenId()),
           hit.logit(),
           hit.probability());
@@ -276,7 +276,7 @@ final class NeuronsCommand implements Callable<Integer> {
         "before: %.4f, the next token is '%s'%n",
         before, model.tokenizer().piece(result.before().topToken()));
     System.out.printf(
-        "%-10s %4s %4s  %-14s %8s %8s %8s  %-14s %-10s %8s%n",
+        "%-10s %4s %5s  %-14s %8s %8s %8s  %-14s %-10s %8s%n",
         "neuron",
         "sign",
         "rank",
@@ -290,10 +290,10 @@ final class NeuronsCommand implements Callable<Integer> {
     for (Verification.Trial trial : shown(result)) {
       Hit hit = trial.hit();
       System.out.printf(
-          "%-10s %4s %4d  %-14s %8.4g %8.4f %+8.4f  %-14s %-10s %+8.4f%n",
+          "%-10s %4s %5s  %-14s %8.4g %8.4f %+8.4f  %-14s %-10s %+8.4f%n",
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
-          hit.rank(),
+          Ordinal.of(hit.rank()),
           model.tokenizer().piece(hit.tokenId()),
           trial.best().value(),
           trial.best().effect().probability(),

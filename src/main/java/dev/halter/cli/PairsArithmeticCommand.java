@@ -23,7 +23,7 @@ final class PairsArithmeticCommand implements Callable<Integer> {
 
   @Mixin ModelOptions options;
 
-  @Option(names = "--out", paramLabel = "F", required = true, description = "Pairs to write.")
+  @Option(names = "--out", paramLabel = "F", required = true, description = "New file of pairs.")
   Path out;
 
   @Option(
@@ -82,6 +82,7 @@ final class PairsArithmeticCommand implements Callable<Integer> {
     if (limit < 1) {
       throw new WrongUseException("--limit is " + limit + ", must be 1 or more");
     }
+    PairsCommand.refuseExisting(out);
     Arithmetic arithmetic = templates == null ? Arithmetic.standard() : Arithmetic.read(templates);
     List<String> chosen = operators.isEmpty() ? List.copyOf(arithmetic.operators()) : operators;
     int from = Integer.parseInt(range.group(1));

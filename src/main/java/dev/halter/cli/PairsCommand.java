@@ -2,6 +2,7 @@ package dev.halter.cli;
 
 import dev.halter.heads.Pair;
 import dev.halter.output.WholeFile;
+import dev.halter.weights.BadFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -16,6 +17,15 @@ import picocli.CommandLine.Command;
       PairsTrustLlmCommand.class
     })
 final class PairsCommand {
+  /**
+   * Lines are never written over, as {@code halter batch} writes none over: see {@link ResultFile}.
+   */
+  static void refuseExisting(Path file) {
+    if (file.toFile().isFile() && file.toFile().length() > 0) {
+      throw new BadFileException(file, "exists already: remove it, or name another file");
+    }
+  }
+
   /** Writes pairs as {@link Pair#read} takes them. */
   static void write(Path file, List<Pair> pairs) {
     if (pairs.isEmpty()) {

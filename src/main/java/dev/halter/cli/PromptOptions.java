@@ -1,15 +1,14 @@
 package dev.halter.cli;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.output.Reason;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import picocli.CommandLine.Option;
 
@@ -33,7 +32,9 @@ final class PromptOptions {
       names = "--messages",
       paramLabel = "F",
       required = true,
-      description = "JSON file with a list of {\"role\", \"content\"}, put through the template.")
+      description =
+          "JSON file with a list of {\"role\", \"content\"}, put through the template; further keys"
+              + " go to it too.")
   Path messages;
 
   /** The text that the model reads. */
@@ -45,34 +46,24 @@ final class PromptOptions {
     return prompt != null ? model.encode(prompt) : model.encode(conversation());
   }
 
+  /** Refuses a file of messages that is none, before any work is done. */
+  void check() {
+    if (messages != null) {
+      read(messages);
+    }
+  }
+
   private List<Message> conversation() {
     return ask != null ? List.of(new Message("user", ask)) : read(messages);
   }
 
   private static List<Message> read(Path file) {
     try {
-      // The file holds the list itself.
-      String json = "{\"messages\":" + Files.readString(file) + "}";
-      JsonObject object = JsonObject.parse(file, json.getBytes(StandardCharsets.UTF_8));
-      object.only("messages");
-      return messages(object);
+      return Message.list(JsonObject.parseList(file, "messages", Files.readAllBytes(file)));
     } catch (java.nio.file.NoSuchFileException e) {
       throw new BadFileException(file, "no such file", e);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
     }
-  }
-
-  /** The {@code messages} of an object. */
-  static List<Message> messages(JsonObject json) {
-    List<Message> messages = new ArrayList<>();
-    for (JsonObject message : json.objects("messages")) {
-      message.only("role", "content");
-      messages.add(new Message(message.text("role"), message.text("content")));
-    }
-    if (messages.isEmpty()) {
-      throw json.wrong("messages", "a list of at least one {\"role\", \"content\"}");
-    }
-    return messages;
   }
 }

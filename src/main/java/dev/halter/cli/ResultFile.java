@@ -45,6 +45,10 @@ final class ResultFile implements AutoCloseable {
   private void readDone() {
     int number = 1;
     for (String line : results.lines().lines().toList()) {
+      if (line.isBlank()) {
+        number++;
+        continue;
+      }
       JsonObject json =
           JsonObject.parse(
               Path.of(file + ", line " + number), line.getBytes(StandardCharsets.UTF_8));
@@ -58,9 +62,16 @@ final class ResultFile implements AutoCloseable {
       number++;
     }
     // Only what a kill can leave of a result is taken away, never a file that is something else.
+    // After
+    // a loss of power the file may have its length but not its last bytes: they read as NUL.
     String rest = results.rest();
-    if (!rest.startsWith(START) && !START.startsWith(rest)) {
+    String begun = rest.replaceFirst("[\0\\s]+$", "");
+    if (!begun.startsWith(START) && !START.startsWith(begun)) {
       throw new BadFileException(file, "line " + number + " is no result of halter batch");
+    }
+    if (!rest.isBlank()) {
+      System.err.println(
+          "halter: " + file + ", line " + number + " was cut off: it is taken away and done again");
     }
     results.keepLines();
   }

@@ -1,12 +1,13 @@
 package dev.halter.concepts;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.device.DType;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
+import dev.halter.output.OneLine;
+import dev.halter.output.Reason;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.SafetensorsWriter;
@@ -237,7 +238,7 @@ public final class DictionaryBuilder {
 
   private String names() {
     StringWriter text = new StringWriter();
-    try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+    try (JsonGenerator json = OneLine.to(text)) {
       json.writeStartArray();
       for (String concept : stimuli.concepts()) {
         json.writeString(concept);
@@ -351,7 +352,7 @@ public final class DictionaryBuilder {
     }
 
     private UncheckedIOException cannotWrite(IOException e) {
-      return new UncheckedIOException(file + ": cannot be written: " + e.getMessage(), e);
+      return new UncheckedIOException(file + ": cannot be written: " + Reason.of(e), e);
     }
 
     @Override

@@ -1,7 +1,7 @@
 package dev.halter.concepts;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.halter.output.OneLine;
 import dev.halter.text.Message;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
@@ -242,7 +242,7 @@ public final class Endpoint implements Chat {
 
   private String body(List<Message> messages) {
     StringWriter text = new StringWriter();
-    try (JsonGenerator json = new JsonFactory().createGenerator(text)) {
+    try (JsonGenerator json = OneLine.to(text)) {
       json.writeStartObject();
       json.writeStringField("model", settings.model);
       json.writeArrayFieldStart("messages");

@@ -1,5 +1,6 @@
 package dev.halter.concepts;
 
+import dev.halter.output.Reason;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import java.io.IOException;
@@ -75,7 +76,7 @@ public abstract sealed class Stimuli {
     } catch (CharacterCodingException e) {
       throw new BadFileException(file, "is not UTF-8", e);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
     }
   }
 

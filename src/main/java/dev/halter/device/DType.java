@@ -24,6 +24,11 @@ public enum DType {
     return bytes;
   }
 
+  /** Whether it holds floating-point numbers, as vectors do: weights' types and f64. */
+  public boolean isFloat() {
+    return this == F64 || isWeight();
+  }
+
   /** Whether weights may have this type: f32, f16 or bf16. */
   public boolean isWeight() {
     return this == F32 || this == F16 || this == BF16;

@@ -98,8 +98,12 @@ public interface Device extends AutoCloseable {
   @Override
   void close();
 
-  /** Bytes of memory. */
-  record Memory(long total, long free) {}
+  /** Bytes of memory; {@code own} is what this process holds of it besides buffers, 0 on a GPU. */
+  record Memory(long total, long free, long own) {
+    public Memory(long total, long free) {
+      this(total, free, 0);
+    }
+  }
 
   // What Buffer delegates to. Offsets and bounds have been checked by then.
 

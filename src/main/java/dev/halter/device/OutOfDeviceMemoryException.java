@@ -6,7 +6,14 @@ public final class OutOfDeviceMemoryException extends DeviceException {
 
   public OutOfDeviceMemoryException(long bytes, Device.Memory memory) {
     super(
-        "out of device memory: %,d bytes asked for, %,d of %,d free"
-            .formatted(bytes, memory.free(), memory.total()));
+        "out of device memory: %,d bytes asked for, %,d of %,d free: %schoose a smaller --context or --max-batch"
+            .formatted(
+                bytes,
+                memory.free(),
+                memory.total(),
+                // The system said no all the same.
+                bytes <= memory.free()
+                    ? "not in one piece, or a limit of the process is lower; "
+                    : ""));
   }
 }

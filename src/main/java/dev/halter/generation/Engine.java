@@ -152,8 +152,13 @@ public final class Engine implements AutoCloseable {
     }
     if (prompt > maxTokens() || prompt == maxTokens() && request.maxTokens() > 0) {
       throw new IllegalArgumentException(
-          "the prompt has %,d tokens; with what is to be generated at most %,d fit (--context)"
-              .formatted(prompt, maxTokens()));
+          "the prompt has %,d tokens; with what is to be generated at most %,d fit: %s"
+              .formatted(
+                  prompt,
+                  maxTokens(),
+                  maxTokens() < model.config().maxPositions()
+                      ? "--context takes up to " + model.config().maxPositions()
+                      : "the model has no more positions"));
     }
     for (int token : request.prompt()) {
       if (token < 0 || token >= vocabulary) {

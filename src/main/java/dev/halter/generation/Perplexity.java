@@ -18,7 +18,8 @@ public final class Perplexity {
   }
 
   /**
-   * Perplexity of answers, each after its prompt; NaN if all are empty.
+   * Perplexity of answers, each after its prompt; NaN if all are empty. Answers as the engine gives
+   * them have no stop token: how sure a model is of the end does not count.
    *
    * @param prompts tokens, at least one each
    * @param answers as many as prompts

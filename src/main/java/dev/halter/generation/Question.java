@@ -46,11 +46,8 @@ public record Question(
     if (json.has("messages") == json.has("prompt")) {
       throw new BadFileException(json.file(), "must have exactly one of messages and prompt");
     }
-    List<Message> messages = new ArrayList<>();
-    for (JsonObject message : json.objects("messages")) {
-      messages.add(new Message(message.text("role"), message.text("content")));
-    }
-    int[] prompt = json.has("prompt") ? model.encode(json.text("prompt")) : model.encode(messages);
+    int[] prompt =
+        json.has("prompt") ? model.encode(json.text("prompt")) : model.encode(Message.list(json));
     return of(json.text("kind"), prompt, json, model);
   }
 

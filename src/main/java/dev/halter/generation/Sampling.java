@@ -1,5 +1,7 @@
 package dev.halter.generation;
 
+import java.nio.charset.StandardCharsets;
+
 /**
  * How the next token is chosen.
  *
@@ -21,6 +23,18 @@ public record Sampling(float temperature, int topK, float topP, long seed) {
     if (!(topP > 0 && topP <= 1)) {
       throw new IllegalArgumentException("top_p is " + topP + ", must be above 0 and at most 1");
     }
+  }
+
+  /**
+   * The same choice by a stream of draws of its own, which the seed and an id decide: equal prompts
+   * of a batch are to get different texts, and each the same in another run.
+   */
+  public Sampling forId(String id) {
+    long hash = key(0);
+    for (byte part : id.getBytes(StandardCharsets.UTF_8)) {
+      hash = (hash ^ part) * 0x100000001b3L; // FNV-1a
+    }
+    return new Sampling(temperature, topK, topP, hash);
   }
 
   /** The random key of the draw of token number {@code index}: splitmix64 of seed and index. */

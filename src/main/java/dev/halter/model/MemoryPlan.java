@@ -13,12 +13,17 @@ import dev.halter.weights.TensorView;
  * @param weights as the device holds them; on the CPU these are the mapped files
  * @param cache keys and values of all sequences
  * @param scratch activations of one step and its logits
+ * @param java the heap, classes and compiled code of this process where they share the device's
+ *     memory: what they take now, and what they are known to grow by; else 0
  * @param total the device's memory
  * @param free of it, before loading
  * @param limits what the model can do at once within that
  */
 public record MemoryPlan(
-    long weights, long cache, long scratch, long total, long free, Llama.Limits limits) {
+    long weights, long cache, long scratch, long java, long total, long free, Llama.Limits limits) {
+  /** What Java takes more until a model has run for a while: code, buffers, texts (measured). */
+  private static final long JAVA_GROWTH = 64L << 20;
+
   /** Bytes that a step's logits may take. */
   private static final long LOGITS = 64L << 20;
 
@@ -56,8 +61,10 @@ public record MemoryPlan(
         scratch(config, type, rows, outputs) + place * Attention.Work.places(0, sequences);
     long page = KvCache.pageBytes(config, type);
     long wanted = (long) sequences * KvCache.pagesFor(context);
+    long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
     // Attention's scratch grows with the cache, by less than a place a page.
-    long room = ((long) (memory.free() * USABLE) - weights - scratch) / (page + place);
+    long room =
+        ((long) (memory.free() * USABLE) - growth - weights - scratch) / (page + place);
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(
@@ -75,6 +82,7 @@ public record MemoryPlan(
         weights,
         pages * page,
         scratch + place * Attention.Work.places((int) pages, 0),
+        memory.own() + growth,
         memory.total(),
         memory.free(),
         new Llama.Limits(rows, outputs, sequences, (int) pages, context));
@@ -92,13 +100,14 @@ public record MemoryPlan(
   /** One line for people. */
   @Override
   public String toString() {
-    return "weights %s + KV cache %s (%,d tokens) + scratch %s = %s of %s (%s free)"
+    return "weights %s + KV cache %s (%,d tokens) + scratch %s%s = %s of %s (%s free)"
         .formatted(
             gib(weights),
             gib(cache),
             (long) limits.pages() * KvCache.PAGE,
             gib(scratch),
-            gib(weights + cache + scratch),
+            java == 0 ? "" : " + Java " + gib(java),
+            gib(weights + cache + scratch + java),
             gib(total),
             gib(free));
   }

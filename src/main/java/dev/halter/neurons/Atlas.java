@@ -1,9 +1,9 @@
 package dev.halter.neurons;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.model.Site;
 import dev.halter.neurons.NeuronSearch.Hit;
+import dev.halter.output.OneLine;
 import dev.halter.output.Page;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -109,7 +109,7 @@ public final class Atlas {
   private void json(
       Writer out, String model, IntFunction<String> pieces, List<Measurement> measured)
       throws IOException {
-    try (JsonGenerator json = new JsonFactory().createGenerator(out)) {
+    try (JsonGenerator json = OneLine.to(out)) {
       json.writeStartObject();
       json.writeStringField("model", model);
       json.writeStringField("projection", NeuronMap.name(settings.projection()));

@@ -84,7 +84,7 @@ public final class NeuronSearch {
     int lastRow = -1;
     for (int place : found) {
       if (place / k == lastRow) {
-        continue; // a lower rank of the same neuron and sign came before
+        continue; // an earlier one of the same neuron and sign came before
       }
       lastRow = place / k;
       Hit hit = hit(place);

@@ -12,10 +12,11 @@ import java.nio.file.StandardOpenOption;
 /**
  * A text file that grows line by line: each is on disk as soon as it is appended, and a lock keeps
  * other writers away. A kill may cut the last line off, so whoever opens the file looks at what is
- * there and then calls {@link #keepLines}.
+ * there and then calls {@link #keepLines}. A pipe or a device holds nothing and takes lines.
  */
 public final class GrowingFile implements AutoCloseable {
   private final Path file;
+  private final boolean stream;
   private final FileChannel channel;
   private final byte[] bytes;
   private final int end; // of the last whole line
@@ -27,14 +28,20 @@ public final class GrowingFile implements AutoCloseable {
    *     or is open for writing elsewhere
    */
   public GrowingFile(Path file, int mostBytes) {
+    Destination.check(file);
     this.file = file;
+    this.stream = Destination.isStream(file);
     try {
       channel =
-          FileChannel.open(
-              file, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
+          stream
+              ? Destination.open(file)
+              : FileChannel.open(
+                  file,
+                  StandardOpenOption.CREATE,
+                  StandardOpenOption.READ,
+                  StandardOpenOption.WRITE);
       try {
-        lock();
-        bytes = read(mostBytes);
+        bytes = stream ? new byte[0] : lockAndRead(mostBytes);
       } catch (IOException e) {
         channel.close();
         throw e;
@@ -49,7 +56,7 @@ public final class GrowingFile implements AutoCloseable {
     end = last;
   }
 
-  private void lock() throws IOException {
+  private byte[] lockAndRead(int mostBytes) throws IOException {
     boolean locked;
     try {
       locked = channel.tryLock() != null;
@@ -59,10 +66,7 @@ public final class GrowingFile implements AutoCloseable {
     if (!locked) {
       throw new IOException("another process writes to it");
     }
-  }
-
-  /** Through the channel: closing a second one to the file would give up the lock. */
-  private byte[] read(int mostBytes) throws IOException {
+    // Through the channel: closing a second one to the file would give up the lock.
     if (channel.size() > mostBytes) {
       throw new IOException("it is larger than " + mostBytes + " bytes");
     }
@@ -83,6 +87,9 @@ public final class GrowingFile implements AutoCloseable {
 
   /** Takes away what stood after the last whole line; lines are then appended after it. */
   public void keepLines() {
+    if (stream) {
+      return;
+    }
     try {
       channel.truncate(end);
       channel.position(end);
@@ -113,6 +120,6 @@ public final class GrowingFile implements AutoCloseable {
   }
 
   private UncheckedIOException failure(String what, IOException e) {
-    return new UncheckedIOException(file + ": " + what + ": " + e.getMessage(), e);
+    return new UncheckedIOException(file + ": " + what + ": " + Reason.of(e), e);
   }
 }

@@ -1,15 +1,10 @@
 package dev.halter.output;
 
-import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.output.Canvas.Anchor;
-import java.io.ByteArrayInputStream;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.io.Writer;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.List;
 import java.util.Locale;
 
@@ -107,14 +102,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
       case ".png" -> {
         PngCanvas canvas = new PngCanvas(width(), height());
         draw(canvas);
-        try {
-          Files.copy(
-              new ByteArrayInputStream(canvas.document()),
-              file,
-              StandardCopyOption.REPLACE_EXISTING);
-        } catch (IOException e) {
-          throw new UncheckedIOException(file + ": cannot be written: " + e.getMessage(), e);
-        }
+        WholeFile.write(file, canvas.document());
       }
       case ".html" -> writeHtml(file);
       default ->
@@ -266,7 +254,7 @@ public record HeatMap(String title, List<String> notes, List<Panel> panels) {
 
   /** What heatmap.html draws. */
   private void writeJson(Writer out) throws IOException {
-    try (JsonGenerator json = new JsonFactory().createGenerator(out)) {
+    try (JsonGenerator json = OneLine.to(out)) {
       json.writeStartObject();
       json.writeStringField("title", title);
       writeTexts(json, "notes", notes);

@@ -1,58 +1,48 @@
 package dev.halter.output;
 
-import java.io.BufferedWriter;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.io.Writer;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
+import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 
-/** Text files that readers see whole or not at all. */
+/** Files that readers see whole or not at all. */
 public final class WholeFile {
   private WholeFile() {}
 
-  /** What a file will hold, written from its beginning to its end. */
+  /** What a text file will hold, written from its beginning to its end. */
   public interface Content {
     void write(Writer out) throws IOException;
   }
 
   /**
-   * Writes a UTF-8 file beside {@code target} and puts it in its place when it is complete. If that
-   * fails, whatever was at {@code target} stays as it was.
+   * Writes a UTF-8 file. If that fails, whatever was at {@code target} stays as it was.
    *
    * @throws UncheckedIOException if the file cannot be written
    */
   public static void write(Path target, Content content) {
-    Path temporary =
-        target.resolveSibling(
-            target.getFileName() + "." + Long.toHexString(System.nanoTime()) + ".tmp");
-    boolean complete = false;
-    try {
-      try (BufferedWriter out = Files.newBufferedWriter(temporary, StandardOpenOption.CREATE_NEW)) {
-        content.write(out);
-      }
-      try (FileChannel written = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
-        written.force(true); // or a crash could leave the name without the text
-      }
-      Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
-      complete = true;
+    try (Successor file = Successor.file(target)) {
+      Writer out = Channels.newWriter(file.channel(), StandardCharsets.UTF_8.newEncoder(), 1 << 16);
+      content.write(out);
+      out.flush();
+      file.takePlace();
     } catch (IOException e) {
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
-    } finally {
-      if (!complete) {
-        discard(temporary);
-      }
+      throw Destination.unwritable(target, e);
     }
   }
 
-  private static void discard(Path temporary) {
-    try {
-      Files.deleteIfExists(temporary);
+  /** Writes a file of these bytes likewise. */
+  public static void write(Path target, byte[] content) {
+    try (Successor file = Successor.file(target)) {
+      ByteBuffer left = ByteBuffer.wrap(content);
+      while (left.hasRemaining()) {
+        file.channel().write(left);
+      }
+      file.takePlace();
     } catch (IOException e) {
-      // The error that brought us here says more than that a temporary file stayed behind.
+      throw Destination.unwritable(target, e);
     }
   }
 }

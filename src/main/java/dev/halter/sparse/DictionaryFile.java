@@ -1,6 +1,7 @@
 package dev.halter.sparse;
 
 import dev.halter.device.Device;
+import dev.halter.output.Reason;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
 import dev.halter.weights.Safetensors;
@@ -30,7 +31,7 @@ import java.util.stream.IntStream;
  *       rows of {@code W_dec} are the atoms, for the layer of its hook
  * </ul>
  *
- * <p>Atoms are F32, F16 or BF16. The names of the atoms are a JSON list of n strings, in the
+ * <p>Atoms are F64, F32, F16 or BF16. The names of the atoms are a JSON list of n strings, in the
  * metadata entry {@code names} or in the file {@code X.names.json} beside {@code X.safetensors};
  * without either an atom's name is its index.
  */
@@ -56,8 +57,9 @@ public final class DictionaryFile implements AutoCloseable {
     this.atoms = atoms;
     TensorView first = atoms.get(atoms.firstKey());
     for (TensorView view : atoms.values()) {
-      if (view.rank() != 2 || !view.dtype().isWeight()) {
-        throw new BadFileException(path, view + " is no dictionary: [n, d] in F32, F16 or BF16");
+      if (view.rank() != 2 || !view.dtype().isFloat()) {
+        throw new BadFileException(
+            path, view + " is no dictionary: [n, d] in F64, F32, F16 or BF16");
       }
       if (view.size(0) < 1 || view.size(1) < 1 || view.size(0) > Integer.MAX_VALUE / 2) {
         throw new BadFileException(path, view + " has no atoms that could be used");
@@ -139,14 +141,12 @@ public final class DictionaryFile implements AutoCloseable {
       }
       return list(beside, Files.readString(beside));
     } catch (IOException e) {
-      throw new UncheckedIOException(beside + ": cannot be read: " + e.getMessage(), e);
+      throw new UncheckedIOException(beside + ": cannot be read: " + Reason.of(e), e);
     }
   }
 
   private static List<String> list(Path file, String json) {
-    byte[] object = ("{\"names\":" + json + "}").getBytes(StandardCharsets.UTF_8);
-    JsonObject parsed = JsonObject.parse(file, object);
-    parsed.only("names");
+    JsonObject parsed = JsonObject.parseList(file, "names", json.getBytes(StandardCharsets.UTF_8));
     return List.copyOf(parsed.texts("names"));
   }
 

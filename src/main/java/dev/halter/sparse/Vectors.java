@@ -32,9 +32,10 @@ public final class Vectors {
       TensorView view =
           tensors.tensor(hash < 0 ? tensors.names().iterator().next() : name.substring(end + 1));
       boolean shaped = view.rank() == 1 || view.rank() == 2;
-      if (!shaped || !view.dtype().isWeight() || view.size(view.rank() - 1) != d) {
+      if (!shaped || !view.dtype().isFloat() || view.size(view.rank() - 1) != d) {
         throw new BadFileException(
-            file, view + " holds no vectors of " + d + " numbers in F32, F16 or BF16, one a row");
+            file,
+            view + " holds no vectors of " + d + " numbers in F64, F32, F16 or BF16, one a row");
       }
       return view.toFloats();
     }

@@ -106,10 +106,9 @@ public record RemoveConcepts(
         choice(json, "solve", "every_token", "prompt_end").equals("prompt_end")
             ? Solve.PROMPT_END
             : Solve.EVERY_TOKEN;
-    Site.Kind kind =
-        choice(json, "site", "resid_post", "resid_pre").equals("resid_pre")
-            ? Site.Kind.RESID_PRE
-            : Site.Kind.RESID_POST;
+    String site =
+        choice(json, "site", "hook_resid_post", "hook_resid_pre", "resid_post", "resid_pre");
+    Site.Kind kind = site.endsWith("resid_pre") ? Site.Kind.RESID_PRE : Site.Kind.RESID_POST;
     float strength = (float) json.number("strength", -1e6, 1e6, 1);
     if (json.has("remove") == json.has("keep")) {
       throw new BadFileException(

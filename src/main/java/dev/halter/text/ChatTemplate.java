@@ -10,7 +10,6 @@ import java.nio.file.Path;
 import java.time.ZonedDateTime;
 import java.util.ArrayList;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -98,12 +97,7 @@ public final class ChatTemplate {
   public String render(
       List<Message> messages, boolean addGenerationPrompt, Map<String, ?> variables) {
     List<Object> turns = new ArrayList<>();
-    for (Message message : messages) {
-      Map<String, Object> turn = new LinkedHashMap<>();
-      turn.put("role", message.role());
-      turn.put("content", message.content());
-      turns.add(turn);
-    }
+    messages.forEach(message -> turns.add(message.fields()));
     Map<String, Object> names = new HashMap<>(specialTokens);
     names.put("tools", null);
     names.put("documents", null);

@@ -6,8 +6,11 @@ import java.util.List;
 /**
  * Turns tokens into text while they are generated. A character whose bytes are spread over several
  * tokens appears once it is whole, and all that was returned together is what {@link
- * Tokenizer#decode} gives for all tokens at once (but for bytes that never become a character,
- * where the number of U+FFFD may differ).
+ * Tokenizer#decode} gives for all tokens at once, but for bytes that never become a character. A
+ * run of such bytes is decoded with what stands in the window, not with all tokens: it may come as
+ * another number of U+FFFD, and where a tokenizer gives up a whole run for one bad byte, as those
+ * with byte tokens do, a character that stood whole before the bad byte came may be shown here and
+ * be U+FFFD there. The tokens themselves are the same.
  *
  * <p>Only a window of tokens is decoded each time: those not yet shown and, before them, those
  * shown last, since how a token prints can depend on whether another one precedes it (SentencePiece

@@ -1,11 +1,12 @@
 package dev.halter.text;
 
 import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonParseException;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
+import dev.halter.output.Reason;
+import dev.halter.weights.JsonFault;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
@@ -39,14 +40,18 @@ final class TextFile {
         throw unusable(
             file, "has " + size + " bytes, more than the " + MAX_BYTES + " allowed", null);
       }
-      return StandardCharsets.UTF_8
-          .newDecoder()
-          .decode(ByteBuffer.wrap(Files.readAllBytes(file)))
-          .toString();
+      String text =
+          StandardCharsets.UTF_8
+              .newDecoder()
+              .decode(ByteBuffer.wrap(Files.readAllBytes(file)))
+              .toString();
+      // A byte order mark is no part of JSON; in a template it would be, as in transformers.
+      boolean marked = text.startsWith("\uFEFF") && file.toString().endsWith(".json");
+      return marked ? text.substring(1) : text;
     } catch (CharacterCodingException e) {
       throw unusable(file, "is not UTF-8 text", e);
     } catch (IOException e) {
-      throw unusable(file, "cannot be read: " + e, e);
+      throw unusable(file, "cannot be read: " + Reason.of(e), e);
     }
   }
 
@@ -62,21 +67,21 @@ final class TextFile {
       json.nextToken();
       fields(json, reader);
     } catch (JsonProcessingException e) {
-      throw unusable(file, "is not the JSON expected here: " + e.getOriginalMessage(), e);
+      throw unusable(file, "is not the JSON expected here: " + JsonFault.of(e), e);
     } catch (IOException e) {
-      throw unusable(file, "cannot be read: " + e, e);
+      throw unusable(file, "cannot be read: " + Reason.of(e), e);
     }
   }
 
   /** Gives each field of the object that {@code json} stands on to {@code reader}. */
   static void fields(JsonParser json, FieldReader reader) throws IOException {
     if (json.currentToken() != JsonToken.START_OBJECT) {
-      throw new JsonParseException(json, "an object was expected");
+      throw JsonFault.expected(json, "an object");
     }
     while (json.nextToken() != JsonToken.END_OBJECT) {
       String name = json.currentName();
       if (name == null) {
-        throw new JsonParseException(json, "a field was expected");
+        throw JsonFault.expected(json, "a field");
       }
       json.nextToken();
       reader.read(name, json);
@@ -86,7 +91,7 @@ final class TextFile {
   /** The string that {@code json} stands on. */
   static String string(JsonParser json) throws IOException {
     if (json.currentToken() != JsonToken.VALUE_STRING) {
-      throw new JsonParseException(json, "a string was expected");
+      throw JsonFault.expected(json, "a string");
     }
     return json.getText();
   }

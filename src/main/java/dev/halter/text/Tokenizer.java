@@ -172,8 +172,11 @@ public final class Tokenizer implements AutoCloseable {
       }
     }
     if (tokens.isEmpty()) {
+      // Some tokenizers begin every text with a space of their own: another would be a piece.
+      int[] bare = encode(word.strip(), false);
+      boolean spaced = bare.length > 0 && piece(bare[0]).startsWith(" ");
       StringBuilder pieces = new StringBuilder();
-      for (int id : encode(" " + word.strip(), false)) {
+      for (int id : spaced ? bare : encode(" " + word.strip(), false)) {
         pieces.append(pieces.isEmpty() ? "" : " ").append('\'').append(piece(id)).append('\'');
       }
       throw new IllegalArgumentException(

@@ -1,5 +1,6 @@
 package dev.halter.weights;
 
+import dev.halter.output.Reason;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -160,7 +161,7 @@ public final class Checkpoint implements AutoCloseable {
                           + " save_pretrained)")
               .orElse("holds neither " + SINGLE + " nor " + INDEX));
     } catch (IOException e) {
-      throw new UncheckedIOException(folder + ": cannot be read: " + e.getMessage(), e);
+      throw new UncheckedIOException(folder + ": cannot be read: " + Reason.of(e), e);
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.halter.weights;
 
+import dev.halter.output.Reason;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
@@ -43,7 +44,7 @@ public final class Csv {
     } catch (CharacterCodingException e) {
       throw new BadFileException(file, "is not UTF-8 text", e);
     } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
+      throw new BadFileException(file, "cannot be read: " + Reason.of(e), e);
     }
   }
 

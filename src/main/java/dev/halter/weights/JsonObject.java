@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadFeature;
+import dev.halter.output.Reason;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -78,7 +79,7 @@ public final class JsonObject {
     } catch (NoSuchFileException e) {
       throw new BadFileException(file, "no such file", e);
     } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + e.getMessage(), e);
+      throw new BadFileException(file, "cannot be read: " + Reason.of(e), e);
     }
     if (objects.isEmpty()) {
       throw new BadFileException(file, "is empty: it needs one JSON object a line");
@@ -93,14 +94,30 @@ public final class JsonObject {
    */
   public static List<JsonObject> readList(Path file) {
     // As the one value of an object, so that errors name the place in the list.
-    byte[] list = MappedFile.read(file, MAX_BYTES);
-    byte[] before = "{\"item\":".getBytes(StandardCharsets.UTF_8);
-    byte[] json = Arrays.copyOf(before, before.length + list.length + 1);
-    System.arraycopy(list, 0, json, before.length, list.length);
-    json[json.length - 1] = '}';
-    JsonObject object = parse(file, json);
-    object.only("item");
+    JsonObject object = parseList(file, "item", MappedFile.read(file, MAX_BYTES));
     return object.objects("item");
+  }
+
+  /** A list as the one value of an object, by the key {@code name}. */
+  public static JsonObject parseList(Path file, String name, byte[] json) {
+    byte[] list = withoutMark(json);
+    byte[] before = ("{\"" + name + "\":").getBytes(StandardCharsets.UTF_8);
+    byte[] all = Arrays.copyOf(before, before.length + list.length + 1);
+    System.arraycopy(list, 0, all, before.length, list.length);
+    all[all.length - 1] = '}';
+    JsonObject object = parse(file, all);
+    object.only(name);
+    return object;
+  }
+
+  /** Editors and shells of some systems begin a UTF-8 text with U+FEFF. */
+  private static byte[] withoutMark(byte[] text) {
+    boolean marked =
+        text.length >= 3
+            && text[0] == (byte) 0xEF
+            && text[1] == (byte) 0xBB
+            && text[2] == (byte) 0xBF;
+    return marked ? Arrays.copyOfRange(text, 3, text.length) : text;
   }
 
   /**
@@ -117,9 +134,12 @@ public final class JsonObject {
     }
   }
 
-  /** Parses {@code json}; {@code file} is for error messages only. */
+  /**
+   * Parses {@code json}, after a byte order mark if there is one; {@code file} is for error
+   * messages only.
+   */
   public static JsonObject parse(Path file, byte[] json) {
-    try (JsonParser parser = parser(file, json)) {
+    try (JsonParser parser = parser(file, withoutMark(json))) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
         throw new BadFileException(file, "is not a JSON object");
       }
@@ -129,22 +149,10 @@ public final class JsonObject {
       }
       return new JsonObject(file, "", values);
     } catch (JsonProcessingException e) {
-      throw new BadFileException(file, "is not valid JSON: " + where(e), e);
+      throw new BadFileException(file, "is not valid JSON: " + JsonFault.of(e), e);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
     }
-  }
-
-  /** Jackson's message without its description of the source, which is always a byte array. */
-  static String where(JsonProcessingException e) {
-    return e.getLocation() == null
-        ? e.getOriginalMessage()
-        : e.getOriginalMessage()
-            + " (line "
-            + e.getLocation().getLineNr()
-            + ", column "
-            + e.getLocation().getColumnNr()
-            + ")";
   }
 
   private static Map<String, Object> object(Path file, JsonParser parser, int depth)
@@ -355,10 +363,14 @@ public final class JsonObject {
   private static String brief(Object value) {
     return switch (value) {
       case null -> "null";
-      case String text -> "\"" + (text.length() > 60 ? text.substring(0, 60) + "…" : text) + "\"";
+      case String text -> "\"" + shortened(text) + "\"";
       case Map<?, ?> map -> "an object";
       case List<?> list -> "a list";
-      default -> value.toString();
+      default -> shortened(value.toString());
     };
+  }
+
+  private static String shortened(String text) {
+    return text.length() > 60 ? text.substring(0, 60) + "…" : text;
   }
 }

@@ -1,5 +1,6 @@
 package dev.halter.weights;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -56,17 +57,23 @@ public record ModelConfig(
 
   /** The supported families; {@code modelType} is theirs in config.json. */
   public enum Family {
-    LLAMA("llama", "LlamaForCausalLM"),
-    MISTRAL("mistral", "MistralForCausalLM"),
-    QWEN2("qwen2", "Qwen2ForCausalLM"),
-    QWEN3("qwen3", "Qwen3ForCausalLM");
+    LLAMA("llama", "LlamaForCausalLM", 0, 2048),
+    MISTRAL("mistral", "MistralForCausalLM", 8, 131_072),
+    QWEN2("qwen2", "Qwen2ForCausalLM", 32, 32_768),
+    QWEN3("qwen3", "Qwen3ForCausalLM", 32, 32_768);
 
     private final String modelType;
     private final String architecture;
 
-    Family(String modelType, String architecture) {
+    // Where config.json has no such key: transformers' defaults. 0 = as many as there are heads.
+    private final int nKvHeads;
+    private final int maxPositions;
+
+    Family(String modelType, String architecture, int nKvHeads, int maxPositions) {
       this.modelType = modelType;
       this.architecture = architecture;
+      this.nKvHeads = nKvHeads;
+      this.maxPositions = maxPositions;
     }
 
     public String modelType() {
@@ -94,7 +101,28 @@ public record ModelConfig(
    * @throws BadFileException if it is missing, damaged, or asks for something unsupported
    */
   public static ModelConfig read(Path folder) {
+    if (!Files.isDirectory(folder)) {
+      throw new BadFileException(folder, noFolder(folder));
+    }
     return of(JsonObject.read(folder.resolve("config.json")));
+  }
+
+  /** What to do about a name that is no folder: other programs take other things for a model. */
+  private static String noFolder(Path folder) {
+    if (folder.toString().endsWith(".gguf")) {
+      return "GGUF models are not read: download the original model's folder from the Hugging Face"
+          + " hub, with *.safetensors, and name that";
+    }
+    if (Files.exists(folder)) {
+      return "is no folder: name the folder that holds config.json and *.safetensors";
+    }
+    String hub =
+        folder.toString().matches("[\\w-][\\w.-]*/[\\w.-]+")
+            ? "; if it is a model of the Hugging Face hub, download it first (hf download %s"
+                    .formatted(folder)
+                + " --local-dir DIR) and name the folder DIR"
+            : "";
+    return "no such model folder" + hub;
   }
 
   /** Reads a config from its bytes; {@code file} is for messages only. */
@@ -108,19 +136,17 @@ public record ModelConfig(
     int dModel = json.integer("hidden_size", 1, MAX_WIDTH);
     int nLayers = json.integer("num_hidden_layers", 1, MAX_LAYERS);
     int nHeads = json.integer("num_attention_heads", 1, MAX_HEADS);
-    int nKvHeads = json.integer("num_key_value_heads", 1, nHeads, nHeads);
-    int maxPositions = json.integer("max_position_embeddings", 1, MAX_POSITIONS);
+    int nKvHeads = nKvHeads(json, family, nHeads);
+    int maxPositions =
+        json.keys().contains("max_position_embeddings")
+            ? json.integer("max_position_embeddings", 1, MAX_POSITIONS)
+            : family.maxPositions;
     boolean attentionBias =
         switch (family) {
           case LLAMA, QWEN3 -> json.flag("attention_bias", false);
           case MISTRAL -> false;
           case QWEN2 -> true;
         };
-    if (nHeads % nKvHeads != 0) {
-      throw new BadFileException(
-          json.file(),
-          "num_attention_heads " + nHeads + " is no multiple of num_key_value_heads " + nKvHeads);
-    }
     return new ModelConfig(
         family,
         dModel,
@@ -184,6 +210,23 @@ public record ModelConfig(
       throw unsupported(
           json, json.path("partial_rotary_factor"), "only RoPE over the whole head (1.0)");
     }
+  }
+
+  /** A key that is null means as many as there are heads; one that is not there, the default. */
+  private static int nKvHeads(JsonObject json, Family family, int nHeads) {
+    boolean named = json.keys().contains("num_key_value_heads");
+    int otherwise = named || family.nKvHeads == 0 ? nHeads : family.nKvHeads;
+    int nKvHeads = json.integer("num_key_value_heads", 1, nHeads, otherwise);
+    if (nHeads % nKvHeads != 0) {
+      throw new BadFileException(
+          json.file(),
+          "num_attention_heads "
+              + nHeads
+              + " is no multiple of num_key_value_heads "
+              + nKvHeads
+              + (named ? "" : ", transformers' default where config.json has none"));
+    }
+    return nKvHeads;
   }
 
   private static int dHead(JsonObject json, Family family, int dModel, int nHeads) {
@@ -285,6 +328,9 @@ public record ModelConfig(
                 })
             .boxed()
             .toList();
+    if (family == Family.LLAMA) {
+      return windows; // as in transformers, whose Llama attends to all and reads no layer_types
+    }
     for (int layer = 0; layer < layerTypes.size(); layer++) {
       boolean slides = layerTypes.get(layer).equals("sliding_attention");
       if (slides != windows.get(layer) > 0) {

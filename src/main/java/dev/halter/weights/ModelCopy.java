@@ -1,6 +1,8 @@
 package dev.halter.weights;
 
 import dev.halter.device.DType;
+import dev.halter.output.Destination;
+import dev.halter.output.Successor;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -28,14 +30,14 @@ public final class ModelCopy implements AutoCloseable {
       Pattern.compile(".*\\.(bin|pt|pth|gguf|ggml|h5|msgpack|onnx|part|tmp)");
 
   private final Path target;
-  private final Path growing;
+  private final Successor growing;
   private final List<FileChannel> channels = new ArrayList<>();
   private final Map<String, Place> places = new HashMap<>();
 
   /** Where a tensor's elements lie. */
   private record Place(FileChannel channel, long offset, DType dtype, long elements) {}
 
-  private ModelCopy(Path target, Path growing) {
+  private ModelCopy(Path target, Successor growing) {
     this.target = target;
     this.growing = growing;
   }
@@ -50,24 +52,27 @@ public final class ModelCopy implements AutoCloseable {
     if (Files.exists(target)) {
       throw new IllegalArgumentException(target + " exists already: name a folder that does not");
     }
-    Path growing =
-        target.resolveSibling(
-            target.getFileName() + "." + Long.toHexString(System.nanoTime()) + ".tmp");
-    ModelCopy copy = new ModelCopy(target, growing);
+    ModelCopy copy = null;
     try {
+      copy = new ModelCopy(target, Successor.folder(target));
       copy.fill(folder);
       return copy;
     } catch (IOException e) {
-      copy.close();
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      close(copy);
+      throw Destination.unwritable(target, e);
     } catch (RuntimeException | Error e) {
-      copy.close();
+      close(copy);
       throw e;
     }
   }
 
+  private static void close(ModelCopy copy) {
+    if (copy != null) {
+      copy.close();
+    }
+  }
+
   private void fill(Path folder) throws IOException {
-    Files.createDirectories(growing);
     List<Path> files;
     try (var entries = Files.list(folder)) {
       files = entries.filter(Files::isRegularFile).sorted().toList();
@@ -77,7 +82,7 @@ public final class ModelCopy implements AutoCloseable {
       if (OTHER_WEIGHTS.matcher(name).matches()) {
         continue;
       }
-      Path to = growing.resolve(name);
+      Path to = growing.path().resolve(name);
       Files.copy(file, to);
       if (name.endsWith(".safetensors")) {
         add(to);
@@ -127,7 +132,7 @@ public final class ModelCopy implements AutoCloseable {
         }
       }
     } catch (IOException e) {
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
     }
   }
 
@@ -144,9 +149,9 @@ public final class ModelCopy implements AutoCloseable {
   public void finish() {
     try {
       closeChannels();
-      Files.move(growing, target);
+      growing.takePlace();
     } catch (IOException e) {
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
     }
   }
 
@@ -161,16 +166,10 @@ public final class ModelCopy implements AutoCloseable {
   public void close() {
     try {
       closeChannels();
-      if (Files.exists(growing)) {
-        try (var entries = Files.list(growing)) {
-          for (Path file : entries.toList()) {
-            Files.delete(file);
-          }
-        }
-        Files.delete(growing);
-      }
     } catch (IOException e) {
-      throw new UncheckedIOException(growing + ": cannot be removed: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
+    } finally {
+      growing.close();
     }
   }
 }

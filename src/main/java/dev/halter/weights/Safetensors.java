@@ -153,7 +153,7 @@ public final class Safetensors implements AutoCloseable {
     try (JsonParser parser = JsonObject.parser(file, json)) {
       readHeader(file, parser, metadata, entries);
     } catch (JsonProcessingException e) {
-      throw new BadFileException(file, "its header is not valid JSON: " + JsonObject.where(e), e);
+      throw new BadFileException(file, "its header is not valid JSON: " + JsonFault.of(e), e);
     } catch (IOException e) {
       throw new UncheckedIOException(e); // cannot happen: the source is an array
     }

@@ -2,22 +2,21 @@ package dev.halter.weights;
 
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.device.DType;
+import dev.halter.output.Destination;
+import dev.halter.output.Successor;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 
 /**
  * Writes a safetensors file as a stream: what the tensors are comes first, their elements follow in
@@ -86,8 +85,7 @@ public final class SafetensorsWriter implements AutoCloseable {
   }
 
   private final Path target;
-  private final Path temporary;
-  private final FileChannel channel;
+  private final Successor file;
   private final List<TensorSpec> tensors;
   private final ByteBuffer buffer =
       ByteBuffer.allocateDirect(1 << 18).order(ByteOrder.LITTLE_ENDIAN);
@@ -99,11 +97,9 @@ public final class SafetensorsWriter implements AutoCloseable {
   private boolean failed;
   private boolean closed;
 
-  private SafetensorsWriter(
-      Path target, Path temporary, FileChannel channel, List<TensorSpec> tensors) {
+  private SafetensorsWriter(Path target, Successor file, List<TensorSpec> tensors) {
     this.target = target;
-    this.temporary = temporary;
-    this.channel = channel;
+    this.file = file;
     this.tensors = tensors;
     advance(0);
   }
@@ -118,18 +114,13 @@ public final class SafetensorsWriter implements AutoCloseable {
    */
   public static SafetensorsWriter create(
       Path target, Map<String, String> metadata, List<TensorSpec> tensors) {
-    Path temporary =
-        target.resolveSibling(
-            target.getFileName() + "." + Long.toHexString(System.nanoTime()) + ".tmp");
     try {
       byte[] header = header(metadata, tensors);
-      FileChannel channel =
-          FileChannel.open(temporary, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
-      var writer = new SafetensorsWriter(target, temporary, channel, List.copyOf(tensors));
+      var writer = new SafetensorsWriter(target, Successor.file(target), List.copyOf(tensors));
       writer.begin(header);
       return writer;
     } catch (IOException e) {
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
     }
   }
 
@@ -141,7 +132,8 @@ public final class SafetensorsWriter implements AutoCloseable {
       json.writeStartObject();
       if (!metadata.isEmpty()) {
         json.writeObjectFieldStart("__metadata__");
-        for (var entry : metadata.entrySet()) {
+        // In one order, whatever the map's: the same content is the same bytes.
+        for (var entry : new TreeMap<>(metadata).entrySet()) {
           json.writeStringField(entry.getKey(), entry.getValue());
         }
         json.writeEndObject();
@@ -270,7 +262,7 @@ public final class SafetensorsWriter implements AutoCloseable {
     try {
       put(MemorySegment.ofArray(header));
     } catch (UncheckedIOException e) {
-      discard();
+      file.close();
       throw e;
     }
   }
@@ -294,11 +286,11 @@ public final class SafetensorsWriter implements AutoCloseable {
     buffer.flip();
     try {
       while (buffer.hasRemaining()) {
-        channel.write(buffer);
+        file.channel().write(buffer);
       }
     } catch (IOException e) {
       failed = true;
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
     } finally {
       buffer.clear();
     }
@@ -332,29 +324,13 @@ public final class SafetensorsWriter implements AutoCloseable {
               target + ": tensor " + tensors.get(current) + " lacks " + missing + " bytes");
         }
         flush();
-        channel.force(true);
-      }
-      channel.close();
-      if (!failed) {
-        Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
+        file.takePlace();
       }
     } catch (IOException e) {
-      failed = true;
-      throw new UncheckedIOException(target + ": cannot be written: " + e.getMessage(), e);
+      throw Destination.unwritable(target, e);
     } finally {
       closed = true;
-      if (failed) {
-        discard();
-      }
-    }
-  }
-
-  private void discard() {
-    try {
-      channel.close();
-      Files.deleteIfExists(temporary);
-    } catch (IOException e) {
-      // The error that brought us here says more than that a temporary file stayed behind.
+      file.close();
     }
   }
 }

@@ -73,9 +73,9 @@ public final class SteeringVectors {
       TensorView tensor =
           tensors.tensor(tensorName == null ? tensors.names().iterator().next() : tensorName);
       String what = "tensor \"" + tensor.name() + "\"";
-      if (!tensor.dtype().isWeight()) {
+      if (!tensor.dtype().isFloat()) {
         throw new BadFileException(
-            file, what + " is " + tensor.dtype() + "; a vector must be F32, F16 or BF16");
+            file, what + " is " + tensor.dtype() + "; a vector must be F64, F32, F16 or BF16");
       }
       // [d], and also [1, d] and the like, which some tools write.
       long[] shape = LongStream.of(tensor.shape()).filter(size -> size != 1).toArray();

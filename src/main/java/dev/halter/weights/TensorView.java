@@ -71,8 +71,8 @@ public record TensorView(String name, DType dtype, long[] shape, MemorySegment d
   /**
    * Copies all elements into f32.
    *
-   * @throws IllegalArgumentException unless the dtype is F32, F16 or BF16 and the elements fit an
-   *     array
+   * @throws IllegalArgumentException unless the dtype is F64, F32, F16 or BF16 and the elements fit
+   *     an array
    */
   public float[] toFloats() {
     float[] values = new float[arrayLength()];
@@ -81,14 +81,19 @@ public record TensorView(String name, DType dtype, long[] shape, MemorySegment d
   }
 
   /**
-   * Copies {@code into.length} elements from element {@code first} on, widened to f32 (exact for
-   * all three types).
+   * Copies {@code into.length} elements from element {@code first} on as f32: exact for F32, F16
+   * and BF16, the nearest for F64.
    *
-   * @throws IllegalArgumentException unless the dtype is F32, F16 or BF16
+   * @throws IllegalArgumentException unless the dtype is one of these
    * @throws IndexOutOfBoundsException if the tensor has fewer elements than that
    */
   public void copyFloats(long first, float[] into) {
     switch (dtype) {
+      case F64 -> {
+        for (int i = 0; i < into.length; i++) {
+          into[i] = (float) data.get(MappedFile.F64, (first + i) * 8);
+        }
+      }
       case F32 -> MemorySegment.copy(data, MappedFile.F32, first * 4, into, 0, into.length);
       case F16 -> {
         short[] bits = shorts(first, into.length);
@@ -102,7 +107,7 @@ public record TensorView(String name, DType dtype, long[] shape, MemorySegment d
           into[i] = Float.intBitsToFloat(bits[i] << 16);
         }
       }
-      default -> throw wrongType("F32, F16 or BF16");
+      default -> throw wrongType("F64, F32, F16 or BF16");
     }
   }
 

@@ -87,6 +87,12 @@ function tokensOf(text) {
 const percent = p => p >= 0.1 ? p.toFixed(3) : p >= 0.0001 ? p.toPrecision(2) : p.toExponential(1);
 const chance = p => { const x = p * data.vocabulary; return (x < 10 ? x.toFixed(1) : Math.round(x)) + "×"; };
 const name = hit => `${hit.layer}.${hit.neuron}`;
+// Ranks count from 0 in data, and are names of places here: 1st, 2nd …
+function ordinal(rank) {
+  const place = rank + 1, teen = Math.floor(place / 10) % 10 === 1;
+  return place + (!teen && ["", "st", "nd", "rd"][place % 10] || "th");
+}
+
 const minus = sign => sign > 0 ? "+" : "−";
 const number = x => String(Math.round(x * 1000) / 1000).replace("-", "−");
 
@@ -135,7 +141,7 @@ async function showFound(text) {
   const hits = await search(numbers);
   if (text !== view().get("token")) return; // another search came first
   const rows = count => hits.slice(0, count).map(hit => make("tr", {"data-neuron": name(hit)},
-      cell(neuronLink(hit)), cell(minus(hit.sign)), cell(String(hit.rank + 1), "number"), cell(tokenLink(hit.token)),
+      cell(neuronLink(hit)), cell(minus(hit.sign)), cell(ordinal(hit.rank), "number"), cell(tokenLink(hit.token)),
       cell(percent(hit.p), "number"), cell(chance(hit.p), "number")));
   const heads = [["neuron"], ["sign"], ["rank", "number"], ["token"], ["probability", "number"], ["of chance", "number"]];
   const list = table(heads, rows(shownRows));
@@ -207,7 +213,7 @@ function picture(hits) {
       class: "dot " + (hit.sign > 0 ? "plus" : "minus"), r: hit.rank === 0 ? 5 : 3.5,
       cx: left + band * (hit.layer + .08 + .84 * (hit.neuron + .5) / data.neurons), cy: y(hit.p),
       onclick: () => go([["neuron", name(hit)]])
-    }, draw("title", {}, `${name(hit)} ${minus(hit.sign)}, rank ${hit.rank + 1}, ${percent(hit.p)}`)));
+    }, draw("title", {}, `${name(hit)} ${minus(hit.sign)}, ${ordinal(hit.rank)}, ${percent(hit.p)}`)));
   }
   return draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": `Neurons by layer and probability; the table below has the same. Counts by layer: ${counts.join(", ")}`}, ...parts);
@@ -285,7 +291,7 @@ function curve(m, c, high) {
           draw("path", {class: "line", d: path(c.neuron)}),
           ...c.neuron.map(([v, p, answer]) => draw("circle", {class: "point", cx: x(v), cy: y(p), r: 2.6},
               draw("title", {}, `held at ${number(v)}: ${percent(p)}, next token “${answer}”`)))),
-      make("figcaption", {}, neuronLink(c.hit), ` (${minus(c.hit.sign)}, rank ${c.hit.rank + 1}): ${percent(best[1])} at ${number(best[0])}, next token “${best[2].trim()}”; `,
+      make("figcaption", {}, neuronLink(c.hit), ` (${minus(c.hit.sign)}, ${ordinal(c.hit.rank)}): ${percent(best[1])} at ${number(best[0])}, next token “${best[2].trim()}”; `,
           make("span", {class: "faint"}, `grey: control ${c.hit.layer}.${c.control}`)));
 }
 

@@ -34,7 +34,8 @@ class CommandsTest {
       assertTrue(info.get(key).isTextual(), key);
     }
     JsonNode memory = info.get("memory");
-    assertEquals(List.of("weights", "kv_cache", "scratch", "total", "free"), keys(memory));
+    assertEquals(List.of("weights", "kv_cache", "scratch", "java", "total", "free"), keys(memory));
+    assertTrue(memory.get("java").asLong() > 64L << 20, memory.toString());
     long planned =
         memory.get("weights").asLong()
             + memory.get("kv_cache").asLong()
@@ -70,7 +71,7 @@ class CommandsTest {
             "{}",
             "[{\"role\": \"user\"}]",
             "[{\"role\": \"user\", \"content\": 3}]",
-            "[{\"role\": \"user\", \"content\": \"a\", \"name\": \"b\"}]",
+            "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]",
             "[{\"role\": \"user\", \"content\": \"a\"}], \"more\": 1")) {
       Files.writeString(messages, bad);
       String error = halter("tokens", "--messages", messages).error(1);

@@ -151,6 +151,10 @@ class HeadsCommandsTest {
     assertEquals(
         List.of("pairs", "prompts", "without_counterfactual", "answered_alike", "out"), keys(safe));
     assertEquals(27, safe.get("prompts").asInt());
+    String again =
+        halter("heads", "pairs", "xstest", "--in", TASKS.resolve("xstest.csv"), "--out", out)
+            .error(1);
+    assertTrue(again.contains(out + ": exists already"), again);
     String error =
         halter("heads", "pairs", "trustllm", "--in", TASKS.resolve("preference.json"), "--out", out)
             .error(2);

@@ -19,6 +19,7 @@ import dev.halter.sparse.DictionaryFile;
 import dev.halter.sparse.Plan;
 import dev.halter.sparse.Solver;
 import dev.halter.sparse.SparseCoder;
+import dev.halter.steering.RemoveConcepts;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
 import dev.halter.weights.BadFileException;
@@ -341,6 +342,17 @@ class RemoveConceptsTest {
     String message =
         assertThrows(BadFileException.class, () -> plan(more.replace('\'', '"'))).getMessage();
     assertTrue(message.contains(named), message);
+  }
+
+  @Test
+  void aSiteHasItsFullNameOrAShortOne() {
+    for (Site.Kind kind : List.of(Site.Kind.RESID_PRE, Site.Kind.RESID_POST)) {
+      String name = "resid_" + (kind == Site.Kind.RESID_PRE ? "pre" : "post");
+      String more = "\"layers\": [1, 1], \"remove\": [\"c1\"], \"site\": \"%s\"";
+      SteeringPlan plan = plan(more.formatted("hook_" + name));
+      assertEquals(kind, ((RemoveConcepts) plan.interventions().getFirst().edit()).site().kind());
+      assertEquals(plan, plan(more.formatted(name)));
+    }
   }
 
   @Test

@@ -45,7 +45,7 @@ class GrowingFileTest {
     try (GrowingFile file = new GrowingFile(path, 11)) {
       assertEquals("0123456789\n", file.lines());
     }
-    assertError(folder.resolve("none/lines"), 10, "cannot be opened");
+    assertError(folder.resolve("none/lines"), 10, "cannot be written");
   }
 
   private static void assertError(Path path, int mostBytes, String said) {

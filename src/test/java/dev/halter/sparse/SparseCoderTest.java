@@ -179,6 +179,34 @@ class SparseCoderTest {
     }
   }
 
+  /**
+   * A threshold so small that a residual in f32 cannot tell 1e-5 of it. The objective is strongly
+   * convex with modulus ρ = α(1−τ), so violations v prove it to be within ‖v‖²/2ρ of the optimum.
+   */
+  @Test
+  void aSmallThresholdConvergesToo() {
+    try (Device device = CpuDevice.open(2)) {
+      for (String name : List.of("gaussian", "shared-mean")) {
+        GoldenCodes golden = new GoldenCodes(name);
+        float[] vectors = Arrays.copyOf(golden.vectors, 2 * golden.d);
+        for (double tau : new double[] {0.01, 0.001, 1e-5}) {
+          Solver.ElasticNet net = new Solver.ElasticNet(0.05, tau);
+          for (Way way : Way.values()) {
+            List<Code> codes = solve(device, way, golden.atoms, golden.d, net, vectors);
+            for (int row = 0; row < 2; row++) {
+              String where = "%s tau %s %s row %d".formatted(name, tau, way, row);
+              assertNull(codes.get(row).error(), where);
+              double worst = golden.new Judge(row, codes.get(row)).kkt(net);
+              int atoms = golden.atoms.length / golden.d;
+              double gap = atoms * worst * worst / 2 / net.ridge();
+              assertTrue(gap < 1e-10, where + ": within " + gap);
+            }
+          }
+        }
+      }
+    }
+  }
+
   @ParameterizedTest
   @MethodSource(DEVICES)
   void rowsThatCannotBeCodedCostOnlyThemselves(Device device) {

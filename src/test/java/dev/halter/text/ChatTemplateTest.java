@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.text.jinja.TemplateException;
+import dev.halter.weights.JsonObject;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -105,5 +107,56 @@ class ChatTemplateTest {
 
   private String render() {
     return ChatTemplate.load(folder).render(HI, false);
+  }
+
+  /** A message is to its template what it is to transformers: every key, as it stands. */
+  @Test
+  void messagesReachTheTemplateAsTheyAre() {
+    String template =
+        "{% for m in messages %}[{{ m.role }}|{{ m.content }}|{{ m.content is string }}"
+            + "{% if m.content is iterable and m.content is not string %}"
+            + "{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endif %}"
+            + "|{{ m.reasoning_content }}|{{ m.name }}|{{ m.tool_calls|tojson if m.tool_calls }}]"
+            + "{% endfor %}";
+    String json =
+        """
+        {"messages": [
+          {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+          {"role": "assistant", "content": null, "reasoning_content": "so", "name": "x",
+           "tool_calls": [{"id": 7, "function": {"name": "f", "arguments": {"y": 1.5}}}]},
+          {"role": "assistant", "tool_calls": []},
+          {"role": "tool", "content": "c"}]}""";
+    List<Message> messages =
+        Message.list(JsonObject.parse(Path.of("f"), json.getBytes(StandardCharsets.UTF_8)));
+    assertEquals(
+        "[user|[{'type': 'text', 'text': 'a'}, {'type': 'text', 'text': 'b'}]|False<a><b>|||]"
+            + "[assistant|None|False|so|x|"
+            + "[{\"id\": 7, \"function\": {\"name\": \"f\", \"arguments\": {\"y\": 1.5}}}]]"
+            + "[assistant||False|||]"
+            + "[tool|c|True|||]",
+        ChatTemplate.of(template, Map.of()).render(messages, true));
+    assertEquals("ab", messages.getFirst().content());
+  }
+
+  @Test
+  void messagesWithoutTextAreRefused() {
+    for (String message :
+        List.of(
+            "{\"role\": \"user\"}",
+            "{\"content\": \"a\"}",
+            "{\"role\": \"user\", \"text\": \"a\"}",
+            "{\"role\": \"user\", \"content\": 7}",
+            "{\"role\": \"user\", \"content\": [\"a\"]}",
+            "{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"url\": \"x\"}]}")) {
+      String json = "{\"messages\": [" + message + "]}";
+      String error =
+          assertThrows(
+                  IllegalArgumentException.class,
+                  () ->
+                      Message.list(
+                          JsonObject.parse(Path.of("f"), json.getBytes(StandardCharsets.UTF_8))))
+              .getMessage();
+      assertTrue(error.startsWith("f: ") && error.contains("messages[0]"), error);
+    }
   }
 }

@@ -234,4 +234,20 @@ class TokenizerTest {
   private static int[] ints(JsonNode array) {
     return StreamSupport.stream(array.spliterator(), false).mapToInt(JsonNode::asInt).toArray();
   }
+
+  /** A tokenizer that begins each text with a space of its own is given none to split off. */
+  @ParameterizedTest
+  @ValueSource(strings = {"byte-level", "byte-fallback"})
+  void aWordThatIsNoTokenIsShownInItsOwnPieces(String kind) throws Exception {
+    try (Tokenizer tokenizer = Tokenizer.load(folder(kind))) {
+      for (String word : new String[] {"qzxjw", " qzxjw"}) {
+        String error =
+            assertThrows(IllegalArgumentException.class, () -> tokenizer.tokensOf(word))
+                .getMessage();
+        String pieces = error.replaceFirst(".* but ", "").replaceFirst(": name.*", "");
+        assertFalse(pieces.startsWith("' ' ' "), error);
+        assertEquals(" qzxjw", pieces.replaceAll("' '", "").replace("'", ""), error);
+      }
+    }
+  }
 }

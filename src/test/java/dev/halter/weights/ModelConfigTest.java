@@ -206,13 +206,62 @@ class ModelConfigTest {
         "\"eos_token_id\":[1,\"2\"] | \"eos_token_id\"",
         "\"layer_types\":[\"full_attention\"] | 1 entries for 3 layers",
         "\"layer_types\":[\"full_attention\",\"mamba\",\"full_attention\"] | \"mamba\"",
-        "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\"] | [1]",
       })
   void refusesAndNamesWhatIsWrong(String changes, String expected) {
     assertDoesNotThrow(() -> parse(LLAMA));
     String message = refusal(with(changes));
     assertTrue(message.startsWith("config.json: "), message);
     assertTrue(message.contains(expected), message);
+  }
+
+  /** As LlamaConfig, MistralConfig, Qwen2Config and Qwen3Config of transformers 5 fill them in. */
+  @ParameterizedTest
+  @CsvSource({"llama, 64, 2048", "mistral, 8, 131072", "qwen2, 32, 32768", "qwen3, 32, 32768"})
+  void keysThatAreMissingHaveTransformersDefaults(String type, int kvHeads, int positions) {
+    String config =
+        """
+        {"model_type": "%s", "hidden_size": 512, "intermediate_size": 96, "num_hidden_layers": 3,
+         "num_attention_heads": 64, "vocab_size": 160 %s}
+        """;
+    ModelConfig parsed = parse(config.formatted(type, ""));
+    assertEquals(kvHeads, parsed.nKvHeads());
+    assertEquals(positions, parsed.maxPositions());
+    assertEquals(64, parse(config.formatted(type, ",\"num_key_value_heads\":null")).nKvHeads());
+    String odd = config.formatted(type, "").replace("64", "12");
+    if (!type.equals("llama")) {
+      assertTrue(refusal(odd).contains("transformers' default"), refusal(odd));
+    }
+  }
+
+  /** transformers' Llama attends to all positions, whatever layer_types says. */
+  @Test
+  void llamaReadsNoLayerTypes() {
+    String types = "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\"]";
+    for (String window : List.of("", ",\"sliding_window\":4")) {
+      assertEquals(List.of(0, 0, 0), parse(with(types + window)).slidingWindows());
+    }
+    String mistral = "\"model_type\":\"mistral\",\"architectures\":null,\"sliding_window\":8,";
+    assertTrue(refusal(with(mistral + types)).contains("layer_types[0]"));
+  }
+
+  @Test
+  void whatIsNoFolderIsAnsweredWithWhatToDo(@TempDir Path folder) throws IOException {
+    assertTrue(noFolder(Path.of("llama-3-8b.Q4_K_M.gguf")).contains("GGUF models are not read"));
+    Path gguf = Files.createFile(folder.resolve("x.gguf"));
+    assertTrue(noFolder(gguf).contains("GGUF models are not read"));
+    assertTrue(
+        noFolder(Path.of("meta-llama/Llama-3.1-8B"))
+            .contains("hf download meta-llama/Llama-3.1-8B --local-dir DIR"));
+    Path weights = Files.createFile(folder.resolve("model.safetensors"));
+    assertTrue(noFolder(weights).contains("name the folder that holds config.json"));
+    assertTrue(noFolder(folder.resolve("none")).endsWith("no such model folder"));
+  }
+
+  private static String noFolder(Path folder) {
+    String message =
+        assertThrows(BadFileException.class, () -> ModelConfig.read(folder)).getMessage();
+    assertTrue(message.startsWith(folder + ": "), message);
+    return message;
   }
 
   @ParameterizedTest

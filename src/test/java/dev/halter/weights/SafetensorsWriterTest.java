@@ -15,7 +15,10 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
@@ -192,5 +195,21 @@ class SafetensorsWriterTest {
     try (Stream<Path> list = Files.list(folder)) {
       return list.toList();
     }
+  }
+
+  /** Maps have no order of their own; files have one. */
+  @Test
+  void theSameContentIsTheSameBytes(@TempDir Path folder) throws IOException {
+    List<byte[]> files = new ArrayList<>();
+    List<String> keys = new ArrayList<>(List.of("site", "format", "names", "template"));
+    for (int i = 0; i < 4; i++) {
+      Collections.rotate(keys, 1);
+      Map<String, String> metadata = new LinkedHashMap<>();
+      keys.forEach(key -> metadata.put(key, key + "'s"));
+      Path file = folder.resolve("x.safetensors");
+      SafetensorsWriter.create(file, metadata, List.of()).close();
+      files.add(Files.readAllBytes(file));
+    }
+    files.forEach(bytes -> assertArrayEquals(files.getFirst(), bytes));
   }
 }

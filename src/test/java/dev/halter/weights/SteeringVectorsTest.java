@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.DType;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -53,6 +55,20 @@ class SteeringVectorsTest {
     assertArrayEquals(new float[] {1, 2, 3}, SteeringVectors.read(folder, one, 9, 0, 3));
     assertArrayEquals(new float[] {1, 2, 3}, SteeringVectors.read(folder, one + "#v", 9, 0, 3));
     assertArrayEquals(new float[] {4, 5, 6}, SteeringVectors.read(folder, many + "#a#b", 9, 0, 3));
+  }
+
+  @Test
+  void readsF64AsTheNearestF32() {
+    Path file = folder.resolve("double.safetensors");
+    double[] values = {-1.5, 1.0 / 3, 1e-30};
+    try (var out =
+            SafetensorsWriter.create(file, Map.of(), List.of(new TensorSpec("v", DType.F64, 3)));
+        Arena arena = Arena.ofConfined()) {
+      out.write("v", arena.allocateFrom(ValueLayout.JAVA_DOUBLE, values));
+    }
+    assertArrayEquals(
+        new float[] {-1.5f, 1f / 3, 1e-30f},
+        SteeringVectors.read(Path.of("elsewhere"), file.toString(), 0, 0, 3));
   }
 
   @ParameterizedTest

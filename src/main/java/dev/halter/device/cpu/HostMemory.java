@@ -6,6 +6,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.OutOfDeviceMemoryException;
+import dev.halter.output.Reason;
 import java.io.IOException;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -14,6 +15,7 @@ import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.TreeMap;
 
@@ -185,7 +187,7 @@ final class HostMemory {
     }
   }
 
-  /** What the machine, or the container that this process runs in, has and has left. */
+  /** What the machine, or the container or limits of this process, have and have left. */
   static Device.Memory ofMachine() {
     long total = 0;
     long free = 0;
@@ -199,17 +201,71 @@ final class HostMemory {
         }
       }
     } catch (IOException e) {
-      throw new DeviceException("cannot read how much memory there is: " + e.getMessage(), e);
+      throw new DeviceException("cannot read how much memory there is: " + Reason.of(e), e);
     }
-    Path group = Path.of("/sys/fs/cgroup");
+    Path root = Path.of("/sys/fs/cgroup");
+    for (Path group = group(root); group.startsWith(root); group = group.getParent()) {
+      try {
+        long limit = Long.parseLong(Files.readString(group.resolve("memory.max")).strip());
+        long used = Long.parseLong(Files.readString(group.resolve("memory.current")).strip());
+        total = Math.min(total, limit);
+        free = Math.min(free, Math.max(0, limit - used));
+      } catch (IOException | NumberFormatException e) {
+        // No limit: there is no such file, or it says "max".
+      }
+    }
+    Map<String, Long> used = status();
+    Map<String, String> limits = Map.of("Max address space", "VmSize", "Max data size", "VmData");
+    for (Map.Entry<String, String> limit : limits.entrySet()) {
+      long most = limit(limit.getKey());
+      total = Math.min(total, most);
+      free = Math.min(free, Math.max(0, most - used.getOrDefault(limit.getValue(), 0L)));
+    }
+    return new Device.Memory(total, free, used.getOrDefault("VmRSS", 0L));
+  }
+
+  /** The group of this process: its limits hold, and those of all groups that it lies in. */
+  private static Path group(Path root) {
     try {
-      long limit = Long.parseLong(Files.readString(group.resolve("memory.max")).strip());
-      long used = Long.parseLong(Files.readString(group.resolve("memory.current")).strip());
-      total = Math.min(total, limit);
-      free = Math.min(free, Math.max(0, limit - used));
-    } catch (IOException | NumberFormatException e) {
-      // No limit: there is no such file, or it says "max".
+      for (String line : Files.readAllLines(Path.of("/proc/self/cgroup"))) {
+        if (line.startsWith("0::/")) {
+          Path group = root.resolve(line.substring(4)).normalize();
+          return group.startsWith(root) ? group : root;
+        }
+      }
+    } catch (IOException e) {
+      // None is known.
     }
-    return new Device.Memory(total, free);
+    return root;
+  }
+
+  /** What this process uses, in bytes by the kernel's names. */
+  private static Map<String, Long> status() {
+    Map<String, Long> used = new HashMap<>();
+    try {
+      for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
+        String[] words = line.split(":?\\s+");
+        if (words.length == 3 && words[2].equals("kB")) {
+          used.put(words[0], Long.parseLong(words[1]) << 10);
+        }
+      }
+    } catch (IOException | NumberFormatException e) {
+      // Another kernel: nothing is known then.
+    }
+    return used;
+  }
+
+  /** A limit of this process as {@code ulimit} sets it. */
+  private static long limit(String name) {
+    try {
+      for (String line : Files.readAllLines(Path.of("/proc/self/limits"))) {
+        if (line.startsWith(name)) {
+          return Long.parseLong(line.substring(name.length()).strip().split("\\s+")[0]);
+        }
+      }
+    } catch (IOException | NumberFormatException e) {
+      // No limit: there is no such file, or it says "unlimited".
+    }
+    return Long.MAX_VALUE;
   }
 }

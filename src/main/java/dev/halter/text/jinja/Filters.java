@@ -9,6 +9,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 
 /** Jinja's filters that chat templates use, {@code tojson} as transformers overrides it. */
 final class Filters {
@@ -50,6 +51,9 @@ final class Filters {
       case "items" -> items(value, arguments);
       case "reverse" -> reverse(value, arguments);
       case "sort" -> sort(value, arguments);
+      case "dictsort" -> dictionarySort(value, arguments);
+      case "groupby" -> group(value, arguments);
+      case "wordcount" -> words(text(name, value, arguments));
       case "map" -> map(value, arguments);
       case "select" -> select(value, arguments, true);
       case "reject" -> select(value, arguments, false);
@@ -154,23 +158,104 @@ final class Filters {
 
   private Object sort(Object value, Arguments arguments) {
     Object[] bound = arguments.bind("sort", 0, "reverse", "case_sensitive", "attribute");
-    boolean descending = bound[0] != ABSENT && Python.truth(bound[0]);
-    boolean caseSensitive = bound[1] != ABSENT && Python.truth(bound[1]);
-    record Keyed(Object key, Object item) {}
+    boolean whole = bound[2] == ABSENT || bound[2] == null;
+    return items(
+        sorted(
+            python.iterate(value),
+            item -> whole ? item : path(item, bound[2]),
+            isSet(bound[1]),
+            isSet(bound[0])));
+  }
+
+  private static boolean isSet(Object flag) {
+    return flag != ABSENT && Python.truth(flag);
+  }
+
+  /** An item and what it is ordered by. */
+  private record Keyed(Object key, Object item) {}
+
+  private List<Keyed> sorted(
+      List<Object> items, UnaryOperator<Object> key, boolean caseSensitive, boolean descending) {
     List<Keyed> keyed = new ArrayList<>();
-    for (Object item : python.iterate(value)) {
-      Object key = bound[2] == ABSENT || bound[2] == null ? item : path(item, bound[2]);
-      boolean fold = !caseSensitive && key instanceof String;
-      keyed.add(new Keyed(fold ? ((String) key).toLowerCase(Locale.ROOT) : key, item));
+    for (Object item : items) {
+      Object of = key.apply(item);
+      boolean fold = !caseSensitive && of instanceof String;
+      keyed.add(new Keyed(fold ? ((String) of).toLowerCase(Locale.ROOT) : of, item));
     }
     keyed.sort(
         (a, b) -> descending ? python.compare(b.key(), a.key()) : python.compare(a.key(), b.key()));
-    List<Object> sorted = new ArrayList<>();
-    keyed.forEach(entry -> sorted.add(entry.item()));
-    return sorted;
+    return keyed;
+  }
+
+  private static List<Object> items(List<Keyed> keyed) {
+    List<Object> items = new ArrayList<>();
+    keyed.forEach(entry -> items.add(entry.item()));
+    return items;
+  }
+
+  private Object dictionarySort(Object value, Arguments arguments) {
+    Object[] bound = arguments.bind("dictsort", 0, "case_sensitive", "by", "reverse");
+    Object by = bound[1] == ABSENT ? "key" : bound[1];
+    if (!"key".equals(by) && !"value".equals(by)) {
+      throw new TemplateException("dictsort sorts by \"key\" or \"value\"");
+    }
+    if (!(value instanceof Map<?, ?> map)) {
+      throw new TemplateException("dictsort of '" + Python.typeName(value) + "'");
+    }
+    int part = by.equals("key") ? 0 : 1;
+    return items(
+        sorted(
+            new ArrayList<>(methods.items(map)),
+            pair -> ((Sequences.Tuple) pair).get(part),
+            isSet(bound[0]),
+            isSet(bound[2])));
+  }
+
+  /**
+   * Items with one attribute together, in the order of the attribute; named as the first has it.
+   */
+  private Object group(Object value, Arguments arguments) {
+    Object[] bound = arguments.bind("groupby", 1, "attribute", "default", "case_sensitive");
+    Object otherwise = bound[1] == ABSENT ? null : bound[1];
+    UnaryOperator<Object> attribute = item -> path(item, bound[0], otherwise);
+    List<Object> groups = new ArrayList<>();
+    List<Object> group = new ArrayList<>();
+    Object key = null;
+    for (Keyed entry : sorted(python.iterate(value), attribute, isSet(bound[2]), false)) {
+      if (!group.isEmpty() && !python.equal(key, entry.key())) {
+        groups.add(new Sequences.Group(attribute.apply(group.getFirst()), group));
+        group = new ArrayList<>();
+      }
+      key = entry.key();
+      group.add(entry.item());
+    }
+    if (!group.isEmpty()) {
+      groups.add(new Sequences.Group(attribute.apply(group.getFirst()), group));
+    }
+    return groups;
+  }
+
+  /** As {@code \w+} finds them: runs of letters, numbers and underscores. */
+  private static Object words(String text) {
+    long words = 0;
+    boolean within = false;
+    for (int c : text.codePoints().toArray()) {
+      boolean part =
+          c == '_'
+              || Character.isLetter(c)
+              || Character.isDigit(c)
+              || Character.getType(c) == Character.LETTER_NUMBER
+              || Character.getType(c) == Character.OTHER_NUMBER;
+      words += part && !within ? 1 : 0;
+      within = part;
+    }
+    return words;
   }
 
   private Object map(Object value, Arguments arguments) {
+    if (!Python.truth(value)) {
+      return new Generator(List.of());
+    }
     List<Object> mapped = new ArrayList<>();
     if (arguments.positional().isEmpty()) {
       Object[] bound = arguments.bind("map", 1, "attribute", "default");
@@ -194,7 +279,11 @@ final class Filters {
     throw new TemplateException(function + " needs a name");
   }
 
+  /** Jinja walks no false value here, such as none, and looks at no argument then. */
   private Object select(Object value, Arguments arguments, boolean wanted) {
+    if (!Python.truth(value)) {
+      return new Generator(List.of());
+    }
     List<Object> selected = new ArrayList<>();
     for (Object item : python.iterate(value)) {
       if (passes(item, arguments) == wanted) {
@@ -205,6 +294,9 @@ final class Filters {
   }
 
   private Object selectAttribute(Object value, Arguments arguments, boolean wanted) {
+    if (!Python.truth(value)) {
+      return new Generator(List.of());
+    }
     if (arguments.positional().isEmpty()) {
       throw new TemplateException("selectattr and rejectattr need an attribute");
     }

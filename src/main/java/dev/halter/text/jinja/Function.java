@@ -1,5 +1,6 @@
 package dev.halter.text.jinja;
 
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
@@ -41,6 +42,18 @@ interface Function {
             "unsupported argument among " + named.keySet() + " of " + function);
       }
       return bound;
+    }
+
+    Arguments with(String name, Object value) {
+      Map<String, Object> more = new LinkedHashMap<>(named);
+      more.put(name, value);
+      return new Arguments(positional, more);
+    }
+
+    Arguments without(String name) {
+      Map<String, Object> fewer = new LinkedHashMap<>(named);
+      fewer.remove(name);
+      return new Arguments(positional, fewer);
     }
 
     /** The arguments behind the first {@code count} positional ones. */

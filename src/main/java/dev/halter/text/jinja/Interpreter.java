@@ -104,6 +104,21 @@ final class Interpreter {
         Object value = text.toString();
         assign(set.target(), filtered(set.filters(), value, scope), scope);
       }
+      case Node.FilterBlock block -> {
+        StringBuilder text = new StringBuilder();
+        Flow flow = run(block.body(), scope.inner(), text);
+        if (flow != Flow.DONE) {
+          return flow;
+        }
+        Object value = filtered(block.filters(), text.toString(), scope);
+        out.append(python.charged(python.str(value)));
+      }
+      case Node.CallBlock block -> {
+        Object function = evaluate(block.call().function(), scope);
+        Arguments arguments = arguments(block.call().arguments(), scope);
+        Object value = call(function, arguments.with("caller", macro(block.caller(), scope)));
+        out.append(python.charged(python.str(value)));
+      }
       case Node.MacroDefinition macro -> scope.names().put(macro.name(), macro(macro, scope));
       case Node.Generation generation -> {
         return run(generation.body(), scope.inner(), out);
@@ -192,8 +207,13 @@ final class Interpreter {
   private Function macro(Node.MacroDefinition definition, Scope definedIn) {
     return arguments -> {
       String[] parameters = definition.parameters().toArray(String[]::new);
-      Object[] bound = arguments.bind(definition.name(), 0, parameters);
+      Arguments own = definition.usesCaller() ? arguments.without("caller") : arguments;
+      Object[] bound = own.bind(definition.name(), 0, parameters);
       Scope scope = definedIn.inner();
+      if (definition.usesCaller()) {
+        Object none = new Undefined("No caller defined");
+        scope.names().put("caller", arguments.named().getOrDefault("caller", none));
+      }
       int firstDefault = parameters.length - definition.defaults().size();
       for (int i = 0; i < parameters.length; i++) {
         Object value = bound[i];
@@ -246,7 +266,8 @@ final class Interpreter {
               bound(slice.start(), scope),
               bound(slice.stop(), scope),
               bound(slice.step(), scope));
-      case Node.Call call -> call(call, scope);
+      case Node.Call call ->
+          call(evaluate(call.function(), scope), arguments(call.arguments(), scope));
       case Node.Filter filter ->
           filters.apply(
               filter.name(),
@@ -268,7 +289,7 @@ final class Interpreter {
     };
   }
 
-  /** The value of a set block's filters over its text; null filters leave it. */
+  /** The value of a block's filters over its text; null filters leave it. */
   private Object filtered(Expression filters, Object text, Scope scope) {
     if (!(filters instanceof Node.Filter filter)) {
       return text;
@@ -295,12 +316,10 @@ final class Interpreter {
   }
 
   private Object dictionary(Node.Dictionary dictionary, Scope scope) {
-    Map<String, Object> map = new LinkedHashMap<>();
+    Map<Object, Object> map = new LinkedHashMap<>();
     for (int i = 0; i < dictionary.keys().size(); i++) {
-      if (!(evaluate(dictionary.keys().get(i), scope) instanceof String key)) {
-        throw new TemplateException("unsupported: a dictionary key that is no string");
-      }
-      map.put(key, evaluate(dictionary.values().get(i), scope));
+      Object key = evaluate(dictionary.keys().get(i), scope);
+      map.put(Python.key(map, key), evaluate(dictionary.values().get(i), scope));
     }
     return map;
   }
@@ -317,10 +336,9 @@ final class Interpreter {
     return new Arguments(positional, named);
   }
 
-  private Object call(Node.Call call, Scope scope) {
-    Object function = evaluate(call.function(), scope);
+  private static Object call(Object function, Arguments arguments) {
     if (function instanceof Function callable) {
-      return callable.call(arguments(call.arguments(), scope));
+      return callable.call(arguments);
     }
     if (function instanceof Undefined undefined) {
       throw undefined.failure();
@@ -369,6 +387,11 @@ final class Interpreter {
     if (target instanceof Undefined undefined) {
       throw undefined.failure();
     }
+    if (target instanceof Map<?, ?> map) {
+      return Python.has(map, index)
+          ? map.get(Python.key(map, index))
+          : new Undefined("'dict' has no such key");
+    }
     return Python.number(index) instanceof Long position
         ? python.at(target, position)
         : new Undefined(
@@ -381,6 +404,12 @@ final class Interpreter {
     }
     if (target instanceof Loop loop) {
       return loop.attribute(name);
+    }
+    if (target instanceof Sequences.Group group && name.equals("grouper")) {
+      return group.grouper();
+    }
+    if (target instanceof Sequences.Group group && name.equals("list")) {
+      return group.list();
     }
     Map<?, ?> held = Map.of();
     if (target instanceof Namespace namespace) {

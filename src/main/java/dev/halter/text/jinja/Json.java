@@ -1,9 +1,9 @@
 package dev.halter.text.jinja;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.TreeMap;
 
 /** Python's {@code json.dumps}, which transformers puts in place of Jinja's own tojson filter. */
 final class Json {
@@ -66,10 +66,15 @@ final class Json {
       case Map<?, ?> map -> {
         out.append('{');
         String separator = "";
-        for (Map.Entry<?, ?> entry : (sorted ? new TreeMap<>(map) : map).entrySet()) {
+        List<Map.Entry<?, ?>> entries = new ArrayList<>(map.entrySet());
+        if (sorted) {
+          Python python = new Python(budget);
+          entries.sort((a, b) -> python.compare(a.getKey(), b.getKey()));
+        }
+        for (Map.Entry<?, ?> entry : entries) {
           out.append(separator);
           newLine(level + 1);
-          string((String) entry.getKey());
+          string(key(entry.getKey()));
           out.append(keySeparator);
           write(entry.getValue(), level + 1);
           separator = itemSeparator;
@@ -79,6 +84,17 @@ final class Json {
       default -> throw unsupported(value);
     }
     budget.leave();
+  }
+
+  /** Keys of JSON are strings. */
+  private static String key(Object key) {
+    return switch (key) {
+      case null -> "null";
+      case String text -> text;
+      case Double d -> Python.floatRepr(d);
+      case Undefined undefined -> throw unsupported(undefined);
+      default -> key.toString(); // of an integer, or of a boolean in lower case
+    };
   }
 
   private static TemplateException unsupported(Object value) {

@@ -106,9 +106,7 @@ final class Methods {
           arguments -> {
             Object[] bound = arguments.bind("get", 1, "key", "default");
             Object otherwise = bound[1] == ABSENT ? null : bound[1];
-            return bound[0] instanceof String key && map.containsKey(key)
-                ? map.get(key)
-                : otherwise;
+            return Python.has(map, bound[0]) ? map.get(Python.key(map, bound[0])) : otherwise;
           };
       default -> null;
     };

@@ -32,7 +32,7 @@ sealed interface Node {
 
   record Call(Expression function, CallArguments arguments, int line) implements Expression {}
 
-  /** {@code target | name(arguments)}; the target is null for a bare filter of a set block. */
+  /** {@code target | name(arguments)}; the target is null for the first of a block. */
   record Filter(Expression target, String name, CallArguments arguments, int line)
       implements Expression {}
 
@@ -86,14 +86,21 @@ sealed interface Node {
   record SetBlock(Target target, Expression filters, List<Statement> body, int line)
       implements Statement {}
 
-  /** The defaults belong to the last parameters. */
+  /** The defaults belong to the last parameters; one that uses its caller takes it by name. */
   record MacroDefinition(
       String name,
       List<String> parameters,
       List<Expression> defaults,
       List<Statement> body,
+      boolean usesCaller,
       int line)
       implements Statement {}
+
+  /** {@code {% call(parameters) macro(…) %}}: the body is the macro's {@code caller}. */
+  record CallBlock(Call call, MacroDefinition caller, int line) implements Statement {}
+
+  /** {@code {% filter name %}}: the filters apply to the text of the body. */
+  record FilterBlock(Expression filters, List<Statement> body, int line) implements Statement {}
 
   /** transformers' {@code {% generation %}}: marks assistant text for training, prints its body. */
   record Generation(List<Statement> body, int line) implements Statement {}

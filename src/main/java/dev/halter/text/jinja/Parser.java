@@ -17,7 +17,7 @@ final class Parser {
   private static final int MAX_NESTING = 100;
 
   /** Jinja fills these in inside macros that use them; macros here do not. */
-  private static final Set<String> MACRO_SPECIALS = Set.of("varargs", "kwargs", "caller");
+  private static final Set<String> MACRO_SPECIALS = Set.of("varargs", "kwargs");
 
   private static final Set<String> COMPARISONS = Set.of("==", "!=", "<", "<=", ">", ">=");
 
@@ -29,6 +29,7 @@ final class Parser {
   private int nesting;
   private int loops;
   private int macros;
+  private boolean usesCaller; // the macro that is being read
 
   private Parser(List<Token> tokens) {
     this.tokens = tokens;
@@ -80,6 +81,8 @@ final class Parser {
       case "for" -> forBlock(tag.line());
       case "set" -> setBlock(tag.line());
       case "macro" -> macroBlock(tag.line());
+      case "call" -> callBlock(tag.line());
+      case "filter" -> filterBlock(tag.line());
       case "generation" -> {
         endOfTag();
         List<Statement> body = body(Set.of("endgeneration"));
@@ -164,6 +167,34 @@ final class Parser {
 
   private Statement macroBlock(int line) {
     String name = assignable(expect(Kind.NAME, "the macro's name"));
+    return macro(name, signature(line), "endmacro", line);
+  }
+
+  private Statement callBlock(int line) {
+    Signature signature = peek().is("(") ? signature(line) : new Signature(List.of(), List.of());
+    if (!(expression() instanceof Node.Call call)) {
+      throw new TemplateException("{% call %} needs the call of a macro", line);
+    }
+    return new Node.CallBlock(call, macro("caller", signature, "endcall", line), line);
+  }
+
+  private Statement filterBlock(int line) {
+    Expression filters = null;
+    do {
+      String name = dottedName();
+      CallArguments arguments = peek().is("(") ? arguments() : CallArguments.NONE;
+      filters = new Node.Filter(filters, name, arguments, line);
+    } while (skip("|"));
+    endOfTag();
+    List<Statement> body = body(Set.of("endfilter"));
+    closeTag();
+    return new Node.FilterBlock(filters, body, line);
+  }
+
+  /** The parameters of a macro; the defaults belong to the last of them. */
+  private record Signature(List<String> parameters, List<Expression> defaults) {}
+
+  private Signature signature(int line) {
     expectOperator("(");
     List<String> parameters = new ArrayList<>();
     List<Expression> defaults = new ArrayList<>();
@@ -172,6 +203,9 @@ final class Parser {
         expectOperator(",");
       }
       String parameter = assignable(expect(Kind.NAME, "a parameter"));
+      if (parameter.equals("caller")) {
+        throw new TemplateException("unsupported: a parameter called caller", line);
+      }
       if (parameters.contains(parameter)) {
         throw new TemplateException("duplicate parameter " + parameter, line);
       }
@@ -183,15 +217,25 @@ final class Parser {
       }
     }
     expectOperator(")");
+    return new Signature(parameters, defaults);
+  }
+
+  private Node.MacroDefinition macro(String name, Signature signature, String end, int line) {
     endOfTag();
     int outerLoops = loops;
+    boolean outerUses = usesCaller;
     loops = 0;
+    usesCaller = false;
     macros++;
-    List<Statement> body = body(Set.of("endmacro"));
+    List<Statement> body = body(Set.of(end));
     macros--;
     loops = outerLoops;
     closeTag();
-    return new Node.MacroDefinition(name, parameters, defaults, body, line);
+    Node.MacroDefinition macro =
+        new Node.MacroDefinition(
+            name, signature.parameters, signature.defaults, body, usesCaller, line);
+    usesCaller |= outerUses; // one inside of another counts for both, as in Jinja
+    return macro;
   }
 
   private void endOfTag() {
@@ -428,6 +472,7 @@ final class Parser {
     if (macros > 0 && MACRO_SPECIALS.contains(token.text())) {
       throw new TemplateException("unsupported in a macro: " + token.text(), token.line());
     }
+    usesCaller |= token.text().equals("caller");
     return new Node.Name(token.text(), token.line());
   }
 

@@ -13,8 +13,8 @@ import java.util.Map;
 
 /**
  * Python's meaning of values. None is null, int is Long (64 bits; more is an error), float is
- * Double, str is String counted in code points, list is {@link List}, dict is {@link Map} with
- * string keys.
+ * Double, str is String counted in code points, list is {@link List}, dict is {@link Map} with keys
+ * that {@link #key} gives.
  */
 final class Python {
   private final Budget budget;
@@ -307,8 +307,8 @@ final class Python {
       for (Map.Entry<?, ?> entry : a.entrySet()) {
         equal =
             equal
-                && b.containsKey(entry.getKey())
-                && equal(entry.getValue(), b.get(entry.getKey()));
+                && has(b, entry.getKey())
+                && equal(entry.getValue(), b.get(key(b, entry.getKey())));
       }
     } else {
       equal = left == right || (left instanceof Undefined && right instanceof Undefined);
@@ -358,6 +358,41 @@ final class Python {
         "unsupported: ordering '" + typeName(left) + "' and '" + typeName(right) + "'");
   }
 
+  /** Whether a dict has a key. */
+  static boolean has(Map<?, ?> map, Object key) {
+    return map.containsKey(key(map, key));
+  }
+
+  /**
+   * The key of a dict that is equal to {@code key}, or {@code key} itself where none is: 1, 1.0 and
+   * True are one key to Python, and the first of them stays.
+   */
+  static Object key(Map<?, ?> map, Object key) {
+    if (key == null || key instanceof String || key instanceof Undefined) {
+      return key;
+    }
+    if (!isNumber(key)) {
+      throw new TemplateException(
+          key instanceof Tuple
+              ? "unsupported: a tuple as a key"
+              : "unhashable type: '" + typeName(key) + "'");
+    }
+    double value = toDouble(key);
+    List<Object> equals = new ArrayList<>(List.of(key, value));
+    if (value == Math.rint(value) && Math.abs(value) < 0x1p53) {
+      equals.add((long) value);
+    }
+    if (value == 0 || value == 1) {
+      equals.addAll(List.of(value == 1, 0.0, -0.0));
+    }
+    for (Object equal : equals) {
+      if (map.containsKey(equal) && compareNumbers(equal, key) == 0) {
+        return equal;
+      }
+    }
+    return key;
+  }
+
   /** {@code item in container}. */
   boolean contains(Object container, Object item) {
     if (container instanceof String text) {
@@ -369,10 +404,7 @@ final class Python {
           "'in <string>' requires a string on its left, not " + typeName(item));
     }
     if (container instanceof Map<?, ?> map) {
-      if (item instanceof List<?> || item instanceof Map<?, ?>) {
-        throw new TemplateException("unhashable type: '" + typeName(item) + "'");
-      }
-      return item instanceof String key && map.containsKey(key);
+      return has(map, item);
     }
     for (Object candidate : iterate(container)) {
       if (equal(candidate, item)) {

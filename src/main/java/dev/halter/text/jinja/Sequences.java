@@ -1,6 +1,7 @@
 package dev.halter.text.jinja;
 
 import java.util.AbstractList;
+import java.util.Arrays;
 import java.util.List;
 
 /** Python's sequences that are not lists; a list itself is a plain {@link List}. */
@@ -27,9 +28,24 @@ final class Sequences {
   }
 
   /** Tuples print as such, never equal a list and never join one. */
-  static final class Tuple extends Wrapped {
+  static sealed class Tuple extends Wrapped permits Group {
     Tuple(List<Object> items) {
       super(items);
+    }
+  }
+
+  /** What groupby gives: a tuple whose two items have names. */
+  static final class Group extends Tuple {
+    Group(Object grouper, List<Object> list) {
+      super(Arrays.asList(grouper, list));
+    }
+
+    Object grouper() {
+      return get(0);
+    }
+
+    Object list() {
+      return get(1);
     }
   }
 

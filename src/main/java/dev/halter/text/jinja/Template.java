@@ -2,6 +2,7 @@ package dev.halter.text.jinja;
 
 import dev.halter.text.jinja.Node.Statement;
 import dev.halter.text.jinja.Sequences.Range;
+import java.math.BigInteger;
 import java.time.ZonedDateTime;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -124,6 +125,8 @@ public final class Template {
         case Boolean b -> b;
         case Integer i -> (long) i;
         case Long l -> l;
+        case BigInteger big ->
+            throw new TemplateException("unsupported: an integer of more than 64 bits");
         case Float f -> (double) f;
         case Double d -> d;
         case String s -> {

@@ -1,0 +1,118 @@
+package dev.halter.cli;
+
+import static dev.halter.cli.CommandLineRun.halter;
+import static dev.halter.cli.CommandLineRun.results;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** How lines of a batch draw their tokens, and what is told of the draws. */
+class SamplingOfLinesTest {
+  @TempDir Path folder;
+
+  private int runs;
+
+  @Test
+  void equalLinesDrawByStreamsOfTheirOwnAndAgainTheSame() throws IOException {
+    List<String> lines = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      lines.add("{\"id\":%d,\"prompt\":\"The\"}".formatted(i));
+    }
+    Map<String, JsonNode> first = batch(lines, "--temperature", 1);
+    Set<String> texts = new HashSet<>();
+    first.values().forEach(result -> texts.add(result.get("tokens").toString()));
+    assertEquals(8, texts.size(), texts.toString());
+
+    assertEquals(first, batch(lines, "--temperature", 1, "--seed", 0), "0 is the default");
+    assertEquals(first, batch(lines.reversed(), "--temperature", 1), "whatever the order");
+    assertNotEquals(first, batch(lines, "--temperature", 1, "--seed", 1));
+
+    // A line's own seed is that of generate, whatever its id.
+    Map<String, JsonNode> seeded =
+        batch(
+            List.of(
+                "{\"id\":\"a\",\"prompt\":\"The\",\"seed\":5}",
+                "{\"id\":\"b\",\"prompt\":\"The\",\"seed\":5}"),
+            "--temperature",
+            1);
+    JsonNode generated =
+        halter(
+                "generate",
+                "--prompt",
+                "The",
+                "--temperature",
+                1,
+                "--seed",
+                5,
+                "--max-tokens",
+                12,
+                "--json")
+            .json();
+    assertEquals(generated.get("tokens"), seeded.get("a").get("tokens"));
+    assertEquals(generated.get("tokens"), seeded.get("b").get("tokens"));
+  }
+
+  @Test
+  void logProbabilitiesAreToldOnRequest() throws IOException {
+    Object[] generate = {"generate", "--prompt", "The", "--max-tokens", 5, "--json"};
+    assertFalse(halter(generate).json().has("logprobs"));
+    JsonNode result = halter(append(generate, "--logprobs", 400)).json();
+    JsonNode entries = result.get("logprobs");
+    assertEquals(result.get("tokens").size(), entries.size());
+    for (int i = 0; i < entries.size(); i++) {
+      JsonNode entry = entries.get(i);
+      assertEquals(result.get("tokens").get(i), entry.get("token"));
+      JsonNode top = entry.get("top");
+      assertEquals(400, top.size());
+      assertEquals(entry.get("token"), top.get(0).get("token"), "greedy takes the likeliest");
+      assertEquals(entry.get("logprob").asDouble(), top.get(0).get("logprob").asDouble(), 1e-4);
+      double sum = 0;
+      double before = 0;
+      for (JsonNode other : top) {
+        double logProbability = other.get("logprob").asDouble();
+        assertTrue(logProbability <= before);
+        before = logProbability;
+        sum += Math.exp(logProbability);
+      }
+      assertTrue(sum <= 1 + 1e-4 && sum > 0.5, "probabilities: " + sum);
+    }
+    Map<String, JsonNode> lines =
+        batch(
+            List.of(
+                "{\"id\":1,\"prompt\":\"The\",\"max_tokens\":5}",
+                "{\"id\":2,\"prompt\":\"The\",\"max_tokens\":5,\"logprobs\":0}",
+                "{\"id\":3,\"prompt\":\"The\",\"max_tokens\":5,\"logprobs\":400}"));
+    assertFalse(lines.get("1").has("logprobs"));
+    assertFalse(lines.get("2").get("logprobs").get(0).has("top"));
+    assertEquals(entries, lines.get("3").get("logprobs"));
+    halter("generate", "--prompt", "The", "--logprobs", 2).error(2);
+    halter(append(generate, "--logprobs", -2)).error(2);
+  }
+
+  private Map<String, JsonNode> batch(List<String> lines, Object... more) throws IOException {
+    Path in = Files.writeString(folder.resolve("in.jsonl"), String.join("\n", lines) + "\n");
+    Path out = folder.resolve("out" + runs++ + ".jsonl");
+    Object[] command = {"batch", "--in", in, "--out", out, "--max-tokens", 12};
+    CommandLineRun run = halter(append(command, more));
+    assertEquals(0, run.code(), run.err());
+    return results(out);
+  }
+
+  private static Object[] append(Object[] command, Object... more) {
+    return Stream.concat(Stream.of(command), Stream.of(more)).toArray();
+  }
+}
