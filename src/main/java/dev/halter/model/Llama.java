@@ -385,7 +385,14 @@ public final class Llama implements AutoCloseable {
       }
       QueuedEdit.Rows all =
           new QueuedEdit.Rows(
-              x, rows, edits.slots(), step.sequences, edits.changes(), edits.stride(), solves);
+              x,
+              rows,
+              config.dModel(),
+              edits.slots(),
+              step.sequences,
+              edits.changes(),
+              edits.stride(),
+              solves);
       queued.forEach(edit -> edit.enqueue(all));
     }
 

@@ -3,28 +3,31 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 
 /**
- * An edit of the residual stream that is more than one kernel: the host queues it when a step comes
- * to its site. At {@code hook_resid_post} it comes after the edits that kernels make there by
- * themselves; at {@code hook_resid_pre} before them, since those are part of the norm that follows.
+ * An edit of the residual stream that the host queues when a step comes to its site: one that is
+ * more than one kernel, or one that comes after such an edit. At {@code hook_resid_post} the kernel
+ * that makes the site has made its own edits before; at {@code hook_resid_pre} it makes them after,
+ * in the norm that follows. {@link SteeringTable} leaves to it only what comes first and last
+ * there.
  *
  * <p>Steps of decode are recorded and replayed, so what is queued may depend on nothing but device
  * buffers and the arguments of {@link #enqueue}.
  */
-public interface QueuedEdit {
-  /** {@code hook_resid_pre} or {@code hook_resid_post} of a block. */
-  Site site();
-
+public interface QueuedEdit extends AutoCloseable {
   /** Whether tokens of a slot need more work than others: see {@link Rows#solves}. */
   boolean solves(int slot);
 
   /** Queues the edit of a step's rows. */
   void enqueue(Rows rows);
 
+  @Override
+  void close();
+
   /**
    * The rows of a step.
    *
-   * @param x [count, d_model] f32: the residual stream
+   * @param x [count, d] f32: the residual stream
    * @param count tokens
+   * @param d d_model
    * @param slots I32 [count] steering slot of each token
    * @param sequences I32 [count] sequence of each token in the KV cache
    * @param changes [count, stride] f32: the step's report, zeros where nothing has been written
@@ -33,6 +36,7 @@ public interface QueuedEdit {
   record Rows(
       Buffer x,
       int count,
+      int d,
       Buffer slots,
       Buffer sequences,
       Buffer changes,

@@ -8,8 +8,10 @@ import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 import java.util.stream.IntStream;
 
 /**
@@ -48,6 +50,9 @@ public final class SteeringTable implements AutoCloseable {
     non-sealed interface Queued extends Edit {
       /** Floats of its report; the first is the squared norm of the change. */
       int reported();
+
+      /** Edits of several slots at one site are made in one go where this is equal. */
+      Object together();
     }
 
     /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
@@ -60,13 +65,44 @@ public final class SteeringTable implements AutoCloseable {
    */
   public record ReportPlace(int at, int count) {}
 
+  /** An edit of a slot, and where it reports. */
+  public record Placed(int slot, Edit edit, ReportPlace place) {
+    /** What it can be made in one go with; edits that kernels make by themselves have one kind. */
+    private Object together() {
+      return edit instanceof Edit.Queued queued ? queued.together() : Kernels.EDITS;
+    }
+  }
+
+  private enum Kernels {
+    EDITS
+  }
+
+  /** Edits of a slot that follow one another and are made in one go. */
+  private record Run(Object together, List<Placed> edits) {
+    boolean ofKernels() {
+      return together == Kernels.EDITS;
+    }
+  }
+
   private final Device device;
   private final Map<Site, Buffer> ranges = new HashMap<>();
-  private final List<Buffer> payloads = new ArrayList<>();
+  private final List<Buffer> buffers = new ArrayList<>();
   private final List<List<ReportPlace>> places = new ArrayList<>();
   private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
+  private final Function<List<Placed>, QueuedEdit> queue;
   private final Buffer ops;
   private final int reportStride;
+
+  /** Builds the tables of slots that have no {@link Edit.Queued}. */
+  public SteeringTable(Device device, List<List<Edit>> slots, int nHeads) {
+    this(
+        device,
+        slots,
+        nHeads,
+        edits -> {
+          throw new IllegalArgumentException("nobody queues " + edits);
+        });
+  }
 
   /**
    * Builds the tables.
@@ -74,68 +110,132 @@ public final class SteeringTable implements AutoCloseable {
    * @param slots edits of slot 1, 2, …, in the order in which they apply; within one row of neurons
    *     the sites apply in the order of the forward pass
    * @param nHeads query heads per layer: an edit of heads reports each head on its own
+   * @param queue makes what does some {@link Edit.Queued} of one site in one go, at most one of
+   *     each slot; closed with this
    */
-  public SteeringTable(Device device, List<List<Edit>> slots, int nHeads) {
+  public SteeringTable(
+      Device device, List<List<Edit>> slots, int nHeads, Function<List<Placed>, QueuedEdit> queue) {
     this.device = device;
-    record Placed(int slot, int order, Edit edit, ReportPlace place) {}
-
-    List<Placed> all = new ArrayList<>();
+    this.queue = queue;
+    // The three neuron sites of a layer share one table, since one kernel makes all three.
+    Map<Site, Map<Integer, List<Placed>>> bySite = new LinkedHashMap<>();
     int stride = 1;
+    int count = 0;
     places.add(List.of());
     for (int slot = 1; slot <= slots.size(); slot++) {
       int at = 0;
       List<ReportPlace> own = new ArrayList<>();
       for (Edit edit : slots.get(slot - 1)) {
-        int count =
+        int reported =
             switch (edit) {
               case Edit.Queued queued -> queued.reported();
               default -> edit.site().kind() == Site.Kind.Z ? nHeads : 1;
             };
-        ReportPlace place = new ReportPlace(at, count);
-        at += count;
-        if (!(edit instanceof Edit.Queued)) {
-          all.add(new Placed(slot, own.size(), edit, place));
-        }
+        ReportPlace place = new ReportPlace(at, reported);
+        at += reported;
         own.add(place);
+        count++;
+        bySite
+            .computeIfAbsent(tableOf(edit.site()), s -> new LinkedHashMap<>())
+            .computeIfAbsent(slot, s -> new ArrayList<>())
+            .add(new Placed(slot, edit, place));
       }
       places.add(List.copyOf(own));
       stride = Math.max(stride, at);
     }
     this.reportStride = stride;
-
-    // The three neuron sites of a layer share one table, since one kernel makes all three.
-    Map<Site, List<Placed>> bySite = new HashMap<>();
-    for (Placed placed : all) {
-      bySite.computeIfAbsent(tableOf(placed.edit.site()), s -> new ArrayList<>()).add(placed);
-    }
-    this.ops = device.allocate((long) OP_BYTES * Math.max(1, all.size()));
+    this.ops = kept(device.allocate((long) OP_BYTES * Math.max(1, count)));
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment records = arena.allocate((long) OP_BYTES * Math.max(1, all.size()), 8);
-      int next = 0;
-      for (Map.Entry<Site, List<Placed>> entry : bySite.entrySet()) {
-        List<Placed> edits = new ArrayList<>(entry.getValue());
-        edits.sort(
-            Comparator.comparingInt(Placed::slot)
-                .thenComparing(placed -> placed.edit.site().kind())
-                .thenComparingInt(Placed::order));
-        int[] range = new int[2 * (slots.size() + 1)];
-        for (Placed placed : edits) {
-          if (range[2 * placed.slot + 1] == 0) {
-            range[2 * placed.slot] = next;
-          }
-          write(records.asSlice((long) OP_BYTES * next, OP_BYTES), placed.edit, placed.place.at);
-          range[2 * placed.slot + 1] = ++next;
-        }
-        Buffer table = device.allocate(4L * range.length);
-        table.set(range);
-        ranges.put(entry.getKey(), table);
-      }
-      ops.copyFrom(records);
+      Operations operations =
+          new Operations(arena.allocate((long) OP_BYTES * Math.max(1, count), 8), slots.size());
+      bySite.forEach((site, edits) -> place(site, edits, operations));
+      ops.copyFrom(operations.records);
     }
   }
 
   private static Site tableOf(Site site) {
     return site.kind().isNeurons() ? new Site(Site.Kind.POST, site.layer()) : site;
+  }
+
+  /**
+   * Lays out one site. What stands before a slot's first queued edit is left to the kernel that
+   * makes the site, at {@code hook_resid_pre} what stands after its last one; the rest goes into
+   * rounds between kernels.
+   */
+  private void place(Site site, Map<Integer, List<Placed>> edits, Operations operations) {
+    boolean kernelLast = site.kind() == Site.Kind.RESID_PRE;
+    Map<Integer, List<Placed>> kernels = new LinkedHashMap<>();
+    List<List<Run>> between = new ArrayList<>();
+    edits.forEach(
+        (slot, own) -> {
+          own.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
+          List<Run> runs = runs(own);
+          Run kernelsOwn = kernelLast ? runs.getLast() : runs.getFirst();
+          if (kernelsOwn.ofKernels()) {
+            kernels.put(slot, kernelsOwn.edits);
+            runs.remove(kernelLast ? runs.size() - 1 : 0);
+          }
+          between.add(runs);
+        });
+    if (!kernels.isEmpty()) {
+      ranges.put(site, operations.add(kernels));
+    }
+    List<QueuedEdit> inOrder = new ArrayList<>();
+    for (List<Run> round : Rounds.of(between, Run::together)) {
+      if (round.getFirst().ofKernels()) {
+        Map<Integer, List<Placed>> bySlot = new LinkedHashMap<>();
+        round.forEach(run -> bySlot.put(run.edits.getFirst().slot, run.edits));
+        inOrder.add(new RowEdits(device, operations.add(bySlot), ops));
+      } else {
+        inOrder.add(queue.apply(round.stream().map(run -> run.edits.getFirst()).toList()));
+      }
+    }
+    if (!inOrder.isEmpty()) {
+      queued.put(site, inOrder);
+    }
+  }
+
+  /** Cuts a slot's edits of one site where a queued one begins or ends. */
+  private static List<Run> runs(List<Placed> edits) {
+    List<Run> runs = new ArrayList<>();
+    for (Placed placed : edits) {
+      boolean goesOn =
+          !(placed.edit instanceof Edit.Queued) && !runs.isEmpty() && runs.getLast().ofKernels();
+      if (!goesOn) {
+        runs.add(new Run(placed.together(), new ArrayList<>()));
+      }
+      runs.getLast().edits.add(placed);
+    }
+    return runs;
+  }
+
+  /** The array of operations while it grows. */
+  private final class Operations {
+    private final MemorySegment records;
+    private final int slots;
+    private int next;
+
+    Operations(MemorySegment records, int slots) {
+      this.records = records;
+      this.slots = slots;
+    }
+
+    /** Adds edits of some slots; returns {@code ranges[slot]}, in which others have none. */
+    Buffer add(Map<Integer, List<Placed>> edits) {
+      int[] range = new int[2 * (slots + 1)];
+      edits.forEach(
+          (slot, own) -> {
+            range[2 * slot] = next;
+            for (Placed placed : own) {
+              write(
+                  records.asSlice((long) OP_BYTES * next++, OP_BYTES),
+                  placed.edit,
+                  placed.place.at);
+            }
+            range[2 * slot + 1] = next;
+          });
+      return buffer(range);
+    }
   }
 
   private void write(MemorySegment op, Edit edit, int report) {
@@ -144,7 +244,7 @@ public final class SteeringTable implements AutoCloseable {
       case Edit.Project project ->
           write(op, 2, 0, payload(project.unit), 1, project.min, project.max, report);
       case Edit.Heads heads ->
-          write(op, 3, heads.heads.length, payload(heads.heads), heads.scale, 0, 0, report);
+          write(op, 3, heads.heads.length, buffer(heads.heads), heads.scale, 0, 0, report);
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
       case Edit.HeadAffine maps -> write(op, 7, maps.heads.length, payload(maps), 1, 0, 0, report);
       case Edit.Neurons neurons -> {
@@ -155,7 +255,7 @@ public final class SteeringTable implements AutoCloseable {
               default -> 6;
             };
         int count = neurons.neurons.length;
-        Buffer list = payload(neurons.neurons);
+        Buffer list = buffer(neurons.neurons);
         write(op, kind, count, list, neurons.scale, neurons.min, neurons.max, report);
       }
     }
@@ -192,27 +292,25 @@ public final class SteeringTable implements AutoCloseable {
   }
 
   private Buffer payload(float[] values) {
-    Buffer buffer = device.allocate(4L * Math.max(1, values.length));
+    Buffer buffer = kept(device.allocate(4L * Math.max(1, values.length)));
     buffer.set(values);
-    payloads.add(buffer);
     return buffer;
   }
 
-  private Buffer payload(int[] values) {
-    Buffer buffer = device.allocate(4L * values.length);
+  private Buffer buffer(int[] values) {
+    Buffer buffer = kept(device.allocate(4L * values.length));
     buffer.set(values);
-    payloads.add(buffer);
+    return buffer;
+  }
+
+  private Buffer kept(Buffer buffer) {
+    buffers.add(buffer);
     return buffer;
   }
 
   /** The table of a site, or null where no slot steers it. */
   Buffer ranges(Site.Kind kind, int layer) {
     return ranges.get(new Site(kind, layer));
-  }
-
-  /** Adds what makes the {@link Edit.Queued} edits of a site, before the first step. */
-  public void queue(QueuedEdit edit) {
-    queued.computeIfAbsent(edit.site(), site -> new ArrayList<>()).add(edit);
   }
 
   /** What is queued at a site, in order. */
@@ -246,8 +344,7 @@ public final class SteeringTable implements AutoCloseable {
 
   @Override
   public void close() {
-    ops.close();
-    ranges.values().forEach(Buffer::close);
-    payloads.forEach(Buffer::close);
+    queued.values().forEach(edits -> edits.forEach(QueuedEdit::close));
+    buffers.forEach(Buffer::close);
   }
 }

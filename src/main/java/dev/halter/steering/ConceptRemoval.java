@@ -5,20 +5,23 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
+import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.SteeringTable.Placed;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.Plan;
 import dev.halter.sparse.SparseCoder;
-import java.util.ArrayList;
+import dev.halter.steering.ConceptRemovals.Together;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
 /**
- * Removes concepts at one site from the tokens of all slots that agree in the coding ({@code
+ * Removes concepts at one site from the tokens of slots that agree in the coding ({@code
  * cuda-kernels/remove_concepts.cu}).
  */
-final class ConceptRemoval implements QueuedEdit, AutoCloseable {
+final class ConceptRemoval implements AutoCloseable {
   /** Atoms that a token's report names: NAMED of the kernel. */
   static final int NAMED = 8;
 
@@ -33,20 +36,30 @@ final class ConceptRemoval implements QueuedEdit, AutoCloseable {
   private static final int SOLVE = 1;
   private static final int APPLY = 2;
 
-  private final Site site;
   private final RemoveConcepts.Coding coding;
   private final Dictionary dictionary;
   private final Device device;
   private final SparseCoder coder;
   private final Buffer removed; // [sequences or rows, d]: what goes
   private final Buffer skip; // [rows]
-  private final List<Buffer> tables = new ArrayList<>();
-  private Buffer table; // int4[slots]
-  private Buffer masks; // [edits, words]
-  private boolean[] solving = {};
 
-  /** What is done to the tokens of a slot. */
-  record Use(RemoveConcepts edit, boolean solve, boolean apply, int report) {}
+  /**
+   * What is done to the tokens of a slot.
+   *
+   * @param together what makes it
+   */
+  record Use(RemoveConcepts edit, Together together, boolean solve, boolean apply)
+      implements Edit.Queued {
+    @Override
+    public Site site() {
+      return edit.site();
+    }
+
+    @Override
+    public int reported() {
+      return edit.reported();
+    }
+  }
 
   /**
    * Makes everything that the work on the device needs, so that a step may be recorded after.
@@ -55,9 +68,7 @@ final class ConceptRemoval implements QueuedEdit, AutoCloseable {
    * @param rows most tokens in a step
    * @param sequences most sequences at once
    */
-  ConceptRemoval(
-      Site site, RemoveConcepts.Coding coding, Dictionary dictionary, int rows, int sequences) {
-    this.site = site;
+  ConceptRemoval(RemoveConcepts.Coding coding, Dictionary dictionary, int rows, int sequences) {
     this.coding = coding;
     this.dictionary = dictionary;
     this.device = dictionary.device();
@@ -90,94 +101,104 @@ final class ConceptRemoval implements QueuedEdit, AutoCloseable {
     return dictionary.name(atom);
   }
 
-  /** Sets what is done to which slots; slot 0 is left alone. */
-  void slots(int count, Map<Integer, Use> uses) {
-    closeTables();
-    int words = (dictionary.size() + 31) / 32;
-    Map<RemoveConcepts, Integer> places = new LinkedHashMap<>();
-    uses.values().forEach(use -> places.putIfAbsent(use.edit, places.size()));
-    int[] bits = new int[places.size() * words];
-    places.forEach(
-        (edit, place) -> System.arraycopy(edit.mask(dictionary), 0, bits, place * words, words));
-    int[] how = new int[4 * (count + 1)];
-    solving = new boolean[count + 1];
-    for (int slot = 0; slot <= count; slot++) {
-      Use use = uses.get(slot);
-      how[4 * slot] = use == null ? -1 : places.get(use.edit);
-      if (use != null) {
+  /**
+   * Does it to slots.
+   *
+   * @param slots number of slots, with slot 0
+   * @param uses a {@link Use} of each slot that takes part
+   */
+  QueuedEdit of(int slots, List<Placed> uses) {
+    return new Round(slots, uses);
+  }
+
+  /** The removal from tokens of some slots; the rest are left alone. */
+  private final class Round implements QueuedEdit {
+    private final Buffer table; // int4[slots]
+    private final Buffer masks; // [edits, words]
+    private final BitSet solving = new BitSet();
+
+    Round(int slots, List<Placed> uses) {
+      int words = (dictionary.size() + 31) / 32;
+      Map<RemoveConcepts, Integer> places = new LinkedHashMap<>();
+      int[] how = new int[4 * slots];
+      for (int slot = 0; slot < slots; slot++) {
+        how[4 * slot] = -1;
+      }
+      for (Placed placed : uses) {
+        Use use = (Use) placed.edit();
+        int slot = placed.slot();
+        places.putIfAbsent(use.edit, places.size());
+        how[4 * slot] = places.get(use.edit);
         how[4 * slot + 1] = (use.solve ? SOLVE : 0) | (use.apply ? APPLY : 0);
-        how[4 * slot + 2] = use.report;
+        how[4 * slot + 2] = placed.place().at();
         how[4 * slot + 3] = Float.floatToRawIntBits(use.edit.strength());
-        solving[slot] = use.solve;
+        solving.set(slot, use.solve);
       }
+      int[] bits = new int[places.size() * words];
+      places.forEach(
+          (edit, place) -> System.arraycopy(edit.mask(dictionary), 0, bits, place * words, words));
+      this.table = filled(how);
+      this.masks = filled(bits);
     }
-    table = filled(how);
-    masks = filled(bits);
-  }
 
-  private Buffer filled(int[] values) {
-    Buffer buffer = device.allocate(4L * Math.max(1, values.length));
-    buffer.set(values);
-    tables.add(buffer);
-    return buffer;
-  }
+    private Buffer filled(int[] values) {
+      Buffer buffer = device.allocate(4L * Math.max(1, values.length));
+      buffer.set(values);
+      return buffer;
+    }
 
-  @Override
-  public Site site() {
-    return site;
-  }
+    @Override
+    public boolean solves(int slot) {
+      return solving.get(slot);
+    }
 
-  @Override
-  public boolean solves(int slot) {
-    return solving[slot];
-  }
-
-  @Override
-  public void enqueue(Rows rows) {
-    int d = dictionary.width();
-    int together = coder.plan().rows();
-    for (int from = 0; from < rows.count(); from += together) {
-      int count = Math.min(together, rows.count() - from);
-      Buffer x = rows.x().slice(4L * from * d);
-      Buffer slots = rows.slots().slice(4L * from);
-      if (rows.solves()) {
+    @Override
+    public void enqueue(Rows rows) {
+      int d = dictionary.width();
+      int together = coder.plan().rows();
+      for (int from = 0; from < rows.count(); from += together) {
+        int count = Math.min(together, rows.count() - from);
+        Buffer x = rows.x().slice(4L * from * d);
+        Buffer slots = rows.slots().slice(4L * from);
+        if (rows.solves()) {
+          device.launch(
+              device.kernel("concept_rows"), Grid.of(1), BLOCK, 0, skip, slots, table, count);
+          coder.enqueue(x, d, count, skip);
+        }
         device.launch(
-            device.kernel("concept_rows"), Grid.of(1), BLOCK, 0, skip, slots, table, count);
-        coder.enqueue(x, d, count, skip);
+            device.kernel("remove_concepts"),
+            Grid.of(count),
+            BLOCK,
+            0,
+            x,
+            removed,
+            slots,
+            promptEnd() ? rows.sequences().slice(4L * from) : null,
+            table,
+            masks,
+            (dictionary.size() + 31) / 32,
+            coder.support(),
+            coder.coefficients(),
+            coder.sizes(),
+            coder.capacity(),
+            coder.iterations(),
+            coder.measures(),
+            dictionary.atoms(),
+            rows.changes().slice(4L * from * rows.stride()),
+            rows.stride(),
+            d);
       }
-      device.launch(
-          device.kernel("remove_concepts"),
-          Grid.of(count),
-          BLOCK,
-          0,
-          x,
-          removed,
-          slots,
-          promptEnd() ? rows.sequences().slice(4L * from) : null,
-          table,
-          masks,
-          (dictionary.size() + 31) / 32,
-          coder.support(),
-          coder.coefficients(),
-          coder.sizes(),
-          coder.capacity(),
-          coder.iterations(),
-          coder.measures(),
-          dictionary.atoms(),
-          rows.changes().slice(4L * from * rows.stride()),
-          rows.stride(),
-          d);
     }
-  }
 
-  private void closeTables() {
-    tables.forEach(Buffer::close);
-    tables.clear();
+    @Override
+    public void close() {
+      table.close();
+      masks.close();
+    }
   }
 
   @Override
   public void close() {
-    closeTables();
     coder.close();
     removed.close();
     skip.close();

@@ -17,9 +17,24 @@ final class ConceptRemovals implements AutoCloseable {
   /**
    * Edits that one removal does together.
    *
-   * @param turn 0 for a slot's first edit of that coding, 1 for its second and so on
+   * @param turn 0 for a plan's first edit of that coding at the site, 1 for its second and so on:
+   *     each keeps its own vector from a prompt's end on
    */
-  record Together(Site site, RemoveConcepts.Coding coding, int turn) {}
+  record Together(Site site, RemoveConcepts.Coding coding, int turn) {
+    /** What makes the removal that is intervention {@code at} of a plan. */
+    static Together of(SteeringPlan plan, int at) {
+      RemoveConcepts edit = (RemoveConcepts) plan.interventions().get(at).edit();
+      int turn = 0;
+      for (SteeringPlan.Intervention before : plan.interventions().subList(0, at)) {
+        if (before.edit() instanceof RemoveConcepts other
+            && other.site().equals(edit.site())
+            && other.coding().equals(edit.coding())) {
+          turn++;
+        }
+      }
+      return new Together(edit.site(), edit.coding(), turn);
+    }
+  }
 
   /** Atoms of a layer. */
   private record Atoms(Path file, int layer) {
@@ -47,7 +62,6 @@ final class ConceptRemovals implements AutoCloseable {
         together,
         t ->
             new ConceptRemoval(
-                t.site,
                 t.coding,
                 dictionary(Atoms.of(t.coding)),
                 model.limits().rows(),

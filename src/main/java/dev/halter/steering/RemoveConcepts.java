@@ -69,6 +69,11 @@ public record RemoveConcepts(
     return REPORTED;
   }
 
+  @Override
+  public Object together() {
+    return coding;
+  }
+
   /** Which atoms go: bit i of the words. */
   int[] mask(Dictionary dictionary) {
     int[] mask = new int[(dictionary.size() + 31) / 32];

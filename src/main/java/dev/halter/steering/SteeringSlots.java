@@ -1,23 +1,22 @@
 package dev.halter.steering;
 
-import dev.halter.device.Device;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
+import dev.halter.model.QueuedEdit;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.SteeringTable.Placed;
 import dev.halter.model.SteeringTable.ReportPlace;
 import dev.halter.steering.ConceptRemovals.Together;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
-import java.util.stream.IntStream;
 
 /**
  * Gives each token of a step its steering slot. A slot is a plan together with those of its
@@ -173,8 +172,10 @@ public final class SteeringSlots implements AutoCloseable {
                 .formatted(
                     plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
       }
-      if (intervention.edit() instanceof RemoveConcepts edit) {
-        ready(plan, edit);
+    }
+    for (int i = 0; i < plan.interventions().size(); i++) {
+      if (plan.interventions().get(i).edit() instanceof RemoveConcepts) {
+        ready(plan, Together.of(plan, i));
       }
     }
   }
@@ -183,8 +184,7 @@ public final class SteeringSlots implements AutoCloseable {
    * Loads what an edit needs, so that a file that cannot be used costs its request alone. Where
    * memory is short, what no open request uses makes room.
    */
-  private void ready(SteeringPlan plan, RemoveConcepts edit) {
-    Together together = new Together(edit.site(), edit.coding(), 0);
+  private void ready(SteeringPlan plan, Together together) {
     try {
       removals.get(together);
     } catch (OutOfDeviceMemoryException first) {
@@ -194,7 +194,7 @@ public final class SteeringSlots implements AutoCloseable {
       } catch (OutOfDeviceMemoryException e) {
         throw new IllegalArgumentException(
             "plan '%s': the dictionary %s does not fit beside the model: choose fewer layers, fewer"
-                    .formatted(plan.name(), edit.coding().dictionary())
+                    .formatted(plan.name(), together.coding().dictionary())
                 + " atoms or a smaller --context ("
                 + e.getMessage()
                 + ")",
@@ -244,55 +244,37 @@ public final class SteeringSlots implements AutoCloseable {
   public SteeringTable table() {
     if (stale) {
       closeTable();
-      Device device = model.device();
-      List<List<Edit>> edits = new ArrayList<>();
-      for (Key key : keys) {
-        edits.add(
-            IntStream.of(key.interventions())
-                .mapToObj(i -> key.plan.interventions().get(i).edit())
-                .toList());
-      }
-      table = keys.isEmpty() ? null : new SteeringTable(device, edits, model.config().nHeads());
-      if (table != null) {
-        queueRemovals();
-      }
+      table =
+          keys.isEmpty()
+              ? null
+              : new SteeringTable(
+                  model.device(),
+                  keys.stream().map(SteeringSlots::edits).toList(),
+                  model.config().nHeads(),
+                  this::removal);
       stale = false;
     }
     return table;
   }
 
-  /** Tells removals which slots want what, and the table to queue them, in the order of plans. */
-  private void queueRemovals() {
-    Map<Together, Map<Integer, ConceptRemoval.Use>> uses = new LinkedHashMap<>();
-    for (int slot = 1; slot <= keys.size(); slot++) {
-      Key key = keys.get(slot - 1);
-      int[] interventions = key.interventions();
-      for (int i = 0; i < interventions.length; i++) {
-        int at = interventions[i];
-        if (key.plan.interventions().get(at).edit() instanceof RemoveConcepts edit) {
-          int turn = 0;
-          while (uses.getOrDefault(new Together(edit.site(), edit.coding(), turn), Map.of())
-              .containsKey(slot)) {
-            turn++;
-          }
-          uses.computeIfAbsent(
-                  new Together(edit.site(), edit.coding(), turn), t -> new LinkedHashMap<>())
-              .put(
-                  slot,
-                  new ConceptRemoval.Use(
-                      edit,
-                      key.solving.get(at),
-                      key.active.get(at),
-                      table.places(slot).get(i).at()));
-        }
-      }
+  /** What a slot does, in the order of its plan. */
+  private static List<Edit> edits(Key key) {
+    List<Edit> edits = new ArrayList<>();
+    for (int i : key.interventions()) {
+      Edit edit = key.plan.interventions().get(i).edit();
+      edits.add(
+          edit instanceof RemoveConcepts concepts
+              ? new ConceptRemoval.Use(
+                  concepts, Together.of(key.plan, i), key.solving.get(i), key.active.get(i))
+              : edit);
     }
-    uses.forEach(
-        (together, slotsOf) -> {
-          ConceptRemoval removal = removals.get(together);
-          removal.slots(keys.size(), slotsOf);
-          table.queue(removal);
-        });
+    return edits;
+  }
+
+  /** Removes concepts from the tokens of slots that agree in how. */
+  private QueuedEdit removal(List<Placed> uses) {
+    ConceptRemoval.Use first = (ConceptRemoval.Use) uses.getFirst().edit();
+    return removals.get(first.together()).of(keys.size() + 1, uses);
   }
 
   /**
@@ -320,11 +302,9 @@ public final class SteeringSlots implements AutoCloseable {
           int intervention = interventions[edit];
           ReportPlace place = table.places(slot).get(edit);
           int from = row + place.at();
-          if (key.plan.interventions().get(intervention).edit()
-              instanceof RemoveConcepts concepts) {
+          if (key.plan.interventions().get(intervention).edit() instanceof RemoveConcepts) {
             if (key.solving.get(intervention)) {
-              ConceptRemoval removal =
-                  removals.get(new Together(concepts.site(), concepts.coding(), 0));
+              ConceptRemoval removal = removals.get(Together.of(key.plan, intervention));
               steered.get(s).report.solved(intervention, changes, from, removal::name);
             }
             if (key.active.get(intervention)) {
