@@ -28,7 +28,7 @@ final class PictureCommand implements Callable<Integer> {
       paramLabel = "V",
       defaultValue = "relative",
       description =
-          "relative (in % of the reference's logit) or delta_logit (default: ${DEFAULT-VALUE}).")
+          "relative (in %% of the reference's logit) or delta_logit (default: ${DEFAULT-VALUE}).")
   String value;
 
   @Override

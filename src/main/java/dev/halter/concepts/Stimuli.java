@@ -70,7 +70,10 @@ public abstract sealed class Stimuli {
       if (Files.size(file) > MOST_BYTES) {
         throw new BadFileException(file, "is larger than 64 MB");
       }
-      return Files.readString(file);
+      String text = Files.readString(file);
+      return text.startsWith("\uFEFF")
+          ? text.substring(1)
+          : text; // a byte order mark is none of it
     } catch (NoSuchFileException e) {
       throw new BadFileException(file, "no such file", e);
     } catch (CharacterCodingException e) {

@@ -39,6 +39,37 @@ class OutputsTest {
             new Object[] {"capture", "--in", in, "--sites", "logits", "--out", none.resolve("x")},
             new Object[] {"heads", "patch", "--pairs", "no", "--out", none.resolve("x")},
             new Object[] {"heads", "grid", "--pairs", "no", "--out", none.resolve("x")},
+            new Object[] {"heads", "picture", "no", "--out", none.resolve("x")},
+            new Object[] {"heads", "pairs", "arithmetic", "--out", none.resolve("x")},
+            new Object[] {
+              "heads", "attention", "--pairs", "no", "--heads", "0.1", "--html", none.resolve("x")
+            },
+            new Object[] {
+              "heads",
+              "fit",
+              "--positive",
+              "no",
+              "--negative",
+              "no",
+              "--heads",
+              "0.1",
+              "--out",
+              none.resolve("x")
+            },
+            new Object[] {
+              "heads", "combine", "--controls", "no", "--effects", "no", "--out", none.resolve("x")
+            },
+            new Object[] {"concepts", "partition", "--scores", "no", "--out", none.resolve("x")},
+            new Object[] {
+              "concepts",
+              "decompose",
+              "--dictionary",
+              "no",
+              "--vectors",
+              "no",
+              "--out",
+              none.resolve("x")
+            },
             new Object[] {
               "concepts", "build", "--stimuli", "no", "--layers", "0..1", "--out", none.resolve("x")
             });

@@ -8,10 +8,13 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.concepts.Partition;
+import dev.halter.sparse.ConceptScores;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -43,6 +46,23 @@ class TextFilesTest {
     JsonNode tokens = halter("tokens", "--messages", messages, "--json").json();
     Files.writeString(messages, MARK + text);
     assertEquals(tokens, halter("tokens", "--messages", messages, "--json").json());
+  }
+
+  @Test
+  void conceptsAndScoresMayBeginWithAMark() throws IOException {
+    for (String names : List.of("a\nb\n", "['a', 'b']", "[\"a\", \"b\"]")) {
+      Path file = Files.writeString(folder.resolve("names"), MARK + names);
+      assertEquals(
+          List.of("a", "b"), Partition.read(file).stream().map(Partition.Concept::name).toList());
+    }
+    List<ConceptScores.Scored> scores = List.of(new ConceptScores.Scored("a", 0.5));
+    Path csv = Files.writeString(folder.resolve("s.csv"), MARK + "concept,score\na,0.5\n");
+    assertEquals(scores, ConceptScores.readCsv(csv, "").concepts());
+    Path json =
+        Files.writeString(
+            folder.resolve("s.json"),
+            MARK + "{\"task\":\"t\",\"concepts\":[{\"concept\":\"a\",\"score\":0.5}]}");
+    assertEquals(scores, ConceptScores.read(json).concepts());
   }
 
   private Map<String, JsonNode> batch(String mark, String plan, String line) throws IOException {

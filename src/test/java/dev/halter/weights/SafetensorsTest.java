@@ -237,7 +237,7 @@ class SafetensorsTest {
         "\"shape\":[1],\"data_offsets\":[0,4] | needs dtype",
         "\"dtype\":\"I32\",\"data_offsets\":[0,4] | needs dtype",
         "\"dtype\":\"I32\",\"shape\":[1] | needs dtype",
-        "\"dtype\":\"I32\",\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4] | Duplicate",
+        "\"dtype\":\"I32\",\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4] | comes twice",
         "\"dtype\":\"i32\",\"shape\":[1],\"data_offsets\":[0,4] | dtype \"i32\"",
         "\"dtype\":\"Q4_K\",\"shape\":[1],\"data_offsets\":[0,4] | dtype \"Q4_K\"",
         "\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4] | dtype",
@@ -265,7 +265,7 @@ class SafetensorsTest {
     String message = refusal(file("{\"the one\":{" + entry + "}}", 4));
     assertTrue(message.startsWith("x.safetensors: "), message);
     assertTrue(message.contains(expected), message);
-    assertTrue(message.contains("the one") || message.contains("Duplicate"), message);
+    assertTrue(message.contains("the one") || message.contains("comes twice"), message);
   }
 
   @ParameterizedTest
@@ -293,7 +293,7 @@ class SafetensorsTest {
   @Test
   void refusesTwoTensorsOfOneName() {
     String entry = "\"x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}";
-    assertTrue(refusal(file("{" + entry + "," + entry + "}", 0)).contains("Duplicate"));
+    assertTrue(refusal(file("{" + entry + "," + entry + "}", 0)).contains("comes twice"));
   }
 
   @Test
