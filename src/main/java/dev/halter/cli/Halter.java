@@ -41,9 +41,18 @@ public final class Halter {
 
   /** Exits 0 when done, 1 when something failed, 2 for wrong use. */
   public static void main(String[] args) {
-    System.setOut(new PrintStream(System.out, true, StandardCharsets.UTF_8));
+    StandardOutput out = new StandardOutput();
+    System.setOut(out.printing());
     System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));
-    System.exit(run(args));
+    int code = run(args);
+    System.out.flush();
+    if (out.failure() != null) {
+      System.err.println(
+          "halter: standard output cannot be written, what was printed is lost: "
+              + out.failure().getMessage());
+      code = code == 0 ? 1 : code;
+    }
+    System.exit(code);
   }
 
   /** Runs a command line and returns its exit code. */

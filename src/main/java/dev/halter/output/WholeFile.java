@@ -31,6 +31,10 @@ public final class WholeFile {
             target.getFileName() + "." + Long.toHexString(System.nanoTime()) + ".tmp");
     boolean complete = false;
     try {
+      if (Files.exists(target) && !Files.isRegularFile(target)) {
+        // A device or a pipe would be replaced, not written to.
+        throw new IOException("it is no regular file: name another");
+      }
       try (BufferedWriter out = Files.newBufferedWriter(temporary, StandardOpenOption.CREATE_NEW)) {
         content.write(out);
       }

@@ -122,6 +122,10 @@ public final class SafetensorsWriter implements AutoCloseable {
         target.resolveSibling(
             target.getFileName() + "." + Long.toHexString(System.nanoTime()) + ".tmp");
     try {
+      if (Files.exists(target) && !Files.isRegularFile(target)) {
+        // A device or a pipe would be replaced, not written to.
+        throw new IOException("it is no regular file: name another");
+      }
       byte[] header = header(metadata, tensors);
       FileChannel channel =
           FileChannel.open(temporary, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
