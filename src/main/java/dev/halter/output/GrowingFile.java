@@ -6,8 +6,12 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.Objects;
 
 /**
  * A text file that grows line by line: each is on disk as soon as it is appended, and a lock keeps
@@ -17,6 +21,7 @@ import java.nio.file.StandardOpenOption;
 public final class GrowingFile implements AutoCloseable {
   private final Path file;
   private final FileChannel channel;
+  private final Object key; // which file it is
   private final byte[] bytes;
   private final int end; // of the last whole line
 
@@ -34,6 +39,7 @@ public final class GrowingFile implements AutoCloseable {
               file, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
       try {
         lock();
+        key = key();
         bytes = read(mostBytes);
       } catch (IOException e) {
         channel.close();
@@ -98,8 +104,26 @@ public final class GrowingFile implements AutoCloseable {
       while (left.hasRemaining()) {
         channel.write(left);
       }
+      requireThere();
     } catch (IOException e) {
       throw failure("cannot be written", e);
+    }
+  }
+
+  private Object key() throws IOException {
+    return Files.readAttributes(file, BasicFileAttributes.class).fileKey();
+  }
+
+  /** A file that is removed takes lines as before, and nobody will ever read them. */
+  private void requireThere() throws IOException {
+    boolean there;
+    try {
+      there = Objects.equals(key, key());
+    } catch (NoSuchFileException e) {
+      there = false;
+    }
+    if (!there) {
+      throw new IOException("it was removed or replaced by another while this run wrote to it");
     }
   }
 
