@@ -26,7 +26,7 @@ extern "C" __global__ void concept_rows(int* skip, const int* __restrict__ slots
 // the row's code whose bit is set in the slot's mask; at = sequences[row], or row where sequences
 // is null. Where it says APPLY: x[row] -= removed[at]. Writes to the report (f32, REPORTED places
 // from the slot's): squared norm of the change, rounds, worst KKT violation, number of atoms removed,
-// NAMED ids (bits of an int), NAMED coefficients.
+// NAMED ids (bits of an int), NAMED coefficients, squared norm of the row before the change.
 // x [rows, d], removed [sequences or rows, d], support and coefficients [rows, capacity], sizes and
 // iterations [rows], measures f64 [rows, 3] as SparseCoder leaves them, atoms [n, d], masks
 // [., words] of 32 bits, changes [rows, stride].
@@ -84,12 +84,17 @@ extern "C" __global__ void remove_concepts(
         }
     }
     if (how.y & APPLY) {
-        float squares = 0;
+        float squares = 0, before = 0;
         for (int i = threadIdx.x; i < d; i += blockDim.x) {
+            before += values[i] * values[i];
             values[i] -= to[i];
             squares += to[i] * to[i];
         }
         squares = block_sum(squares);
-        if (threadIdx.x == 0) report[0] = squares;
+        before = block_sum(before);
+        if (threadIdx.x == 0) {
+            report[0] = squares;
+            report[4 + 2 * NAMED] = before;
+        }
     }
 }

@@ -57,7 +57,9 @@ final class BatchCommand implements Callable<Integer> {
       description = "Most lines at once (default: as suits the device).")
   int maxBatch;
 
-  @Option(names = "--resume", description = "Do only the lines that --out has no result of.")
+  @Option(
+      names = "--resume",
+      description = "Do only the lines that --out has no answer of; failed ones are tried again.")
   boolean resume;
 
   @Option(names = "--json", description = "Print JSON.")
@@ -146,11 +148,11 @@ final class BatchCommand implements Callable<Integer> {
     public boolean hasNext() {
       while (next == null && lines.hasNext()) {
         InputLine line = lines.next();
-        if (results.has(line)) {
+        if (line.error() != null) {
+          fail(line, line.error());
+        } else if (results.has(line)) {
           skipped++;
           bar.at(++done);
-        } else if (line.error() != null) {
-          fail(line, line.error());
         } else {
           try {
             next = request(line);

@@ -108,6 +108,9 @@ final class ConceptsBuildCommand implements Callable<Integer> {
     try (LanguageModel model = options.open()) {
       Stimuli texts = Stimuli.read(stimuli);
       texts.notes().forEach(note -> System.err.println("halter: " + note));
+      if (chat || !template.equals("{text}")) {
+        texts.markup().ifPresent(this::warn);
+      }
       Function<String, int[]> encode =
           chat ? text -> model.encode(List.of(new Message("user", text))) : model::encode;
       DictionaryBuilder builder =
@@ -144,5 +147,12 @@ final class ConceptsBuildCommand implements Callable<Integer> {
       }
       return 0;
     }
+  }
+
+  private void warn(String mark) {
+    System.err.printf(
+        "halter: %s: texts hold chat markup already (%s), which %s puts inside another prompt: to take"
+            + " them as they are, give --template '{text}' without --chat%n",
+        stimuli, mark, chat ? "--chat" : "the template");
   }
 }

@@ -18,6 +18,8 @@ import picocli.CommandLine.Option;
 
 @Command(name = "generate", description = "Answers one prompt, steered by plans if there are any.")
 final class GenerateCommand implements Callable<Integer> {
+  private static final int MOST_NAMED = 8;
+
   @Mixin ModelOptions options;
   @Mixin SamplingOptions sampling;
 
@@ -78,11 +80,36 @@ final class GenerateCommand implements Callable<Integer> {
       System.out.println(decoder.finish());
       for (SteeringReport.Entry entry : result.report().interventions()) {
         System.err.printf(
-            "steered %s at %s: %d tokens, mean change %.3g%n",
-            entry.op(), entry.site(), entry.tokens(), entry.meanChange());
+            "steered %s at %s: %d tokens, mean change %.3g%s%n",
+            entry.op(), entry.site(), entry.tokens(), entry.meanChange(), removed(entry));
       }
       result.report().notes().forEach(note -> System.err.println("note: " + note));
       return 0;
     }
+  }
+
+  /** The atoms that a removal took out, those of most tokens first. */
+  private static String removed(SteeringReport.Entry entry) {
+    if (entry.concepts() == null) {
+      return "";
+    }
+    List<SteeringReport.Removed> atoms = entry.concepts().removed();
+    String named =
+        String.join(
+            ", ",
+            atoms.stream()
+                .limit(MOST_NAMED)
+                .map(
+                    atom ->
+                        "%s (%d of %d codes, mean coefficient %.3g)"
+                            .formatted(
+                                atom.name(),
+                                atom.tokens(),
+                                entry.concepts().solved(),
+                                atom.meanCoefficient()))
+                .toList());
+    return "; removed "
+        + (atoms.isEmpty() ? "no atom" : named)
+        + (atoms.size() > MOST_NAMED ? " and %,d more".formatted(atoms.size() - MOST_NAMED) : "");
   }
 }

@@ -2,10 +2,14 @@ package dev.halter.cli;
 
 import dev.halter.output.Destination;
 import dev.halter.output.Reason;
+import java.io.IOException;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystemException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -54,9 +58,49 @@ public final class Halter {
   public static void main(String[] args) {
     // Digits, commas and titles are the same for every user: other programs read them.
     Locale.setDefault(Locale.ROOT);
-    System.setOut(new PrintStream(System.out, true, StandardCharsets.UTF_8));
+    StandardOutput out = new StandardOutput();
+    System.setOut(out.printing());
     System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));
-    System.exit(run(args));
+    int code = readAsUtf8(args) ? run(args) : 2;
+    System.out.flush();
+    if (out.failure() != null) {
+      System.err.println(
+          "halter: standard output cannot be written, what was printed is lost: "
+              + out.failure().getMessage());
+      code = code == 0 ? 1 : code;
+    }
+    System.exit(code);
+  }
+
+  /**
+   * Whether no argument lost letters before it came here, which Java replaces in silence: where the
+   * locale is not UTF-8, or an argument is not.
+   */
+  private static boolean readAsUtf8(String... args) {
+    String encoding = System.getProperty("sun.jnu.encoding");
+    for (int i = 0; i < args.length; i++) {
+      if (args[i].indexOf('\uFFFD') >= 0 && (!encoding.equals("UTF-8") || !cameAsUtf8())) {
+        System.err.printf(
+            encoding.equals("UTF-8")
+                ? "halter: argument %d is not UTF-8: write it in UTF-8%n"
+                : "halter: argument %d is not read as UTF-8: start Java with LC_ALL=C.UTF-8%n",
+            i + 1);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private static boolean cameAsUtf8() {
+    try {
+      byte[] line = Files.readAllBytes(Path.of("/proc/self/cmdline"));
+      StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(line));
+      return true;
+    } catch (CharacterCodingException e) {
+      return false;
+    } catch (IOException e) {
+      return true; // cannot be told
+    }
   }
 
   /** Runs a command line and returns its exit code. */

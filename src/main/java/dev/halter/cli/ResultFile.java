@@ -1,16 +1,22 @@
 package dev.halter.cli;
 
 import dev.halter.output.GrowingFile;
+import dev.halter.output.WholeFile;
 import dev.halter.weights.BadFileException;
 import dev.halter.weights.JsonObject;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 
 /**
  * Results of a batch, a JSON object a line, each on disk as soon as it stands. After a kill the
- * last line may be cut off: resuming takes it away and keeps the rest.
+ * last line may be cut off: resuming takes it away, and the lines of failures, which are tried
+ * again.
  */
 final class ResultFile implements AutoCloseable {
   /** How every result begins. */
@@ -19,7 +25,7 @@ final class ResultFile implements AutoCloseable {
   private static final int MOST_BYTES = Integer.MAX_VALUE - 8; // of an array
 
   private final Path file;
-  private final GrowingFile results;
+  private GrowingFile results;
   private final Set<String> done = new HashSet<>();
 
   /**
@@ -28,7 +34,7 @@ final class ResultFile implements AutoCloseable {
    * @param resume go on with a file that is there; otherwise one that holds results is refused
    */
   ResultFile(Path file, boolean resume) {
-    this.file = file;
+    this.file = real(file);
     this.results = new GrowingFile(file, MOST_BYTES);
     try {
       if (!resume && !(results.lines() + results.rest()).isEmpty()) {
@@ -42,9 +48,20 @@ final class ResultFile implements AutoCloseable {
     }
   }
 
+  /** The file itself where its name is a link, which stays. */
+  private static Path real(Path file) {
+    try {
+      return Files.isSymbolicLink(file) ? file.toRealPath() : file;
+    } catch (IOException e) {
+      return file; // opening it will say why
+    }
+  }
+
   private void readDone() {
     int number = 1;
-    for (String line : results.lines().lines().toList()) {
+    List<String> kept = new ArrayList<>();
+    List<String> lines = results.lines().lines().toList();
+    for (String line : lines) {
       if (line.isBlank()) {
         number++;
         continue;
@@ -52,12 +69,12 @@ final class ResultFile implements AutoCloseable {
       JsonObject json =
           JsonObject.parse(
               Path.of(file + ", line " + number), line.getBytes(StandardCharsets.UTF_8));
-      if (json.has("id")) {
-        done.add(json.value("id").toString());
-      } else if (json.has("line")) {
-        done.add(lineKey(json.integer("line", 1, Integer.MAX_VALUE)));
-      } else {
+      if (!json.has("id") && !json.has("line")) {
         throw new BadFileException(file, "line " + number + " is no result: it has no id");
+      }
+      if (!json.has("error")) {
+        done.add(json.value("id").toString());
+        kept.add(line);
       }
       number++;
     }
@@ -73,16 +90,28 @@ final class ResultFile implements AutoCloseable {
       System.err.println(
           "halter: " + file + ", line " + number + " was cut off: it is taken away and done again");
     }
+    if (kept.size() < lines.size()) {
+      keep(kept);
+    }
     results.keepLines();
   }
 
-  private static String lineKey(int number) {
-    return "\0line " + number; // no id can be this
+  /** Leaves nothing but these lines in the file, in one step: a kill must not cost results. */
+  private void keep(List<String> lines) {
+    WholeFile.write(
+        file,
+        out -> {
+          for (String line : lines) {
+            out.write(line + "\n");
+          }
+        });
+    results.close();
+    results = new GrowingFile(file, MOST_BYTES);
   }
 
-  /** Whether a line's result stands already. */
+  /** Whether a line's result stands already; a line without an id has none but an error. */
   boolean has(InputLine line) {
-    return done.contains(line.id() == null ? lineKey(line.number()) : line.id().toString());
+    return line.id() != null && done.contains(line.id().toString());
   }
 
   /** Appends a result. */

@@ -14,7 +14,10 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * Texts in which concepts occur. Two forms are read:
@@ -29,6 +32,14 @@ import java.util.Set;
  */
 public abstract sealed class Stimuli {
   private static final long MOST_BYTES = 64 << 20;
+
+  /** Marks of turns in the families' templates. */
+  private static final Pattern MARK =
+      Pattern.compile(
+          "<\\|[A-Za-z][A-Za-z0-9_.-]{0,40}\\|>|\\[/?INST]|<</?SYS>>|<(?:start|end)_of_turn>|<s>");
+
+  /** Concepts whose texts are looked at for marks. */
+  private static final int LOOKED_AT = 500;
 
   private final List<String> concepts;
   private final List<String> notes;
@@ -49,6 +60,22 @@ public abstract sealed class Stimuli {
   /** What a user may not expect, a line each. */
   public List<String> notes() {
     return notes;
+  }
+
+  /**
+   * What a text has of a chat template already: the first mark of a turn in some of the texts, or
+   * nothing. A template around such texts would put a turn into a turn.
+   */
+  public Optional<String> markup() {
+    for (int concept = 0; concept < Math.min(concepts.size(), LOOKED_AT); concept++) {
+      for (String text : texts(concept)) {
+        Matcher mark = MARK.matcher(text);
+        if (mark.find()) {
+          return Optional.of(mark.group());
+        }
+      }
+    }
+    return Optional.empty();
   }
 
   /**

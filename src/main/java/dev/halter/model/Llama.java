@@ -194,6 +194,9 @@ public final class Llama implements AutoCloseable {
   }
 
   private void require(Batch batch) {
+    if (device.sharesHostMemory()) {
+      checkpoint.requireWhole(); // it reads the weights where they are mapped
+    }
     if (batch.rows() < 1 || batch.rows() > limits.rows || batch.outputs() > limits.outputs) {
       throw new IllegalArgumentException(
           "a step of %d tokens with %d rows of logits; limits are %d and %d"

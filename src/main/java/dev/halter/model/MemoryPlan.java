@@ -63,8 +63,7 @@ public record MemoryPlan(
     long wanted = (long) sequences * KvCache.pagesFor(context);
     long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
     // Attention's scratch grows with the cache, by less than a place a page.
-    long room =
-        ((long) (memory.free() * USABLE) - growth - weights - scratch) / (page + place);
+    long room = ((long) (memory.free() * USABLE) - growth - weights - scratch) / (page + place);
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(

@@ -6,8 +6,12 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.Objects;
 
 /**
  * A text file that grows line by line: each is on disk as soon as it is appended, and a lock keeps
@@ -18,6 +22,7 @@ public final class GrowingFile implements AutoCloseable {
   private final Path file;
   private final boolean stream;
   private final FileChannel channel;
+  private final Object key; // which file it is
   private final byte[] bytes;
   private final int end; // of the last whole line
 
@@ -42,6 +47,7 @@ public final class GrowingFile implements AutoCloseable {
                   StandardOpenOption.WRITE);
       try {
         bytes = stream ? new byte[0] : lockAndRead(mostBytes);
+        key = stream ? null : key();
       } catch (IOException e) {
         channel.close();
         throw e;
@@ -105,8 +111,29 @@ public final class GrowingFile implements AutoCloseable {
       while (left.hasRemaining()) {
         channel.write(left);
       }
+      requireThere();
     } catch (IOException e) {
       throw failure("cannot be written", e);
+    }
+  }
+
+  private Object key() throws IOException {
+    return Files.readAttributes(file, BasicFileAttributes.class).fileKey();
+  }
+
+  /** A file that is removed takes lines as before, and nobody will ever read them. */
+  private void requireThere() throws IOException {
+    if (stream) {
+      return;
+    }
+    boolean there;
+    try {
+      there = Objects.equals(key, key());
+    } catch (NoSuchFileException e) {
+      there = false;
+    }
+    if (!there) {
+      throw new IOException("it was removed or replaced by another while this run wrote to it");
     }
   }
 

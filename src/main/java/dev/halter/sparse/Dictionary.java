@@ -20,9 +20,9 @@ import java.util.stream.IntStream;
  * The concept dictionary of one layer on a device: n atoms of length d, as unit vectors, with the
  * norms that they had.
  *
- * <p>Atoms keep the index that they have in their file. Atoms with the same direction, to the last
- * bit of f32, are one concept under several names: {@link #find} gives all of them for each of
- * their names.
+ * <p>Atoms keep the index that they have in their file. Atoms with the same direction, at any
+ * length and as near as their file can tell, are one concept under several names: {@link #find}
+ * gives all of them for each of their names.
  */
 public final class Dictionary implements AutoCloseable {
   /** Floats that are read at once. */
@@ -53,9 +53,11 @@ public final class Dictionary implements AutoCloseable {
    * @param path what messages name
    * @param names one for each atom
    * @param width length d of an atom
+   * @param type that the atoms were rounded to
    * @throws BadFileException for an atom that is zero or not finite, naming it
    */
-  public Dictionary(Device device, Path path, List<String> names, int width, Atoms source) {
+  public Dictionary(
+      Device device, Path path, List<String> names, int width, DType type, Atoms source) {
     int n = names.size();
     this.names = List.copyOf(names);
     this.width = width;
@@ -65,7 +67,7 @@ public final class Dictionary implements AutoCloseable {
     this.narrowAtoms = device.allocate(2L * n * width);
     double furthest = 0;
     double[] sum = new double[width];
-    Map<Integer, List<Integer>> byHash = new HashMap<>();
+    Twins alike = new Twins(n, width);
     int together = Math.max(1, PIECE / width);
     try {
       for (int first = 0; first < n; first += together) {
@@ -79,8 +81,7 @@ public final class Dictionary implements AutoCloseable {
           for (int j = 0; j < width; j++) {
             sum[j] += rows[i * width + j];
           }
-          int hash = Arrays.hashCode(Arrays.copyOfRange(rows, i * width, (i + 1) * width));
-          byHash.computeIfAbsent(hash, h -> new ArrayList<>()).add(first + i);
+          alike.add(first + i, rows, i * width);
         }
         atoms.slice(4L * first * width).copyFrom(MemorySegment.ofArray(rows));
         narrowAtoms.slice(2L * first * width).copyFrom(MemorySegment.ofArray(narrow));
@@ -91,7 +92,7 @@ public final class Dictionary implements AutoCloseable {
     }
     this.narrowing = Math.sqrt(furthest);
     this.commonPart = Math.sqrt(Arrays.stream(sum).map(x -> x / n * (x / n)).sum());
-    findTwins(byHash);
+    findTwins(alike, type);
     for (int atom = 0; atom < n; atom++) {
       byName.computeIfAbsent(names.get(atom), name -> new ArrayList<>()).add(atom);
     }
@@ -129,25 +130,29 @@ public final class Dictionary implements AutoCloseable {
     return moved;
   }
 
-  private void findTwins(Map<Integer, List<Integer>> byHash) {
-    Arrays.setAll(firstTwins, atom -> atom);
-    for (List<Integer> alike : byHash.values()) {
-      for (int i = 1; i < alike.size(); i++) {
-        float[] atom = unit(alike.get(i));
-        for (int j = 0; j < i; j++) {
-          if (Arrays.equals(atom, unit(alike.get(j)))) {
-            firstTwins[alike.get(i)] = firstTwins[alike.get(j)];
-            break;
-          }
-        }
+  private void findTwins(Twins found, DType type) {
+    int[] first = found.first(this::unit, apart(type));
+    System.arraycopy(first, 0, firstTwins, 0, first.length);
+    for (int atom = 0; atom < first.length; atom++) {
+      if (first[atom] != atom) {
+        int of = first[atom];
+        twins.computeIfAbsent(of, f -> new ArrayList<>(List.of(f))).add(atom);
       }
     }
-    for (int atom = 0; atom < firstTwins.length; atom++) {
-      if (firstTwins[atom] != atom) {
-        int first = firstTwins[atom];
-        twins.computeIfAbsent(first, f -> new ArrayList<>(List.of(f))).add(atom);
-      }
-    }
+  }
+
+  /**
+   * How far apart unit atoms of one direction may lie: their file rounded both at their own length,
+   * and both were rounded again at length 1.
+   */
+  private static double apart(DType type) {
+    double unit =
+        switch (type) {
+          case F16 -> 0x1p-11;
+          case BF16 -> 0x1p-9;
+          default -> 0x1p-24;
+        };
+    return 4 * (unit + 0x1p-24);
   }
 
   /** Number of atoms n. */

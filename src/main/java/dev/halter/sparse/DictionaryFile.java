@@ -291,7 +291,7 @@ public final class DictionaryFile implements AutoCloseable {
     }
     int d = width();
     return new Dictionary(
-        device, path, all, d, (atom, into) -> view.copyFloats((long) atom * d, into));
+        device, path, all, d, view.dtype(), (atom, into) -> view.copyFloats((long) atom * d, into));
   }
 
   @Override

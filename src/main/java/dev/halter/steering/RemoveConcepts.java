@@ -36,7 +36,7 @@ public record RemoveConcepts(
     implements Edit.Queued {
 
   /** Places in a row of the report: see {@code cuda-kernels/remove_concepts.cu}. */
-  static final int REPORTED = 4 + 2 * ConceptRemoval.NAMED;
+  static final int REPORTED = 5 + 2 * ConceptRemoval.NAMED;
 
   /**
    * How codes are made: edits of one site that agree in it are solved together.

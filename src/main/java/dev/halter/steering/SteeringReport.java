@@ -85,11 +85,15 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
     }
   }
 
+  /** A removal that changes less than this share of what was there has found next to nothing. */
+  private static final double NOTHING = 0.01;
+
   /** Collects a report token by token. */
   static final class Builder {
     private final SteeringPlan plan;
     private final int[] tokens;
     private final double[] change;
+    private final double[] before; // norms that removals found
     private final Codes[] codes;
     private final List<String> notes = new ArrayList<>();
 
@@ -97,6 +101,7 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
       this.plan = plan;
       this.tokens = new int[plan.interventions().size()];
       this.change = new double[plan.interventions().size()];
+      this.before = new double[plan.interventions().size()];
       this.codes = new Codes[plan.interventions().size()];
       for (int i = 0; i < codes.length; i++) {
         codes[i] =
@@ -111,6 +116,12 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
     void add(int intervention, double norm) {
       tokens[intervention]++;
       change[intervention] += norm;
+    }
+
+    /** Adds what a removal did to a token, reported from {@code at} on. */
+    void removed(int intervention, float[] report, int at) {
+      add(intervention, Math.sqrt(report[at]));
+      before[intervention] += Math.sqrt(report[at + RemoveConcepts.REPORTED - 1]);
     }
 
     /** Adds a token's code, reported from {@code at} on. */
@@ -129,6 +140,13 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
         entries.add(new Entry(intervention.op(), site, tokens[i], mean, concepts));
         if (tokens[i] == 0) {
           all.add(intervention.op() + " at " + site + " met no token that its \"when\" selects");
+        } else if (intervention.edit() instanceof RemoveConcepts edit
+            && edit.strength() != 0
+            && change[i] < NOTHING * before[i]) {
+          all.add(
+              ("%s at %s changed next to nothing: %.2g of a norm of %.3g: the concepts are not there,"
+                      + " or the dictionary is of texts unlike this prompt or of another layer")
+                  .formatted(intervention.op(), site, mean, before[i] / tokens[i]));
         }
       }
       return new SteeringReport(entries, all);

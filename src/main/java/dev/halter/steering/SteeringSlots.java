@@ -308,7 +308,7 @@ public final class SteeringSlots implements AutoCloseable {
               steered.get(s).report.solved(intervention, changes, from, removal::name);
             }
             if (key.active.get(intervention)) {
-              steered.get(s).report.add(intervention, Math.sqrt(changes[from]));
+              steered.get(s).report.removed(intervention, changes, from);
             }
             continue;
           }

@@ -171,6 +171,7 @@ public final class Checkpoint implements AutoCloseable {
   }
 
   public Optional<TensorView> find(String name) {
+    requireWhole(); // whoever asks is about to read
     return Optional.ofNullable(tensors.get(name));
   }
 
@@ -246,6 +247,15 @@ public final class Checkpoint implements AutoCloseable {
           "has a tensor \"lm_head.weight\" that differs from model.embed_tokens.weight, though"
               + " its config.json says tie_word_embeddings");
     }
+  }
+
+  /**
+   * Checks that all that is mapped can still be read.
+   *
+   * @throws BadFileException if a file got shorter
+   */
+  public void requireWhole() {
+    files.forEach(Safetensors::requireWhole);
   }
 
   /** Unmaps all files: all views of them become unreadable. Memory of others stays as it is. */

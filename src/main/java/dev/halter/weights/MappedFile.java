@@ -39,12 +39,42 @@ final class MappedFile {
    * @throws UncheckedIOException if it cannot be read
    */
   static MemorySegment map(Path file, Arena arena) {
-    requireFile(file);
-    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+    FileChannel channel = open(file);
+    try {
+      return map(file, channel, arena);
+    } finally {
+      close(file, channel);
+    }
+  }
+
+  /** As {@link #map(Path, Arena)}, by a channel that stays open. */
+  static MemorySegment map(Path file, FileChannel channel, Arena arena) {
+    try {
       return channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
+      throw cannotRead(file, e);
     }
+  }
+
+  static FileChannel open(Path file) {
+    requireFile(file);
+    try {
+      return FileChannel.open(file, StandardOpenOption.READ);
+    } catch (IOException e) {
+      throw cannotRead(file, e);
+    }
+  }
+
+  static void close(Path file, FileChannel channel) {
+    try {
+      channel.close();
+    } catch (IOException e) {
+      throw cannotRead(file, e);
+    }
+  }
+
+  private static UncheckedIOException cannotRead(Path file, IOException e) {
+    return new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
   }
 
   /** The bytes of a small file, refused when it is longer than {@code limit} bytes. */
@@ -58,7 +88,7 @@ final class MappedFile {
       }
       return Files.readAllBytes(file);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
+      throw cannotRead(file, e);
     }
   }
 

@@ -9,6 +9,7 @@ import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -40,12 +41,14 @@ public final class Safetensors implements AutoCloseable {
 
   private final Path file;
   private final Arena arena;
+  private final FileChannel channel;
   private final MemorySegment content;
   private final Header header;
 
-  private Safetensors(Path file, Arena arena, MemorySegment content) {
+  private Safetensors(Path file, Arena arena, FileChannel channel, MemorySegment content) {
     this.file = file;
     this.arena = arena;
+    this.channel = channel;
     this.content = content;
     this.header = parse(file, content);
   }
@@ -63,11 +66,13 @@ public final class Safetensors implements AutoCloseable {
    *     the tensor
    */
   public static Safetensors open(Path file) {
+    FileChannel channel = MappedFile.open(file);
     Arena arena = Arena.ofShared();
     try {
-      return new Safetensors(file, arena, MappedFile.map(file, arena));
+      return new Safetensors(file, arena, channel, MappedFile.map(file, channel, arena));
     } catch (RuntimeException | Error e) {
       arena.close();
+      MappedFile.close(file, channel);
       throw e;
     }
   }
@@ -108,10 +113,32 @@ public final class Safetensors implements AutoCloseable {
     return tensor(name).data().address() - content.address();
   }
 
+  /**
+   * Checks that the mapped pages are still there: reading one beyond the end of a file that got
+   * shorter ends the process.
+   *
+   * @throws BadFileException if it did
+   */
+  void requireWhole() {
+    try {
+      // By the file that is mapped, whatever has its name now.
+      if (channel.size() < content.byteSize()) {
+        throw new BadFileException(
+            file,
+            ("got shorter while it was in use, from %,d to %,d bytes: leave the files of a model"
+                    + " alone while it runs")
+                .formatted(content.byteSize(), channel.size()));
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
   /** Unmaps the file: all views of it become unreadable. */
   @Override
   public void close() {
     arena.close();
+    MappedFile.close(file, channel);
   }
 
   static String sample(Set<String> names) {

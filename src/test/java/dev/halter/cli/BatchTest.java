@@ -6,6 +6,7 @@ import static dev.halter.cli.CommandLineRun.keys;
 import static dev.halter.cli.CommandLineRun.parse;
 import static dev.halter.cli.CommandLineRun.process;
 import static dev.halter.cli.CommandLineRun.results;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -206,11 +207,41 @@ class BatchTest {
         halter("batch", "--model", model, "--in", one, "--out", alone, "--max-tokens", 4).code());
     assertEquals(results(alone).get("good-0"), results.get("good-0"));
 
-    long size = Files.size(out);
+    // Failed lines are tried again, and fail again.
     CommandLineRun again =
         halter("batch", "--model", model, "--in", in, "--out", out, "--resume", "--json");
-    assertEquals(lines.size(), again.json().get("skipped").asInt(), "failed lines are done too");
-    assertEquals(size, Files.size(out));
+    assertEquals(1, again.code());
+    JsonNode counts = CommandLineRun.parse(again.out());
+    assertEquals(3, counts.get("skipped").asInt());
+    assertEquals(lines.size() - 3, counts.get("failed").asInt());
+    assertEquals(results, results(out));
+  }
+
+  @Test
+  void aFailedLineIsTriedAgainUntilItIsAnswered() throws IOException {
+    Path plan = folder.resolve("plan.json");
+    Path in =
+        write(
+            List.of(
+                "{\"id\":1,\"tokens\":[5,6]}",
+                "{\"id\":2,\"tokens\":[5,6],\"plan\":\"plan.json\"}"));
+    Path out = folder.resolve("out.jsonl");
+    Path link = Files.createSymbolicLink(folder.resolve("link.jsonl"), out.getFileName());
+    Object[] run = {
+      "batch", "--model", model, "--in", in, "--out", link, "--max-tokens", 2, "--resume"
+    };
+    assertEquals(1, halter(run).code());
+    assertEquals(1, halter(run).code(), "the plan is still missing");
+    Files.writeString(
+        plan,
+        "{\"interventions\": [{\"op\": \"head_scale\", \"site\": \"blocks.0.attn.hook_z\","
+            + " \"heads\": [0], \"scale\": 0}]}");
+    assertEquals(0, halter(run).code());
+    assertTrue(results(out).get("2").has("tokens"), "answered, and the failure is gone");
+    byte[] bytes = Files.readAllBytes(out);
+    assertEquals(0, halter(run).code());
+    assertArrayEquals(bytes, Files.readAllBytes(out));
+    assertTrue(Files.isSymbolicLink(link));
   }
 
   private static void add(

@@ -366,6 +366,42 @@ class ConceptsTest {
     assertTrue(error.contains("no dictionary of layer 0; it has layers [1]"), error);
   }
 
+  /** The stimuli that ship hold the markup of the demo model's template. */
+  @Test
+  void aTemplateAroundMarkupIsToldAndTheRemovalSaysWhatItDid() throws IOException {
+    Path stimuli = folder.resolve("stimuli.jsonl");
+    List<String> shipped =
+        Files.readAllLines(Path.of("src/main/models/demo/concepts/stimuli.jsonl"));
+    Files.write(
+        stimuli,
+        shipped.stream()
+            .filter(line -> line.contains("\"Africa\"") || line.contains("\"rude\""))
+            .toList());
+    Path out = folder.resolve("d.safetensors");
+    Object[] build = {
+      "concepts", "build", "--stimuli", stimuli, "--layers", "3..3", "--others", 20, "--out", out
+    };
+    CommandLineRun wrapped = halter(build);
+    assertEquals(0, wrapped.code(), wrapped.err());
+    assertTrue(wrapped.err().contains("<|user|>"), wrapped.err());
+    assertTrue(wrapped.err().contains("--template '{text}'"), wrapped.err());
+
+    List<Object> asTheyAre = new ArrayList<>(List.of(build));
+    asTheyAre.addAll(List.of("--template", "{text}"));
+    CommandLineRun plain = halter(asTheyAre.toArray());
+    assertEquals("", plain.err());
+
+    Path plan = folder.resolve("plan.json");
+    Files.writeString(
+        plan,
+        "{\"interventions\": [{\"op\": \"remove_concepts\", \"dictionary\": \"d.safetensors\","
+            + " \"layers\": [3, 3], \"solver\": \"omp\", \"k\": 2, \"remove\": [\"Africa\"]}]}");
+    CommandLineRun steered =
+        halter("generate", "--ask", "Where is Egypt?", "--max-tokens", 2, "--plan", plan);
+    assertEquals(0, steered.code(), steered.err());
+    assertTrue(steered.err().contains("; removed Africa ("), steered.err());
+  }
+
   @Test
   void infoCountsAtomsAndRepeats() {
     Path atoms = copy(GOLDENS.resolve("duplicates.safetensors"), "atoms", "concepts.safetensors");

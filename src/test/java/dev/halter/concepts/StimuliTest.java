@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Optional;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -30,6 +31,26 @@ class StimuliTest {
     assertEquals(List.of("At the end."), stimuli.texts(1));
     assertTrue(
         stimuli.notes().getFirst().startsWith("1 of 3 concepts"), stimuli.notes().toString());
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "<|user|> Hi<|end|>",
+        "<|im_start|>user",
+        "<|start_header_id|>user<|end_header_id|>",
+        "[INST] Hi [/INST]",
+        "<<SYS>> Hi",
+        "<start_of_turn>user",
+        "<s> Hi"
+      })
+  void marksOfChatTemplatesAreSeen(String text) throws IOException {
+    Path file = folder.resolve("stimuli.jsonl");
+    String first = "{\"concept\": \"a\", \"text\": \"a < b | c > d [INS] <p>\"}\n";
+    Files.writeString(file, first);
+    assertEquals(Optional.empty(), Stimuli.read(file).markup());
+    Files.writeString(file, first + "{\"concept\": \"b\", \"text\": \"" + text + "\"}\n");
+    assertTrue(text.contains(Stimuli.read(file).markup().orElseThrow()));
   }
 
   @Test

@@ -308,12 +308,14 @@ class RemoveConceptsTest {
       assertArrayEquals(before.tokens(), after.tokens());
       assertArrayEquals(before.logProbabilities(), after.logProbabilities());
       assertEquals(0, after.report().interventions().getFirst().meanChange());
+      String note = after.report().notes().getFirst();
+      assertTrue(note.contains("changed next to nothing"), note);
 
       Request other =
           plain
               .with(plan(omp + present.subList(0, 1)))
               .with(new Capture(CONFIG, Set.of(SITE), plain.prompt().length));
-      engine.run(other).orThrow();
+      assertEquals(List.of(), engine.run(other).orThrow().report().notes());
       assertFalse(Arrays.equals(z, values(other)), "a concept that is there was removed");
     }
   }

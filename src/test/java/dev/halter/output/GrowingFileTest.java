@@ -48,6 +48,23 @@ class GrowingFileTest {
     assertError(folder.resolve("none/lines"), 10, "cannot be written");
   }
 
+  @Test
+  void aFileThatIsRemovedOrReplacedIsAnError() throws IOException {
+    for (boolean replaced : new boolean[] {false, true}) {
+      Path path = folder.resolve("gone" + replaced);
+      try (GrowingFile file = new GrowingFile(path, 100)) {
+        file.append("one\n");
+        Files.move(path, folder.resolve("elsewhere" + replaced));
+        if (replaced) {
+          Files.writeString(path, "");
+        }
+        String message =
+            assertThrows(UncheckedIOException.class, () -> file.append("two\n")).getMessage();
+        assertTrue(message.contains("removed or replaced"), message);
+      }
+    }
+  }
+
   private static void assertError(Path path, int mostBytes, String said) {
     String message =
         assertThrows(UncheckedIOException.class, () -> new GrowingFile(path, mostBytes).close())

@@ -14,8 +14,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -127,6 +129,42 @@ class DictionaryTest {
       String note = dictionary.notes().getFirst();
       assertTrue(note.startsWith("2 of 6 atoms repeat others"), note);
       assertTrue(note.contains("a (0) = c (2) = f (5)"), note);
+    }
+  }
+
+  /** Rounding to the file's type moves the elements of a longer or shorter twin. */
+  @Test
+  void aTwinIsOneAtAnyLength() throws IOException {
+    int n = 300;
+    int d = 70;
+    Random random = new Random(4);
+    for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
+      float[] atoms = new float[n * d];
+      for (int i = 0; i < atoms.length; i++) {
+        atoms[i] = (float) random.nextGaussian();
+      }
+      float[] lengths = {0.3f, 0.7f, 1, 2, 3};
+      for (int twin = 0; twin < lengths.length; twin++) {
+        for (int i = 0; i < d; i++) {
+          atoms[(9 + 10 * twin) * d + i] = lengths[twin] * atoms[4 * d + i];
+        }
+      }
+      // A neighbour, whose cosine is 1 - 5e-5, is another concept.
+      float[] aside = Arrays.copyOfRange(atoms, 5 * d, 6 * d);
+      for (int i = 0; i < d; i++) {
+        atoms[4 * d + i + d * 196] = atoms[4 * d + i] + 0.01f * aside[i];
+      }
+      Path path = folder.resolve(type + ".safetensors");
+      try (SafetensorsWriter out =
+          SafetensorsWriter.create(path, Map.of(), List.of(new TensorSpec("atoms", type, n, d)))) {
+        out.write("atoms", atoms);
+      }
+      try (DictionaryFile file = DictionaryFile.open(path);
+          Dictionary dictionary = file.load(device)) {
+        assertArrayEquals(new int[] {4, 9, 19, 29, 39, 49}, dictionary.find("29"), "" + type);
+        assertArrayEquals(new int[] {200}, dictionary.find("200"), "" + type);
+        assertEquals(5, dictionary.repeats());
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.halter.sparse;
 
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.weights.JsonObject;
 import dev.halter.weights.Safetensors;
@@ -46,6 +47,7 @@ final class GoldenCodes {
         Path.of("test"),
         names,
         d,
+        DType.F32,
         (first, into) -> System.arraycopy(atoms, first * d, into, 0, into.length));
   }
 
