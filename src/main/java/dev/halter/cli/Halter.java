@@ -66,7 +66,7 @@ public final class Halter {
     if (out.failure() != null) {
       System.err.println(
           "halter: standard output cannot be written, what was printed is lost: "
-              + out.failure().getMessage());
+              + Reason.of(out.failure()));
       code = code == 0 ? 1 : code;
     }
     System.exit(code);

@@ -53,7 +53,7 @@ class UnwritableOutputTest {
     CommandLineRun run = run(arguments);
     String error = run.error(1);
     assertTrue(error.contains("standard output"), error);
-    assertTrue(error.contains("No space left on device"), error);
+    assertTrue(error.contains("no space left on device"), error);
     if (arguments.startsWith("batch")) {
       assertEquals(1, Files.readAllLines(folder.resolve("out")).size());
     }
@@ -64,7 +64,7 @@ class UnwritableOutputTest {
     Files.writeString(folder.resolve("in.jsonl"), LINE);
     // Lines are appended to a device as to a file.
     String error = run("batch --max-tokens 2 --in IN --out FULL").error(1);
-    assertTrue(error.contains("/dev/full: cannot be written: No space left on device"), error);
+    assertTrue(error.contains("/dev/full: cannot be written: no space left on device"), error);
   }
 
   /** What is put in its place whole elsewhere is written to a device, and does not replace it. */
@@ -76,7 +76,7 @@ class UnwritableOutputTest {
             () -> SafetensorsWriter.create(FULL, Map.of(), List.of()).close());
     for (Executable writer : writers) {
       String message = assertThrows(UncheckedIOException.class, writer).getMessage();
-      assertTrue(message.contains("No space left on device"), message);
+      assertTrue(message.contains("no space left on device"), message);
     }
     assertTrue(Files.readAttributes(FULL, BasicFileAttributes.class).isOther());
   }

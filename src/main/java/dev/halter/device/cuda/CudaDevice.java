@@ -84,8 +84,8 @@ public final class CudaDevice implements Device {
   /**
    * System property: by what {@link #multiplyTop} works. {@code cublas}: tiles by cuBLAS and kernel
    * {@code top_tokens}. {@code sm80} or {@code sm90}: one kernel on tensor cores, for bf16. {@code
-   * auto}, the default, takes {@code sm90} on the cards that have it, where it was measured half as
-   * fast again as cuBLAS; {@code sm80} is slower than cuBLAS there.
+   * auto}, the default, takes {@code sm90} on the cards that have it, where it was measured twice
+   * as fast as cuBLAS; {@code sm80} is slower than cuBLAS there.
    */
   static final String MULTIPLY_TOP = "halter.multiply_top";
 
