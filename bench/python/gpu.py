@@ -16,6 +16,8 @@ from pathlib import Path
 import turns
 
 LLAMA_8B = {"layers": 32, "d-model": 4096, "heads": 32, "kv-heads": 8, "d-mlp": 14336, "vocab": 128256}
+SAMPLED = "decode:1,top_p=0.9,top_k=40"
+NET = "net:0.05:0.95"
 TINY = {"layers": 2, "d-model": 128, "heads": 2, "kv-heads": 1, "d-mlp": 192, "vocab": 512}
 
 
@@ -24,7 +26,7 @@ class Size:
     """How large everything is."""
 
     shape: dict
-    unit: int  # of lengths: a long prompt is 64 units, a prefill 125, the context 144
+    unit: int  # of lengths
     batches: tuple
     tokens: int  # of a decode run
     hooked_tokens: int  # of one by transformers
@@ -36,15 +38,42 @@ class Size:
     sparse: tuple  # atoms, d, vectors
     pairs: tuple  # pairs, tokens
     atoms: int  # of the dictionary while decoding
+    k: int  # atoms that a pursuit takes
     layers: tuple  # first and last from which concepts are removed
+
+    @property
+    def context(self):
+        return 144 * self.unit
+
+    @property
+    def after_long(self):
+        """Decoding behind a long prompt."""
+        return f"decode:1,prompt={64 * self.unit}"
+
+    @property
+    def prefill(self):
+        return f"prefill:{125 * self.unit}"
+
+    @property
+    def sparse_figures(self):
+        """Each solver by its two ways, the pursuit first."""
+        return [f"{solver}:{how}" for solver in (f"omp:{self.k}", NET) for how in ("gram", "products")]
+
+    @property
+    def pairs_figure(self):
+        return "{}:{}".format(*self.pairs)
+
+    @property
+    def plans_options(self):
+        return f"requests={self.requests},tokens={self.plan_tokens}"
 
 
 REAL = Size(
     LLAMA_8B, 16, (1, 32, 128), 64, 32, 256, 128, (0, 1, 8, 64, 256),
-    (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, (3, 21))
+    (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21))
 DRY = Size(
     TINY, 1, (1, 2, 3), 4, 4, 4, 4, (0, 1, 2),
-    (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, (0, 1))
+    (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1))
 
 
 class Stages:
@@ -69,14 +98,13 @@ class Stages:
         size = self.size
         command = turns.java(
             "Figures", self.config(), "cuda", "bf16", 2, tokens or size.tokens, 2,
-            context or 144 * size.unit, batch or size.batches[-1], **properties)
+            context or size.context, batch or size.batches[-1], **properties)
         return turns.Peer([*under, *command], name, until)
 
     def generation(self):
         """Figures of generation: short prompts, a long one, a prefill, and sampling."""
-        long = f"decode:1,prompt={64 * self.size.unit}"
-        return [*(f"decode:{batch}" for batch in self.size.batches), long, f"prefill:{125 * self.size.unit}",
-                "decode:1,top_p=0.9,top_k=40"]
+        return [*(f"decode:{batch}" for batch in self.size.batches), self.size.after_long, self.size.prefill,
+                SAMPLED]
 
     def decode(self, until):
         """Generation by Halter, and with the portable kernel of attention."""
@@ -104,8 +132,8 @@ class Stages:
             self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
             "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
         ] if self.profiler else []
-        steps = ["step:1", f"step:1,prompt={64 * self.size.unit}", f"step:{self.size.batches[1]}",
-                 "step:1,top_p=0.9,top_k=40"]
+        decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED]
+        steps = [figure.replace("decode", "step") for figure in decoding]
         peer = self.figures(until, "profiled", tokens=8, batch=self.size.batches[1], under=under)
         rows = ask(peer, steps)
         found = []
@@ -142,13 +170,12 @@ class Stages:
         halter = turns.Peer(turns.java("ConceptFigures", "cuda", file, 2, 2), "halter", until)
         torch = turns.Peer(
             turns.python("sparse_coding.py", self.torch_device, file, 2, 1), "torch", until)
-        omp, net = "omp:32" if self.size is REAL else "omp:4", "net:0.05:0.95"
-        rows = ask(halter, [f"{omp}:gram", f"{omp}:products", f"{net}:gram", f"{net}:products"])
-        return told(rows + ask(torch, [f"{omp}:gram", f"{omp}:products", "product:f32"]))
+        figures = self.size.sparse_figures
+        return told(ask(halter, figures) + ask(torch, [*figures[:2], "product:f32"]))
 
     def heads(self, until):
         """Path patching of every head, and our own way in torch."""
-        pairs = "{}:{}".format(*self.size.pairs)
+        pairs = self.size.pairs_figure
         halter = turns.Peer(
             turns.java("PathPatchingFigures", self.config(), "cuda", "bf16", 2, 2), "halter", until)
         rows = ask(halter, [f"sweep:{pairs}", f"probability:{pairs}"])
@@ -162,8 +189,7 @@ class Stages:
         size = self.size
         peer = self.figures(
             until, "halter", context=2 * size.plan_tokens + 16, batch=size.requests)
-        options = f"requests={size.requests},tokens={size.plan_tokens}"
-        return told(ask(peer, [f"plans:{count},{options}" for count in size.plans]))
+        return told(ask(peer, [f"plans:{count},{size.plans_options}" for count in size.plans]))
 
     def steering(self, until):
         """Decoding while concepts are removed: one code of the prompt's end, or a pursuit at every token."""
@@ -171,7 +197,7 @@ class Stages:
         file = self.dictionary(str(size.atoms), str(size.shape["d-model"]), "1")
         ways = {
             "net-prompt-end": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "prompt_end"},
-            "omp-every-token": {"solver": "omp", "k": 32 if size is REAL else 4, "solve": "every_token",
+            "omp-every-token": {"solver": "omp", "k": size.k, "solve": "every_token",
                                 "when": {"generation": "all"}}}
         figures = ["decode:1"]
         for name, way in ways.items():

@@ -120,7 +120,3 @@ def run(command, log, until, **settings):
 def class_path(bundle):
     """Of a bundle: Halter and its libraries."""
     return [os.path.join(bundle, "classes"), *sorted(glob.glob(os.path.join(bundle, "lib", "*.jar")))]
-
-
-def now():
-    return time.monotonic()
