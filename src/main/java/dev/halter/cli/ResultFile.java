@@ -78,9 +78,8 @@ final class ResultFile implements AutoCloseable {
       }
       number++;
     }
-    // Only what a kill can leave of a result is taken away, never a file that is something else.
-    // After
-    // a loss of power the file may have its length but not its last bytes: they read as NUL.
+    // Only what a kill can leave of a result is taken away, never a file that is something else;
+    // after a loss of power a file may have its length but not its last bytes, which read as NUL.
     String rest = results.rest();
     String begun = rest.replaceFirst("[\0\\s]+$", "");
     if (!begun.startsWith(START) && !START.startsWith(begun)) {

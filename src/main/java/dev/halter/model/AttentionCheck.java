@@ -72,13 +72,7 @@ final class AttentionCheck {
         attention.attend(
             z.slice(2L * first * heads), some, work, step, cache, 0, null, null, null, 0);
       }
-      short[] bits = new short[rows * heads];
-      z.copyTo(MemorySegment.ofArray(bits));
-      float[] values = new float[bits.length];
-      for (int i = 0; i < bits.length; i++) {
-        values[i] = Float.intBitsToFloat(bits[i] << 16);
-      }
-      return values;
+      return Llama.read(z, DType.BF16, rows * heads);
     }
   }
 

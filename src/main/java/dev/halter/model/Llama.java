@@ -452,7 +452,8 @@ public final class Llama implements AutoCloseable {
     }
   }
 
-  private static float[] read(Buffer buffer, DType dtype, int count) {
+  /** The first {@code count} values of a buffer of f32 or bf16. */
+  static float[] read(Buffer buffer, DType dtype, int count) {
     if (dtype == DType.F32) {
       return buffer.toFloats(count);
     }

@@ -1,8 +1,6 @@
 package dev.halter.weights;
 
-import dev.halter.output.Reason;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -161,7 +159,7 @@ public final class Checkpoint implements AutoCloseable {
                           + " save_pretrained)")
               .orElse("holds neither " + SINGLE + " nor " + INDEX));
     } catch (IOException e) {
-      throw new UncheckedIOException(folder + ": cannot be read: " + Reason.of(e), e);
+      throw MappedFile.cannotRead(folder, e);
     }
   }
 

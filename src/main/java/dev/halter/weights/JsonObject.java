@@ -7,7 +7,6 @@ import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadFeature;
 import dev.halter.output.Reason;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
@@ -151,7 +150,7 @@ public final class JsonObject {
     } catch (JsonProcessingException e) {
       throw new BadFileException(file, "is not valid JSON: " + JsonFault.of(e), e);
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
+      throw MappedFile.cannotRead(file, e);
     }
   }
 

@@ -73,7 +73,8 @@ final class MappedFile {
     }
   }
 
-  private static UncheckedIOException cannotRead(Path file, IOException e) {
+  /** That a file, or a folder, cannot be read, and why. */
+  static UncheckedIOException cannotRead(Path file, IOException e) {
     return new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
   }
 

@@ -130,7 +130,7 @@ public final class Safetensors implements AutoCloseable {
                 .formatted(content.byteSize(), channel.size()));
       }
     } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
+      throw MappedFile.cannotRead(file, e);
     }
   }
 
