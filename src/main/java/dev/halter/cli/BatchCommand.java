@@ -1,10 +1,12 @@
 package dev.halter.cli;
 
+import dev.halter.files.Json;
+import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
-import dev.halter.weights.JsonObject;
+import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -62,8 +64,7 @@ final class BatchCommand implements Callable<Integer> {
       description = "Do only the lines that --out has no answer of; failed ones are tried again.")
   boolean resume;
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   /** How lines that do not say are sampled. */
   private Sampling defaults;
@@ -97,8 +98,8 @@ final class BatchCommand implements Callable<Integer> {
 
   private void report(Run run) {
     long answered = run.done - run.skipped - run.failed;
-    if (json) {
-      Json.print(
+    if (output.isJson()) {
+      output.print(
           Json.object(
               "lines",
               run.done,
@@ -141,7 +142,7 @@ final class BatchCommand implements Callable<Integer> {
       this.bar = bar;
       this.cache =
           new InputLine.PlanCache(
-              model, in.toAbsolutePath().getParent(), Plans.read(plans, model.config()));
+              model, in.toAbsolutePath().getParent(), SteeringPlan.readAll(plans, model.config()));
     }
 
     @Override
@@ -213,7 +214,7 @@ final class BatchCommand implements Callable<Integer> {
       }
       Map<String, Object> document = Json.object("id", line.id());
       document.putAll(
-          Json.result(result, model.hasTokenizer() ? model.decode(result.tokens()) : null));
+          ResultJson.of(result, model.hasTokenizer() ? model.decode(result.tokens()) : null));
       results.write(document);
       bar.at(++done);
     }

@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.device.DType;
+import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
@@ -43,8 +44,7 @@ final class CaptureCommand implements Callable<Integer> {
       description = "TransformerLens names, logits or all; * for every layer.")
   List<String> sites = new ArrayList<>();
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   /** A line that can be run. */
   private record Prompt(InputLine line, int[] tokens, SteeringPlan plan) {}
@@ -60,8 +60,8 @@ final class CaptureCommand implements Callable<Integer> {
       List<Prompt> prompts = prompts(model, lines);
       write(model, prompts, wanted);
       int failed = lines.size() - prompts.size();
-      if (json) {
-        Json.print(
+      if (output.isJson()) {
+        output.print(
             Json.object(
                 "lines", lines.size(),
                 "captured", prompts.size(),

@@ -1,5 +1,6 @@
 package dev.halter.cli;
 
+import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
@@ -44,8 +45,7 @@ final class DemoCommand implements Callable<Integer> {
       description = "The question (default: ${DEFAULT-VALUE}).")
   String question;
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   private static final String CONCEPT = "dog";
   private static final float[] VALUES = {10, 20, 30, 40, 60, -10, -20, -30, -40, -60};
@@ -215,8 +215,8 @@ final class DemoCommand implements Callable<Integer> {
     }
     answers.get(2).put("neuron", other);
     String device = model.device().description();
-    if (json) {
-      Json.print(
+    if (output.isJson()) {
+      output.print(
           Json.object(
               "device", device,
               "neurons", neurons,

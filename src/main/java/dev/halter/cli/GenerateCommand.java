@@ -36,8 +36,7 @@ final class GenerateCommand implements Callable<Integer> {
       description = "Most tokens to generate (default: ${DEFAULT-VALUE}).")
   int maxTokens;
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
@@ -45,11 +44,11 @@ final class GenerateCommand implements Callable<Integer> {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
     Sampling sampling = this.sampling.sampling();
-    if (this.sampling.logprobs >= 0 && !json) {
+    if (this.sampling.logprobs >= 0 && !output.isJson()) {
       throw new WrongUseException("--logprobs is for --json");
     }
     try (LanguageModel model = options.open(1)) {
-      SteeringPlan plan = Plans.read(plans, model.config());
+      SteeringPlan plan = SteeringPlan.readAll(plans, model.config());
       StreamingDecoder decoder = new StreamingDecoder(model.tokenizer(), true);
       Request.Listener print =
           (token, logProbability, logits) -> {
@@ -67,14 +66,14 @@ final class GenerateCommand implements Callable<Integer> {
               model.stopTokens(),
               plan,
               null,
-              !json
+              !output.isJson()
                   ? print
                   : this.sampling.logprobs < 0
                       ? null
                       : new LogProbabilities(this.sampling.logprobs));
       Result result = model.engine().run(request).orThrow();
-      if (json) {
-        Json.print(Json.result(result, model.decode(result.tokens())));
+      if (output.isJson()) {
+        output.print(ResultJson.of(result, model.decode(result.tokens())));
         return 0;
       }
       System.out.println(decoder.finish());

@@ -1,7 +1,14 @@
 package dev.halter.cli;
 
-import dev.halter.output.Destination;
-import dev.halter.output.Reason;
+import dev.halter.cli.concepts.ConceptsCommand;
+import dev.halter.cli.heads.HeadsCommand;
+import dev.halter.cli.neurons.AgreeCommand;
+import dev.halter.cli.neurons.DoseCommand;
+import dev.halter.cli.neurons.EditCommand;
+import dev.halter.cli.neurons.MapCommand;
+import dev.halter.cli.neurons.NeuronsCommand;
+import dev.halter.files.Destination;
+import dev.halter.files.Reason;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;

@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.device.Devices;
+import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.MemoryPlan;
 import dev.halter.weights.ModelConfig;
@@ -23,8 +24,7 @@ final class InfoCommand implements Callable<Integer> {
       description = "Plan memory for N sequences at once (default: as suits the device).")
   int maxBatch;
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
@@ -34,8 +34,8 @@ final class InfoCommand implements Callable<Integer> {
       ModelConfig config = model.config();
       MemoryPlan plan = model.plan();
       String family = config.family().name().toLowerCase(Locale.ROOT);
-      if (json) {
-        Json.print(
+      if (output.isJson()) {
+        output.print(
             Json.object(
                 "model", model.folder().toString(),
                 "family", family,

@@ -1,12 +1,13 @@
 package dev.halter.cli;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.Json;
+import dev.halter.files.JsonObject;
+import dev.halter.files.Reason;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.output.Reason;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -31,7 +32,7 @@ import java.util.Set;
  * @param json the line, or null
  * @param error what is wrong with the line, or null
  */
-record InputLine(int number, Object id, JsonObject json, String error) {
+public record InputLine(int number, Object id, JsonObject json, String error) {
 
   /** The prompt's tokens. */
   int[] prompt(LanguageModel model) {
@@ -200,7 +201,7 @@ record InputLine(int number, Object id, JsonObject json, String error) {
    * @throws IllegalArgumentException naming the first line that is none: what is computed of them
    *     together would be of others than were asked for
    */
-  static List<int[]> prompts(Path file, LanguageModel model) {
+  public static List<int[]> prompts(Path file, LanguageModel model) {
     List<int[]> prompts = new ArrayList<>();
     for (InputLine line : all(file)) {
       try {

@@ -1,5 +1,6 @@
 package dev.halter.cli;
 
+import dev.halter.files.Json;
 import dev.halter.generation.Request;
 import java.util.ArrayList;
 import java.util.List;

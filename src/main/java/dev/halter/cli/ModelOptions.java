@@ -5,16 +5,15 @@ import dev.halter.device.Devices;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
-import java.util.List;
 import picocli.CommandLine.Option;
 
 /** The options of every command that opens a model. */
-final class ModelOptions {
+public final class ModelOptions {
   @Option(
       names = "--model",
       paramLabel = "DIR",
       description = "Model folder as from the Hugging Face hub (default: the one that ships).")
-  Path model;
+  public Path model;
 
   @Option(
       names = "--device",
@@ -28,7 +27,7 @@ final class ModelOptions {
       paramLabel = "T",
       defaultValue = "auto",
       description = "Type of the activations: auto, f32 or bf16 (default: ${DEFAULT-VALUE}).")
-  String dtype;
+  public String dtype;
 
   @Option(
       names = "--threads",
@@ -56,7 +55,7 @@ final class ModelOptions {
   private boolean saidFallback; // a command may open a device twice
 
   /** The model folder that was asked for, or the one that ships. */
-  Path folder() {
+  public Path folder() {
     if (model != null) {
       return model;
     }
@@ -67,7 +66,7 @@ final class ModelOptions {
     return Path.of(models, "demo");
   }
 
-  LanguageModel open() {
+  public LanguageModel open() {
     return open(0);
   }
 
@@ -75,7 +74,7 @@ final class ModelOptions {
    * Opens the model for short prompts and much work between them: without --context sequences are
    * of up to 1,024 tokens, so that a GPU's memory is not taken by a cache that nothing fills.
    */
-  LanguageModel openForPairs() {
+  public LanguageModel openForPairs() {
     if (context == 0) {
       context = Math.min(1024, ModelConfig.read(folder()).maxPositions());
     }
@@ -83,7 +82,7 @@ final class ModelOptions {
   }
 
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
-  LanguageModel open(int maxBatch) {
+  public LanguageModel open(int maxBatch) {
     if (context < 0 || maxBatch < 0) {
       throw new WrongUseException("--context and --max-batch cannot be negative");
     }
@@ -103,12 +102,12 @@ final class ModelOptions {
   }
 
   /** Opens the device alone, for commands that run no model. */
-  Device openDevice() {
+  public Device openDevice() {
     if (threads < 0) {
       throw new WrongUseException("--threads cannot be negative");
     }
-    choose("--device", device, "auto", "cpu", "cuda");
-    choose("--dtype", dtype, "auto", "f32", "bf16");
+    OptionValue.requireOneOf("--device", device, "auto", "cpu", "cuda");
+    OptionValue.requireOneOf("--dtype", dtype, "auto", "f32", "bf16");
     return Devices.open(device, threads, !anyBatch, this::sayFallback);
   }
 
@@ -116,14 +115,6 @@ final class ModelOptions {
     if (!saidFallback) {
       saidFallback = true;
       System.err.println("halter: " + line);
-    }
-  }
-
-  /** Refuses a value that is none of those that an option takes. */
-  static void choose(String option, String value, String... choices) {
-    if (!List.of(choices).contains(value)) {
-      throw new WrongUseException(
-          option + " is '" + value + "'; choose one of " + String.join(", ", choices));
     }
   }
 }

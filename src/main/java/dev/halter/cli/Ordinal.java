@@ -1,11 +1,11 @@
 package dev.halter.cli;
 
 /** Ranks for people: 1st, 2nd … In JSON, exports and the library the first is 0. */
-final class Ordinal {
+public final class Ordinal {
   private Ordinal() {}
 
   /** The name of the place with {@code rank} others before it. */
-  static String of(int rank) {
+  public static String of(int rank) {
     int place = rank + 1;
     boolean teen = place / 10 % 10 == 1;
     String ending =

@@ -3,7 +3,7 @@ package dev.halter.cli;
 /**
  * A bar on standard error, if that is a terminal; the launcher says so by {@code halter.terminal}.
  */
-final class ProgressBar implements AutoCloseable {
+public final class ProgressBar implements AutoCloseable {
   private static final int WIDTH = 30;
   private static final long INTERVAL = 100_000_000;
 
@@ -13,12 +13,12 @@ final class ProgressBar implements AutoCloseable {
   private final long start = System.nanoTime();
   private long last = start - INTERVAL;
 
-  ProgressBar(String what, long total) {
+  public ProgressBar(String what, long total) {
     this.what = what;
     this.total = total;
   }
 
-  void at(long done) {
+  public void at(long done) {
     long now = System.nanoTime();
     if (!terminal || total == 0 || now - last < INTERVAL && done < total) {
       return;

@@ -1,10 +1,10 @@
 package dev.halter.cli;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
+import dev.halter.files.Reason;
 import dev.halter.generation.LanguageModel;
-import dev.halter.output.Reason;
 import dev.halter.text.Message;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -13,7 +13,7 @@ import java.util.List;
 import picocli.CommandLine.Option;
 
 /** The ways to give a prompt; exactly one is used. */
-final class PromptOptions {
+public final class PromptOptions {
   @Option(
       names = "--prompt",
       paramLabel = "T",
@@ -38,16 +38,16 @@ final class PromptOptions {
   Path messages;
 
   /** The text that the model reads. */
-  String text(LanguageModel model) {
+  public String text(LanguageModel model) {
     return prompt != null ? prompt : model.render(conversation());
   }
 
-  int[] tokens(LanguageModel model) {
+  public int[] tokens(LanguageModel model) {
     return prompt != null ? model.encode(prompt) : model.encode(conversation());
   }
 
   /** Refuses a file of messages that is none, before any work is done. */
-  void check() {
+  public void check() {
     if (messages != null) {
       read(messages);
     }

@@ -1,9 +1,10 @@
 package dev.halter.cli;
 
-import dev.halter.output.GrowingFile;
-import dev.halter.output.WholeFile;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.BadFileException;
+import dev.halter.files.GrowingFile;
+import dev.halter.files.Json;
+import dev.halter.files.JsonObject;
+import dev.halter.files.WholeFile;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;

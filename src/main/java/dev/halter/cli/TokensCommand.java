@@ -1,5 +1,6 @@
 package dev.halter.cli;
 
+import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import java.util.Arrays;
 import java.util.List;
@@ -7,7 +8,6 @@ import java.util.concurrent.Callable;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
 
 @Command(
     name = "tokens",
@@ -18,8 +18,7 @@ final class TokensCommand implements Callable<Integer> {
   @ArgGroup(multiplicity = "1")
   PromptOptions prompt;
 
-  @Option(names = "--json", description = "Print JSON.")
-  boolean json;
+  @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
@@ -28,8 +27,8 @@ final class TokensCommand implements Callable<Integer> {
       int[] tokens = prompt.tokens(model);
       List<String> pieces =
           Arrays.stream(tokens).mapToObj(token -> model.tokenizer().piece(token)).toList();
-      if (json) {
-        Json.print(Json.object("text", text, "tokens", tokens, "pieces", pieces));
+      if (output.isJson()) {
+        output.print(Json.object("text", text, "tokens", tokens, "pieces", pieces));
         return 0;
       }
       System.out.println(text);

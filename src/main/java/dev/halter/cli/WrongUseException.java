@@ -1,10 +1,10 @@
 package dev.halter.cli;
 
 /** Arguments that cannot mean anything, whatever the model and the files hold: exit code 2. */
-final class WrongUseException extends IllegalArgumentException {
+public final class WrongUseException extends IllegalArgumentException {
   private static final long serialVersionUID = 1L;
 
-  WrongUseException(String message) {
+  public WrongUseException(String message) {
     super(message);
   }
 }

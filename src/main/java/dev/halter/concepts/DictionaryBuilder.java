@@ -1,19 +1,17 @@
 package dev.halter.concepts;
 
-import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.device.DType;
+import dev.halter.files.BadFileException;
+import dev.halter.files.Json;
+import dev.halter.files.Reason;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
-import dev.halter.output.OneLine;
-import dev.halter.output.Reason;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
-import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -236,20 +234,6 @@ public final class DictionaryBuilder {
     return HexFormat.of().formatHex(hash.digest());
   }
 
-  private String names() {
-    StringWriter text = new StringWriter();
-    try (JsonGenerator json = OneLine.to(text)) {
-      json.writeStartArray();
-      for (String concept : stimuli.concepts()) {
-        json.writeString(concept);
-      }
-      json.writeEndArray();
-    } catch (IOException e) {
-      throw new UncheckedIOException(e); // cannot happen: the text is in memory
-    }
-    return text.toString();
-  }
-
   /** The file of atoms done, [concepts, layers, d_model] after a line with the key. */
   private final class Progress implements AutoCloseable {
     private final Path out;
@@ -327,7 +311,7 @@ public final class DictionaryBuilder {
               "template",
               settings.template,
               "names",
-              names());
+              Json.text(stimuli.concepts()));
       try (SafetensorsWriter writer = SafetensorsWriter.create(out, metadata, specs)) {
         float[] atom = new float[width];
         ByteBuffer bytes = ByteBuffer.allocateDirect(4 * width).order(ByteOrder.LITTLE_ENDIAN);

@@ -2,6 +2,7 @@ package dev.halter.concepts;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.text.Chat;
 import dev.halter.text.Message;
 import java.util.Iterator;
 import java.util.List;

@@ -1,9 +1,10 @@
 package dev.halter.concepts;
 
+import dev.halter.files.BadFileException;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.ConceptScores.Scored;
+import dev.halter.text.Chat;
 import dev.halter.text.Message;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.Fingerprint;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;

@@ -1,6 +1,6 @@
 package dev.halter.concepts;
 
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HexFormat;

@@ -1,9 +1,9 @@
 package dev.halter.concepts;
 
-import dev.halter.output.GrowingFile;
+import dev.halter.files.BadFileException;
+import dev.halter.files.Csv;
+import dev.halter.files.GrowingFile;
 import dev.halter.sparse.ConceptScores;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.Csv;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;

@@ -1,8 +1,8 @@
 package dev.halter.concepts;
 
-import dev.halter.output.Reason;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
+import dev.halter.files.Reason;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.CharacterCodingException;

@@ -1,12 +1,13 @@
 package dev.halter.heads;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.Csv;
+import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.patching.Pair;
 import dev.halter.text.Message;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.Csv;
-import dev.halter.weights.JsonObject;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.ArrayList;

@@ -1,7 +1,7 @@
 package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
-import dev.halter.heads.Activations.Sides;
+import dev.halter.heads.ContrastRows.Sides;
 import dev.halter.heads.GaussianTransform.Gaussian;
 import dev.halter.heads.GaussianTransform.Method;
 import dev.halter.model.Head;
@@ -53,14 +53,14 @@ public final class HeadFit {
             : Sides.answered(model, positive, negative, answerTokens));
   }
 
-  HeadFit(LanguageModel model, Collection<Head> heads, Sides sides) {
+  public HeadFit(LanguageModel model, Collection<Head> heads, Sides sides) {
     this.model = model;
     this.positivePrompts = sides.positive().size();
     this.negativePrompts = sides.negative().size();
     Set<Site> sites = new LinkedHashSet<>();
     heads.forEach(head -> sites.add(site(head)));
-    this.positive = Activations.read(model.engine(), sites, sides.positive());
-    this.negative = Activations.read(model.engine(), sites, sides.negative());
+    this.positive = ContrastRows.read(model.engine(), sites, sides.positive());
+    this.negative = ContrastRows.read(model.engine(), sites, sides.negative());
   }
 
   private HeadFit(
@@ -77,7 +77,7 @@ public final class HeadFit {
   }
 
   /** The samples of several tasks as one's, so that a head of all of them can have one map. */
-  static HeadFit merged(List<HeadFit> fits) {
+  public static HeadFit merged(List<HeadFit> fits) {
     Map<Site, List<float[]>> positive = new LinkedHashMap<>();
     Map<Site, List<float[]>> negative = new LinkedHashMap<>();
     int positivePrompts = 0;

@@ -1,12 +1,12 @@
 package dev.halter.heads;
 
 import dev.halter.generation.Engine;
-import dev.halter.generation.Question;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
+import dev.halter.scoring.Question;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
 import dev.halter.steering.Trigger;
@@ -152,7 +152,7 @@ public final class Knockout {
    * The plan that takes heads out of one question: z becomes 0, and what o_proj makes of the
    * replacement is added to what attention adds to the residual stream.
    */
-  SteeringPlan plan(Collection<Head> heads, int question) {
+  public SteeringPlan plan(Collection<Head> heads, int question) {
     Map<Integer, List<Head>> byLayer = new TreeMap<>();
     heads.forEach(
         head -> byLayer.computeIfAbsent(head.layer(), layer -> new ArrayList<>()).add(head));
@@ -247,7 +247,7 @@ public final class Knockout {
   }
 
   /** As many heads as given, none of them, drawn anew for each draw. */
-  List<List<Head>> randomHeads(Collection<Head> heads, int draws) {
+  public List<List<Head>> randomHeads(Collection<Head> heads, int draws) {
     List<Head> others = new ArrayList<>(Head.all(config));
     others.removeAll(new HashSet<>(heads));
     if (draws > 0 && others.size() < heads.size()) {

@@ -1,5 +1,5 @@
 /**
- * Which heads and MLPs a task runs through, and what moving their outputs does. Tasks are {@link
- * dev.halter.heads.Pair pairs} of prompts; effects are measured at the logits of the last token.
+ * What heads that matter do, and what moving their outputs does: knock-out, attention patterns,
+ * Gaussian control fitted to two sets of prompts, several controls at once.
  */
 package dev.halter.heads;

@@ -102,7 +102,7 @@ public final class Llama implements AutoCloseable {
    * Loads a model folder.
    *
    * @param type activations: f32 or bf16
-   * @throws dev.halter.weights.BadFileException if the folder holds no model that Halter runs
+   * @throws dev.halter.files.BadFileException if the folder holds no model that Halter runs
    * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit
    */
   public static Llama load(Path folder, Device device, DType type, Limits limits) {

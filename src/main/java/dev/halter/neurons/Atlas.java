@@ -1,10 +1,10 @@
 package dev.halter.neurons;
 
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.halter.files.Json;
 import dev.halter.model.Site;
 import dev.halter.neurons.NeuronSearch.Hit;
-import dev.halter.output.OneLine;
-import dev.halter.output.Page;
+import dev.halter.pictures.Page;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -109,7 +109,7 @@ public final class Atlas {
   private void json(
       Writer out, String model, IntFunction<String> pieces, List<Measurement> measured)
       throws IOException {
-    try (JsonGenerator json = OneLine.to(out)) {
+    try (JsonGenerator json = Json.to(out)) {
       json.writeStartObject();
       json.writeStringField("model", model);
       json.writeStringField("projection", NeuronMap.name(settings.projection()));

@@ -1,7 +1,7 @@
 package dev.halter.neurons;
 
 import dev.halter.generation.LanguageModel;
-import dev.halter.generation.Logits;
+import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.Arrays;

@@ -1,9 +1,9 @@
 package dev.halter.neurons;
 
 import dev.halter.generation.Engine;
-import dev.halter.generation.Logits;
 import dev.halter.generation.Request;
 import dev.halter.model.Site;
+import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.List;

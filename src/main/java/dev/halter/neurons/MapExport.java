@@ -1,9 +1,9 @@
 package dev.halter.neurons;
 
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.halter.files.Json;
+import dev.halter.files.WholeFile;
 import dev.halter.neurons.NeuronSearch.Hit;
-import dev.halter.output.OneLine;
-import dev.halter.output.WholeFile;
 import java.io.IOException;
 import java.io.Writer;
 import java.nio.file.Path;
@@ -62,7 +62,7 @@ public enum MapExport {
     NeuronMap.Settings settings = map.settings();
     String proj = NeuronMap.name(settings.projection());
     String decode = NeuronMap.name(settings.decode());
-    try (JsonGenerator json = OneLine.to(out)) {
+    try (JsonGenerator json = Json.to(out)) {
       json.disable(JsonGenerator.Feature.AUTO_CLOSE_TARGET);
       json.setRootValueSeparator(null);
       for (int place = 0; place < map.tokenIds().length; place++) {

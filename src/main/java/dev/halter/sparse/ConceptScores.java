@@ -1,8 +1,8 @@
 package dev.halter.sparse;
 
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.Csv;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.BadFileException;
+import dev.halter.files.Csv;
+import dev.halter.files.JsonObject;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;

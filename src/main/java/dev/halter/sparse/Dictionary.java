@@ -4,7 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import dev.halter.weights.SafetensorsWriter;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;

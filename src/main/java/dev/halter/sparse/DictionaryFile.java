@@ -1,9 +1,9 @@
 package dev.halter.sparse;
 
 import dev.halter.device.Device;
-import dev.halter.output.Reason;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
+import dev.halter.files.Reason;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.TensorView;
 import java.io.IOException;

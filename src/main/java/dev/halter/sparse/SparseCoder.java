@@ -19,8 +19,8 @@ import java.util.stream.IntStream;
  *
  * <p>A round of any solver is two steps for all rows together. <em>Screening</em> finds for each
  * row the few atoms that could matter, from correlations by one matrix product or from the Gram
- * matrix ({@link Plan}). One kernel then decides by exact dots, and brings code and residual up to
- * date. Screening may be rough: its largest error is known, and an atom that it could hide is
+ * matrix ({@link CodingPlan}). One kernel then decides by exact dots, and brings code and residual
+ * up to date. Screening may be rough: its largest error is known, and an atom that it could hide is
  * looked for exactly.
  *
  * <p>Source of the rounds of elastic net and lasso: You et al., "Oracle based active set algorithm
@@ -65,7 +65,7 @@ public final class SparseCoder implements AutoCloseable {
   private final Dictionary dictionary;
   private final Device device;
   private final Solver solver;
-  private final Plan plan;
+  private final CodingPlan plan;
   private final Layout layout;
   private final int n;
   private final int d;
@@ -138,14 +138,14 @@ public final class SparseCoder implements AutoCloseable {
    *
    * @throws dev.halter.device.OutOfDeviceMemoryException if the device has not the plan's memory
    */
-  public SparseCoder(Dictionary dictionary, Solver solver, Plan plan) {
+  public SparseCoder(Dictionary dictionary, Solver solver, CodingPlan plan) {
     this.dictionary = dictionary;
     this.device = dictionary.device();
     this.solver = solver;
     this.plan = plan;
     this.n = dictionary.size();
     this.d = dictionary.width();
-    boolean gram = plan.correlations() == Plan.Correlations.GRAM;
+    boolean gram = plan.correlations() == CodingPlan.Correlations.GRAM;
     this.layout = Layout.of(device, n, solver, plan.support(), gram);
     try {
       int rows = plan.rows();
@@ -189,7 +189,7 @@ public final class SparseCoder implements AutoCloseable {
     return buffer;
   }
 
-  public Plan plan() {
+  public CodingPlan plan() {
     return plan;
   }
 
@@ -337,7 +337,7 @@ public final class SparseCoder implements AutoCloseable {
   /** A row that needs more atoms than there is room for. */
   private Code wider(Buffer x) {
     int support = Math.min(2 * layout.capacity, n);
-    Plan wide = Plan.of(dictionary, solver, 1, plan.correlations(), support);
+    CodingPlan wide = CodingPlan.of(dictionary, solver, 1, plan.correlations(), support);
     try (SparseCoder coder = new SparseCoder(dictionary, solver, wide)) {
       coder.run(x, d, 1, null, true);
       return coder.read(1, x).getFirst();

@@ -1,6 +1,6 @@
 package dev.halter.sparse;
 
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.TensorView;
 import java.nio.file.Path;

@@ -7,8 +7,8 @@ import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.Placed;
+import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
-import dev.halter.sparse.Plan;
 import dev.halter.sparse.SparseCoder;
 import dev.halter.steering.ConceptRemovals.Together;
 import java.util.Arrays;
@@ -77,7 +77,7 @@ final class ConceptRemoval implements AutoCloseable {
         new SparseCoder(
             dictionary,
             coding.solver(),
-            Plan.of(dictionary, coding.solver(), together, Math.max(together, LIFE)));
+            CodingPlan.of(dictionary, coding.solver(), together, Math.max(together, LIFE)));
     int d = dictionary.width();
     this.removed = device.allocate(4L * d * (promptEnd() ? sequences : together));
     this.skip = device.allocate(4L * together);

@@ -54,7 +54,7 @@ final class ConceptRemovals implements AutoCloseable {
   /**
    * The removal, made if it is not there.
    *
-   * @throws dev.halter.weights.BadFileException if its dictionary cannot be read
+   * @throws dev.halter.files.BadFileException if its dictionary cannot be read
    * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit beside the others
    */
   ConceptRemoval get(Together together) {

@@ -1,10 +1,10 @@
 package dev.halter.steering;
 
 import dev.halter.device.DType;
+import dev.halter.files.BadFileException;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;

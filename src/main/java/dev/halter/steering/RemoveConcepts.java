@@ -1,13 +1,13 @@
 package dev.halter.steering;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.sparse.Solver;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;

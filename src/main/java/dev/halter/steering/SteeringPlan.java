@@ -1,11 +1,11 @@
 package dev.halter.steering;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.DictionaryFile;
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SteeringVectors;
 import java.nio.charset.StandardCharsets;
@@ -66,6 +66,15 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
   public static SteeringPlan read(Path file, ModelConfig config) {
     Path folder = file.toAbsolutePath().getParent();
     return of(JsonObject.read(file), folder, config);
+  }
+
+  /** Several plan files as one plan, in their order; of no file, {@link #NONE}. */
+  public static SteeringPlan readAll(List<Path> files, ModelConfig config) {
+    SteeringPlan plan = NONE;
+    for (Path file : files) {
+      plan = plan.then(read(file, config));
+    }
+    return plan;
   }
 
   /** Reads a plan from its text; vector files are found from {@code folder}. */

@@ -1,7 +1,7 @@
 package dev.halter.steering;
 
-import dev.halter.weights.BadFileException;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;

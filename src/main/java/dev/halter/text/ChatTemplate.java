@@ -2,6 +2,8 @@ package dev.halter.text;
 
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
+import dev.halter.files.JsonFields;
+import dev.halter.files.TextFile;
 import dev.halter.text.jinja.Template;
 import dev.halter.text.jinja.TemplateException;
 import java.io.IOException;
@@ -118,7 +120,7 @@ public final class ChatTemplate {
       for (String name : List.of("special_tokens_map.json", "tokenizer_config.json")) {
         Path file = modelDir.resolve(name);
         if (Files.exists(file)) {
-          TextFile.readObject(file, TextFile.read(file), config::field);
+          JsonFields.readObject(file, TextFile.read(file), config::field);
         }
       }
       return config;
@@ -141,7 +143,7 @@ public final class ChatTemplate {
       }
       while (json.nextToken() != JsonToken.END_ARRAY) {
         Map<String, String> named = new HashMap<>();
-        TextFile.fields(json, (name, value) -> named.put(name, text(value)));
+        JsonFields.fields(json, (name, value) -> named.put(name, text(value)));
         if ("default".equals(named.get("name"))) {
           template = named.get("template");
         }
@@ -154,7 +156,7 @@ public final class ChatTemplate {
         put(token, text(json));
         return;
       }
-      TextFile.fields(
+      JsonFields.fields(
           json,
           (name, value) -> {
             String text = text(value);

@@ -1,6 +1,6 @@
 package dev.halter.text;
 
-import dev.halter.weights.JsonObject;
+import dev.halter.files.JsonObject;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -36,8 +36,8 @@ public record Message(Map<String, Object> fields) {
   /**
    * The {@code messages} of an object.
    *
-   * @throws dev.halter.weights.BadFileException if there are none, or one has no role, no content,
-   *     or a part that is no text
+   * @throws dev.halter.files.BadFileException if there are none, or one has no role, no content, or
+   *     a part that is no text
    */
   public static List<Message> list(JsonObject json) {
     List<Message> messages = new ArrayList<>();

@@ -1,5 +1,6 @@
 package dev.halter.text;
 
+import dev.halter.files.BadFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -44,7 +45,7 @@ final class Pipeline {
       return;
     }
     if (!(type instanceof String name) || !SUPPORTED.get(field).contains(name)) {
-      throw TextFile.unusable(file, "has an unsupported " + field + ": " + type, null);
+      throw new BadFileException(file, "has an unsupported " + field + ": " + type);
     }
     Map<?, ?> fields = (Map<?, ?>) part;
     if (fields.get("pattern") instanceof Map<?, ?> pattern
@@ -68,7 +69,7 @@ final class Pipeline {
           default -> true;
         };
     if (!fine) {
-      throw TextFile.unusable(file, "has an unsupported model: " + field + " is " + value, null);
+      throw new BadFileException(file, "has an unsupported model: " + field + " is " + value);
     }
   }
 
@@ -81,7 +82,7 @@ final class Pipeline {
       }
     }
     if (!fine) {
-      throw TextFile.unusable(file, "has a post_processor that contradicts itself", null);
+      throw new BadFileException(file, "has a post_processor that contradicts itself");
     }
   }
 
@@ -118,8 +119,8 @@ final class Pipeline {
           && !inClass
           && i + 1 < regex.length()
           && "*+{".indexOf(regex.charAt(i + 1)) >= 0) {
-        throw TextFile.unusable(
-            file, "has an unsupported repeated group in the pattern " + regex, null);
+        throw new BadFileException(
+            file, "has an unsupported repeated group in the pattern " + regex);
       }
     }
   }

@@ -2,6 +2,8 @@ package dev.halter.text;
 
 import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
+import dev.halter.files.BadFileException;
+import dev.halter.files.TextFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
@@ -41,7 +43,7 @@ public final class Tokenizer implements AutoCloseable {
   public static Tokenizer load(Path modelDir) {
     Path file = modelDir.resolve("tokenizer.json");
     if (!Files.exists(file)) {
-      throw TextFile.unusable(
+      throw new BadFileException(
           file,
           "is missing; tokenizers kept in other files (tokenizer.model, vocab.json) are not"
               + " supported: save them with transformers' save_pretrained, which writes it",
@@ -54,7 +56,7 @@ public final class Tokenizer implements AutoCloseable {
     try {
       handle = library.createTokenizerFromString(json);
     } catch (RuntimeException e) {
-      throw TextFile.unusable(file, "is no usable tokenizer: " + e.getMessage(), e);
+      throw new BadFileException(file, "is no usable tokenizer: " + e.getMessage(), e);
     }
     // Files saved after training may ask for both; prompts are neither cut nor filled up here.
     library.disableTruncation(handle);
@@ -90,7 +92,7 @@ public final class Tokenizer implements AutoCloseable {
     try {
       encoding = library.encode(tokenizer, text, addSpecialTokens);
     } catch (RuntimeException e) {
-      throw TextFile.unusable(file, "cannot encode the text: " + e.getMessage(), e);
+      throw new BadFileException(file, "cannot encode the text: " + e.getMessage(), e);
     }
     try {
       return reader.apply(encoding);

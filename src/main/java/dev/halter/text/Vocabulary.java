@@ -2,6 +2,8 @@ package dev.halter.text;
 
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonFields;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
@@ -48,7 +50,7 @@ final class Vocabulary {
    */
   static Vocabulary read(Path file, String text) {
     Vocabulary vocabulary = new Vocabulary(file);
-    TextFile.readObject(file, text, vocabulary::field);
+    JsonFields.readObject(file, text, vocabulary::field);
     return vocabulary;
   }
 
@@ -60,11 +62,11 @@ final class Vocabulary {
   private void field(String name, JsonParser json) throws IOException {
     switch (name) {
       case "added_tokens" -> addedTokens(json);
-      case "model" -> TextFile.fields(json, this::modelField);
+      case "model" -> JsonFields.fields(json, this::modelField);
       case "normalizer", "pre_tokenizer", "post_processor" ->
-          Pipeline.check(file, name, TextFile.tree(json));
+          Pipeline.check(file, name, JsonFields.tree(json));
       case "decoder" -> {
-        Object decoder = TextFile.tree(json);
+        Object decoder = JsonFields.tree(json);
         Pipeline.check(file, name, decoder);
         learnSpelling(decoder);
       }
@@ -75,9 +77,9 @@ final class Vocabulary {
   private void modelField(String name, JsonParser json) throws IOException {
     switch (name) {
       case "vocab" ->
-          TextFile.fields(json, (spelling, id) -> put(id.getIntValue(), spelling, false));
+          JsonFields.fields(json, (spelling, id) -> put(id.getIntValue(), spelling, false));
       case "merges" -> json.skipChildren();
-      default -> Pipeline.checkModel(file, name, TextFile.tree(json));
+      default -> Pipeline.checkModel(file, name, JsonFields.tree(json));
     }
   }
 
@@ -92,12 +94,12 @@ final class Vocabulary {
   private void addedToken(JsonParser json) throws IOException {
     String[] content = new String[1];
     int[] id = {-1};
-    TextFile.fields(
+    JsonFields.fields(
         json,
         (key, value) -> {
           switch (key) {
             case "id" -> id[0] = value.getIntValue();
-            case "content" -> content[0] = TextFile.string(value);
+            case "content" -> content[0] = JsonFields.string(value);
             default -> value.skipChildren();
           }
         });
@@ -106,7 +108,7 @@ final class Vocabulary {
 
   private void put(int id, String spelling, boolean isAdded) {
     if (id < 0 || id >= MAX_TOKENS || spelling == null) {
-      throw TextFile.unusable(file, "has a token without text or with the id " + id, null);
+      throw new BadFileException(file, "has a token without text or with the id " + id);
     }
     while (spellings.size() <= id) {
       spellings.add(null);

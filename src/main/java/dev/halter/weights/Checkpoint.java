@@ -1,5 +1,8 @@
 package dev.halter.weights;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
+import dev.halter.files.MappedFile;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

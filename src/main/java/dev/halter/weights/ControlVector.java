@@ -1,5 +1,7 @@
 package dev.halter.weights;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.MappedFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -31,7 +33,7 @@ import java.util.regex.Pattern;
  * @param modelHint the kind of model it was made for, if the file says so
  * @param directions the vectors by layer, all of one length; not to be modified
  */
-public record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> directions) {
+record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> directions) {
   private static final Pattern DIRECTION = Pattern.compile("direction\\.([0-9]{1,6})");
   private static final int F32 = 0;
   private static final int MAX_LENGTH = 1 << 20;

@@ -1,5 +1,7 @@
 package dev.halter.weights;
 
+import dev.halter.files.BadFileException;
+import dev.halter.files.JsonObject;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;

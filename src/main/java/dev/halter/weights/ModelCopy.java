@@ -1,8 +1,8 @@
 package dev.halter.weights;
 
 import dev.halter.device.DType;
-import dev.halter.output.Destination;
-import dev.halter.output.Successor;
+import dev.halter.files.Destination;
+import dev.halter.files.Successor;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;

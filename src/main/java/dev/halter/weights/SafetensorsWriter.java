@@ -2,8 +2,9 @@ package dev.halter.weights;
 
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.device.DType;
-import dev.halter.output.Destination;
-import dev.halter.output.Successor;
+import dev.halter.files.Destination;
+import dev.halter.files.Json;
+import dev.halter.files.Successor;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -128,7 +129,7 @@ public final class SafetensorsWriter implements AutoCloseable {
       throws IOException {
     var bytes = new ByteArrayOutputStream();
     Set<String> names = new HashSet<>();
-    try (JsonGenerator json = JsonObject.STRICT.createGenerator(bytes)) {
+    try (JsonGenerator json = Json.to(bytes)) {
       json.writeStartObject();
       if (!metadata.isEmpty()) {
         json.writeObjectFieldStart("__metadata__");

@@ -1,5 +1,6 @@
 package dev.halter.weights;
 
+import dev.halter.files.BadFileException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.stream.LongStream;

@@ -1,6 +1,7 @@
 package dev.halter.weights;
 
 import dev.halter.device.DType;
+import dev.halter.files.MappedFile;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;

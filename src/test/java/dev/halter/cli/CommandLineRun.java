@@ -21,7 +21,7 @@ import java.util.Map;
 import java.util.stream.Stream;
 
 /** One run of the command line inside the tests' JVM: its exit code and what it printed. */
-record CommandLineRun(int code, String out, String err) {
+public record CommandLineRun(int code, String out, String err) {
   private static final ObjectMapper MAPPER =
       new ObjectMapper().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
@@ -31,7 +31,7 @@ record CommandLineRun(int code, String out, String err) {
    */
   private static final String FALLBACK = "halter: using the CPU: [^\n]*\n";
 
-  static CommandLineRun halter(Object... arguments) {
+  public static CommandLineRun halter(Object... arguments) {
     String[] words = Stream.of(arguments).map(Object::toString).toArray(String[]::new);
     PrintStream out = System.out;
     PrintStream err = System.err;
@@ -52,7 +52,7 @@ record CommandLineRun(int code, String out, String err) {
   }
 
   /** What runs the command line in a JVM of its own. */
-  static ProcessBuilder process(Object... arguments) {
+  public static ProcessBuilder process(Object... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of("-cp", System.getProperty("java.class.path")));
@@ -66,13 +66,13 @@ record CommandLineRun(int code, String out, String err) {
   }
 
   /** The one JSON document that a run that is done printed, and nothing else. */
-  JsonNode json() {
+  public JsonNode json() {
     assertEquals(0, code, err);
     return parse(out);
   }
 
   /** The one line that a failed run printed on standard error, with nothing on standard output. */
-  String error(int expectedCode) {
+  public String error(int expectedCode) {
     assertEquals(expectedCode, code, out + err);
     assertEquals("", out);
     List<String> lines = err.lines().toList();
@@ -83,7 +83,7 @@ record CommandLineRun(int code, String out, String err) {
   }
 
   /** Parses text that is one JSON document. */
-  static JsonNode parse(String text) {
+  public static JsonNode parse(String text) {
     try {
       return MAPPER.readTree(text);
     } catch (JsonProcessingException e) {
@@ -92,14 +92,14 @@ record CommandLineRun(int code, String out, String err) {
   }
 
   /** The keys of an object in their order. */
-  static List<String> keys(JsonNode object) {
+  public static List<String> keys(JsonNode object) {
     List<String> keys = new ArrayList<>();
     object.fieldNames().forEachRemaining(keys::add);
     return keys;
   }
 
   /** The lines of a result file by their id, or by {@code line N} where they have none. */
-  static Map<String, JsonNode> results(Path file) throws IOException {
+  public static Map<String, JsonNode> results(Path file) throws IOException {
     Map<String, JsonNode> results = new LinkedHashMap<>();
     for (String line : Files.readAllLines(file)) {
       JsonNode json = parse(line);
@@ -109,7 +109,7 @@ record CommandLineRun(int code, String out, String err) {
     return results;
   }
 
-  static Path golden(String name) {
+  public static Path golden(String name) {
     return Path.of("src/test/resources/goldens", name);
   }
 }

@@ -4,7 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.halter.output.WholeFile;
+import dev.halter.files.WholeFile;
 import dev.halter.weights.SafetensorsWriter;
 import java.io.File;
 import java.io.UncheckedIOException;

@@ -6,12 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.sparse.DictionaryFile;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.Safetensors;
 import java.io.IOException;
 import java.nio.file.Files;

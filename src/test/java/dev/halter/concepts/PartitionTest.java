@@ -5,11 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.halter.concepts.ChatServer.Asked;
-import dev.halter.concepts.ChatServer.Reply;
 import dev.halter.concepts.Partition.Concept;
+import dev.halter.files.BadFileException;
 import dev.halter.sparse.ConceptScores;
-import dev.halter.weights.BadFileException;
+import dev.halter.text.Chat;
+import dev.halter.text.ChatServer;
+import dev.halter.text.ChatServer.Asked;
+import dev.halter.text.ChatServer.Reply;
+import dev.halter.text.Endpoint;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -1,7 +1,7 @@
 package dev.halter.concepts;
 
 import com.code_intelligence.jazzer.junit.FuzzTest;
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.List;

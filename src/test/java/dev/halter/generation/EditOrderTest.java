@@ -12,9 +12,9 @@ import dev.halter.model.Llama;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.Code;
+import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
-import dev.halter.sparse.Plan;
 import dev.halter.sparse.Solver;
 import dev.halter.sparse.SparseCoder;
 import dev.halter.steering.RemoveConcepts;
@@ -147,7 +147,7 @@ class EditOrderTest {
         DictionaryFile file = DictionaryFile.open(folder.resolve("d.safetensors"));
         Dictionary dictionary = file.load(device, 1);
         SparseCoder coder =
-            new SparseCoder(dictionary, solver, Plan.of(dictionary, solver, 8, 8))) {
+            new SparseCoder(dictionary, solver, CodingPlan.of(dictionary, solver, 8, 8))) {
       return coder.solve(x).getFirst();
     }
   }

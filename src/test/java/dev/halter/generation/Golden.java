@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.files.JsonObject;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
-import dev.halter.weights.JsonObject;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import java.nio.file.Path;

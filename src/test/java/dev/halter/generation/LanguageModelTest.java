@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.TensorView;
 import java.io.IOException;

@@ -10,19 +10,19 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.files.BadFileException;
 import dev.halter.model.Capture;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
 import dev.halter.sparse.Code;
+import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
-import dev.halter.sparse.Plan;
 import dev.halter.sparse.Solver;
 import dev.halter.sparse.SparseCoder;
 import dev.halter.steering.RemoveConcepts;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
@@ -107,7 +107,7 @@ class RemoveConceptsTest {
         DictionaryFile file = DictionaryFile.open(folder.resolve("d.safetensors"));
         Dictionary dictionary = file.load(device, 1);
         SparseCoder coder =
-            new SparseCoder(dictionary, solver, Plan.of(dictionary, solver, 16, 16))) {
+            new SparseCoder(dictionary, solver, CodingPlan.of(dictionary, solver, 16, 16))) {
       return use.apply(dictionary, coder);
     }
   }

@@ -7,9 +7,10 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.weights.BadFileException;
+import dev.halter.patching.Pair;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.files.JsonObject;
 import dev.halter.heads.GaussianTransform.Gaussian;
 import dev.halter.heads.GaussianTransform.Method;
-import dev.halter.weights.JsonObject;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;

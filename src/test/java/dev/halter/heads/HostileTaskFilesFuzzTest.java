@@ -1,7 +1,8 @@
 package dev.halter.heads;
 
 import com.code_intelligence.jazzer.junit.FuzzTest;
-import dev.halter.weights.BadFileException;
+import dev.halter.evaluation.Arithmetic;
+import dev.halter.files.BadFileException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

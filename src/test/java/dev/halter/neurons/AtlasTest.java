@@ -11,7 +11,7 @@ import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.neurons.Verification.Clamp;
 import dev.halter.neurons.Verification.Trial;
-import dev.halter.output.Browser;
+import dev.halter.pictures.Browser;
 import java.io.IOException;
 import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;

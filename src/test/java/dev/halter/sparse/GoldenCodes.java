@@ -2,7 +2,7 @@ package dev.halter.sparse;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.JsonObject;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.TensorView;
 import java.nio.file.Path;

@@ -12,8 +12,8 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
-import dev.halter.sparse.Plan.Correlations;
-import dev.halter.weights.JsonObject;
+import dev.halter.files.JsonObject;
+import dev.halter.sparse.CodingPlan.Correlations;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -34,13 +34,13 @@ class SparseCoderTest {
     GRAM;
 
     SparseCoder coder(Dictionary dictionary, Solver solver, int rows) {
-      Plan plan =
-          Plan.of(
+      CodingPlan plan =
+          CodingPlan.of(
               dictionary, solver, rows, this == GRAM ? Correlations.GRAM : Correlations.PRODUCTS);
       return new SparseCoder(
           dictionary,
           solver,
-          new Plan(
+          new CodingPlan(
               plan.correlations(),
               this == NARROW ? DType.BF16 : DType.F32,
               rows,
@@ -440,8 +440,8 @@ class SparseCoderTest {
     try (Device device = CpuDevice.open(2);
         Dictionary dictionary = golden.dictionary(device)) {
       for (Correlations correlations : Correlations.values()) {
-        Plan small = Plan.of(dictionary, NET, 4, correlations, 3);
-        Plan large = Plan.of(dictionary, NET, 4, correlations);
+        CodingPlan small = CodingPlan.of(dictionary, NET, 4, correlations, 3);
+        CodingPlan large = CodingPlan.of(dictionary, NET, 4, correlations);
         try (SparseCoder narrow = new SparseCoder(dictionary, NET, small);
             SparseCoder wide = new SparseCoder(dictionary, NET, large)) {
           List<Code> expected = wide.solve(golden.vectors);
@@ -467,7 +467,8 @@ class SparseCoderTest {
       for (Correlations correlations : Correlations.values()) {
         try (Dictionary dictionary = golden.dictionary(device);
             SparseCoder coder =
-                new SparseCoder(dictionary, solver, Plan.of(dictionary, solver, 6, correlations));
+                new SparseCoder(
+                    dictionary, solver, CodingPlan.of(dictionary, solver, 6, correlations));
             Buffer x = device.allocate(4L * rows * stride);
             Buffer out = device.allocate(4L * rows * stride);
             Buffer skip = device.allocate(4L * rows);
@@ -483,7 +484,8 @@ class SparseCoderTest {
           int[] support = coder.support().toInts(rows * coder.capacity());
           List<Code> codes = new ArrayList<>();
           try (SparseCoder other =
-              new SparseCoder(dictionary, solver, Plan.of(dictionary, solver, 6, correlations))) {
+              new SparseCoder(
+                  dictionary, solver, CodingPlan.of(dictionary, solver, 6, correlations))) {
             codes.addAll(other.solve(Arrays.copyOf(golden.vectors, rows * d)));
           }
           assertEquals(0, sizes[1]);
@@ -556,7 +558,7 @@ class SparseCoderTest {
         Dictionary dictionary = golden.dictionary(device)) {
       for (Solver solver : List.of(NET, new Solver.Omp(9, 0), new Solver.MatchingPursuit(3))) {
         for (Correlations correlations : Correlations.values()) {
-          Plan plan = Plan.of(dictionary, solver, 50, correlations);
+          CodingPlan plan = CodingPlan.of(dictionary, solver, 50, correlations);
           long before = device.allocated();
           try (SparseCoder coder = new SparseCoder(dictionary, solver, plan)) {
             double taken = (double) (device.allocated() - before);

@@ -1,7 +1,7 @@
 package dev.halter.steering;
 
 import com.code_intelligence.jazzer.junit.FuzzTest;
-import dev.halter.weights.BadFileException;
+import dev.halter.files.BadFileException;
 import dev.halter.weights.ModelConfig;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;

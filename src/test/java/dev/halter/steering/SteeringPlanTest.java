@@ -8,9 +8,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
+import dev.halter.files.BadFileException;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
-import dev.halter.weights.BadFileException;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;

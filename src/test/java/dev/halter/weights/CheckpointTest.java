@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
+import dev.halter.files.BadFileException;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
 import java.lang.foreign.Arena;

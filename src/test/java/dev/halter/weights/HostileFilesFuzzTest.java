@@ -1,6 +1,7 @@
 package dev.halter.weights;
 
 import com.code_intelligence.jazzer.junit.FuzzTest;
+import dev.halter.files.BadFileException;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 

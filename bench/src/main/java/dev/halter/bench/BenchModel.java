@@ -7,6 +7,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorView;
+
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;

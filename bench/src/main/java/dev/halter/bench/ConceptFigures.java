@@ -4,12 +4,13 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.device.Graph;
+import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
-import dev.halter.sparse.Plan;
 import dev.halter.sparse.Solver;
 import dev.halter.sparse.SparseCoder;
 import dev.halter.sparse.Vectors;
+
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -102,14 +103,14 @@ public final class ConceptFigures {
   }
 
   private SparseCoder coder(Solver solver, String how, int together) {
-    Plan plan =
+    CodingPlan plan =
         how.equals("auto")
-            ? Plan.of(dictionary, solver, together, Long.MAX_VALUE)
-            : Plan.of(
+            ? CodingPlan.of(dictionary, solver, together, Long.MAX_VALUE)
+            : CodingPlan.of(
                 dictionary,
                 solver,
                 together,
-                Plan.Correlations.valueOf(how.toUpperCase(Locale.ROOT)));
+                CodingPlan.Correlations.valueOf(how.toUpperCase(Locale.ROOT)));
     System.err.println("plan: " + plan);
     return new SparseCoder(dictionary, solver, plan);
   }

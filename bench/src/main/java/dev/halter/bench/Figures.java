@@ -5,9 +5,10 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
+import dev.halter.model.SteeringTable.Edit;
+
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -2,6 +2,7 @@ package dev.halter.bench;
 
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronSearch;
+
 import java.util.List;
 import java.util.Set;
 import java.util.SplittableRandom;

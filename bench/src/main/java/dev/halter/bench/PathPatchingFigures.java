@@ -1,8 +1,9 @@
 package dev.halter.bench;
 
 import dev.halter.generation.LanguageModel;
-import dev.halter.heads.Pair;
-import dev.halter.heads.PathPatching;
+import dev.halter.patching.Pair;
+import dev.halter.patching.PathPatching;
+
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -6,7 +6,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.OutOfDeviceMemoryException;
-import dev.halter.output.Reason;
+import dev.halter.files.Reason;
 import java.io.IOException;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;

@@ -419,6 +419,6 @@ final class Filters {
     }
     boolean ascii = bound[0] != ABSENT && Python.truth(bound[0]);
     boolean sorted = bound[3] != ABSENT && Python.truth(bound[3]);
-    return new Json(budget, indent, ascii, sorted, itemSeparator, keySeparator).dump(value);
+    return new PythonJson(budget, indent, ascii, sorted, itemSeparator, keySeparator).dump(value);
   }
 }

@@ -1,0 +1,37 @@
+package dev.halter.cli;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import java.util.stream.Collectors;
+
+/** Options that take one of a few words. */
+public final class OptionValue {
+  private OptionValue() {}
+
+  /** The constant of an enum whose name in lower case is {@code name}. */
+  public static <E extends Enum<E>> E of(Class<E> type, String option, String name) {
+    for (E value : type.getEnumConstants()) {
+      if (name(value).equals(name)) {
+        return value;
+      }
+    }
+    String names =
+        Arrays.stream(type.getEnumConstants())
+            .map(OptionValue::name)
+            .collect(Collectors.joining(", "));
+    throw new WrongUseException(option + " is '" + name + "'; choose one of " + names);
+  }
+
+  /** Refuses a value that is none of those that an option takes. */
+  public static void requireOneOf(String option, String value, String... choices) {
+    if (!List.of(choices).contains(value)) {
+      throw new WrongUseException(
+          option + " is '" + value + "'; choose one of " + String.join(", ", choices));
+    }
+  }
+
+  private static String name(Enum<?> value) {
+    return value.name().toLowerCase(Locale.ROOT);
+  }
+}

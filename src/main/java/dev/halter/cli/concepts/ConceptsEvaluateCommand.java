@@ -1,0 +1,138 @@
+package dev.halter.cli.concepts;
+
+import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OutputOptions;
+import dev.halter.concepts.DictionaryBuilder;
+import dev.halter.concepts.Direction;
+import dev.halter.concepts.Stimuli;
+import dev.halter.evaluation.RemovalEvaluation;
+import dev.halter.evaluation.RemovalEvaluation.Row;
+import dev.halter.evaluation.RemovalTask;
+import dev.halter.files.Json;
+import dev.halter.generation.LanguageModel;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "evaluate",
+    description = {
+      "Removes a behaviour by asking, vector addition, orthogonal projection, OMP and elastic net:",
+      "each is set up on one half of a task's questions and measured on the other."
+    })
+final class ConceptsEvaluateCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(
+      names = "--task",
+      paramLabel = "F",
+      description =
+          "What to remove, and the questions (default: concepts/removal.json of the model's"
+              + " folder).")
+  Path task;
+
+  @Option(
+      names = "--dictionary",
+      paramLabel = "D",
+      description =
+          "Concept dictionary of hook_resid_post (default: made of concepts/stimuli.jsonl of the"
+              + " model's folder, all layers).")
+  Path dictionary;
+
+  @Mixin OutputOptions output;
+
+  @Override
+  public Integer call() throws IOException {
+    Path shipped = options.folder().resolve("concepts");
+    try (LanguageModel model = options.openForPairs()) {
+      RemovalTask read =
+          RemovalTask.read(task == null ? shipped.resolve("removal.json") : task, model);
+      List<Row> rows =
+          dictionary == null
+              ? withDictionaryOf(shipped.resolve("stimuli.jsonl"), model, read)
+              : evaluate(dictionary, model, read);
+      if (output.isJson()) {
+        output.print(document(read, rows));
+      } else {
+        print(read, rows);
+      }
+      return 0;
+    }
+  }
+
+  private static List<Row> withDictionaryOf(Path stimuli, LanguageModel model, RemovalTask task)
+      throws IOException {
+    Stimuli texts = Stimuli.read(stimuli);
+    DictionaryBuilder.Settings settings =
+        new DictionaryBuilder.Settings(
+            0, model.config().nLayers() - 1, Direction.PCA, "{text}", Integer.MAX_VALUE, 64, 0);
+    Path folder = Files.createTempDirectory("halter-concepts");
+    Path made = folder.resolve("concepts.safetensors");
+    try {
+      System.err.println("evaluate: dictionary of " + texts.concepts().size() + " concepts");
+      new DictionaryBuilder(model, model::encode, texts, settings).build(made, count -> {});
+      return evaluate(made, model, task);
+    } finally {
+      for (String name : List.of("concepts.safetensors", "concepts.safetensors.part")) {
+        Files.deleteIfExists(folder.resolve(name));
+      }
+      Files.delete(folder);
+    }
+  }
+
+  private static List<Row> evaluate(Path dictionary, LanguageModel model, RemovalTask task) {
+    return new RemovalEvaluation(model, dictionary, task)
+        .run(method -> System.err.println("evaluate: " + method));
+  }
+
+  private static Object document(RemovalTask task, List<Row> rows) {
+    List<Object> methods = new ArrayList<>();
+    for (Row row : rows) {
+      methods.add(
+          Json.object(
+              "method", row.method(),
+              "setting", row.setting(),
+              "behaviour", row.behaviour(),
+              "plain", row.plain(),
+              "perplexity", row.perplexity(),
+              "unrelated", row.unrelated(),
+              "example", row.example()));
+    }
+    return Json.object(
+        "remove",
+        task.remove(),
+        "behaviour_questions",
+        task.behaviour().size() / 2,
+        "unrelated_questions",
+        task.unrelated().size() / 2,
+        "methods",
+        methods);
+  }
+
+  private static void print(RemovalTask task, List<Row> rows) {
+    System.out.printf(
+        "%s removed; %d questions that bring the behaviour out, %d unrelated ones%n",
+        String.join(", ", task.remove()), task.behaviour().size() / 2, task.unrelated().size() / 2);
+    System.out.printf(
+        "%-22s %9s %7s %10s %9s  %s%n",
+        "method", "behaviour", "plain", "perplexity", "unrelated", "setting");
+    for (Row row : rows) {
+      System.out.printf(
+          "%-22s %8.1f%% %6.1f%% %10.2f %8.1f%%  %s%n",
+          row.method(),
+          100 * row.behaviour(),
+          100 * row.plain(),
+          row.perplexity(),
+          100 * row.unrelated(),
+          row.setting());
+    }
+    System.out.printf("%nanswers to the first question:%n");
+    rows.forEach(row -> System.out.printf("%-22s %s%n", row.method(), row.example()));
+  }
+}

@@ -1,0 +1,272 @@
+package dev.halter.cli.heads;
+
+import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
+import dev.halter.cli.OutputOptions;
+import dev.halter.cli.WrongUseException;
+import dev.halter.evaluation.ArithmeticEvaluation;
+import dev.halter.evaluation.ControlEvaluation;
+import dev.halter.evaluation.ControlEvaluation.Choice;
+import dev.halter.evaluation.ControlEvaluation.Reach;
+import dev.halter.evaluation.ControlEvaluation.Report;
+import dev.halter.evaluation.ControlEvaluation.Row;
+import dev.halter.evaluation.ControlEvaluation.Setting;
+import dev.halter.evaluation.ControlTask;
+import dev.halter.files.Json;
+import dev.halter.generation.LanguageModel;
+import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.model.Head;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.function.Consumer;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "evaluate",
+    description = {
+      "Puts the claims about heads to a model: takes the heads of sums out, and controls several",
+      "behaviours, each alone and all at once, beside random heads and directions (RepE); on",
+      "prompts that nothing was chosen by, and what it costs elsewhere."
+    })
+final class EvaluateCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(
+      names = "--suite",
+      paramLabel = "F",
+      description =
+          "Behaviours, other questions and texts, as JSON (default: tasks/controls.json of the"
+              + " model's folder).")
+  Path suite;
+
+  @Option(
+      names = "--part",
+      paramLabel = "P",
+      defaultValue = "all",
+      description = "all, arithmetic or controls (default: ${DEFAULT-VALUE}).")
+  String part;
+
+  @Mixin ArithmeticSection arithmetic;
+
+  @Option(
+      names = "--at",
+      paramLabel = "T",
+      split = ",",
+      defaultValue = "end,answer",
+      description =
+          "Tokens to try, which controls are fitted on and act on: end (the prompt's last), answer"
+              + " (the prompt's last and the answer's) or all (default: ${DEFAULT-VALUE}).")
+  List<String> at;
+
+  @Option(
+      names = "--top",
+      paramLabel = "N",
+      split = ",",
+      defaultValue = "1,2,4",
+      description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
+  List<Integer> top;
+
+  @Option(
+      names = "--method",
+      paramLabel = "M",
+      split = ",",
+      defaultValue = "mean,whiten,transport",
+      description = "Methods to try (default: ${DEFAULT-VALUE}).")
+  List<String> methods;
+
+  @Option(
+      names = "--strength",
+      paramLabel = "X",
+      split = ",",
+      defaultValue = "0.5,1,1.5,2",
+      description = "Strengths and scales to try (default: ${DEFAULT-VALUE}).")
+  List<Float> strengths;
+
+  @Option(
+      names = "--shrinkage",
+      paramLabel = "X",
+      defaultValue = "0.1",
+      description =
+          "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
+  double shrinkage;
+
+  @Option(
+      names = "--draws",
+      paramLabel = "N",
+      defaultValue = "3",
+      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
+  int draws;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
+  long seed;
+
+  @Mixin OutputOptions output;
+
+  @Override
+  public Integer call() {
+    if (!(shrinkage >= 0 && shrinkage <= 1)) {
+      throw new WrongUseException("--shrinkage is " + shrinkage + ", must be 0 to 1");
+    }
+    if (draws < 0) {
+      throw new WrongUseException("--draws is " + draws + ", must be 0 or more");
+    }
+    if (!strengths.stream().allMatch(Float::isFinite)) {
+      throw new WrongUseException("--strength takes finite numbers");
+    }
+    OptionValue.requireOneOf("--part", part, "all", "arithmetic", "controls");
+    List<Reach> reaches =
+        at.stream().map(name -> OptionValue.of(Reach.class, "--at", name)).distinct().toList();
+    arithmetic.check();
+    List<Method> tried =
+        methods.stream().map(name -> OptionValue.of(Method.class, "--method", name)).toList();
+    try (LanguageModel model = options.openForPairs()) {
+      Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
+      ControlTask.Suite read = ControlTask.read(file, model);
+      Consumer<String> progress = step -> System.err.println("evaluate: " + step);
+      ArithmeticEvaluation.Report sums =
+          part.equals("controls")
+              ? null
+              : arithmetic.run(
+                  model, options.folder(), draws, seed, read.other(), read.texts(), progress);
+      Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, draws, seed);
+      Report controls =
+          part.equals("arithmetic") ? null : ControlEvaluation.of(model, read, setting, progress);
+      if (output.isJson()) {
+        Map<String, Object> document = Json.object();
+        if (sums != null) {
+          document.put("arithmetic", ArithmeticSection.document(sums));
+        }
+        if (controls != null) {
+          document.put("controls", document(read, controls));
+        }
+        output.print(document);
+        return 0;
+      }
+      int heads = model.config().nLayers() * model.config().nHeads();
+      if (sums != null) {
+        ArithmeticSection.print(sums, heads);
+        System.out.println();
+      }
+      if (controls != null) {
+        print(read, controls, heads);
+      }
+      return 0;
+    }
+  }
+
+  private static Map<String, Object> document(ControlTask.Suite suite, Report report) {
+    List<Object> rows = new ArrayList<>();
+    for (Row row : report.rows()) {
+      Map<String, Object> object = Json.object("control", row.name());
+      for (int i = 0; i < row.tasks().length; i++) {
+        object.put(suite.tasks().get(i).name(), row.tasks()[i]);
+      }
+      object.put("other", row.other());
+      object.put("perplexity", row.perplexity());
+      rows.add(object);
+    }
+    return Json.object(
+        "chosen",
+        choices(report.choices()),
+        "overlaps",
+        overlaps(suite, report),
+        "contested",
+        names(report.contested()),
+        "apart",
+        choices(report.apart()),
+        "joint",
+        report.joint(),
+        "rows",
+        rows);
+  }
+
+  private static List<Object> choices(List<Choice> choices) {
+    List<Object> objects = new ArrayList<>();
+    for (Choice choice : choices) {
+      objects.add(
+          Json.object(
+              "task", choice.task(),
+              "heads", names(choice.heads()),
+              "at", choice.reach().name().toLowerCase(Locale.ROOT),
+              "method", choice.method().name().toLowerCase(Locale.ROOT),
+              "strength", choice.strength(),
+              "train_before", choice.before(),
+              "train_after", choice.after()));
+    }
+    return objects;
+  }
+
+  private static List<Object> overlaps(ControlTask.Suite suite, Report report) {
+    List<Object> overlaps = new ArrayList<>();
+    for (int i = 0; i < suite.tasks().size(); i++) {
+      for (int j = i + 1; j < suite.tasks().size(); j++) {
+        overlaps.add(
+            Json.object(
+                "tasks", List.of(suite.tasks().get(i).name(), suite.tasks().get(j).name()),
+                "overlap", report.overlaps().get(overlaps.size())));
+      }
+    }
+    return overlaps;
+  }
+
+  private static List<String> names(List<Head> heads) {
+    return heads.stream().map(Head::toString).toList();
+  }
+
+  private static void print(Choice choice) {
+    System.out.printf(
+        "%-12s %7.1f%% %7.1f%%   %s%n",
+        choice.task(),
+        100 * choice.before(),
+        100 * choice.after(),
+        choice.heads().isEmpty()
+            ? "no heads"
+            : "%s at %s, strength %s, heads %s"
+                .formatted(
+                    choice.method().name().toLowerCase(Locale.ROOT),
+                    choice.reach().name().toLowerCase(Locale.ROOT),
+                    choice.strength(),
+                    String.join(" ", names(choice.heads()))));
+  }
+
+  private static void print(ControlTask.Suite suite, Report report, int heads) {
+    System.out.printf(
+        "controls: chosen on training prompts, of %d heads%n%-12s %8s %8s   %s%n",
+        heads, "", "before", "after", "control");
+    report.choices().forEach(EvaluateCommand::print);
+    System.out.printf(
+        "contested heads: %s%n",
+        report.contested().isEmpty() ? "none" : String.join(" ", names(report.contested())));
+    System.out.printf("apart: chosen one after the other, by all tasks' training prompts%n");
+    report.apart().forEach(EvaluateCommand::print);
+    System.out.printf(
+        "best of all on training prompts: %s%n%n%-28s", report.joint(), "on test prompts");
+    for (ControlTask task : suite.tasks()) {
+      System.out.printf(" %11s", task.name());
+    }
+    System.out.printf(" %8s %10s%n%-28s", "other", "perplexity", "");
+    for (ControlTask task : suite.tasks()) {
+      System.out.printf(" %11s", task.measure());
+    }
+    System.out.printf(" %8s%n", "right");
+    for (Row row : report.rows()) {
+      System.out.printf("%-28s", row.name());
+      for (double share : row.tasks()) {
+        System.out.printf(" %11s", ArithmeticSection.percent(share));
+      }
+      System.out.printf(
+          " %8s %10s%n",
+          ArithmeticSection.percent(row.other()), ArithmeticSection.perplexity(row.perplexity()));
+    }
+  }
+}

@@ -1,0 +1,244 @@
+package dev.halter.cli.heads;
+
+import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
+import dev.halter.cli.OutputOptions;
+import dev.halter.cli.ProgressBar;
+import dev.halter.cli.WrongUseException;
+import dev.halter.files.Json;
+import dev.halter.files.WholeFile;
+import dev.halter.generation.LanguageModel;
+import dev.halter.model.Head;
+import dev.halter.patching.Effects;
+import dev.halter.patching.Effects.Effect;
+import dev.halter.patching.HeadToHead;
+import dev.halter.patching.Pair;
+import dev.halter.patching.PathPatching;
+import dev.halter.patching.PathPatching.Variant;
+import dev.halter.patching.Receiver;
+import dev.halter.weights.ModelConfig;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.function.IntFunction;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.IntStream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "patch",
+    description = {
+      "Exact path patching of every head and MLP, from pairs of prompts to the answer's logit.",
+      "A line of pairs: {\"reference\"|\"reference_tokens\", \"counterfactual\"|"
+          + "\"counterfactual_tokens\", \"answer\"|\"answer_token\", \"foil\"|\"foil_token\"?}."
+    })
+final class PatchCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(names = "--pairs", paramLabel = "F", required = true, description = "Pairs, JSON lines.")
+  Path pairs;
+
+  @Option(
+      names = "--variant",
+      paramLabel = "V",
+      defaultValue = "recompute",
+      description =
+          "recompute: MLPs after the sender are recomputed; frozen: they stay the reference's"
+              + " (default: ${DEFAULT-VALUE}).")
+  String variant;
+
+  @Option(
+      names = "--receivers",
+      paramLabel = "L.H.I",
+      split = ",",
+      description =
+          "Patch through the queries, keys or values of these heads instead, as 13.11.q,12.4.k."
+              + " The prompts of a pair must have as many tokens.")
+  List<String> receivers = List.of();
+
+  @Option(
+      names = "--probability",
+      description = "Measure the answer's probability too: about twice the work.")
+  boolean probability;
+
+  @Option(names = "--out", paramLabel = "F", description = "Effects to write, as JSON.")
+  Path out;
+
+  @Option(
+      names = "--top",
+      paramLabel = "N",
+      defaultValue = "10",
+      description = "Senders to show (default: ${DEFAULT-VALUE}).")
+  int top;
+
+  @Mixin OutputOptions output;
+
+  @Override
+  public Integer call() {
+    Variant how = OptionValue.of(Variant.class, "--variant", variant);
+    if (top < 1) {
+      throw new WrongUseException("--top is " + top + ", must be 1 or more");
+    }
+    try (LanguageModel model = options.openForPairs()) {
+      ModelConfig config = model.config();
+      List<Pair> read = Pair.read(pairs, model);
+      List<Receiver> through = receivers(config, how);
+      Effects effects;
+      try (ProgressBar bar = new ProgressBar("patch", (long) read.size() * config.nLayers())) {
+        effects =
+            through.isEmpty()
+                ? PathPatching.of(model.llama(), read, how, probability, bar::at)
+                : HeadToHead.of(model.llama(), read, through, probability, bar::at);
+      }
+      Map<String, Object> document = document(config, read.size(), through, effects);
+      if (out != null) {
+        WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
+      }
+      if (output.isJson()) {
+        output.print(document);
+      } else {
+        print(config, read.size(), through, effects);
+      }
+      return 0;
+    }
+  }
+
+  private List<Receiver> receivers(ModelConfig config, Variant how) {
+    if (!receivers.isEmpty() && how == Variant.FROZEN) {
+      throw new WrongUseException("--receivers recomputes MLPs: leave --variant frozen out");
+    }
+    Set<Receiver> through = new LinkedHashSet<>();
+    for (String name : receivers) {
+      if (!through.add(Receiver.parse(name, config))) {
+        throw new WrongUseException("--receivers names " + name + " twice");
+      }
+    }
+    return List.copyOf(through);
+  }
+
+  private Map<String, Object> document(
+      ModelConfig config, int count, List<Receiver> through, Effects effects) {
+    Effect reference = effects.reference();
+    Map<String, Object> document =
+        Json.object(
+            "variant", variant,
+            "pairs", count,
+            "heads", heads(config, effects, Effect::relative),
+            "delta_logit", heads(config, effects, Effect::delta),
+            "mlps", mlps(config, effects, Effect::relative),
+            "mlp_delta_logit", mlps(config, effects, Effect::delta),
+            "reference_logit", effects.referenceLogit());
+    if (!through.isEmpty()) {
+      document.put("receivers", through.stream().map(each -> receiver(config, each)).toList());
+    }
+    put(document, "relative_of_means", config, effects, Effect::relativeOfMeans);
+    put(document, "standard_error", config, effects, Effect::standardError);
+    if (!Double.isNaN(reference.probability())) {
+      document.put("reference_probability", reference.probability());
+      put(document, "probability", config, effects, Effect::probability);
+    }
+    if (!Double.isNaN(reference.logitDifference())) {
+      document.put("reference_logit_difference", reference.logitDifference());
+      put(document, "logit_difference", config, effects, Effect::logitDifference);
+    }
+    return document;
+  }
+
+  /** Keys and values belong to a KV group: the heads that read them are named too. */
+  private static Map<String, Object> receiver(ModelConfig config, Receiver receiver) {
+    return Json.object(
+        "receiver", receiver.toString(),
+        "site", receiver.site().name(),
+        "place", receiver.place(config),
+        "read_by", receiver.readers(config).stream().map(Head::toString).toList());
+  }
+
+  private static void put(
+      Map<String, Object> document,
+      String key,
+      ModelConfig config,
+      Effects effects,
+      ToDoubleFunction<Effect> number) {
+    document.put(key, heads(config, effects, number));
+    document.put("mlp_" + key, mlps(config, effects, number));
+  }
+
+  private static List<List<Double>> heads(
+      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
+    return layers(
+        config,
+        layer ->
+            IntStream.range(0, config.nHeads())
+                .mapToObj(head -> effects.of(PathPatching.head(config, layer, head)))
+                .map(number::applyAsDouble)
+                .toList());
+  }
+
+  private static List<Double> mlps(
+      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
+    return layers(
+        config, layer -> number.applyAsDouble(effects.of(PathPatching.mlp(config, layer))));
+  }
+
+  private static <T> List<T> layers(ModelConfig config, IntFunction<T> of) {
+    return IntStream.range(0, config.nLayers()).mapToObj(of).toList();
+  }
+
+  /** A sender and its effect, for people. */
+  private record Row(String name, Effect effect) {}
+
+  private void print(ModelConfig config, int count, List<Receiver> through, Effects effects) {
+    List<Row> rows = new ArrayList<>();
+    for (Head head : Head.all(config)) {
+      rows.add(
+          new Row(
+              head.toString(), effects.of(PathPatching.head(config, head.layer(), head.head()))));
+    }
+    for (int layer = 0; layer < config.nLayers(); layer++) {
+      rows.add(new Row("mlp " + layer, effects.of(PathPatching.mlp(config, layer))));
+    }
+    rows.removeIf(row -> row.effect.pairs() == 0);
+    rows.sort(Comparator.comparingDouble(row -> -Math.abs(row.effect.delta())));
+    Effect reference = effects.reference();
+    System.out.printf(
+        "%,d pairs, %s; mean logit of the answer %.4f%s%s%n",
+        count,
+        variant,
+        effects.referenceLogit(),
+        text(", probability %.4f", reference.probability()),
+        text(", answer - foil %.4f", reference.logitDifference()));
+    for (Receiver receiver : through) {
+      System.out.printf(
+          "through %s: %s of %s%n", receiver, receiver.site(), receiver.readers(config));
+    }
+    System.out.printf(
+        "%-8s %9s %9s %9s %9s %11s %13s%n",
+        "sender", "delta", "+-", "relative", "of means", "probability", "answer - foil");
+    for (Row row : rows.subList(0, Math.min(top, rows.size()))) {
+      Effect effect = row.effect;
+      System.out.printf(
+          Locale.ROOT,
+          "%-8s %9.4f %9s %8.2f%% %8.2f%% %11s %13s%n",
+          row.name,
+          effect.delta(),
+          text("%.4f", effect.standardError()),
+          100 * effect.relative(),
+          100 * effect.relativeOfMeans(),
+          text("%.4f", effect.probability()),
+          text("%.4f", effect.logitDifference()));
+    }
+  }
+
+  /** Nothing for what was not measured. */
+  private static String text(String format, double value) {
+    return Double.isNaN(value) ? "" : format.formatted(value);
+  }
+}

@@ -1,0 +1,132 @@
+package dev.halter.heads;
+
+import dev.halter.generation.Engine;
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.generation.Result;
+import dev.halter.model.Capture;
+import dev.halter.model.Site;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/** ContrastRows of texts from a token of theirs on. */
+public final class ContrastRows {
+  /** Their activations are in memory until they are taken over. */
+  private static final int TOGETHER = 8;
+
+  private ContrastRows() {}
+
+  /**
+   * A text of which tokens are read.
+   *
+   * @param from the first token that is read
+   */
+  record Text(int[] tokens, int from) {
+
+    /** A prompt of which the last token (END) is read. */
+    static Text end(int[] prompt) {
+      return new Text(prompt, prompt.length - 1);
+    }
+
+    /** A prompt that an answer follows, read from the prompt's last token on. */
+    static Text answered(int[] prompt, int[] answer) {
+      int[] both = Arrays.copyOf(prompt, prompt.length + answer.length);
+      System.arraycopy(answer, 0, both, prompt.length, answer.length);
+      return new Text(both, prompt.length - 1);
+    }
+  }
+
+  /** The two sides of a behaviour. */
+  public record Sides(List<Text> positive, List<Text> negative) {
+
+    /** Prompts read at their last tokens. */
+    public static Sides end(List<int[]> positive, List<int[]> negative) {
+      return new Sides(
+          positive.stream().map(Text::end).toList(), negative.stream().map(Text::end).toList());
+    }
+
+    /**
+     * Prompts read from their last tokens on, each negative one with the greedy answer to the
+     * positive one at the same place: so that the sides differ in what comes before, not in the
+     * words that are read.
+     *
+     * @param most tokens of an answer
+     * @throws IllegalArgumentException if there are not as many of both
+     */
+    public static Sides answered(
+        LanguageModel model, List<int[]> positive, List<int[]> negative, int most) {
+      if (positive.size() != negative.size()) {
+        throw new IllegalArgumentException(
+            ("%,d positive and %,d negative prompts: to read answers there must be as many of both,"
+                    + " since each negative one is read with the answer to its positive one")
+                .formatted(positive.size(), negative.size()));
+      }
+      List<Request> requests =
+          positive.stream()
+              .map(prompt -> Request.greedy("answer", prompt, most, model.stopTokens()))
+              .toList();
+      List<Result> answers = model.engine().run(requests);
+      List<Text> wanted = new ArrayList<>();
+      List<Text> unwanted = new ArrayList<>();
+      for (int i = 0; i < answers.size(); i++) {
+        int[] answer = answers.get(i).orThrow().tokens();
+        wanted.add(Text.answered(positive.get(i), answer));
+        unwanted.add(Text.answered(negative.get(i), answer));
+      }
+      return new Sides(wanted, unwanted);
+    }
+
+    /** The same texts, each read from where it and the other side's begin to end alike. */
+    public Sides alike() {
+      List<Text> wanted = new ArrayList<>();
+      List<Text> unwanted = new ArrayList<>();
+      for (int i = 0; i < positive.size(); i++) {
+        int[] one = positive.get(i).tokens;
+        int[] other = negative.get(i).tokens;
+        int same = 0;
+        while (same < Math.min(one.length, other.length)
+            && one[one.length - 1 - same] == other[other.length - 1 - same]) {
+          same++;
+        }
+        wanted.add(new Text(one, one.length - same));
+        unwanted.add(new Text(other, other.length - same));
+      }
+      return new Sides(wanted, unwanted);
+    }
+  }
+
+  /** For each site a row for each token that is read, text by text. */
+  static Map<Site, List<float[]>> read(Engine engine, Collection<Site> sites, List<Text> texts) {
+    Map<Site, List<float[]>> rows = new LinkedHashMap<>();
+    sites.forEach(site -> rows.put(site, new ArrayList<>()));
+    for (int first = 0; first < texts.size(); first += TOGETHER) {
+      List<Text> some = texts.subList(first, Math.min(texts.size(), first + TOGETHER));
+      List<Request> requests = new ArrayList<>();
+      for (Text text : some) {
+        Capture capture = new Capture(engine.model().config(), sites, text.tokens.length);
+        requests.add(Request.greedy("activations", text.tokens, 0, Set.of()).with(capture));
+      }
+      engine.run(requests).forEach(Result::orThrow);
+      for (int i = 0; i < some.size(); i++) {
+        Text text = some.get(i);
+        requests
+            .get(i)
+            .capture()
+            .values()
+            .forEach(
+                (site, values) -> {
+                  int width = values.length / text.tokens.length;
+                  for (int at = text.from * width; at < values.length; at += width) {
+                    rows.get(site).add(Arrays.copyOfRange(values, at, at + width));
+                  }
+                });
+      }
+    }
+    return rows;
+  }
+}

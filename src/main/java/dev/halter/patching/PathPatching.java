@@ -1,0 +1,139 @@
+package dev.halter.patching;
+
+import dev.halter.model.Llama;
+import dev.halter.model.Positionwise;
+import dev.halter.model.Site;
+import dev.halter.patching.Effects.Run;
+import dev.halter.weights.ModelConfig;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.function.IntConsumer;
+
+/**
+ * Exact path patching from every head and every MLP to the logits of the last token.
+ *
+ * <p>Source: Wang et al., "Interpretability in the Wild" (arXiv 2211.00593, appendix B): the
+ * sender's output at the last token is that of the counterfactual run, every other head's that of
+ * the reference run, MLPs and norms are recomputed; the receiver is the end of the residual stream.
+ *
+ * <p>With every attention output frozen, tokens no longer see one another, so only the last one can
+ * change. Two forward passes a pair leave all that a sweep needs; then each sender is one row,
+ * which joins at its layer, has the reference's attention outputs added at the layers after it and
+ * goes through their MLPs. All senders' rows of all pairs go through a layer together, so that its
+ * weights are read once. One row a pair has no sender: effects are differences to its logits.
+ */
+public final class PathPatching {
+  /** What happens to the MLPs between a sender and the logits. */
+  public enum Variant {
+    /** Recomputed, as are all norms: the paper's own path patching. */
+    RECOMPUTE,
+    /** Frozen to the reference run; only the final norm is recomputed. */
+    FROZEN
+  }
+
+  private PathPatching() {}
+
+  /** Index of a head among the effects of {@link #of}. */
+  public static int head(ModelConfig config, int layer, int head) {
+    return layer * (config.nHeads() + 1) + head;
+  }
+
+  /** Index of an MLP among the effects of {@link #of}. */
+  public static int mlp(ModelConfig config, int layer) {
+    return head(config, layer, config.nHeads());
+  }
+
+  /**
+   * Sweeps all heads and MLPs.
+   *
+   * @param probability whether probabilities are measured: their log-sum-exp costs a product with
+   *     the whole LM head for each sender and pair
+   * @param progress hears of work done, in layers of pairs: of {@code pairs.size() · n_layers}
+   * @throws dev.halter.device.OutOfDeviceMemoryException if not even one pair fits
+   */
+  public static Effects of(
+      Llama model, List<Pair> pairs, Variant variant, boolean probability, IntConsumer progress) {
+    long free = model.device().memory().free();
+    long bytes = PathRows.bytes(model.config(), model.config().nLayers());
+    int atOnce = Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
+    return of(model, pairs, variant, probability, atOnce, PathRows.atOnce(model), progress);
+  }
+
+  /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */
+  static Effects of(
+      Llama model,
+      List<Pair> pairs,
+      Variant variant,
+      boolean probability,
+      int pairsAtOnce,
+      int rowsAtOnce,
+      IntConsumer progress) {
+    int layers = model.config().nLayers();
+    Effects effects = new Effects(layers * (model.config().nHeads() + 1));
+    // Equal parts, so that none is small.
+    int parts = (pairs.size() + pairsAtOnce - 1) / pairsAtOnce;
+    int first = 0;
+    try (Positionwise positionwise = new Positionwise(model, rowsAtOnce)) {
+      for (int part = 0; part < parts; part++) {
+        int end = (int) ((part + 1L) * pairs.size() / parts);
+        int before = first * layers;
+        sweep(
+            model,
+            pairs.subList(first, end),
+            variant,
+            probability,
+            positionwise,
+            effects,
+            done -> progress.accept(before + done));
+        first = end;
+      }
+    }
+    return effects;
+  }
+
+  private static void sweep(
+      Llama model,
+      List<Pair> pairs,
+      Variant variant,
+      boolean probability,
+      Positionwise positionwise,
+      Effects effects,
+      IntConsumer progress) {
+    PatchKernels kernels = new PatchKernels(model);
+    int layers = model.config().nLayers();
+    int n = pairs.size();
+    boolean recompute = variant == Variant.RECOMPUTE;
+    Site start =
+        recompute ? new Site(Site.Kind.RESID_MID, 0) : new Site(Site.Kind.RESID_POST, layers - 1);
+    Set<Site> references = new HashSet<>(Set.of(start));
+    if (recompute) {
+      references.addAll(PathRows.attention(layers));
+    }
+    try (PairActivations recording =
+            new PairActivations(
+                model, kernels, pairs, false, references, PathRows.senders(layers));
+        PathRows rows = new PathRows(model, kernels, positionwise, recording, layers)) {
+      rows.begin(start);
+      for (int layer = 0; layer < layers; layer++) {
+        if (recompute && layer > 0) {
+          rows.addAttention(layer);
+        }
+        rows.joinHeads(layer);
+        if (recompute) {
+          rows.addMlp(layer);
+        }
+        rows.joinMlp(layer);
+        progress.accept((layer + 1) * n);
+      }
+      Run[] runs =
+          Readout.of(model, kernels, positionwise, rows.x(), rows.count(), pairs, probability);
+      for (int pair = 0; pair < n; pair++) {
+        effects.addReference(runs[pair]);
+        for (int sender = 0; sender < effects.size(); sender++) {
+          effects.add(sender, runs[pair], runs[(1 + sender) * n + pair]);
+        }
+      }
+    }
+  }
+}
