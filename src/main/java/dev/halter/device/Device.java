@@ -44,6 +44,11 @@ public interface Device extends AutoCloseable {
    */
   Buffer allocate(long bytes);
 
+  /** An empty scope, in which buffers are allocated that are freed together. */
+  default Scope scope() {
+    return new Scope(this);
+  }
+
   /**
    * Host memory as a device buffer, for weights: the very same memory on the CPU (which must
    * outlive the buffer), a copy on CUDA. Read-only for kernels.
