@@ -168,9 +168,10 @@ public final class Llama implements AutoCloseable {
     require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
-      graphs.close(); // they hold its address
+      Buffer larger = floats(limits.rows, stride); // before the other goes: it may not fit
+      graphs.close(); // they hold the other's address
       changes.close();
-      changes = floats(limits.rows, stride);
+      changes = larger;
     }
     Attention.Work.Shape tiles = step.upload(batch, attention);
     cache.pageTable();
