@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -41,6 +42,7 @@ enum Result {
     UNSUPPORTED_PTX_VERSION = 222,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
+    NOT_READY = 600,
     ILLEGAL_ADDRESS = 700,
     LAUNCH_FAILED = 719,
     STREAM_CAPTURE_UNSUPPORTED = 900,
@@ -53,6 +55,7 @@ constexpr size_t CANARY = 64;                        // bytes at least behind ea
 constexpr unsigned char CANARY_BYTE = 0xFD;
 constexpr int SHARED_UNASKED = 48 * 1024;
 constexpr int MAX_THREADS = 1024;
+constexpr unsigned EVENT_DISABLE_TIMING = 2;
 constexpr int MULTIPROCESSORS = 4;
 constexpr size_t QUEUE = 4096;                       // a GPU would have begun long before
 constexpr char IMAGE[] = "stand-in";                 // what stand-in.fatbin begins with
@@ -76,9 +79,13 @@ struct Stream {
     std::unique_ptr<Graph> recording;
 };
 
+using Clock = std::chrono::steady_clock;
+
 struct Event {
+    bool timed = true;
     Stream* stream = nullptr;
     uint64_t ticket = 0;
+    std::shared_ptr<Clock::time_point> reached;  // by the stream; shared with what is queued
 };
 
 struct Function {
@@ -625,9 +632,10 @@ STAND_IN_API int cuGraphLaunch(Graph* executable, Stream* stream) {
     return SUCCESS;
 }
 
-STAND_IN_API int cuEventCreate(Event** event, unsigned) {
+STAND_IN_API int cuEventCreate(Event** event, unsigned flags) {
     IN_CONTEXT;
     *event = new Event();
+    (*event)->timed = (flags & EVENT_DISABLE_TIMING) == 0;
     events.insert(*event);
     return SUCCESS;
 }
@@ -646,6 +654,19 @@ STAND_IN_API int cuEventRecord(Event* event, Stream* stream) {
         return INVALID_HANDLE;
     }
     event->stream = stream;
+    if (event->timed) {
+        if (stream->recording) {
+            stand_in::complain("cuEventRecord of an event with a time while a graph is recorded");
+            return STREAM_CAPTURE_UNSUPPORTED;
+        }
+        auto reached = std::make_shared<Clock::time_point>();
+        event->reached = reached;
+        const int result = stand_in::enqueue(stream, [=] {
+            *reached = Clock::now();
+            return int(SUCCESS);
+        });
+        if (result != SUCCESS) return result;
+    }
     event->ticket = stream->queued;
     return SUCCESS;
 }
@@ -659,6 +680,17 @@ STAND_IN_API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     Stream* other = event->stream;
     const uint64_t ticket = event->ticket;
     return stand_in::enqueue(stream, [=] { return run(other, ticket); });
+}
+
+STAND_IN_API int cuEventElapsedTime(float* milliseconds, Event* start, Event* end) {
+    IN_CONTEXT;
+    for (Event* event : {start, end}) {
+        if (!known(events, event, __func__) || !event->reached) return INVALID_HANDLE;
+        if (event->stream->done < event->ticket) return NOT_READY;
+    }
+    using Milliseconds = std::chrono::duration<float, std::milli>;
+    *milliseconds = Milliseconds(*end->reached - *start->reached).count();
+    return SUCCESS;
 }
 
 STAND_IN_API int cuEventSynchronize(Event* event) {

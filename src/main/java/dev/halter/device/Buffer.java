@@ -4,18 +4,18 @@ import java.lang.foreign.MemorySegment;
 
 /** A range of a device's memory. Copies are bounds-checked and ordered with launches. */
 public final class Buffer implements AutoCloseable {
-  private final Device device;
+  private final BufferMemory memory;
   private final long address;
   private final long bytes;
   private boolean owner;
 
   /** A fresh allocation at {@code address}; only devices make these. */
-  public Buffer(Device device, long address, long bytes) {
-    this(device, address, bytes, true);
+  public Buffer(BufferMemory memory, long address, long bytes) {
+    this(memory, address, bytes, true);
   }
 
-  private Buffer(Device device, long address, long bytes, boolean owner) {
-    this.device = device;
+  private Buffer(BufferMemory memory, long address, long bytes, boolean owner) {
+    this.memory = memory;
     this.address = address;
     this.bytes = bytes;
     this.owner = owner;
@@ -30,19 +30,19 @@ public final class Buffer implements AutoCloseable {
     return bytes;
   }
 
-  public Device device() {
-    return device;
+  BufferMemory memory() {
+    return memory;
   }
 
   /** A view of a part; closing a view does nothing. */
   public Buffer slice(long offset, long length) {
     check(offset, length);
-    return new Buffer(device, address + offset, length, false);
+    return new Buffer(memory, address + offset, length, false);
   }
 
   /** This range and the {@code more} bytes after it, which the caller knows to be allocated. */
   public Buffer extend(long more) {
-    return new Buffer(device, address, bytes + more, false);
+    return new Buffer(memory, address, bytes + more, false);
   }
 
   /** Everything from {@code offset} on. */
@@ -53,24 +53,24 @@ public final class Buffer implements AutoCloseable {
   /** Copies all of {@code from} to the start of this buffer. */
   public void copyFrom(MemorySegment from) {
     check(0, from.byteSize());
-    device.copyIn(from, address, from.byteSize());
+    memory.copyIn(from, address, from.byteSize());
   }
 
   /** Copies the start of this buffer over all of {@code to}, waiting for what was queued before. */
   public void copyTo(MemorySegment to) {
     check(0, to.byteSize());
-    device.copyOut(address, to, to.byteSize());
+    memory.copyOut(address, to, to.byteSize());
   }
 
   /** Queues a copy of all of {@code from}, which lies on the same device, to the start of this. */
   public void copyFrom(Buffer from) {
     check(0, from.bytes);
-    device.copyWithin(from.address, address, from.bytes);
+    memory.copyWithin(from.address, address, from.bytes);
   }
 
   /** Queues setting every byte to zero. */
   public void clear() {
-    device.clear(address, bytes);
+    memory.clear(address, bytes);
   }
 
   /** Convenience for small tables: replaces the start of this buffer. */
@@ -109,7 +109,7 @@ public final class Buffer implements AutoCloseable {
   public void close() {
     if (owner) {
       owner = false; // a second close must not free what has got the same address since
-      device.free(address);
+      memory.free(address);
     }
   }
 }

@@ -37,12 +37,28 @@ public interface Device extends AutoCloseable {
   /** Whether {@link #upload} shows host memory as it is, without a copy. */
   boolean sharesHostMemory();
 
+  /** Whether the factors of a product may differ in type. */
+  boolean mixesTypes();
+
+  /** Whether it takes work in large pieces to keep it busy: thousands of rows at a time. */
+  boolean wantsLargePieces();
+
+  /**
+   * Whether {@link #record} makes graphs; before one, all that its work allocates must be there.
+   */
+  boolean recordsGraphs();
+
   /**
    * Allocates {@code bytes} of device memory, contents undefined, at a 256-byte boundary.
    *
    * @throws OutOfDeviceMemoryException with what was asked for and what is free
    */
   Buffer allocate(long bytes);
+
+  /** An empty scope, in which buffers are allocated that are freed together. */
+  default Scope scope() {
+    return new Scope(this);
+  }
 
   /**
    * Host memory as a device buffer, for weights: the very same memory on the CPU (which must
@@ -70,6 +86,17 @@ public interface Device extends AutoCloseable {
   void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments);
 
   /**
+   * As {@link #launch(Kernel, Grid, int, int, Object...)}, by a caller that can tell how much the
+   * launch moves; a {@link Profile} shows it.
+   *
+   * @param bytes that the kernel's contract says are moved
+   */
+  default void launch(
+      Kernel kernel, long bytes, Grid grid, int block, int sharedBytes, Object... arguments) {
+    launch(kernel, grid, block, sharedBytes, arguments);
+  }
+
+  /**
    * Queues {@code out[m,n] = x[m,k] · w[n,k]ᵀ}, accumulated in f32. All matrices are row-major with
    * their own row strides. {@code x} is f32 or bf16, {@code w} of a {@link #weightType}, {@code
    * out} f32 or of x's type.
@@ -91,6 +118,11 @@ public interface Device extends AutoCloseable {
    */
   Graph record(Runnable work);
 
+  /** What work on this device is timed with; the host's clock where a call returns with it done. */
+  default Timer timer() {
+    return new HostTimer();
+  }
+
   /** Waits until everything queued is done; reports what failed on the device since. */
   void synchronize();
 
@@ -104,21 +136,4 @@ public interface Device extends AutoCloseable {
       this(total, free, 0);
     }
   }
-
-  // What Buffer delegates to. Offsets and bounds have been checked by then.
-
-  /** Copies host to device; on return {@code from} may be reused. */
-  void copyIn(MemorySegment from, long toAddress, long bytes);
-
-  /** Copies device to host, after all work queued before; on return the data is there. */
-  void copyOut(long fromAddress, MemorySegment to, long bytes);
-
-  /** Queues a copy within the device; the ranges must not overlap. */
-  void copyWithin(long fromAddress, long toAddress, long bytes);
-
-  /** Queues setting {@code bytes} bytes to zero. */
-  void clear(long address, long bytes);
-
-  /** Frees an allocation made by {@link #allocate} or {@link #upload}. */
-  void free(long address);
 }

@@ -14,8 +14,7 @@ package dev.halter.device;
  *     times the list's sign, so that the log-sum-exp is v + log(sum); NaN in the row makes the sum
  *     NaN. Null if it is not wanted, as always with {@link Sign#ABSOLUTE}.
  */
-public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum)
-    implements AutoCloseable {
+public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum) {
 
   /** What makes an entry good. */
   public enum Sign {
@@ -48,19 +47,19 @@ public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum)
   }
 
   /** Room for {@code rows} rows, with log-sum-exp but for {@link Sign#ABSOLUTE}. */
-  public static Top allocate(Device device, Sign sign, int kept, int rows) {
+  public static Top allocate(Scope scope, Sign sign, int kept, int rows) {
     long lists = (long) rows * sign.lists();
     // Checks its arguments before anything is allocated.
     Top none = new Top(sign, kept, null, null, null);
     return new Top(
         none.sign,
         none.kept,
-        device.allocate(4 * lists * kept),
-        device.allocate(4 * lists * kept),
-        sign == Sign.ABSOLUTE ? null : device.allocate(8 * lists));
+        scope.allocate(4 * lists * kept),
+        scope.allocate(4 * lists * kept),
+        sign == Sign.ABSOLUTE ? null : scope.allocate(8 * lists));
   }
 
-  /** The same for the rows from {@code row} on; closing it does nothing. */
+  /** The same for the rows from {@code row} on. */
   public Top from(int row) {
     long lists = (long) row * sign.lists();
     return new Top(
@@ -100,15 +99,6 @@ public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum)
           "the %d best of %d lists do not fit buffers of %d, %d and %d bytes"
               .formatted(
                   kept, lists, ids.bytes(), values.bytes(), logSum == null ? 0 : logSum.bytes()));
-    }
-  }
-
-  @Override
-  public void close() {
-    ids.close();
-    values.close();
-    if (logSum != null) {
-      logSum.close();
     }
   }
 }

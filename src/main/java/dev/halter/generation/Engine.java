@@ -1,6 +1,7 @@
 package dev.halter.generation;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Capture;
 import dev.halter.model.KvCache;
@@ -24,15 +25,21 @@ import java.util.function.Consumer;
  */
 public final class Engine implements AutoCloseable {
   private final Llama model;
+  private final Scope scope;
   private final SteeringSlots slots;
   private final Sampler sampler;
   private final List<Sequence> running = new ArrayList<>();
 
   public Engine(Llama model) {
     this.model = model;
-    this.slots = new SteeringSlots(model);
-    this.sampler =
-        new Sampler(model.device(), model.config().vocabularySize(), model.limits().outputs());
+    this.scope = model.device().scope();
+    try {
+      this.slots = scope.add(new SteeringSlots(model));
+      this.sampler = new Sampler(scope, model.config().vocabularySize(), model.limits().outputs());
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
   }
 
   /** A running request. */
@@ -309,7 +316,6 @@ public final class Engine implements AutoCloseable {
 
   @Override
   public void close() {
-    slots.close();
-    sampler.close();
+    scope.close();
   }
 }

@@ -4,11 +4,12 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
+import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /** Chooses the next token of each row of logits on the device ({@code cuda-kernels/sample.cu}). */
-final class Sampler implements AutoCloseable {
+final class Sampler {
   private static final int BLOCK = 1024;
 
   private final Device device;
@@ -27,16 +28,17 @@ final class Sampler implements AutoCloseable {
   /** Chosen ids and their log probabilities, in the order of the draws. */
   record Choice(int[] tokens, float[] logProbabilities) {}
 
-  Sampler(Device device, int vocabularySize, int rows) {
-    this.device = device;
+  /** For up to {@code rows} rows; its buffers live in {@code scope}. */
+  Sampler(Scope scope, int vocabularySize, int rows) {
+    this.device = scope.device();
     this.vocabularySize = vocabularySize;
     this.kernel = device.kernel("sample");
-    this.tokens = device.allocate(4L * rows);
-    this.logProbabilities = device.allocate(4L * rows);
-    this.temperatures = device.allocate(4L * rows);
-    this.topKs = device.allocate(4L * rows);
-    this.topPs = device.allocate(4L * rows);
-    this.keys = device.allocate(8L * rows);
+    this.tokens = scope.allocate(4L * rows);
+    this.logProbabilities = scope.allocate(4L * rows);
+    this.temperatures = scope.allocate(4L * rows);
+    this.topKs = scope.allocate(4L * rows);
+    this.topPs = scope.allocate(4L * rows);
+    this.keys = scope.allocate(8L * rows);
   }
 
   /** Draws from rows of logits [·, vocabulary] f32; rows that no draw names are skipped. */
@@ -78,12 +80,5 @@ final class Sampler implements AutoCloseable {
       logs[i] = probabilities[draws.get(i).row];
     }
     return new Choice(ids, logs);
-  }
-
-  @Override
-  public void close() {
-    for (Buffer buffer : List.of(tokens, logProbabilities, temperatures, topKs, topPs, keys)) {
-      buffer.close();
-    }
   }
 }

@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
+import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.List;
@@ -19,7 +20,7 @@ import java.util.stream.IntStream;
  * in the order q, k, v. Grouped-query attention (Ainslie et al. 2023): query head {@code h} reads
  * KV head {@code h / (n_heads / n_kv_heads)}.
  */
-final class Attention implements AutoCloseable {
+final class Attention {
   private static final int BLOCK = 128;
 
   /** The portable kernel is bounded by its shared memory. */
@@ -150,26 +151,26 @@ final class Attention implements AutoCloseable {
   /**
    * Prepares the kernels.
    *
+   * @param scope that its buffers live in
    * @param type of the activations: f32 or bf16
    * @param limits which rows may have their keys split
    * @throws IllegalArgumentException if d_head is odd or over 256
    */
-  Attention(Device device, ModelConfig config, DType type, Llama.Limits limits) {
-    this(device, config, type, limits, Form.of(device, config, type));
+  Attention(Scope scope, ModelConfig config, DType type, Llama.Limits limits) {
+    this(scope, config, type, limits, Form.of(scope.device(), config, type));
   }
 
-  Attention(Device device, ModelConfig config, DType type, Llama.Limits limits, Form form) {
+  Attention(Scope scope, ModelConfig config, DType type, Llama.Limits limits, Form form) {
     int dHead = config.dHead();
     if (dHead % 2 != 0 || dHead > MAX_D_HEAD) {
       throw new IllegalArgumentException(
           "d_head is %d: attention takes even ones up to %d".formatted(dHead, MAX_D_HEAD));
     }
-    this.device = device;
+    this.device = scope.device();
     this.config = config;
     this.form = form;
     this.scale = (float) (1 / Math.sqrt(dHead));
-    this.inverseFrequencies = device.allocate(2L * dHead);
-    inverseFrequencies.set(config.inverseFrequencies());
+    this.inverseFrequencies = scope.of(config.inverseFrequencies());
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.biasNorm = device.kernel("qkv_bias_norm" + suffix);
     this.ropeAppend = device.kernel("rope_append" + suffix);
@@ -179,7 +180,7 @@ final class Attention implements AutoCloseable {
     this.merge = parts == null ? null : device.kernel(parts.merge());
     this.places =
         parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
-    this.partials = parts == null ? null : device.allocate(places * form.placeBytes(config));
+    this.partials = parts == null ? null : scope.allocate(places * form.placeBytes(config));
     this.pattern = device.kernel("attention_pattern" + suffix);
     // On the CPU each part would compute its row's angles for no gain.
     this.ropeParts = device.kind().equals("cuda") ? ropeParts(config, type) : 1;
@@ -392,9 +393,9 @@ final class Attention implements AutoCloseable {
   float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer, int[] heads) {
     int keys = span.position() + span.length();
     int count = Math.multiplyExact(Math.multiplyExact(heads.length, span.length()), keys);
-    try (Buffer out = device.allocate(4L * count);
-        Buffer list = device.allocate(4L * heads.length)) {
-      list.set(heads);
+    try (Scope scope = device.scope()) {
+      Buffer out = scope.allocate(4L * count);
+      Buffer list = scope.of(heads);
       device.launch(
           pattern,
           Grid.of(span.length(), heads.length),
@@ -417,14 +418,6 @@ final class Attention implements AutoCloseable {
           scale,
           config.slidingWindow(layer));
       return out.toFloats(count);
-    }
-  }
-
-  @Override
-  public void close() {
-    inverseFrequencies.close();
-    if (partials != null) {
-      partials.close();
     }
   }
 }

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
+import dev.halter.device.Scope;
 import dev.halter.model.Attention.Form;
 import dev.halter.weights.ModelConfig;
 import java.lang.foreign.MemorySegment;
@@ -54,11 +55,12 @@ final class AttentionCheck {
     int heads = config.nHeads() * config.dHead();
     int width = heads + 2 * config.nKvHeads() * config.dHead();
     Llama.Limits limits = new Llama.Limits(rows, 1, 1, KvCache.pagesFor(rows), rows);
-    try (Attention attention = new Attention(device, config, type, limits, form);
-        KvCache cache = new KvCache(device, config, type, limits.pages(), 1, rows);
-        StepTables step = new StepTables(device, limits);
-        Buffer qkv = device.allocate(2L * rows * width);
-        Buffer z = device.allocate(2L * rows * heads)) {
+    try (Scope scope = device.scope()) {
+      Attention attention = new Attention(scope, config, type, limits, form);
+      KvCache cache = new KvCache(scope, config, type, limits.pages(), 1, rows);
+      StepTables step = new StepTables(scope, limits);
+      Buffer qkv = scope.allocate(2L * rows * width);
+      Buffer z = scope.allocate(2L * rows * heads);
       qkv.copyFrom(MemorySegment.ofArray(random(rows * width)));
       int sequence = cache.open();
       cache.reserve(sequence, rows);

@@ -2,7 +2,7 @@ package dev.halter.model;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
-import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -15,7 +15,7 @@ import java.util.List;
  * grow and give back when they end. A page holds, for each layer and KV head, keys as [d_head,
  * {@value #PAGE}] and values as [{@value #PAGE}, d_head].
  */
-public final class KvCache implements AutoCloseable {
+public final class KvCache {
   /** Tokens per page; the kernels' constant. */
   public static final int PAGE = 64;
 
@@ -33,23 +33,24 @@ public final class KvCache implements AutoCloseable {
   /**
    * Allocates the cache.
    *
+   * @param scope that it lives in
    * @param type of the activations: f32 or bf16
    * @param pages pages in all
    * @param sequences sequences that may be open at once
    * @param maxTokens longest sequence
    */
   public KvCache(
-      Device device, ModelConfig config, DType type, int pages, int sequences, int maxTokens) {
+      Scope scope, ModelConfig config, DType type, int pages, int sequences, int maxTokens) {
     this.pages = pages;
     this.pagesPerSequence = Math.min(pages, pagesFor(maxTokens));
     this.table = new int[sequences * pagesPerSequence];
     this.pagesHeld = new int[sequences];
     long bytes = pages * pageBytes(config, type) / 2 / config.nLayers();
     for (int layer = 0; layer < config.nLayers(); layer++) {
-      keys.add(device.allocate(bytes));
-      values.add(device.allocate(bytes));
+      keys.add(scope.allocate(bytes));
+      values.add(scope.allocate(bytes));
     }
-    this.pageTable = device.allocate(4L * table.length);
+    this.pageTable = scope.allocate(4L * table.length);
     for (int page = 0; page < pages; page++) {
       freePages.add(page);
     }
@@ -142,12 +143,5 @@ public final class KvCache implements AutoCloseable {
 
   int pagesPerSequence() {
     return pagesPerSequence;
-  }
-
-  @Override
-  public void close() {
-    keys.forEach(Buffer::close);
-    values.forEach(Buffer::close);
-    pageTable.close();
   }
 }

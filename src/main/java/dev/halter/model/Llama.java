@@ -6,6 +6,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.Checkpoint;
@@ -27,6 +28,7 @@ public final class Llama implements AutoCloseable {
   private static final int BLOCK = 256;
 
   private final Device device;
+  private final Scope scope; // all that is on the device
   private final ModelConfig config;
   private final DType type;
   private final Limits limits;
@@ -77,25 +79,31 @@ public final class Llama implements AutoCloseable {
     this.type = type;
     this.limits = limits;
     this.checkpoint = checkpoint;
-    AttentionCheck.run(device, config, type);
-    this.weights = new LlamaWeights(device, checkpoint, config, type);
-    this.cache =
-        new KvCache(device, config, type, limits.pages, limits.sequences, limits.maxTokens);
-    this.attention = new Attention(device, config, type, limits);
-    this.positionwise = new Positionwise(device, config, weights, type, limits.rows);
-    this.x = floats(limits.rows, config.dModel());
-    this.qkv = activations(qkvWidth());
-    this.z = activations(config.nHeads() * config.dHead());
-    this.last = floats(limits.outputs, config.dModel());
-    this.logits = floats(limits.outputs, config.vocabularySize());
-    this.norms =
-        new Positionwise.Norms(floats(limits.rows, 1), floats(limits.rows, config.dModel()));
-    this.step = new StepTables(device, limits);
-    this.graphs = new StepGraphs(device);
-    this.changes = floats(limits.rows, 1);
-    String tableType = "_" + weights.embedding().type().name().toLowerCase(Locale.ROOT);
-    this.embed = device.kernel("embed" + tableType);
-    this.gather = device.kernel("gather_rows");
+    this.scope = device.scope();
+    try {
+      AttentionCheck.run(device, config, type);
+      this.weights = new LlamaWeights(scope, checkpoint, config, type);
+      this.cache =
+          new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
+      this.attention = new Attention(scope, config, type, limits);
+      this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
+      this.x = floats(limits.rows, config.dModel());
+      this.qkv = activations(qkvWidth());
+      this.z = activations(config.nHeads() * config.dHead());
+      this.last = floats(limits.outputs, config.dModel());
+      this.logits = floats(limits.outputs, config.vocabularySize());
+      this.norms =
+          new Positionwise.Norms(floats(limits.rows, 1), floats(limits.rows, config.dModel()));
+      this.step = new StepTables(scope, limits);
+      this.changes = floats(limits.rows, 1);
+      this.graphs = scope.add(new StepGraphs(device)); // they hold all the others' addresses
+      String tableType = "_" + weights.embedding().type().name().toLowerCase(Locale.ROOT);
+      this.embed = device.kernel("embed" + tableType);
+      this.gather = device.kernel("gather_rows");
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
   }
 
   /**
@@ -160,9 +168,10 @@ public final class Llama implements AutoCloseable {
     require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
-      graphs.close(); // they hold its address
+      Buffer larger = floats(limits.rows, stride); // before the other goes: it may not fit
+      graphs.close(); // they hold the other's address
       changes.close();
-      changes = floats(limits.rows, stride);
+      changes = larger;
     }
     Attention.Work.Shape tiles = step.upload(batch, attention);
     cache.pageTable();
@@ -471,25 +480,16 @@ public final class Llama implements AutoCloseable {
   }
 
   private Buffer floats(int rows, int columns) {
-    return device.allocate(4L * rows * columns);
+    return scope.allocate(4L * rows * columns);
   }
 
   private Buffer activations(int columns) {
-    return device.allocate((long) type.bytes() * limits.rows * columns);
+    return scope.allocate((long) type.bytes() * limits.rows * columns);
   }
 
   @Override
   public void close() {
-    graphs.close();
-    for (Buffer buffer :
-        List.of(x, qkv, z, last, logits, norms.scale(), norms.normalized(), changes)) {
-      buffer.close();
-    }
-    positionwise.close();
-    step.close();
-    attention.close();
-    cache.close();
-    weights.close();
+    scope.close();
     checkpoint.close();
   }
 }

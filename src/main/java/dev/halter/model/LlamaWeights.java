@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorView;
@@ -15,7 +16,7 @@ import java.util.List;
  * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
  * the CPU they are the mapped file itself. Norms and biases are small and always f32.
  */
-public final class LlamaWeights implements AutoCloseable {
+public final class LlamaWeights {
   /** A weight matrix [out, in], row-major: y = W x. */
   public record Linear(Buffer weight, DType type, int out, int in) {
     /** The whole of it as a factor of {@link Device#multiply}. */
@@ -44,18 +45,22 @@ public final class LlamaWeights implements AutoCloseable {
       Linear down,
       Buffer downBias) {}
 
+  private final Scope scope;
   private final Device device;
   private final DType activations;
   private final Checkpoint checkpoint;
-  private final List<Buffer> owned = new ArrayList<>();
   private final Linear embedding;
   private final Linear head;
   private final List<Layer> layers = new ArrayList<>();
   private final Buffer finalNorm;
 
-  /** Puts a checked checkpoint onto a device; it must stay open as long as these weights. */
-  public LlamaWeights(Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
-    this.device = device;
+  /**
+   * Puts a checked checkpoint onto a device; it must stay open as long as {@code scope}, which the
+   * weights live in.
+   */
+  public LlamaWeights(Scope scope, Checkpoint checkpoint, ModelConfig config, DType activations) {
+    this.scope = scope;
+    this.device = scope.device();
     this.checkpoint = checkpoint;
     this.activations = activations;
     this.embedding = matrices("model.embed_tokens.weight").getFirst();
@@ -91,16 +96,17 @@ public final class LlamaWeights implements AutoCloseable {
     }
   }
 
-  /** The LM head alone, for whoever decodes vectors with it; the caller closes its buffer. */
+  /** The LM head alone, for whoever decodes vectors with it. */
   public static Linear head(
-      Device device, Checkpoint checkpoint, ModelConfig config, DType activations) {
+      Scope scope, Checkpoint checkpoint, ModelConfig config, DType activations) {
+    Device device = scope.device();
     String name = config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight";
     TensorView tensor = checkpoint.tensor(name);
     if (device.sharesHostMemory()) {
-      return linear(tensor, device.upload(tensor.data()), tensor.dtype());
+      return linear(tensor, scope.upload(tensor.data()), tensor.dtype());
     }
     DType type = device.weightType(tensor.dtype(), activations);
-    Buffer buffer = device.allocate(tensor.elements() * type.bytes());
+    Buffer buffer = scope.allocate(tensor.elements() * type.bytes());
     copy(device, tensor, buffer, type);
     return linear(tensor, buffer, type);
   }
@@ -111,7 +117,7 @@ public final class LlamaWeights implements AutoCloseable {
     if (device.sharesHostMemory()) {
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
-        parts.add(linear(tensor, own(device.upload(tensor.data())), tensor.dtype()));
+        parts.add(linear(tensor, scope.upload(tensor.data()), tensor.dtype()));
       }
     } else {
       DType type = device.weightType(checkpoint.tensor(names[0]).dtype(), activations);
@@ -119,7 +125,7 @@ public final class LlamaWeights implements AutoCloseable {
       for (String name : names) {
         bytes += checkpoint.tensor(name).elements() * type.bytes();
       }
-      Buffer all = own(device.allocate(bytes));
+      Buffer all = scope.allocate(bytes);
       long at = 0;
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
@@ -174,18 +180,13 @@ public final class LlamaWeights implements AutoCloseable {
     for (String name : names) {
       length += (int) checkpoint.tensor(name).elements();
     }
-    Buffer buffer = own(device.allocate(4L * length));
+    Buffer buffer = scope.allocate(4L * length);
     long at = 0;
     for (String name : names) {
       float[] values = checkpoint.tensor(name).toFloats();
       buffer.slice(at).set(values);
       at += 4L * values.length;
     }
-    return buffer;
-  }
-
-  private Buffer own(Buffer buffer) {
-    owned.add(buffer);
     return buffer;
   }
 
@@ -211,10 +212,5 @@ public final class LlamaWeights implements AutoCloseable {
   /** The file's tensors, for whoever decodes weights rather than runs them. */
   public Checkpoint checkpoint() {
     return checkpoint;
-  }
-
-  @Override
-  public void close() {
-    owned.forEach(Buffer::close);
   }
 }

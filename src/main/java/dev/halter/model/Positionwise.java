@@ -6,6 +6,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
@@ -17,7 +18,7 @@ import java.util.List;
  * stream from elsewhere runs it on those. A row's result depends on that row alone, as far as the
  * device's products do.
  */
-public final class Positionwise implements AutoCloseable {
+public final class Positionwise {
   /** Hears of each site on the way. */
   interface Observer {
     Observer NONE =
@@ -68,22 +69,25 @@ public final class Positionwise implements AutoCloseable {
   private final RowKernels kernels;
   private final Kernel biasNorm;
 
-  /** For up to {@code rows} rows at a time, with the weights and the types of {@code model}. */
-  public Positionwise(Llama model, int rows) {
-    this(model.device(), model.config(), model.weights(), model.type(), rows);
+  /**
+   * For up to {@code rows} rows at a time, with the weights and the types of {@code model}; its
+   * buffers live in {@code scope}.
+   */
+  public Positionwise(Scope scope, Llama model, int rows) {
+    this(scope, model.config(), model.weights(), model.type(), rows);
   }
 
-  Positionwise(Device device, ModelConfig config, LlamaWeights weights, DType type, int rows) {
-    this.device = device;
+  Positionwise(Scope scope, ModelConfig config, LlamaWeights weights, DType type, int rows) {
+    this.device = scope.device();
     this.config = config;
     this.weights = weights;
     this.type = type;
     this.rows = rows;
     long elements = (long) type.bytes() * rows;
-    this.h = device.allocate(elements * config.dModel());
-    this.y = device.allocate(elements * config.dModel());
-    this.gateUp = device.allocate(elements * 2 * config.dMlp());
-    this.post = device.allocate(elements * config.dMlp());
+    this.h = scope.allocate(elements * config.dModel());
+    this.y = scope.allocate(elements * config.dModel());
+    this.gateUp = scope.allocate(elements * 2 * config.dMlp());
+    this.post = scope.allocate(elements * config.dMlp());
     this.kernels = new RowKernels(device, type);
     this.biasNorm = device.kernel("qkv_bias_norm_f32");
   }
@@ -265,12 +269,5 @@ public final class Positionwise implements AutoCloseable {
     observer.at(branch, layer, y, type, d, 0);
     observer.at(residual, layer, x, DType.F32, d, 0);
     return fused;
-  }
-
-  @Override
-  public void close() {
-    for (Buffer buffer : List.of(h, y, gateUp, post)) {
-      buffer.close();
-    }
   }
 }

@@ -12,15 +12,12 @@ import dev.halter.device.Buffer;
  * <p>Steps of decode are recorded and replayed, so what is queued may depend on nothing but device
  * buffers and the arguments of {@link #enqueue}.
  */
-public interface QueuedEdit extends AutoCloseable {
+public interface QueuedEdit {
   /** Whether tokens of a slot need more work than others: see {@link Rows#solves}. */
   boolean solves(int slot);
 
   /** Queues the edit of a step's rows. */
   void enqueue(Rows rows);
-
-  @Override
-  void close();
 
   /**
    * The rows of a step.

@@ -20,7 +20,7 @@ final class RowEdits implements QueuedEdit {
   /**
    * Makes them.
    *
-   * @param ranges and {@code ops} as in {@link SteeringTable}, which closes them
+   * @param ranges and {@code ops} as in {@link SteeringTable}, whose scope they live in
    */
   RowEdits(Device device, Buffer ranges, Buffer ops) {
     this.device = device;
@@ -49,7 +49,4 @@ final class RowEdits implements QueuedEdit {
         rows.changes(),
         rows.stride());
   }
-
-  @Override
-  public void close() {}
 }

@@ -2,6 +2,7 @@ package dev.halter.model;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -11,7 +12,6 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Function;
 import java.util.stream.IntStream;
 
 /**
@@ -84,12 +84,22 @@ public final class SteeringTable implements AutoCloseable {
     }
   }
 
-  private final Device device;
+  /** Makes what does some {@link Edit.Queued} of one site in one go. */
+  public interface Queue {
+    /**
+     * One edit for all of {@code edits}.
+     *
+     * @param scope of the table, which what it allocates lives in
+     * @param edits at most one of each slot
+     */
+    QueuedEdit of(Scope scope, List<Placed> edits);
+  }
+
+  private final Scope scope;
   private final Map<Site, Buffer> ranges = new HashMap<>();
-  private final List<Buffer> buffers = new ArrayList<>();
   private final List<List<ReportPlace>> places = new ArrayList<>();
   private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
-  private final Function<List<Placed>, QueuedEdit> queue;
+  private final Queue queue;
   private final Buffer ops;
   private final int reportStride;
 
@@ -99,7 +109,7 @@ public final class SteeringTable implements AutoCloseable {
         device,
         slots,
         nHeads,
-        edits -> {
+        (scope, edits) -> {
           throw new IllegalArgumentException("nobody queues " + edits);
         });
   }
@@ -110,12 +120,9 @@ public final class SteeringTable implements AutoCloseable {
    * @param slots edits of slot 1, 2, …, in the order in which they apply; within one row of neurons
    *     the sites apply in the order of the forward pass
    * @param nHeads query heads per layer: an edit of heads reports each head on its own
-   * @param queue makes what does some {@link Edit.Queued} of one site in one go, at most one of
-   *     each slot; closed with this
    */
-  public SteeringTable(
-      Device device, List<List<Edit>> slots, int nHeads, Function<List<Placed>, QueuedEdit> queue) {
-    this.device = device;
+  public SteeringTable(Device device, List<List<Edit>> slots, int nHeads, Queue queue) {
+    this.scope = device.scope();
     this.queue = queue;
     // The three neuron sites of a layer share one table, since one kernel makes all three.
     Map<Site, Map<Integer, List<Placed>>> bySite = new LinkedHashMap<>();
@@ -144,12 +151,15 @@ public final class SteeringTable implements AutoCloseable {
       stride = Math.max(stride, at);
     }
     this.reportStride = stride;
-    this.ops = kept(device.allocate((long) OP_BYTES * Math.max(1, count)));
+    long bytes = (long) OP_BYTES * Math.max(1, count);
     try (Arena arena = Arena.ofConfined()) {
-      Operations operations =
-          new Operations(arena.allocate((long) OP_BYTES * Math.max(1, count), 8), slots.size());
+      this.ops = scope.allocate(bytes);
+      Operations operations = new Operations(arena.allocate(bytes, 8), slots.size());
       bySite.forEach((site, edits) -> place(site, edits, operations));
       ops.copyFrom(operations.records);
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
     }
   }
 
@@ -185,9 +195,9 @@ public final class SteeringTable implements AutoCloseable {
       if (round.getFirst().ofKernels()) {
         Map<Integer, List<Placed>> bySlot = new LinkedHashMap<>();
         round.forEach(run -> bySlot.put(run.edits.getFirst().slot, run.edits));
-        inOrder.add(new RowEdits(device, operations.add(bySlot), ops));
+        inOrder.add(new RowEdits(scope.device(), operations.add(bySlot), ops));
       } else {
-        inOrder.add(queue.apply(round.stream().map(run -> run.edits.getFirst()).toList()));
+        inOrder.add(queue.of(scope, round.stream().map(run -> run.edits.getFirst()).toList()));
       }
     }
     if (!inOrder.isEmpty()) {
@@ -234,17 +244,17 @@ public final class SteeringTable implements AutoCloseable {
             }
             range[2 * slot + 1] = next;
           });
-      return buffer(range);
+      return scope.of(range);
     }
   }
 
   private void write(MemorySegment op, Edit edit, int report) {
     switch (edit) {
-      case Edit.Add add -> write(op, 1, 0, payload(add.vector), add.scale, 0, 0, report);
+      case Edit.Add add -> write(op, 1, 0, scope.of(add.vector), add.scale, 0, 0, report);
       case Edit.Project project ->
-          write(op, 2, 0, payload(project.unit), 1, project.min, project.max, report);
+          write(op, 2, 0, scope.of(project.unit), 1, project.min, project.max, report);
       case Edit.Heads heads ->
-          write(op, 3, heads.heads.length, buffer(heads.heads), heads.scale, 0, 0, report);
+          write(op, 3, heads.heads.length, scope.of(heads.heads), heads.scale, 0, 0, report);
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
       case Edit.HeadAffine maps -> write(op, 7, maps.heads.length, payload(maps), 1, 0, 0, report);
       case Edit.Neurons neurons -> {
@@ -255,7 +265,7 @@ public final class SteeringTable implements AutoCloseable {
               default -> 6;
             };
         int count = neurons.neurons.length;
-        Buffer list = buffer(neurons.neurons);
+        Buffer list = scope.of(neurons.neurons);
         write(op, kind, count, list, neurons.scale, neurons.min, neurons.max, report);
       }
     }
@@ -288,24 +298,7 @@ public final class SteeringTable implements AutoCloseable {
       }
       System.arraycopy(maps.b, i * d, values, to + d * d, d);
     }
-    return payload(values);
-  }
-
-  private Buffer payload(float[] values) {
-    Buffer buffer = kept(device.allocate(4L * Math.max(1, values.length)));
-    buffer.set(values);
-    return buffer;
-  }
-
-  private Buffer buffer(int[] values) {
-    Buffer buffer = kept(device.allocate(4L * values.length));
-    buffer.set(values);
-    return buffer;
-  }
-
-  private Buffer kept(Buffer buffer) {
-    buffers.add(buffer);
-    return buffer;
+    return scope.of(values);
   }
 
   /** The table of a site, or null where no slot steers it. */
@@ -344,7 +337,6 @@ public final class SteeringTable implements AutoCloseable {
 
   @Override
   public void close() {
-    queued.values().forEach(edits -> edits.forEach(QueuedEdit::close));
-    buffers.forEach(Buffer::close);
+    scope.close();
   }
 }

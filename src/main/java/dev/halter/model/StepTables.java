@@ -1,7 +1,7 @@
 package dev.halter.model;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 
@@ -9,7 +9,7 @@ import java.util.List;
  * What kernels must know of a step, token by token, in device buffers with fixed places, so that a
  * recorded step finds the next one's values in them.
  */
-final class StepTables implements AutoCloseable {
+final class StepTables {
   private final Llama.Limits limits;
   private final Buffer all;
   private final int[] host;
@@ -21,12 +21,12 @@ final class StepTables implements AutoCloseable {
   final Buffer outputRows; // [outputs]: row of the batch
   final Buffer tiles; // [tiles, 4]: attention's work
 
-  StepTables(Device device, Llama.Limits limits) {
+  StepTables(Scope scope, Llama.Limits limits) {
     this.limits = limits;
     int rows = limits.rows();
     // At most one tile a row.
     this.host = new int[4 * rows + limits.outputs() + 4 * rows];
-    this.all = device.allocate(4L * host.length);
+    this.all = scope.allocate(4L * host.length);
     this.tokens = all.slice(0, 4L * rows);
     this.positions = all.slice(4L * rows, 4L * rows);
     this.sequences = all.slice(8L * rows, 4L * rows);
@@ -58,10 +58,5 @@ final class StepTables implements AutoCloseable {
     }
     all.copyFrom(MemorySegment.ofArray(host));
     return work.shape();
-  }
-
-  @Override
-  public void close() {
-    all.close();
   }
 }

@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.device.Top;
 import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
@@ -38,6 +39,7 @@ final class NeuronDecoder implements AutoCloseable {
 
   private final Source source;
   private final Device device;
+  private final Scope scope;
   private final NeuronMap map;
   private final Settings settings;
   private final int d;
@@ -73,13 +75,19 @@ final class NeuronDecoder implements AutoCloseable {
     boolean columns = settings.projection() == Projection.DOWN;
     boolean rowsAsTheyAre = settings.decode() == Decode.RAW && fileType == type && !columns;
     this.capacity = shared ? this.rows : settings.layers() * settings.neurons();
-    this.top = Top.allocate(device, settings.sign().top(), settings.k(), capacity);
-    this.norms = device.allocate(4L * capacity);
-    this.turned = columns ? device.allocate(block * fileType.bytes()) : null;
-    this.vectors = rowsAsTheyAre ? null : device.allocate(block * type.bytes());
-    this.gain = settings.decode() == Decode.NORM ? device.allocate(4L * d) : null;
-    if (gain != null) {
-      gain.set(source.checkpoint().tensor("model.norm.weight").toFloats());
+    this.scope = device.scope();
+    try {
+      this.top = Top.allocate(scope, settings.sign().top(), settings.k(), capacity);
+      this.norms = scope.allocate(4L * capacity);
+      this.turned = columns ? scope.allocate(block * fileType.bytes()) : null;
+      this.vectors = rowsAsTheyAre ? null : scope.allocate(block * type.bytes());
+      this.gain =
+          settings.decode() == Decode.NORM
+              ? scope.of(source.checkpoint().tensor("model.norm.weight").toFloats())
+              : null;
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
     }
   }
 
@@ -200,12 +208,6 @@ final class NeuronDecoder implements AutoCloseable {
   @Override
   public void close() {
     reading.join(); // it must not touch the file once that is closed
-    top.close();
-    norms.close();
-    for (Buffer buffer : new Buffer[] {turned, vectors, gain}) {
-      if (buffer != null) {
-        buffer.close();
-      }
-    }
+    scope.close();
   }
 }

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
@@ -88,7 +89,8 @@ public final class Tars {
    */
   public Target target(List<int[]> prompts, Refinement refinement) {
     float[] mean = hiddenState(prompts);
-    try (Decoder decoder = new Decoder()) {
+    try (Scope scope = model.device().scope()) {
+      Decoder decoder = new Decoder(scope);
       double unrefined = decoder.probabilities(List.of(mean))[0];
       float[] best = mean;
       double probability = unrefined;
@@ -153,7 +155,7 @@ public final class Tars {
   }
 
   /** The concept's probability when vectors of the residual stream are decoded. */
-  private final class Decoder implements AutoCloseable {
+  private final class Decoder {
     private final Device device = model.device();
     private final Linear head = model.llama().weights().head();
     private final int d = model.config().dModel();
@@ -161,8 +163,13 @@ public final class Tars {
     private final DType type = device.sharesHostMemory() ? DType.F32 : head.type();
     private final float[] gain =
         model.llama().weights().checkpoint().tensor("model.norm.weight").toFloats();
-    private final Buffer rows = device.allocate((long) ROWS * d * type.bytes());
-    private final Buffer logits = device.allocate(4L * ROWS * vocabulary);
+    private final Buffer rows;
+    private final Buffer logits;
+
+    Decoder(Scope scope) {
+      rows = scope.allocate((long) ROWS * d * type.bytes());
+      logits = scope.allocate(4L * ROWS * vocabulary);
+    }
 
     double[] probabilities(List<float[]> vectors) {
       float[] block = new float[ROWS * d];
@@ -198,12 +205,6 @@ public final class Tars {
         bits[i] = SafetensorsWriter.bf16(block[i]);
       }
       rows.copyFrom(MemorySegment.ofArray(bits));
-    }
-
-    @Override
-    public void close() {
-      rows.close();
-      logits.close();
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.halter.patching;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
@@ -60,7 +61,8 @@ public record ActivationPatching(Site.Kind site, boolean perHead, int positions,
     int heads = perHead ? config.nHeads() : 1;
     Effects effects = new Effects(config.nLayers() * heads * longest);
     ActivationPatching grid = new ActivationPatching(site, perHead, longest, effects);
-    try (Positionwise positionwise = new Positionwise(model, PathRows.atOnce(model))) {
+    try (Scope scope = model.device().scope()) {
+      Positionwise positionwise = new Positionwise(scope, model, PathRows.atOnce(model));
       for (int i = 0; i < pairs.size(); i++) {
         int before = i * config.nLayers();
         grid.patch(

@@ -1,6 +1,7 @@
 package dev.halter.patching;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
@@ -69,7 +70,8 @@ public final class HeadToHead {
     }
     ModelConfig config = model.config();
     Effects effects = new Effects(config.nLayers() * (config.nHeads() + 1));
-    try (Positionwise positionwise = new Positionwise(model, rowsAtOnce)) {
+    try (Scope scope = model.device().scope()) {
+      Positionwise positionwise = new Positionwise(scope, model, rowsAtOnce);
       for (int first = 0; first < pairs.size(); ) {
         long tokens = pairs.get(first).reference().length;
         int end = first + 1;

@@ -1,5 +1,6 @@
 package dev.halter.patching;
 
+import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
@@ -74,7 +75,8 @@ public final class PathPatching {
     // Equal parts, so that none is small.
     int parts = (pairs.size() + pairsAtOnce - 1) / pairsAtOnce;
     int first = 0;
-    try (Positionwise positionwise = new Positionwise(model, rowsAtOnce)) {
+    try (Scope scope = model.device().scope()) {
+      Positionwise positionwise = new Positionwise(scope, model, rowsAtOnce);
       for (int part = 0; part < parts; part++) {
         int end = (int) ((part + 1L) * pairs.size() / parts);
         int before = first * layers;

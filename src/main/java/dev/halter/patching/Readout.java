@@ -2,6 +2,7 @@ package dev.halter.patching;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.device.Top;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
@@ -62,7 +63,8 @@ final class Readout {
   private static void logSums(Llama model, Positionwise positionwise, Buffer x, float[] logSums) {
     Linear head = model.weights().head();
     int rowBytes = 4 * model.config().dModel();
-    try (Top top = Top.allocate(model.device(), Top.Sign.PLUS, 1, positionwise.rows())) {
+    try (Scope scope = model.device().scope()) {
+      Top top = Top.allocate(scope, Top.Sign.PLUS, 1, positionwise.rows());
       for (int row = 0; row < logSums.length; row += positionwise.rows()) {
         int count = Math.min(positionwise.rows(), logSums.length - row);
         model

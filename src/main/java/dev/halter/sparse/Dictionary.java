@@ -28,6 +28,7 @@ public final class Dictionary implements AutoCloseable {
   /** Floats that are read at once. */
   private static final int PIECE = 1 << 22;
 
+  private final Device device;
   private final List<String> names;
   private final int width;
   private final float[] norms;
@@ -59,6 +60,7 @@ public final class Dictionary implements AutoCloseable {
   public Dictionary(
       Device device, Path path, List<String> names, int width, DType type, Atoms source) {
     int n = names.size();
+    this.device = device;
     this.names = List.copyOf(names);
     this.width = width;
     this.norms = new float[n];
@@ -270,7 +272,7 @@ public final class Dictionary implements AutoCloseable {
   }
 
   public Device device() {
-    return atoms.device();
+    return device;
   }
 
   /** Bytes of device memory of a dictionary of n atoms of length d. */

@@ -3,6 +3,7 @@ package dev.halter.steering;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
+import dev.halter.device.Scope;
 import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
 import dev.halter.model.SteeringTable.Edit;
@@ -39,6 +40,7 @@ final class ConceptRemoval implements AutoCloseable {
   private final RemoveConcepts.Coding coding;
   private final Dictionary dictionary;
   private final Device device;
+  private final Scope scope;
   private final SparseCoder coder;
   private final Buffer removed; // [sequences or rows, d]: what goes
   private final Buffer skip; // [rows]
@@ -72,24 +74,36 @@ final class ConceptRemoval implements AutoCloseable {
     this.coding = coding;
     this.dictionary = dictionary;
     this.device = dictionary.device();
+    this.scope = device.scope();
     int together = Math.min(rows, MOST_ROWS);
-    this.coder =
-        new SparseCoder(
-            dictionary,
-            coding.solver(),
-            CodingPlan.of(dictionary, coding.solver(), together, Math.max(together, LIFE)));
-    int d = dictionary.width();
-    this.removed = device.allocate(4L * d * (promptEnd() ? sequences : together));
-    this.skip = device.allocate(4L * together);
-    if (!device.sharesHostMemory()) {
-      int[] all = new int[together];
-      Arrays.fill(all, 1);
-      skip.set(all);
-      try (Buffer nothing = device.allocate(4L * together * d)) {
-        nothing.clear();
-        coder.enqueue(nothing, d, together, skip);
-        device.synchronize();
+    try {
+      this.coder =
+          scope.add(
+              new SparseCoder(
+                  dictionary,
+                  coding.solver(),
+                  CodingPlan.of(dictionary, coding.solver(), together, Math.max(together, LIFE))));
+      int d = dictionary.width();
+      this.removed = scope.allocate(4L * d * (promptEnd() ? sequences : together));
+      int[] each = new int[together];
+      Arrays.fill(each, 1);
+      this.skip = scope.of(each);
+      if (!device.sharesHostMemory()) {
+        warmUp(together);
       }
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
+  }
+
+  /** Codes nothing, so that all that a step needs is there when one is recorded. */
+  private void warmUp(int rows) {
+    int d = dictionary.width();
+    try (Buffer nothing = device.allocate(4L * rows * d)) {
+      nothing.clear();
+      coder.enqueue(nothing, d, rows, skip);
+      device.synchronize();
     }
   }
 
@@ -104,11 +118,12 @@ final class ConceptRemoval implements AutoCloseable {
   /**
    * Does it to slots.
    *
+   * @param scope that its tables live in
    * @param slots number of slots, with slot 0
    * @param uses a {@link Use} of each slot that takes part
    */
-  QueuedEdit of(int slots, List<Placed> uses) {
-    return new Round(slots, uses);
+  QueuedEdit of(Scope scope, int slots, List<Placed> uses) {
+    return new Round(scope, slots, uses);
   }
 
   /** The removal from tokens of some slots; the rest are left alone. */
@@ -117,7 +132,7 @@ final class ConceptRemoval implements AutoCloseable {
     private final Buffer masks; // [edits, words]
     private final BitSet solving = new BitSet();
 
-    Round(int slots, List<Placed> uses) {
+    Round(Scope scope, int slots, List<Placed> uses) {
       int words = (dictionary.size() + 31) / 32;
       Map<RemoveConcepts, Integer> places = new LinkedHashMap<>();
       int[] how = new int[4 * slots];
@@ -137,14 +152,8 @@ final class ConceptRemoval implements AutoCloseable {
       int[] bits = new int[places.size() * words];
       places.forEach(
           (edit, place) -> System.arraycopy(edit.mask(dictionary), 0, bits, place * words, words));
-      this.table = filled(how);
-      this.masks = filled(bits);
-    }
-
-    private Buffer filled(int[] values) {
-      Buffer buffer = device.allocate(4L * Math.max(1, values.length));
-      buffer.set(values);
-      return buffer;
+      this.table = scope.of(how);
+      this.masks = scope.of(bits);
     }
 
     @Override
@@ -189,18 +198,10 @@ final class ConceptRemoval implements AutoCloseable {
             d);
       }
     }
-
-    @Override
-    public void close() {
-      table.close();
-      masks.close();
-    }
   }
 
   @Override
   public void close() {
-    coder.close();
-    removed.close();
-    skip.close();
+    scope.close();
   }
 }

@@ -1,6 +1,7 @@
 package dev.halter.steering;
 
 import dev.halter.device.OutOfDeviceMemoryException;
+import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
 import dev.halter.model.QueuedEdit;
@@ -272,9 +273,9 @@ public final class SteeringSlots implements AutoCloseable {
   }
 
   /** Removes concepts from the tokens of slots that agree in how. */
-  private QueuedEdit removal(List<Placed> uses) {
+  private QueuedEdit removal(Scope scope, List<Placed> uses) {
     ConceptRemoval.Use first = (ConceptRemoval.Use) uses.getFirst().edit();
-    return removals.get(first.together()).of(keys.size() + 1, uses);
+    return removals.get(first.together()).of(scope, keys.size() + 1, uses);
   }
 
   /**

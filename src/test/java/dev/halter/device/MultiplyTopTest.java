@@ -214,7 +214,8 @@ class MultiplyTopTest {
   void logSumExpIsNotComputedUnlessAskedFor(Device device) {
     try (Buffer one = Values.buffer(device, DType.F32, new float[] {1});
         Buffer entries = Values.buffer(device, DType.F32, new float[] {1, 2, 3});
-        Top top = Top.allocate(device, Sign.PLUS, 2, 1)) {
+        Scope scope = device.scope()) {
+      Top top = Top.allocate(scope, Sign.PLUS, 2, 1);
       top.logSum().set(7f, 8f);
       Top without = new Top(Sign.PLUS, 2, top.ids(), top.values(), null);
       Matrix x = new Matrix(one, DType.F32, 1);
@@ -256,11 +257,13 @@ class MultiplyTopTest {
     for (int kept : new int[] {0, 65}) {
       var error =
           assertThrows(
-              IllegalArgumentException.class, () -> Top.allocate(device, Sign.PLUS, kept, 1));
+              IllegalArgumentException.class,
+              () -> Top.allocate(device.scope(), Sign.PLUS, kept, 1));
       assertTrue(error.getMessage().contains("1 to 64"), error.getMessage());
     }
     try (Buffer factor = Values.buffer(device, DType.F32, new float[] {1, 2, 3, 4});
-        Top top = Top.allocate(device, Sign.BOTH, 2, 2)) {
+        Scope scope = device.scope()) {
+      Top top = Top.allocate(scope, Sign.BOTH, 2, 2);
       Matrix matrix = new Matrix(factor, DType.F32, 2);
       int[][] sizes = {{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {3, 1, 1}, {1, 3, 1}, {1, 1, 3}};
       for (int[] size : sizes) {
@@ -306,7 +309,8 @@ class MultiplyTopTest {
       int kept) {
     try (Buffer left = Values.buffer(device, type, x);
         Buffer right = Values.buffer(device, type, w);
-        Top top = Top.allocate(device, sign, kept, m)) {
+        Scope scope = device.scope()) {
+      Top top = Top.allocate(scope, sign, kept, m);
       product.multiply(m, n, k, new Matrix(left, type, k), new Matrix(right, type, k), top);
       int lists = m * sign.lists();
       return new Kept(

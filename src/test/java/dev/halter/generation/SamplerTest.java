@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
 import java.util.ArrayList;
@@ -325,8 +326,9 @@ class SamplerTest {
     }
     int[] tokens = new int[draws];
     try (Device device = CpuDevice.open(2);
-        Sampler sampler = new Sampler(device, logits.length, rows);
+        Scope scope = device.scope();
         Buffer buffer = device.allocate(4L * repeated.length)) {
+      Sampler sampler = new Sampler(scope, logits.length, rows);
       buffer.set(repeated);
       for (int first = 0; first < draws; first += rows) {
         List<Sampler.Draw> batch = new ArrayList<>();
@@ -358,8 +360,9 @@ class SamplerTest {
 
   private static Sampler.Choice sample(
       Device device, float[] logits, int vocabulary, int rows, List<Sampler.Draw> draws) {
-    try (Sampler sampler = new Sampler(device, vocabulary, rows);
+    try (Scope scope = device.scope();
         Buffer buffer = device.allocate(4L * logits.length)) {
+      Sampler sampler = new Sampler(scope, vocabulary, rows);
       buffer.set(logits);
       return sampler.sample(buffer, rows, draws);
     }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Rope;
 import java.lang.foreign.MemorySegment;
@@ -47,6 +48,7 @@ final class AttentionRun implements AutoCloseable {
   final ModelConfig config;
   final Attention attention;
   private final Device device;
+  private final Scope scope;
   private final DType type;
   private final KvCache cache;
   private final StepTables tables;
@@ -63,19 +65,20 @@ final class AttentionRun implements AutoCloseable {
   AttentionRun(
       Device device, DType type, ModelConfig config, Attention.Form form, int rows, int sequences) {
     this.device = device;
+    this.scope = device.scope();
     this.type = type;
     this.config = config;
     this.rows = rows;
     int pages = sequences * KvCache.pagesFor(rows);
     Llama.Limits limits = new Llama.Limits(rows, 1, sequences, pages, rows);
-    this.attention = new Attention(device, config, type, limits, form);
-    this.cache = new KvCache(device, config, type, pages, sequences, rows);
+    this.attention = new Attention(scope, config, type, limits, form);
+    this.cache = new KvCache(scope, config, type, pages, sequences, rows);
     fillWithNan(cache.keys(0));
     fillWithNan(cache.values(0));
-    this.tables = new StepTables(device, limits);
-    this.graphs = new StepGraphs(device);
-    this.qkv = device.allocate((long) rows * width() * type.bytes());
-    this.z = device.allocate((long) rows * config.nHeads() * config.dHead() * type.bytes());
+    this.tables = new StepTables(scope, limits);
+    this.graphs = scope.add(new StepGraphs(device));
+    this.qkv = scope.allocate((long) rows * width() * type.bytes());
+    this.z = scope.allocate((long) rows * config.nHeads() * config.dHead() * type.bytes());
   }
 
   /** A model of one layer; only what attention looks at matters. */
@@ -317,12 +320,7 @@ final class AttentionRun implements AutoCloseable {
 
   @Override
   public void close() {
-    graphs.close();
-    attention.close();
-    cache.close();
-    tables.close();
-    qkv.close();
-    z.close();
+    scope.close();
   }
 
   /** Random maps of these heads at layer 0. */

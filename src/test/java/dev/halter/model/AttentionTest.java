@@ -281,7 +281,9 @@ class AttentionTest {
         IllegalArgumentException e =
             assertThrows(
                 IllegalArgumentException.class,
-                () -> new Attention(device, config, DType.F32, new Llama.Limits(1, 1, 1, 1, 1)));
+                () ->
+                    new Attention(
+                        device.scope(), config, DType.F32, new Llama.Limits(1, 1, 1, 1, 1)));
         assertTrue(e.getMessage().contains("d_head is " + dHead), e.getMessage());
       }
     }

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.model.LlamaWeights;
@@ -84,8 +85,9 @@ class NeuronMapGoldensTest {
     Path folder = RESOURCES.resolve("goldens").resolve(model).resolve("model");
     ModelConfig config = ModelConfig.read(folder);
     try (Checkpoint checkpoint = Checkpoint.open(folder);
-        Safetensors goldens = Safetensors.open(RESOURCES.resolve("neuron-maps.safetensors"))) {
-      LlamaWeights.Linear head = LlamaWeights.head(device, checkpoint, config, activations);
+        Safetensors goldens = Safetensors.open(RESOURCES.resolve("neuron-maps.safetensors"));
+        Scope scope = device.scope()) {
+      LlamaWeights.Linear head = LlamaWeights.head(scope, checkpoint, config, activations);
       NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, head);
       String projected = model + "/" + NeuronMap.name(projection);
       String decoded = projected + "/" + NeuronMap.name(decode);

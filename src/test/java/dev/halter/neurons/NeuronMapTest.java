@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.ScarceDevice;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
@@ -55,6 +56,18 @@ class NeuronMapTest {
       }
       check(model, map(model, Projection.UP, Decode.RAW, Sign.PLUS, 1));
       check(model, map(model, Projection.DOWN, Decode.UNIT, Sign.MINUS, 64));
+    }
+  }
+
+  /** Memory that runs out at any allocation: a clear error, and nothing is left of the map. */
+  @Test
+  void aMapThatDoesNotFitLeavesNothing() {
+    try (ScarceDevice device = new ScarceDevice(CpuDevice.open(2));
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      int layers = model.config().nLayers();
+      int allocations =
+          device.assertNothingLeaks(() -> map(model, Projection.DOWN, Decode.NORM, Sign.BOTH, 2));
+      assertEquals(7 + layers, allocations); // with each layer's weights
     }
   }
 

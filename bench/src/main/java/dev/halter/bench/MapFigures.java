@@ -3,6 +3,7 @@ package dev.halter.bench;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
+import dev.halter.device.Scope;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.LlamaWeights;
 import dev.halter.neurons.NeuronMap;
@@ -37,11 +38,12 @@ public final class MapFigures {
     Path folder = Path.of(args[0]);
     ModelConfig config = ModelConfig.read(folder);
     try (Device device = Devices.open(args[1], Integer.parseInt(args[2]), true);
-        Checkpoint checkpoint = Checkpoint.open(folder)) {
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        Scope scope = device.scope()) {
       DType type = LanguageModel.activations("auto", device, checkpoint);
       NeuronMap.Source source =
           new NeuronMap.Source(
-              device, config, checkpoint, LlamaWeights.head(device, checkpoint, config, type));
+              device, config, checkpoint, LlamaWeights.head(scope, checkpoint, config, type));
       String facts =
           "\"engine\":\"halter\",\"device\":\"%s\"".formatted(device.description());
       Turns.take(

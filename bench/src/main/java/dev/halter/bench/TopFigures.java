@@ -46,7 +46,7 @@ public final class TopFigures implements AutoCloseable {
     this.dModel = dModel;
     this.x = random(rows);
     this.w = random(columns);
-    this.top = Top.allocate(device, sign, kept, rows);
+    this.top = Top.allocate(device.scope(), sign, kept, rows);
   }
 
   public static void main(String[] args) throws IOException {
@@ -126,9 +126,6 @@ public final class TopFigures implements AutoCloseable {
 
   @Override
   public void close() {
-    top.close();
-    w.close();
-    x.close();
-    device.close();
+    device.close(); // and all that is on it
   }
 }

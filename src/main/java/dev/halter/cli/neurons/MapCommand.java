@@ -7,6 +7,7 @@ import dev.halter.cli.ProgressBar;
 import dev.halter.cli.WrongUseException;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.Scope;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.LlamaWeights;
 import dev.halter.neurons.Atlas;
@@ -159,12 +160,13 @@ public final class MapCommand implements Callable<Integer> {
     ModelConfig config = ModelConfig.read(options.folder());
     // Only the LM head and the neurons are read, not the rest of the model.
     try (Device device = options.openDevice();
-        Checkpoint checkpoint = Checkpoint.open(options.folder())) {
+        Checkpoint checkpoint = Checkpoint.open(options.folder());
+        Scope scope = device.scope()) {
       checkpoint.require(config);
       DType type = LanguageModel.activations(options.dtype, device, checkpoint);
       int neurons = config.nLayers() * config.dMlp();
       long start = System.nanoTime();
-      LlamaWeights.Linear head = LlamaWeights.head(device, checkpoint, config, type);
+      LlamaWeights.Linear head = LlamaWeights.head(scope, checkpoint, config, type);
       NeuronMap map;
       try (ProgressBar bar = new ProgressBar("map", neurons)) {
         NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, head);

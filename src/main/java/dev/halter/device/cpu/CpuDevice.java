@@ -148,9 +148,24 @@ public final class CpuDevice implements Device {
   }
 
   @Override
+  public boolean mixesTypes() {
+    return true;
+  }
+
+  @Override
+  public boolean wantsLargePieces() {
+    return false;
+  }
+
+  @Override
+  public boolean recordsGraphs() {
+    return false;
+  }
+
+  @Override
   public Buffer allocate(long bytes) {
     requireOpen();
-    return new Buffer(this, memory.allocate(bytes), bytes);
+    return new Buffer(memory, memory.allocate(bytes), bytes);
   }
 
   @Override
@@ -159,7 +174,7 @@ public final class CpuDevice implements Device {
     if (!host.isNative()) {
       throw new IllegalArgumentException("only memory outside of the Java heap can be uploaded");
     }
-    return new Buffer(this, memory.lend(host), host.byteSize());
+    return new Buffer(memory, memory.lend(host), host.byteSize());
   }
 
   @Override
@@ -275,38 +290,6 @@ public final class CpuDevice implements Device {
   @Override
   public void synchronize() {
     requireOpen();
-  }
-
-  @Override
-  public void copyIn(MemorySegment from, long toAddress, long bytes) {
-    requireOpen();
-    MemorySegment.copy(from, 0, memory.segment(toAddress, bytes), 0, bytes);
-  }
-
-  @Override
-  public void copyOut(long fromAddress, MemorySegment to, long bytes) {
-    requireOpen();
-    MemorySegment.copy(memory.segment(fromAddress, bytes), 0, to, 0, bytes);
-  }
-
-  @Override
-  public void copyWithin(long fromAddress, long toAddress, long bytes) {
-    requireOpen();
-    MemorySegment from = memory.segment(fromAddress, bytes);
-    MemorySegment.copy(from, 0, memory.segment(toAddress, bytes), 0, bytes);
-  }
-
-  @Override
-  public void clear(long address, long bytes) {
-    requireOpen();
-    memory.segment(address, bytes).fill((byte) 0);
-  }
-
-  @Override
-  public void free(long address) {
-    if (!closed) {
-      memory.free(address);
-    }
   }
 
   /** Bytes of buffers that are open: what a test looks at for leaks. */

@@ -3,6 +3,7 @@ package dev.halter.device.cpu;
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
+import dev.halter.device.BufferMemory;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.OutOfDeviceMemoryException;
@@ -25,7 +26,7 @@ import java.util.TreeMap;
  * <p>A checked memory, for tests, is filled with 0xFF, which is NaN in every floating-point type,
  * before use and after, and knows when something was written past the end.
  */
-final class HostMemory {
+final class HostMemory implements BufferMemory {
   private static final long ALIGNMENT = 256;
 
   /** Bytes behind each allocation: vectorised loops may read a little more than they use. */
@@ -59,6 +60,7 @@ final class HostMemory {
 
   private final boolean checked;
   private final TreeMap<Long, Range> ranges = new TreeMap<>();
+  private boolean closed;
 
   HostMemory(boolean checked) {
     this.checked = checked;
@@ -100,8 +102,33 @@ final class HostMemory {
     return host.address();
   }
 
+  @Override
+  public void copyIn(MemorySegment from, long toAddress, long bytes) {
+    MemorySegment.copy(from, 0, segment(toAddress, bytes), 0, bytes);
+  }
+
+  @Override
+  public void copyOut(long fromAddress, MemorySegment to, long bytes) {
+    MemorySegment.copy(segment(fromAddress, bytes), 0, to, 0, bytes);
+  }
+
+  @Override
+  public void copyWithin(long fromAddress, long toAddress, long bytes) {
+    MemorySegment from = segment(fromAddress, bytes);
+    MemorySegment.copy(from, 0, segment(toAddress, bytes), 0, bytes);
+  }
+
+  @Override
+  public void clear(long address, long bytes) {
+    segment(address, bytes).fill((byte) 0);
+  }
+
   /** Frees an allocation, or ends a loan. */
-  void free(long address) {
+  @Override
+  public void free(long address) {
+    if (closed) {
+      return; // freed together with the device
+    }
     Range range = ranges.remove(address);
     if (range == null) {
       throw new DeviceException(
@@ -119,7 +146,7 @@ final class HostMemory {
   }
 
   /** The memory from an address on, if it is the device's. */
-  MemorySegment segment(long address, long bytes) {
+  private MemorySegment segment(long address, long bytes) {
     require(address, bytes);
     return MemorySegment.ofAddress(address).reinterpret(bytes);
   }
@@ -129,6 +156,9 @@ final class HostMemory {
    * tensors that follow one another in a mapped file may be used as one.
    */
   void require(long address, long bytes) {
+    if (closed) {
+      throw new IllegalStateException("the device is closed");
+    }
     Map.Entry<Long, Range> entry = ranges.floorEntry(address);
     long end = entry == null ? address : entry.getKey() + entry.getValue().bytes;
     while (entry != null && end < address + bytes && entry.getValue().loans > 0) {
@@ -150,6 +180,7 @@ final class HostMemory {
 
   /** Frees everything. */
   void close() {
+    closed = true;
     String damage = null;
     for (Range range : ranges.values()) {
       if (range.loans == 0) {

@@ -6,21 +6,24 @@ import static jcuda.driver.JCudaDriver.cuGraphInstantiate;
 import static jcuda.driver.JCudaDriver.cuGraphLaunch;
 
 import dev.halter.device.Graph;
+import java.util.function.Consumer;
 import jcuda.driver.CUgraph;
 import jcuda.driver.CUgraphExec;
 import jcuda.driver.CUstream;
 
 /** A captured graph, instantiated. */
 final class CudaGraph implements Graph {
-  private final CudaDevice device;
+  private final Context context;
   private final CUstream stream;
+  private final Consumer<CudaGraph> closed;
   private final CUgraphExec executable = new CUgraphExec();
   private boolean open = true;
 
-  /** Takes over {@code captured}. */
-  CudaGraph(CudaDevice device, CUgraph captured, CUstream stream) {
-    this.device = device;
+  /** Takes over {@code captured}; {@code closed} hears when this is closed. */
+  CudaGraph(Context context, CUgraph captured, CUstream stream, Consumer<CudaGraph> closed) {
+    this.context = context;
     this.stream = stream;
+    this.closed = closed;
     try {
       Driver.check(cuGraphInstantiate(executable, captured, 0), "instantiating a graph");
     } finally {
@@ -33,7 +36,7 @@ final class CudaGraph implements Graph {
     if (!open) {
       throw new IllegalStateException("the graph is closed");
     }
-    device.bind();
+    context.bind();
     Driver.check(cuGraphLaunch(executable, stream), "launching a graph");
   }
 
@@ -41,8 +44,8 @@ final class CudaGraph implements Graph {
   public void close() {
     if (open) {
       open = false;
-      device.forget(this);
-      device.bindUnchecked();
+      closed.accept(this);
+      context.bindUnchecked();
       cuGraphExecDestroy(executable);
     }
   }

@@ -84,6 +84,21 @@ final class Driver {
             .orElse(null);
   }
 
+  /**
+   * Starts the driver.
+   *
+   * @throws DeviceException if it shows no card
+   */
+  void start() {
+    int status = JCudaDriver.cuInit(0);
+    if (status == CUresult.CUDA_ERROR_NO_DEVICE) {
+      String visible = System.getenv("CUDA_VISIBLE_DEVICES");
+      throw new DeviceException(
+          "no CUDA device" + (visible == null ? "" : " (CUDA_VISIBLE_DEVICES=" + visible + ")"));
+    }
+    check(status, "starting the CUDA driver");
+  }
+
   private static MethodHandle call(
       SymbolLookup library, String name, java.lang.foreign.MemoryLayout... arguments) {
     MemorySegment function =

@@ -40,9 +40,14 @@ final class Staging implements AutoCloseable {
     this.stream = stream;
     Driver.check(cuMemAllocHost(pinned, 2L * HALF), "allocating pinned host memory");
     memory = MemorySegment.ofAddress(pinned.value()).reinterpret(2L * HALF);
-    for (CUevent event : List.of(fetched[0], fetched[1], copied)) {
-      Driver.check(
-          cuEventCreate(event, CUevent_flags.CU_EVENT_DISABLE_TIMING), "creating an event");
+    try {
+      for (CUevent event : List.of(fetched[0], fetched[1], copied)) {
+        Driver.check(
+            cuEventCreate(event, CUevent_flags.CU_EVENT_DISABLE_TIMING), "creating an event");
+      }
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
     }
   }
 

@@ -7,6 +7,7 @@ import dev.halter.device.DeviceException;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.device.TiledTop;
 import dev.halter.device.Top;
 import java.lang.foreign.Arena;
@@ -348,10 +349,11 @@ final class TensorTop implements AutoCloseable {
     for (int i = 0; i < numbers.length; i++) {
       numbers[i] = (short) (Float.floatToRawIntBits((random.nextInt(7) - 3) / 4f) >>> 16);
     }
-    try (Buffer both = device.allocate(2L * numbers.length);
-        Top mine = Top.allocate(device, Top.Sign.BOTH, 10, m);
-        Top tiled = Top.allocate(device, Top.Sign.BOTH, 10, m);
-        TiledTop tiles = new TiledTop(device)) {
+    try (Scope scope = device.scope()) {
+      Buffer both = scope.allocate(2L * numbers.length);
+      Top mine = Top.allocate(scope, Top.Sign.BOTH, 10, m);
+      Top tiled = Top.allocate(scope, Top.Sign.BOTH, 10, m);
+      TiledTop tiles = scope.add(new TiledTop(device));
       both.copyFrom(MemorySegment.ofArray(numbers));
       Matrix factor = new Matrix(both, DType.BF16, k);
       multiplyRows(m, n, k, factor, factor, mine, new Cut(1, 1));

@@ -128,7 +128,10 @@ class CpuDeviceTest {
     Buffer x = buffer(1);
     x.close();
     assertThrows(DeviceException.class, () -> x.toFloats(1));
-    assertThrows(DeviceException.class, () -> device.free(x.address()));
+    HostMemory memory = new HostMemory(false);
+    long address = memory.allocate(4);
+    memory.free(address);
+    assertThrows(DeviceException.class, () -> memory.free(address));
   }
 
   @Test

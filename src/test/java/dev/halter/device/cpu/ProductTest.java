@@ -11,6 +11,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.device.Top;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -118,7 +119,8 @@ class ProductTest {
 
   private static Kept best(Path onednn, int m, int n, int k, float[] x, float[] w) {
     try (Device device = CpuDevice.open(2, onednn);
-        Top top = Top.allocate(device, Top.Sign.BOTH, 3, m)) {
+        Scope scope = device.scope()) {
+      Top top = Top.allocate(scope, Top.Sign.BOTH, 3, m);
       device.multiplyTop(m, n, k, matrix(device, x, k), matrix(device, w, k), top);
       return new Kept(top.values().toFloats(m * 2 * 3), top.logSumExp(m));
     }

@@ -164,9 +164,9 @@ class CudaFailureTest {
     try (Device device = StandIn.open();
         Buffer buffer = device.allocate(100)) {
       MemorySegment host = MemorySegment.ofArray(new byte[101]);
-      assertThrows(
-          DeviceException.class, () -> device.copyIn(host, buffer.address(), host.byteSize()));
-      assertThrows(DeviceException.class, () -> device.copyOut(buffer.address() + 1, host, 100));
+      Buffer beyond = buffer.extend(1);
+      assertThrows(DeviceException.class, () -> beyond.copyFrom(host));
+      assertThrows(DeviceException.class, () -> beyond.slice(1).copyTo(host.asSlice(1)));
     }
     assertEquals(
         """

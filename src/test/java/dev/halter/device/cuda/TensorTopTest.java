@@ -12,6 +12,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.TiledTop;
 import dev.halter.device.Top;
@@ -125,7 +126,8 @@ class TensorTopTest {
       Device device, Form form, int multiprocessors, Cut cut, Case c, float[] x, float[] w) {
     try (Buffer left = bf16(device, x);
         Buffer right = bf16(device, w);
-        Top top = Top.allocate(device, c.sign, c.kept, c.m)) {
+        Scope scope = device.scope()) {
+      Top top = Top.allocate(scope, c.sign, c.kept, c.m);
       Matrix a = new Matrix(left, DType.BF16, c.k);
       Matrix b = new Matrix(right, DType.BF16, c.k);
       if (TestCuda.REAL) {
@@ -313,8 +315,9 @@ class TensorTopTest {
   void manyRowsAreCutSoThatBlocksShareWhatTheyRead() {
     assumeTrue(!TestCuda.REAL, "cuts are chosen there");
     try (Device device = CpuDevice.openFaithful(Schedule.FORWARD, 1);
-        Top top = Top.allocate(device, Sign.BOTH, 10, 1);
+        Scope scope = device.scope();
         TensorTop h200 = top(device, Form.SM90, 132)) {
+      Top top = Top.allocate(scope, Sign.BOTH, 10, 1);
       for (int m : new int[] {16_384, 65_536, 67_584}) {
         Cut cut = h200.cut(m, 128_256, 4096, top);
         int splits = cut.splits(63);
@@ -439,7 +442,7 @@ class TensorTopTest {
     }
     try (Device device = CpuDevice.openFaithful(Schedule.FORWARD, 1);
         Buffer factor = bf16(device, random(64, 1));
-        Top best = Top.allocate(device, Sign.PLUS, 2, 2);
+        Scope scope = device.scope();
         TensorTop right = top(device, Form.SM90, 4);
         TensorTop wrong =
             top(
@@ -448,6 +451,7 @@ class TensorTopTest {
                 4,
                 (map, matrix, rows, columns, boxRows) ->
                     encode(map, matrix, rows, columns - 1, boxRows))) {
+      Top best = Top.allocate(scope, Sign.PLUS, 2, 2);
       Matrix matrix = new Matrix(factor, DType.BF16, 8);
       right.multiply(2, 8, 8, matrix, matrix, best);
       for (int time = 1; time <= 2; time++) {
@@ -473,7 +477,8 @@ class TensorTopTest {
         float[] w = random(c.n * c.k, -c.n);
         try (Buffer left = bf16(device, x);
             Buffer right = bf16(device, w);
-            Top top = Top.allocate(device, c.sign, c.kept, c.m)) {
+            Scope scope = device.scope()) {
+          Top top = Top.allocate(scope, c.sign, c.kept, c.m);
           Matrix a = new Matrix(left, DType.BF16, c.k);
           Matrix b = new Matrix(right, DType.BF16, c.k);
           assertEquals(c == fits, TensorTop.takes(c.k, a, b, top));
@@ -510,8 +515,9 @@ class TensorTopTest {
       for (Sign sign : Sign.values()) {
         int lists = m * sign.lists();
         int kept = sign == Sign.ABSOLUTE ? 8 : 32;
-        try (Top mine = Top.allocate(device, sign, kept, m);
-            Top expected = Top.allocate(device, sign, kept, m)) {
+        try (Scope scope = device.scope()) {
+          Top expected = Top.allocate(scope, sign, kept, m);
+          Top mine = Top.allocate(scope, sign, kept, m);
           device.multiplyTop(m, n, k, a, b, mine);
           tiled.multiply(m, n, k, a, b, expected);
           assertArrayEquals(expected.ids().toInts(lists * kept), mine.ids().toInts(lists * kept));

@@ -1,0 +1,24 @@
+package dev.halter.device;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * The memory that a {@link Buffer} lies in, for the buffer alone: it has checked offsets and bounds
+ * by then. Only devices implement this.
+ */
+public interface BufferMemory {
+  /** Copies host to device; on return {@code from} may be reused. */
+  void copyIn(MemorySegment from, long toAddress, long bytes);
+
+  /** Copies device to host, after all work queued before; on return the data is there. */
+  void copyOut(long fromAddress, MemorySegment to, long bytes);
+
+  /** Queues a copy within the device; the ranges must not overlap. */
+  void copyWithin(long fromAddress, long toAddress, long bytes);
+
+  /** Queues setting {@code bytes} bytes to zero. */
+  void clear(long address, long bytes);
+
+  /** Frees what {@link Device#allocate} or {@link Device#upload} gave. */
+  void free(long address);
+}

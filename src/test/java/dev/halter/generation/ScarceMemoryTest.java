@@ -1,0 +1,75 @@
+package dev.halter.generation;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import dev.halter.device.DType;
+import dev.halter.device.ScarceDevice;
+import dev.halter.device.Scope;
+import dev.halter.device.cpu.CpuDevice;
+import dev.halter.model.Llama;
+import dev.halter.steering.SteeringPlan;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Set;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+/** Memory that runs out at any allocation: a clear error, and nothing is left of what was begun. */
+class ScarceMemoryTest {
+  private static final Path MODEL = Path.of("src/test/resources/goldens/llama3/model");
+  private static final Llama.Limits LIMITS = new Llama.Limits(16, 4, 4, 4, 64);
+
+  private final ScarceDevice device = new ScarceDevice(CpuDevice.open(2));
+
+  @AfterEach
+  void close() {
+    device.close();
+  }
+
+  @Test
+  void aSamplerIsMadeWholeOrNotAtAll() {
+    int allocations =
+        device.assertNothingLeaks(
+            () -> {
+              try (Scope scope = device.scope()) {
+                new Sampler(scope, 10, 2);
+              }
+            });
+    assertEquals(6, allocations);
+  }
+
+  @Test
+  void anEngineIsMadeAndServesOrLeavesNothing() {
+    try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+      Request plain = Request.greedy("plain", new int[] {3, 4, 5}, 3, Set.of());
+      int[] expected;
+      try (Engine engine = new Engine(model)) {
+        expected = engine.run(plain).orThrow().tokens();
+      }
+      SteeringPlan plan =
+          SteeringPlan.parse(
+              """
+              {"interventions": [
+                {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [0], "scale": 0},
+                {"op": "neuron_clamp", "site": "blocks.0.mlp.hook_post", "neurons": [1, 2],
+                 "value": 3}]}
+              """,
+              Path.of("."),
+              model.config());
+      device.assertNothingLeaks(
+          () -> {
+            try (Engine engine = new Engine(model)) {
+              engine.run(List.of(plain.with(plan), plain)).forEach(Result::orThrow);
+            } finally {
+              assertEquals(LIMITS.sequences(), model.cache().sequencesFree());
+              assertEquals(LIMITS.pages(), model.cache().pagesFree());
+            }
+          });
+      try (Engine engine = new Engine(model)) {
+        assertArrayEquals(expected, engine.run(plain).orThrow().tokens());
+      }
+    }
+    assertEquals(0, device.buffers());
+  }
+}
