@@ -89,6 +89,7 @@ public final class LlamaWeights implements AutoCloseable {
               matrices(mlp + "down_proj.weight").getFirst(),
               config.mlpBias() ? vector(mlp + "down_proj.bias") : null));
     }
+    checkpoint.requireWhole();
   }
 
   /** The LM head alone, for whoever decodes vectors with it; the caller closes its buffer. */

@@ -110,6 +110,7 @@ public final class Tars {
           }
         }
       }
+      model.llama().requireWhole();
       return new Target(best, probability, unrefined, dot(best, mean) / norm(best) / norm(mean));
     }
   }
@@ -229,6 +230,7 @@ public final class Tars {
         all.subList(Math.min(count, all.size()), all.size()).clear();
       }
     }
+    checkpoint.requireWhole();
     return all;
   }
 

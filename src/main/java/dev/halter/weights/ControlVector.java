@@ -1,6 +1,5 @@
 package dev.halter.weights;
 
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
@@ -47,8 +46,8 @@ public record ControlVector(Optional<String> modelHint, SortedMap<Integer, float
    *     tensor
    */
   public static ControlVector read(Path file) {
-    try (Arena arena = Arena.ofConfined()) {
-      return parse(file, MappedFile.map(file, arena));
+    try (MappedFile mapped = MappedFile.open(file)) {
+      return parse(file, mapped.content());
     }
   }
 
