@@ -1,4 +1,5 @@
-// The C interface of libhalter.so and libhalter-faithful.so, called from Java through FFM.
+// The C interface of libhalter.so and libhalter-faithful.so, and at its end that of libhalter-pages.so, called
+// from Java through FFM.
 //
 // A call returns 0 (or the number asked for) when all is well and a negative number when not;
 // halter_error() then says what happened on the calling thread.
@@ -93,6 +94,18 @@ enum { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
 HALTER_API int halter_schedule(int kind, long seed);
 
 enum { HALTER_FORWARD = 0, HALTER_REVERSE = 1, HALTER_RANDOM = 2 };
+
+// libhalter-pages.so, for files that are mapped read-only and may get shorter.
+
+/// From now on reading a page of this mapping that its file has no more, or that the disk does not give, yields
+/// zeros instead of ending the process. Returns the mapping's number, or -1 if it cannot be watched. It is
+/// forgotten before it is unmapped.
+HALTER_API int halter_pages_watch(const void* address, long bytes);
+
+/// 1 if pages of a mapping were lost: from there on what has been read of it may be zeros.
+HALTER_API int halter_pages_lost(int number);
+
+HALTER_API void halter_pages_forget(int number);
 
 #ifdef __cplusplus
 }

@@ -37,6 +37,7 @@ chat_template_utils.datetime = FixedClock
 TOKENS = {
     "llama-2": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "llama-3": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+    "functionary": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     "mistral": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "qwen": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
 }
@@ -70,12 +71,27 @@ CONVERSATIONS = {
     "system alone": [{"role": "system", "content": "s"}],
     "tool answer": turns("Weather?", "calling") + [{"role": "tool", "content": "sunny"}, {"role": "tool", "content": "warm"}],
     "wrapped tool answer": turns("Weather?", "calling", "<tool_response>\nsunny\n</tool_response>"),
+    "calls": [
+        {"role": "user", "content": "Weather?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": " Ask. ",
+            "tool_calls": [
+                {"type": "function", "function": {"name": "weather", "arguments": {"place": "Łódź", "days": 2, "now": True}}},
+                {"type": "function", "function": {"name": "python", "arguments": {"code": "1 < 2"}}},
+            ],
+        },
+        {"role": "tool", "name": "weather", "content": "sunny"},
+        {"role": "assistant", "content": "It is sunny.", "reasoning_content": "So it is."},
+    ],
     "unknown role": [{"role": "narrator", "content": "Once upon a time"}],
     "no messages": [],
 }
 # Further variables, tried with a few conversations where a template knows them.
 WITH_VARIABLES = ("one turn", "five turns and system", "thoughts", "tool answer", "no messages")
 VARIABLES = [{"enable_thinking": False}, {"enable_thinking": True}, {"date_string": "01 Jan 2025"}]
+VARIABLES += [{"thinking_budget": budget} for budget in (0, 600)]
 TOOL = {
     "type": "function",
     "function": {
@@ -88,6 +104,7 @@ TOOL = {
         },
     },
 }
+INTERPRETER = [TOOL, {"type": "code_interpreter"}]  # as functionary takes it
 
 
 def tokens_of(name):
@@ -108,9 +125,12 @@ def family(name, path, tokens):
         source = json.loads(source)["chat_template"]
     cases = []
     for conversation, messages in CONVERSATIONS.items():
-        choices = VARIABLES + [{"tools": [TOOL, TOOL]}] if conversation in WITH_VARIABLES else []
+        tools = [{"tools": [TOOL, TOOL]}, {"tools": INTERPRETER}]
+        choices = VARIABLES + tools if conversation in WITH_VARIABLES else []
         for variables in [{}] + choices:
-            if not all(name in source for name in variables):
+            if not all(name in source for name in variables) or (
+                variables.get("tools") == INTERPRETER and "code_interpreter" not in source
+            ):
                 continue
             for prompt in (False, True):
                 case = {"conversation": conversation, "add_generation_prompt": prompt, "variables": variables}
@@ -261,6 +281,7 @@ plain text only
 {{ xs in m }}
 {% macro f(a) %}{% endmacro %}{{ f(1, 2) }}
 {{ xs.append(4) }}
+{{ s|safe }}|{{ n|safe }}|{{ "<'&>"|safe + "<'&\">" + "'" }}|{{ "<" + "<"|safe }}|{{ "<" + ("&"|safe + "<") }}
 """
 # Templates with line breaks, where whitespace control acts.
 LAYOUTS = [

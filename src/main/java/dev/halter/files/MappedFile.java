@@ -11,8 +11,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 
-/** Maps whole files read-only, and knows the little-endian layouts to read them with. */
-public final class MappedFile {
+/** A whole file mapped read-only; and the little-endian layouts to read such files with. */
+public final class MappedFile implements AutoCloseable {
+  private static final String REMEDY = "leave the files of a model alone while it runs";
+
   /**
    * Unaligned, because the formats only promise the alignment of their own header's padding, and
    * files exist that do not keep even that.
@@ -29,42 +31,90 @@ public final class MappedFile {
   public static final ValueLayout.OfLong I64 =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-  private MappedFile() {}
+  private final Path file;
+  private final FileChannel channel;
+  private final Arena arena = Arena.ofShared();
+  private final MemorySegment content;
+  private final int watch;
+
+  private MappedFile(Path file, FileChannel channel) throws IOException {
+    this.file = file;
+    this.channel = channel;
+    this.content = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
+    this.watch = LostPages.watch(content);
+  }
 
   /**
-   * Maps {@code file}; the segment lives as long as {@code arena}.
+   * Maps a file.
    *
    * @throws BadFileException if there is no such file
    * @throws UncheckedIOException if it cannot be read
    */
-  public static MemorySegment map(Path file, Arena arena) {
-    FileChannel channel = open(file);
-    try {
-      return map(file, channel, arena);
-    } finally {
-      close(file, channel);
-    }
-  }
-
-  /** As {@link #map(Path, Arena)}, by a channel that stays open. */
-  public static MemorySegment map(Path file, FileChannel channel, Arena arena) {
-    try {
-      return channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
-    } catch (IOException e) {
-      throw cannotRead(file, e);
-    }
-  }
-
-  public static FileChannel open(Path file) {
+  public static MappedFile open(Path file) {
     requireFile(file);
     try {
-      return FileChannel.open(file, StandardOpenOption.READ);
+      FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
+      try {
+        return new MappedFile(file, channel);
+      } catch (IOException | RuntimeException e) {
+        channel.close();
+        throw e;
+      }
     } catch (IOException e) {
       throw cannotRead(file, e);
     }
   }
 
-  public static void close(Path file, FileChannel channel) {
+  /** All of the file, readable from any thread until this is closed. */
+  public MemorySegment content() {
+    return content;
+  }
+
+  /**
+   * Checks that what has been read so far is what was in the file: past the end of one that got
+   * shorter there are zeros, or nothing that can be read ({@link LostPages}).
+   *
+   * @throws BadFileException if it got shorter, or a part of it could not be read
+   */
+  public void requireWhole() {
+    long mapped = content.byteSize();
+    try {
+      // By the file that is mapped, whatever has its name now.
+      if (channel.size() < mapped) {
+        throw new BadFileException(
+            file,
+            "got shorter while it was in use, from %,d to %,d bytes: %s"
+                .formatted(mapped, channel.size(), REMEDY));
+      }
+    } catch (IOException e) {
+      throw cannotRead(file, e);
+    }
+    if (LostPages.lost(watch)) {
+      throw new BadFileException(
+          file,
+          "could not be read to its end of %,d bytes: it was cut and written anew, or its disk fails: %s"
+              .formatted(mapped, REMEDY));
+    }
+  }
+
+  /**
+   * Unmaps the file.
+   *
+   * @throws BadFileException if what has been read may be wrong, as {@link #requireWhole}
+   */
+  @Override
+  public void close() {
+    try {
+      requireWhole();
+    } finally {
+      release();
+    }
+  }
+
+  /** Unmaps the file, whatever became of it. */
+  public void release() {
+    LostPages.forget(watch);
+    arena.close();
     try {
       channel.close();
     } catch (IOException e) {

@@ -204,6 +204,7 @@ public final class Knockout {
         sum[out] += (float) dot;
       }
     }
+    engine.model().weights().checkpoint().requireWhole();
     return sum;
   }
 

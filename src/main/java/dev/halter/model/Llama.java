@@ -7,6 +7,7 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
+import dev.halter.files.BadFileException;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.Checkpoint;
@@ -184,6 +185,7 @@ public final class Llama implements AutoCloseable {
     } else {
       run(batch, tiles, steering, null, 0);
     }
+    requireWhole();
     return logits;
   }
 
@@ -199,13 +201,24 @@ public final class Llama implements AutoCloseable {
     Attention.Work.Shape tiles = step.upload(batch, attention);
     cache.pageTable();
     run(batch, tiles, null, hook, firstLayer);
+    requireWhole();
     return logits;
   }
 
-  private void require(Batch batch) {
+  /**
+   * Checks that what has been computed so far is of the weights that were in the files: the CPU
+   * reads them where they are mapped. Steps do so themselves, and so does whoever uses the weights
+   * beside them before results are used.
+   *
+   * @throws BadFileException if a file of the model got shorter
+   */
+  public void requireWhole() {
     if (device.sharesHostMemory()) {
-      checkpoint.requireWhole(); // it reads the weights where they are mapped
+      checkpoint.requireWhole();
     }
+  }
+
+  private void require(Batch batch) {
     if (batch.rows() < 1 || batch.rows() > limits.rows || batch.outputs() > limits.outputs) {
       throw new IllegalArgumentException(
           "a step of %d tokens with %d rows of logits; limits are %d and %d"

@@ -94,6 +94,7 @@ public final class LlamaWeights {
               matrices(mlp + "down_proj.weight").getFirst(),
               config.mlpBias() ? vector(mlp + "down_proj.bias") : null));
     }
+    checkpoint.requireWhole();
   }
 
   /** The LM head alone, for whoever decodes vectors with it. */

@@ -114,6 +114,7 @@ final class NeuronDecoder implements AutoCloseable {
       }
     }
     fetch();
+    source.checkpoint().requireWhole();
   }
 
   /** A layer's weights, [F, d] or [d, F], on the device; the next layer begins to be read. */

@@ -112,6 +112,7 @@ public final class Tars {
           }
         }
       }
+      model.llama().requireWhole();
       return new Target(best, probability, unrefined, dot(best, mean) / norm(best) / norm(mean));
     }
   }
@@ -230,6 +231,7 @@ public final class Tars {
         all.subList(Math.min(count, all.size()), all.size()).clear();
       }
     }
+    checkpoint.requireWhole();
     return all;
   }
 

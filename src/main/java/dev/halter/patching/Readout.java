@@ -36,6 +36,7 @@ final class Readout {
     } else {
       Arrays.fill(logSums, Float.NaN);
     }
+    model.requireWhole(); // rows of senders went through the weights beside its steps
     Run[] runs = new Run[rows];
     for (int row = 0; row < rows; row++) {
       boolean hasFoil = pairs.get(row % pairs.size()).foil().isPresent();

@@ -172,7 +172,6 @@ public final class Checkpoint implements AutoCloseable {
   }
 
   public Optional<TensorView> find(String name) {
-    requireWhole(); // whoever asks is about to read
     return Optional.ofNullable(tensors.get(name));
   }
 
@@ -243,6 +242,7 @@ public final class Checkpoint implements AutoCloseable {
     TensorView head = tensor("lm_head.weight");
     TensorView embedding = tensor("model.embed_tokens.weight");
     if (head.dtype() != embedding.dtype() || head.data().mismatch(embedding.data()) != -1) {
+      requireWhole();
       throw new BadFileException(
           source,
           "has a tensor \"lm_head.weight\" that differs from model.embed_tokens.weight, though"
@@ -251,7 +251,8 @@ public final class Checkpoint implements AutoCloseable {
   }
 
   /**
-   * Checks that all that is mapped can still be read.
+   * Checks that what has been read so far is what was in the files. Whoever reads tensors, or has a
+   * device read them, asks before the results are used.
    *
    * @throws BadFileException if a file got shorter
    */
@@ -262,6 +263,6 @@ public final class Checkpoint implements AutoCloseable {
   /** Unmaps all files: all views of them become unreadable. Memory of others stays as it is. */
   @Override
   public void close() {
-    files.forEach(Safetensors::close);
+    files.forEach(Safetensors::release);
   }
 }

@@ -2,7 +2,6 @@ package dev.halter.weights;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.MappedFile;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
@@ -49,8 +48,8 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
    *     tensor
    */
   public static ControlVector read(Path file) {
-    try (Arena arena = Arena.ofConfined()) {
-      return parse(file, MappedFile.map(file, arena));
+    try (MappedFile mapped = MappedFile.open(file)) {
+      return parse(file, mapped.content());
     }
   }
 

@@ -39,6 +39,7 @@ public final class Fingerprint {
         hash.update(tensor.data().asSlice(size - SAMPLE).asByteBuffer());
       }
     }
+    checkpoint.requireWhole();
     return HexFormat.of().formatHex(hash.digest());
   }
 

@@ -10,10 +10,8 @@ import dev.halter.files.JsonObject;
 import dev.halter.files.MappedFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.nio.channels.FileChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -44,17 +42,13 @@ public final class Safetensors implements AutoCloseable {
   private static final String METADATA = "__metadata__";
 
   private final Path file;
-  private final Arena arena;
-  private final FileChannel channel;
-  private final MemorySegment content;
+  private final MappedFile mapped;
   private final Header header;
 
-  private Safetensors(Path file, Arena arena, FileChannel channel, MemorySegment content) {
+  private Safetensors(Path file, MappedFile mapped) {
     this.file = file;
-    this.arena = arena;
-    this.channel = channel;
-    this.content = content;
-    this.header = parse(file, content);
+    this.mapped = mapped;
+    this.header = parse(file, mapped.content());
   }
 
   /** What the header of a file says, once it has been checked. */
@@ -70,13 +64,11 @@ public final class Safetensors implements AutoCloseable {
    *     the tensor
    */
   public static Safetensors open(Path file) {
-    FileChannel channel = MappedFile.open(file);
-    Arena arena = Arena.ofShared();
+    MappedFile mapped = MappedFile.open(file);
     try {
-      return new Safetensors(file, arena, channel, MappedFile.map(file, channel, arena));
+      return new Safetensors(file, mapped);
     } catch (RuntimeException | Error e) {
-      arena.close();
-      MappedFile.close(file, channel);
+      mapped.close();
       throw e;
     }
   }
@@ -114,35 +106,32 @@ public final class Safetensors implements AutoCloseable {
 
   /** Where a tensor's elements begin, in bytes from the beginning of the file. */
   public long offset(String name) {
-    return tensor(name).data().address() - content.address();
+    return tensor(name).data().address() - mapped.content().address();
   }
 
   /**
-   * Checks that the mapped pages are still there: reading one beyond the end of a file that got
-   * shorter ends the process.
+   * Checks that what has been read so far is what was in the file.
    *
-   * @throws BadFileException if it did
+   * @throws BadFileException if the file got shorter since it was opened: parts that are gone may
+   *     have been read as zeros
    */
-  void requireWhole() {
-    try {
-      // By the file that is mapped, whatever has its name now.
-      if (channel.size() < content.byteSize()) {
-        throw new BadFileException(
-            file,
-            ("got shorter while it was in use, from %,d to %,d bytes: leave the files of a model"
-                    + " alone while it runs")
-                .formatted(content.byteSize(), channel.size()));
-      }
-    } catch (IOException e) {
-      throw MappedFile.cannotRead(file, e);
-    }
+  public void requireWhole() {
+    mapped.requireWhole();
   }
 
-  /** Unmaps the file: all views of it become unreadable. */
+  /**
+   * Unmaps the file: all views of it become unreadable.
+   *
+   * @throws BadFileException as {@link #requireWhole}, once that is done
+   */
   @Override
   public void close() {
-    arena.close();
-    MappedFile.close(file, channel);
+    mapped.close();
+  }
+
+  /** Unmaps the file without a look at what became of it. */
+  void release() {
+    mapped.release();
   }
 
   static String sample(Set<String> names) {

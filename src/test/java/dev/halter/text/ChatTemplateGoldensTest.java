@@ -53,7 +53,7 @@ class ChatTemplateGoldensTest {
           ChatTemplate template = template(family);
           List<Message> messages =
               stream(GOLDENS.get("conversations").get(conversation))
-                  .map(m -> new Message(m.get("role").asText(), m.get("content").asText()))
+                  .map(m -> new Message(map(m)))
                   .toList();
           Map<String, Object> variables = map(c.get("variables"));
           check(c, () -> template.render(messages, generate, variables));

@@ -35,6 +35,7 @@ final class Filters {
       case "capitalize" -> methods.capitalize(text(name, value, arguments));
       case "title" -> title(text(name, value, arguments));
       case "string" -> text(name, value, arguments);
+      case "safe" -> new Markup(text(name, value, arguments));
       case "length", "count" -> {
         arguments.bind(name, 0);
         yield (long) python.length(value);

@@ -84,7 +84,7 @@ final class Interpreter {
     switch (statement) {
       case Node.Text text -> out.append(python.charged(text.text()));
       case Node.Output output ->
-          out.append(python.charged(python.str(evaluate(output.value(), scope))));
+          out.append(python.charged(printed(operand(output.value(), scope))));
       case Node.If branches -> {
         for (Node.Branch branch : branches.branches()) {
           if (Python.truth(evaluate(branch.condition(), scope))) {
@@ -233,7 +233,22 @@ final class Interpreter {
 
   // Expressions
 
+  private String printed(Object value) {
+    return value instanceof Markup markup ? markup.text() : python.str(value);
+  }
+
   private Object evaluate(Expression expression, Scope scope) {
+    Object value = operand(expression, scope);
+    if (value instanceof Markup) {
+      throw new TemplateException(
+          "unsupported filter safe, but for what is printed or added up at once",
+          expression.line());
+    }
+    return value;
+  }
+
+  /** As {@link #evaluate}, where the value may be marked as safe. */
+  private Object operand(Expression expression, Scope scope) {
     budget.enter();
     try {
       budget.charge(Budget.NODE);
@@ -347,6 +362,9 @@ final class Interpreter {
   }
 
   private Object binary(Node.Binary binary, Scope scope) {
+    if (binary.operator().equals("+")) {
+      return operators.binary("+", operand(binary.left(), scope), operand(binary.right(), scope));
+    }
     Object left = evaluate(binary.left(), scope);
     return switch (binary.operator()) {
       case "and" -> Python.truth(left) ? evaluate(binary.right(), scope) : left;

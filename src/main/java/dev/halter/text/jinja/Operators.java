@@ -55,6 +55,9 @@ final class Operators {
         if (left instanceof String a && right instanceof String b) {
           yield concatenate(a, b);
         }
+        if (left instanceof Markup || right instanceof Markup) {
+          yield new Markup(concatenate(marked(left, right), marked(right, left)));
+        }
         if (isJoinable(left)
             && isJoinable(right)
             && left instanceof Tuple == right instanceof Tuple) {
@@ -74,6 +77,15 @@ final class Operators {
         throw unsupported(operator, left, right);
       }
       default -> throw unsupported(operator, left, right);
+    };
+  }
+
+  /** A text that is added to another of which one is marked as safe. */
+  private String marked(Object value, Object other) {
+    return switch (value) {
+      case Markup markup -> markup.text();
+      case String text -> python.charged(Markup.escape(text));
+      default -> throw unsupported("+", value, other);
     };
   }
 
