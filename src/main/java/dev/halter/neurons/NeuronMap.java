@@ -13,6 +13,7 @@ import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import dev.halter.weights.TensorNames.Block;
 import dev.halter.weights.TensorView;
 import java.nio.file.Path;
 import java.util.List;
@@ -40,9 +41,20 @@ public record NeuronMap(
 
   /** Whose weights: rows of up_proj or gate_proj, columns of down_proj. */
   public enum Projection {
-    UP,
-    GATE,
-    DOWN
+    UP(Block.UP),
+    GATE(Block.GATE),
+    DOWN(Block.DOWN);
+
+    private final Block part;
+
+    Projection(Block part) {
+      this.part = part;
+    }
+
+    /** The name of its tensor in a layer. */
+    String tensor(int layer) {
+      return part.weight(layer);
+    }
   }
 
   /** What is done to a weight vector w before the LM head W_U. */
