@@ -108,13 +108,13 @@ public final class LanguageModel implements AutoCloseable {
 
   private static MemoryPlan plan(
       Options options, Device device, ModelConfig config, Checkpoint checkpoint, DType type) {
-    boolean cpu = device.sharesHostMemory();
+    boolean large = device.wantsLargePieces();
     int context =
         options.context == 0
             ? Math.min(config.maxPositions(), CONTEXT)
             : Math.min(options.context, config.maxPositions());
-    int maxBatch = options.maxBatch == 0 ? (cpu ? 32 : 256) : options.maxBatch;
-    int rows = Math.max(maxBatch, cpu ? 512 : 2048);
+    int maxBatch = options.maxBatch == 0 ? (large ? 256 : 32) : options.maxBatch;
+    int rows = Math.max(maxBatch, large ? 2048 : 512);
     return MemoryPlan.of(device, config, checkpoint, type, context, maxBatch, rows);
   }
 
@@ -124,7 +124,7 @@ public final class LanguageModel implements AutoCloseable {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       case "auto" ->
-          device.sharesHostMemory()
+          device.mixesTypes() // f32 costs no copy of weights in bf16
                   || checkpoint.tensor("model.embed_tokens.weight").dtype() == DType.F32
               ? DType.F32
               : DType.BF16;

@@ -160,7 +160,7 @@ public final class Tars {
     private final Linear head = model.llama().weights().head();
     private final int d = model.config().dModel();
     private final int vocabulary = model.config().vocabularySize();
-    private final DType type = device.sharesHostMemory() ? DType.F32 : head.type();
+    private final DType type = device.mixesTypes() ? DType.F32 : head.type();
     private final float[] gain =
         model.llama().weights().checkpoint().tensor("model.norm.weight").toFloats();
     private final Buffer rows;
