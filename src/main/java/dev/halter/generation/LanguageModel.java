@@ -109,13 +109,13 @@ public final class LanguageModel implements AutoCloseable {
 
   private static MemoryPlan plan(
       Options options, Device device, ModelConfig config, Checkpoint checkpoint, DType type) {
-    boolean cpu = device.sharesHostMemory();
+    boolean large = device.wantsLargePieces();
     int context =
         options.context == 0
             ? Math.min(config.maxPositions(), CONTEXT)
             : Math.min(options.context, config.maxPositions());
-    int maxBatch = options.maxBatch == 0 ? (cpu ? 32 : 256) : options.maxBatch;
-    int rows = Math.max(maxBatch, cpu ? 512 : 2048);
+    int maxBatch = options.maxBatch == 0 ? (large ? 256 : 32) : options.maxBatch;
+    int rows = Math.max(maxBatch, large ? 2048 : 512);
     return MemoryPlan.of(device, config, checkpoint, type, context, maxBatch, rows);
   }
 
@@ -125,7 +125,8 @@ public final class LanguageModel implements AutoCloseable {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       case "auto" ->
-          device.sharesHostMemory() || checkpoint.tensor(TensorNames.EMBEDDING).dtype() == DType.F32
+          device.mixesTypes() // f32 costs no copy of weights in bf16
+                  || checkpoint.tensor(TensorNames.EMBEDDING).dtype() == DType.F32
               ? DType.F32
               : DType.BF16;
       default ->
