@@ -34,6 +34,7 @@ import dev.halter.device.Graph;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
+import dev.halter.device.NativeFiles;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.TiledTop;
 import dev.halter.device.Top;
@@ -51,6 +52,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Supplier;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import jcuda.driver.CUcontext;
@@ -65,8 +67,7 @@ import jcuda.driver.CUstream_flags;
 
 /**
  * The first CUDA device that the driver shows ({@code CUDA_VISIBLE_DEVICES} chooses), with the
- * kernels of the fatbins in {@code kernels/} of the folder that system property {@code
- * halter.native} names.
+ * kernels of the fatbins of {@link NativeFiles#kernels}.
  *
  * <p>One stream carries all work, in call order, but for {@link #upload}. What fails on the card
  * shows at the next call that waits for it; with {@code -Dhalter.sync=true} every launch is waited
@@ -143,7 +144,7 @@ public final class CudaDevice implements Device {
    * @throws DeviceException saying in one line which of driver, card, kernels or cuBLAS is missing
    */
   public static Device open() {
-    return open(nativeDirectory().resolve("kernels"));
+    return new CudaDevice(NativeFiles::kernels);
   }
 
   /**
@@ -152,19 +153,13 @@ public final class CudaDevice implements Device {
    * @throws DeviceException as {@link #open()}
    */
   public static Device open(Path kernels) {
-    return new CudaDevice(kernels);
+    return new CudaDevice(() -> kernels);
   }
 
-  /** Where the native build put its libraries and fatbins. */
-  static Path nativeDirectory() {
-    String directory = System.getProperty("halter.native");
-    if (directory == null) {
-      throw new DeviceException("system property halter.native does not name the native build");
-    }
-    return Path.of(directory);
-  }
-
-  private CudaDevice(Path kernelDirectory) {
+  /**
+   * @param kernels their folder; not asked for, which may unpack it, where there is no driver
+   */
+  private CudaDevice(Supplier<Path> kernels) {
     driver = new Driver();
     int status = cuInit(0);
     if (status == CUresult.CUDA_ERROR_NO_DEVICE) {
@@ -173,7 +168,7 @@ public final class CudaDevice implements Device {
           "no CUDA device" + (visible == null ? "" : " (CUDA_VISIBLE_DEVICES=" + visible + ")"));
     }
     Driver.check(status, "starting the CUDA driver");
-    List<Path> fatbins = fatbins(kernelDirectory);
+    List<Path> fatbins = fatbins(kernels.get());
     Driver.check(cuDeviceGet(device, 0), "finding CUDA device 0");
     Driver.check(cuDevicePrimaryCtxRetain(context, device), "opening CUDA device 0");
     open = true;
