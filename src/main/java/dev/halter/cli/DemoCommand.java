@@ -4,6 +4,7 @@ import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse;
 import dev.halter.neurons.NeuronMap;
@@ -192,8 +193,8 @@ final class DemoCommand implements Callable<Integer> {
     List<SteeringPlan> plans =
         List.of(
             SteeringPlan.NONE,
-            SteeringPlan.clamp(site(layer), neuron, best.value),
-            SteeringPlan.clamp(site(layer), other, best.value));
+            SteeringPlan.of(Edit.clamp(site(layer), neuron, best.value)),
+            SteeringPlan.of(Edit.clamp(site(layer), other, best.value)));
     List<DoseResponse.Effect> effects =
         DoseResponse.of(model.engine(), prompt, best.concept.tokens, plans);
     List<Request> requests = new ArrayList<>();

@@ -3,9 +3,9 @@ package dev.halter.heads;
 import dev.halter.generation.Engine;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.scoring.Question;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
@@ -166,9 +166,7 @@ public final class Knockout {
             float[] added = projected(own, replacement(question));
             edits.add(new Edit.Add(new Site(Site.Kind.ATTN_OUT, layer), added, 1));
           }
-          edits.forEach(
-              edit ->
-                  interventions.add(new Intervention("knockout", edit, setting.tokens.trigger)));
+          edits.forEach(edit -> interventions.add(new Intervention(edit, setting.tokens.trigger)));
         });
     return new SteeringPlan("without " + heads, interventions);
   }

@@ -7,6 +7,7 @@ import dev.halter.files.BadFileException;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights;
 import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.Site;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
@@ -42,7 +43,16 @@ public record NeuronMap(
   public enum Projection {
     UP,
     GATE,
-    DOWN
+    DOWN;
+
+    /** Where its neurons are clamped: what the weights that were decoded make. */
+    public Site.Kind site() {
+      return switch (this) {
+        case UP -> Site.Kind.PRE_LINEAR;
+        case GATE -> Site.Kind.PRE;
+        case DOWN -> Site.Kind.POST;
+      };
+    }
   }
 
   /** What is done to a weight vector w before the LM head W_U. */

@@ -12,10 +12,10 @@ import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
 import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
 import java.nio.file.Path;
@@ -115,16 +115,16 @@ class EngineTest {
     for (int i = 0; i < vector.length; i++) {
       vector[i] = (float) Math.sin(i);
     }
-    return SteeringPlan.of("add", new Edit.Add(new Site(Site.Kind.RESID_POST, 0), vector, scale));
+    return SteeringPlan.of(new Edit.Add(new Site(Site.Kind.RESID_POST, 0), vector, scale));
   }
 
   private static SteeringPlan heads(float scale) {
     Edit edit = new Edit.Heads(new Site(Site.Kind.Z, 1), new int[] {0, 3, 5}, scale);
-    return SteeringPlan.of("head_scale", edit);
+    return SteeringPlan.of(edit);
   }
 
   private static SteeringPlan clamp(int neuron, float value) {
-    return SteeringPlan.clamp(new Site(Site.Kind.PRE_LINEAR, 1), neuron, value);
+    return SteeringPlan.of(Edit.clamp(new Site(Site.Kind.PRE_LINEAR, 1), neuron, value));
   }
 
   @ParameterizedTest

@@ -8,6 +8,7 @@ import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
@@ -116,7 +117,7 @@ class DemoModelTest {
       NeuronSearch.Hit hit = hits.get(best / VALUES.length);
       int other = (hit.neuron() + model.config().dMlp() / 2) % model.config().dMlp();
       SteeringPlan control =
-          SteeringPlan.clamp(site(hit.layer()), other, VALUES[best % VALUES.length]);
+          SteeringPlan.of(Edit.clamp(site(hit.layer()), other, VALUES[best % VALUES.length]));
 
       assertFalse(answer(model, prompt, SteeringPlan.NONE).contains("dog"));
       assertTrue(answer(model, prompt, plans.get(best)).contains("dog"));

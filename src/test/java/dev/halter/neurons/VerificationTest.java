@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
@@ -69,7 +70,8 @@ class VerificationTest {
     }
     // A clamp among many others does what it does alone.
     Site site = new Site(Site.Kind.PRE_LINEAR, best.hit().layer());
-    SteeringPlan alone = SteeringPlan.clamp(site, best.hit().neuron(), best.best().value());
+    SteeringPlan alone =
+        SteeringPlan.of(Edit.clamp(site, best.hit().neuron(), best.best().value()));
     assertEquals(
         best.best().effect(),
         DoseResponse.of(model.engine(), prompt, concept, List.of(alone)).getFirst());

@@ -7,7 +7,7 @@ import dev.halter.generation.Sampling;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
-import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.Edit;
 
 import java.io.IOException;
 import java.nio.file.Path;
@@ -166,7 +166,7 @@ public final class Figures {
         vector[i] = random.nextFloat() - 0.5f;
       }
       Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, 0);
-      interventions.add(new SteeringPlan.Intervention("add", edit, Trigger.ALWAYS));
+      interventions.add(new SteeringPlan.Intervention(edit, Trigger.ALWAYS));
     }
     return new SteeringPlan("plan " + number, interventions);
   }
