@@ -12,6 +12,7 @@ import dev.halter.text.Tokenizer;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.GenerationConfig;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
@@ -124,8 +125,7 @@ public final class LanguageModel implements AutoCloseable {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       case "auto" ->
-          device.sharesHostMemory()
-                  || checkpoint.tensor("model.embed_tokens.weight").dtype() == DType.F32
+          device.sharesHostMemory() || checkpoint.tensor(TensorNames.EMBEDDING).dtype() == DType.F32
               ? DType.F32
               : DType.BF16;
       default ->

@@ -8,9 +8,13 @@ import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames;
+import dev.halter.weights.TensorNames.Block;
 import dev.halter.weights.TensorView;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.function.Function;
 
 /**
  * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
@@ -63,36 +67,25 @@ public final class LlamaWeights {
     this.device = scope.device();
     this.checkpoint = checkpoint;
     this.activations = activations;
-    this.embedding = matrices("model.embed_tokens.weight").getFirst();
-    this.head = config.tieWordEmbeddings() ? embedding : matrices("lm_head.weight").getFirst();
-    this.finalNorm = vector("model.norm.weight");
+    this.embedding = matrices(TensorNames.EMBEDDING).getFirst();
+    this.head = config.tieWordEmbeddings() ? embedding : matrices(TensorNames.HEAD).getFirst();
+    this.finalNorm = vector(TensorNames.FINAL_NORM);
     for (int i = 0; i < config.nLayers(); i++) {
-      String layer = "model.layers." + i + ".";
-      String attention = layer + "self_attn.";
-      String mlp = layer + "mlp.";
       layers.add(
           new Layer(
-              vector(layer + "input_layernorm.weight"),
-              matrices(
-                  attention + "q_proj.weight",
-                  attention + "k_proj.weight",
-                  attention + "v_proj.weight"),
-              config.attentionBias()
-                  ? vector(
-                      attention + "q_proj.bias",
-                      attention + "k_proj.bias",
-                      attention + "v_proj.bias")
-                  : null,
-              config.qkNorm() ? vector(attention + "q_norm.weight") : null,
-              config.qkNorm() ? vector(attention + "k_norm.weight") : null,
-              matrices(attention + "o_proj.weight").getFirst(),
-              config.attentionOutBias() ? vector(attention + "o_proj.bias") : null,
-              vector(layer + "post_attention_layernorm.weight"),
-              matrices(mlp + "gate_proj.weight", mlp + "up_proj.weight"),
-              config.mlpBias() ? vector(mlp + "gate_proj.bias") : null,
-              config.mlpBias() ? vector(mlp + "up_proj.bias") : null,
-              matrices(mlp + "down_proj.weight").getFirst(),
-              config.mlpBias() ? vector(mlp + "down_proj.bias") : null));
+              gain(config, i, Block.INPUT_NORM),
+              matrices(i, Block.Q, Block.K, Block.V),
+              bias(config, i, Block.Q, Block.K, Block.V),
+              gain(config, i, Block.Q_NORM),
+              gain(config, i, Block.K_NORM),
+              matrices(i, Block.O).getFirst(),
+              bias(config, i, Block.O),
+              gain(config, i, Block.POST_ATTENTION_NORM),
+              matrices(i, Block.GATE, Block.UP),
+              bias(config, i, Block.GATE),
+              bias(config, i, Block.UP),
+              matrices(i, Block.DOWN).getFirst(),
+              bias(config, i, Block.DOWN)));
     }
     checkpoint.requireWhole();
   }
@@ -101,8 +94,7 @@ public final class LlamaWeights {
   public static Linear head(
       Scope scope, Checkpoint checkpoint, ModelConfig config, DType activations) {
     Device device = scope.device();
-    String name = config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight";
-    TensorView tensor = checkpoint.tensor(name);
+    TensorView tensor = checkpoint.tensor(TensorNames.head(config));
     if (device.sharesHostMemory()) {
       return linear(tensor, scope.upload(tensor.data()), tensor.dtype());
     }
@@ -110,6 +102,26 @@ public final class LlamaWeights {
     Buffer buffer = scope.allocate(tensor.elements() * type.bytes());
     copy(device, tensor, buffer, type);
     return linear(tensor, buffer, type);
+  }
+
+  private List<Linear> matrices(int layer, Block... projections) {
+    return matrices(names(projections, part -> part.weight(layer)));
+  }
+
+  /** The gain of a norm, or null where blocks have none. */
+  private Buffer gain(ModelConfig config, int layer, Block norm) {
+    return norm.isPartOf(config) ? vector(norm.weight(layer)) : null;
+  }
+
+  /** The biases of projections that all have one, end to end; or null. */
+  private Buffer bias(ModelConfig config, int layer, Block... projections) {
+    return projections[0].hasBias(config)
+        ? vector(names(projections, part -> part.bias(layer)))
+        : null;
+  }
+
+  private static String[] names(Block[] parts, Function<Block, String> name) {
+    return Arrays.stream(parts).map(name).toArray(String[]::new);
   }
 
   /** Matrices with one input, uploaded next to one another where the device copies. */

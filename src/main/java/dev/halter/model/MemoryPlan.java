@@ -5,6 +5,7 @@ import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames;
 import dev.halter.weights.TensorView;
 
 /**
@@ -50,7 +51,7 @@ public record MemoryPlan(
     long weights = 0;
     for (String name : checkpoint.names()) {
       TensorView tensor = checkpoint.tensor(name);
-      if (config.expectedTensors().containsKey(name)) {
+      if (TensorNames.expected(config).containsKey(name)) {
         DType held = tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
         weights += tensor.elements() * held.bytes();
       }

@@ -11,6 +11,7 @@ import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
 import dev.halter.neurons.NeuronMap.Settings;
 import dev.halter.neurons.NeuronMap.Source;
+import dev.halter.weights.TensorNames;
 import dev.halter.weights.TensorView;
 import java.lang.foreign.MemorySegment;
 import java.util.Locale;
@@ -83,7 +84,7 @@ final class NeuronDecoder implements AutoCloseable {
       this.vectors = rowsAsTheyAre ? null : scope.allocate(block * type.bytes());
       this.gain =
           settings.decode() == Decode.NORM
-              ? scope.of(source.checkpoint().tensor("model.norm.weight").toFloats())
+              ? scope.of(source.checkpoint().tensor(TensorNames.FINAL_NORM).toFloats())
               : null;
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
@@ -92,10 +93,7 @@ final class NeuronDecoder implements AutoCloseable {
   }
 
   private TensorView weights(int layer) {
-    String projection = NeuronMap.name(settings.projection());
-    return source
-        .checkpoint()
-        .tensor("model.layers.%d.mlp.%s_proj.weight".formatted(layer, projection));
+    return source.checkpoint().tensor(settings.projection().tensor(layer));
   }
 
   /** Decodes all neurons; {@code progress} hears how many have gone to the device. */

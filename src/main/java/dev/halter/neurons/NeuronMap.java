@@ -14,6 +14,7 @@ import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import dev.halter.weights.TensorNames.Block;
 import dev.halter.weights.TensorView;
 import java.nio.file.Path;
 import java.util.List;
@@ -41,17 +42,26 @@ public record NeuronMap(
 
   /** Whose weights: rows of up_proj or gate_proj, columns of down_proj. */
   public enum Projection {
-    UP,
-    GATE,
-    DOWN;
+    UP(Block.UP, Site.Kind.PRE_LINEAR),
+    GATE(Block.GATE, Site.Kind.PRE),
+    DOWN(Block.DOWN, Site.Kind.POST);
+
+    private final Block part;
+    private final Site.Kind site;
+
+    Projection(Block part, Site.Kind site) {
+      this.part = part;
+      this.site = site;
+    }
 
     /** Where its neurons are clamped: what the weights that were decoded make. */
     public Site.Kind site() {
-      return switch (this) {
-        case UP -> Site.Kind.PRE_LINEAR;
-        case GATE -> Site.Kind.PRE;
-        case DOWN -> Site.Kind.POST;
-      };
+      return site;
+    }
+
+    /** The name of its tensor in a layer. */
+    String tensor(int layer) {
+      return part.weight(layer);
     }
   }
 

@@ -15,6 +15,7 @@ import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.ModelCopy;
 import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.TensorNames;
 import dev.halter.weights.TensorView;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -22,7 +23,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
-import java.util.Locale;
 import java.util.Random;
 import java.util.Set;
 
@@ -163,7 +163,7 @@ public final class Tars {
     private final int vocabulary = model.config().vocabularySize();
     private final DType type = device.sharesHostMemory() ? DType.F32 : head.type();
     private final float[] gain =
-        model.llama().weights().checkpoint().tensor("model.norm.weight").toFloats();
+        model.llama().weights().checkpoint().tensor(TensorNames.FINAL_NORM).toFloats();
     private final Buffer rows;
     private final Buffer logits;
 
@@ -225,7 +225,7 @@ public final class Tars {
     List<Nearest> all = new ArrayList<>();
     for (int layer = 0; layer < model.config().nLayers(); layer++) {
       for (NeuronMap.Projection projection : projections) {
-        TensorView weights = checkpoint.tensor(tensor(projection, layer));
+        TensorView weights = checkpoint.tensor(projection.tensor(layer));
         all.addAll(nearest(weights, target, projection, layer));
         all.sort(Comparator.comparingDouble(Nearest::cosine).reversed());
         all.subList(Math.min(count, all.size()), all.size()).clear();
@@ -282,7 +282,7 @@ public final class Tars {
         for (int i = 0; i < reversed.length; i++) {
           reversed[i] = (float) (-edit.norm * target[i] / length);
         }
-        String tensor = tensor(edit.projection, edit.layer);
+        String tensor = edit.projection.tensor(edit.layer);
         if (edit.projection == NeuronMap.Projection.DOWN) {
           copy.set(tensor, edit.neuron, model.config().dMlp(), reversed);
         } else {
@@ -291,11 +291,6 @@ public final class Tars {
       }
       copy.finish();
     }
-  }
-
-  private static String tensor(NeuronMap.Projection projection, int layer) {
-    return "model.layers.%d.mlp.%s_proj.weight"
-        .formatted(layer, projection.name().toLowerCase(Locale.ROOT));
   }
 
   /**

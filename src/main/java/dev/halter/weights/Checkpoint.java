@@ -13,7 +13,6 @@ import java.util.LinkedHashSet;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
@@ -25,10 +24,6 @@ public final class Checkpoint implements AutoCloseable {
   private static final String SINGLE = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
   private static final int MAX_SHARDS = 10_000;
-
-  /** Buffers that old checkpoints carry though they follow from the config. */
-  private static final Pattern IGNORED =
-      Pattern.compile("model\\.layers\\.\\d+\\.self_attn\\.rotary_emb\\.inv_freq");
 
   private final Path source;
   private final Set<Safetensors> files;
@@ -198,12 +193,12 @@ public final class Checkpoint implements AutoCloseable {
    * @throws BadFileException naming the first tensor that is missing, superfluous or wrong
    */
   public void require(ModelConfig config) {
-    Map<String, long[]> expected = config.expectedTensors();
+    Map<String, long[]> expected = TensorNames.expected(config);
     expected.forEach(this::requireShape);
     for (String name : names()) {
-      if (name.equals("lm_head.weight") && config.tieWordEmbeddings()) {
+      if (name.equals(TensorNames.HEAD) && config.tieWordEmbeddings()) {
         requireTied();
-      } else if (!expected.containsKey(name) && !IGNORED.matcher(name).matches()) {
+      } else if (!expected.containsKey(name) && !TensorNames.isIgnored(name)) {
         throw new BadFileException(
             source, "has a tensor \"" + name + "\" that a model of its config.json does not have");
       }
@@ -239,14 +234,14 @@ public final class Checkpoint implements AutoCloseable {
 
   /** Some checkpoints store the tied matrix twice. Stored with other values it is not tied. */
   private void requireTied() {
-    TensorView head = tensor("lm_head.weight");
-    TensorView embedding = tensor("model.embed_tokens.weight");
+    TensorView head = tensor(TensorNames.HEAD);
+    TensorView embedding = tensor(TensorNames.EMBEDDING);
     if (head.dtype() != embedding.dtype() || head.data().mismatch(embedding.data()) != -1) {
       requireWhole();
       throw new BadFileException(
           source,
-          "has a tensor \"lm_head.weight\" that differs from model.embed_tokens.weight, though"
-              + " its config.json says tie_word_embeddings");
+          "has a tensor \"%s\" that differs from %s, though its config.json says tie_word_embeddings"
+              .formatted(TensorNames.HEAD, TensorNames.EMBEDDING));
     }
   }
 

@@ -4,10 +4,7 @@ import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Collections;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.stream.IntStream;
 
 /**
@@ -374,45 +371,5 @@ public record ModelConfig(
   /** Radians per position for each pair of a head's dimensions; {@code dHead / 2} of them. */
   public float[] inverseFrequencies() {
     return rope.inverseFrequencies(dHead);
-  }
-
-  /**
-   * Names and shapes (outermost first) of all tensors a checkpoint of this model must have, in the
-   * order of the forward pass. A projection's weight is {@code [outputs, inputs]}.
-   */
-  public Map<String, long[]> expectedTensors() {
-    long q = (long) nHeads * dHead;
-    long kv = (long) nKvHeads * dHead;
-    Map<String, long[]> shapes = new LinkedHashMap<>();
-    shapes.put("model.embed_tokens.weight", new long[] {vocabularySize, dModel});
-    for (int layer = 0; layer < nLayers; layer++) {
-      String block = "model.layers." + layer + ".";
-      shapes.put(block + "input_layernorm.weight", new long[] {dModel});
-      projection(shapes, block + "self_attn.q_proj", q, dModel, attentionBias);
-      projection(shapes, block + "self_attn.k_proj", kv, dModel, attentionBias);
-      projection(shapes, block + "self_attn.v_proj", kv, dModel, attentionBias);
-      if (qkNorm) {
-        shapes.put(block + "self_attn.q_norm.weight", new long[] {dHead});
-        shapes.put(block + "self_attn.k_norm.weight", new long[] {dHead});
-      }
-      projection(shapes, block + "self_attn.o_proj", dModel, q, attentionOutBias);
-      shapes.put(block + "post_attention_layernorm.weight", new long[] {dModel});
-      projection(shapes, block + "mlp.gate_proj", dMlp, dModel, mlpBias);
-      projection(shapes, block + "mlp.up_proj", dMlp, dModel, mlpBias);
-      projection(shapes, block + "mlp.down_proj", dModel, dMlp, mlpBias);
-    }
-    shapes.put("model.norm.weight", new long[] {dModel});
-    if (!tieWordEmbeddings) {
-      shapes.put("lm_head.weight", new long[] {vocabularySize, dModel});
-    }
-    return Collections.unmodifiableMap(shapes);
-  }
-
-  private static void projection(
-      Map<String, long[]> shapes, String name, long outputs, long inputs, boolean bias) {
-    shapes.put(name + ".weight", new long[] {outputs, inputs});
-    if (bias) {
-      shapes.put(name + ".bias", new long[] {outputs});
-    }
   }
 }

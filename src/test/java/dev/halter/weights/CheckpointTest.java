@@ -56,7 +56,7 @@ class CheckpointTest {
   }
 
   private static Map<String, long[]> expected(boolean tied) {
-    return new LinkedHashMap<>(config(tied).expectedTensors());
+    return new LinkedHashMap<>(TensorNames.expected(config(tied)));
   }
 
   private String refusal() {

@@ -96,7 +96,7 @@ class ModelConfigTest {
         .properties()
         .forEach(entry -> expected.put(entry.getKey(), integers(entry.getValue()).toString()));
     Map<String, String> actual = new HashMap<>();
-    config.expectedTensors().forEach((name, shape) -> actual.put(name, Arrays.toString(shape)));
+    TensorNames.expected(config).forEach((name, shape) -> actual.put(name, Arrays.toString(shape)));
     assertEquals(expected, actual);
   }
 

@@ -1,5 +1,7 @@
 package dev.halter.bench;
 
+import dev.halter.weights.TensorNames;
+
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
@@ -50,7 +52,7 @@ final class BenchModel {
   }
 
   private static Checkpoint random(ModelConfig config, DType type) {
-    Map<String, long[]> shapes = config.expectedTensors();
+    Map<String, long[]> shapes = TensorNames.expected(config);
     long largest = shapes.values().stream().mapToLong(BenchModel::elements).max().orElseThrow();
     long count = largest + (1 << 20);
     MemorySegment numbers = numbers(count, type, Math.sqrt(3.0 / config.dModel()));
