@@ -1,9 +1,9 @@
 package dev.halter.cli;
 
 import dev.halter.files.Json;
+import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.generation.Result;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse;
@@ -82,18 +82,11 @@ final class DemoCommand implements Callable<Integer> {
       int neurons = model.config().nLayers() * model.config().dMlp();
       NeuronMap map;
       try (ProgressBar bar = new ProgressBar("map", neurons)) {
-        map =
-            NeuronMap.of(
-                model.llama(),
-                NeuronMap.Projection.UP,
-                NeuronMap.Decode.RAW,
-                NeuronMap.Sign.BOTH,
-                10,
-                bar::at);
+        map = NeuronMap.of(model, bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;
       int[] prompt = model.encode(List.of(new Message("user", question)));
-      NeuronSearch search = new NeuronSearch(map);
+      NeuronSearch search = map.search();
       report(model, neurons, seconds, prompt, choose(model, search, prompt));
       return 0;
     }
@@ -132,7 +125,9 @@ final class DemoCommand implements Callable<Integer> {
     model
         .engine()
         .run(
-            Request.greedy("answers", prompt, 1, Set.of())
+            Request.of(prompt)
+                .withId("answers")
+                .withMaxTokens(1)
                 .with(
                     (token, p, logits) -> {
                       float[] row = logits.get();
@@ -199,19 +194,19 @@ final class DemoCommand implements Callable<Integer> {
         DoseResponse.of(model.engine(), prompt, best.concept.tokens, plans);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
-      requests.add(Request.greedy(plan.name(), prompt, MAX_TOKENS, model.stopTokens()).with(plan));
+      requests.add(model.request(prompt).withMaxTokens(MAX_TOKENS).with(plan));
     }
     long start = System.nanoTime();
-    List<Result> results = model.engine().run(requests);
+    List<Answer> generations = model.generate(requests);
     double generated = (System.nanoTime() - start) / 1e9;
     List<Map<String, Object>> answers = new ArrayList<>();
     int count = 0;
     for (int i = 0; i < plans.size(); i++) {
-      Result result = results.get(i).orThrow();
-      count += result.tokens().length;
+      Answer generation = generations.get(i);
+      count += generation.result().tokens().length;
       answers.add(
           Json.object(
-              "text", model.decode(result.tokens()).strip(),
+              "text", generation.text().strip(),
               "probability", effects.get(i).probability()));
     }
     answers.get(2).put("neuron", other);

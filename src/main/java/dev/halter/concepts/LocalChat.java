@@ -37,7 +37,7 @@ public final class LocalChat implements Chat {
             .mapToObj(
                 i -> {
                   int[] prompt = model.encode(conversations.get(i));
-                  return Request.greedy("" + i, prompt, maxTokens, model.stopTokens());
+                  return model.request(prompt).withId("" + i).withMaxTokens(maxTokens);
                 })
             .iterator();
     model

@@ -21,7 +21,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.IntConsumer;
 
@@ -131,7 +130,7 @@ public final class Knockout {
       // One at a time: all tokens of all layers are in memory until they are added up.
       int[] prompt = setting.sources.get(source);
       Capture capture = new Capture(config, sites, prompt.length);
-      engine.run(Request.greedy("source", prompt, 0, Set.of()).with(capture)).orThrow();
+      engine.run(Request.of(prompt).withId("source").withMaxTokens(0).with(capture)).orThrow();
       int first = setting.tokens == Tokens.ALL ? 0 : prompt.length - 1;
       for (int layer = 0; layer < config.nLayers(); layer++) {
         float[] z = capture.values().get(sites.get(layer));

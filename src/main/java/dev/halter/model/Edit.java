@@ -6,7 +6,7 @@ import dev.halter.weights.ModelConfig;
  * One change of a model's activations at one site, made at the tokens of a request that a plan
  * names. The factories take a site's TransformerLens name:
  *
- * {@snippet file="dev/halter/snippets/ModelSnippets.java" region="edits"}
+ * {@snippet file="dev/halter/snippets/ModelSnippetsTest.java" region="edits"}
  *
  * <p>An edit is made for no model in particular. Whether a model has its layer, neurons and heads
  * and a vector its width is checked when a request that uses it is submitted, and is an {@link

@@ -32,7 +32,9 @@ public final class DoseResponse {
     for (int i = 0; i < effects.length; i++) {
       int row = i;
       requests.add(
-          Request.greedy(Integer.toString(i), prompt, 1, Set.of())
+          Request.of(prompt)
+              .withId(Integer.toString(i))
+              .withMaxTokens(1)
               .with(plans.get(i))
               .with((token, p, logits) -> effects[row] = effect(logits.get(), tokens)));
     }

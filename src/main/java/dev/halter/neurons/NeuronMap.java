@@ -4,6 +4,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Top;
 import dev.halter.files.BadFileException;
+import dev.halter.generation.LanguageModel;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights;
 import dev.halter.model.LlamaWeights.Linear;
@@ -124,6 +125,9 @@ public record NeuronMap(
     return setting.name().toLowerCase(Locale.ROOT);
   }
 
+  /** Tokens kept of a neuron and sign where nothing else is said. */
+  public static final int KEPT = 10;
+
   private static final String VERSION = "2";
 
   /** Far above any published vocabulary, and small enough for arrays of that length. */
@@ -146,6 +150,26 @@ public record NeuronMap(
    * @param head the LM head on the device
    */
   public record Source(Device device, ModelConfig config, Checkpoint checkpoint, Linear head) {}
+
+  /**
+   * Maps every up-projection neuron of a model: raw decoding, both signs, {@value #KEPT} tokens
+   * each. Blocks until all are mapped.
+   *
+   * {@snippet file="dev/halter/snippets/NeuronSnippetsTest.java" region="map"}
+   */
+  public static NeuronMap of(LanguageModel model) {
+    return of(model, done -> {});
+  }
+
+  /** As above; {@code progress} hears the number of neurons done. */
+  public static NeuronMap of(LanguageModel model, IntConsumer progress) {
+    return of(model.llama(), Projection.UP, Decode.RAW, Sign.BOTH, KEPT, progress);
+  }
+
+  /** An index of the map by token. */
+  public NeuronSearch search() {
+    return new NeuronSearch(this);
+  }
 
   /** Maps a model that has been loaded. */
   public static NeuronMap of(

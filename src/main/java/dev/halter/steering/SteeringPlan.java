@@ -22,7 +22,7 @@ import java.util.stream.Collectors;
  * order in which they act where they meet at one site. Plans are made here or read from files, and
  * compose:
  *
- * {@snippet file="dev/halter/snippets/SteeringSnippets.java" region="plan"}
+ * {@snippet file="dev/halter/snippets/SteeringSnippetsTest.java" region="plan"}
  *
  * <p>Requests that share a plan, the very same object, share its tables on the device: make a plan
  * once and use it often.

@@ -16,7 +16,7 @@ import java.util.function.Function;
  *
  * <p>In Java they compose:
  *
- * {@snippet file="dev/halter/snippets/SteeringSnippets.java" region="trigger"}
+ * {@snippet file="dev/halter/snippets/SteeringSnippetsTest.java" region="trigger"}
  *
  * <p>The prompt's last token, whose logits give the first generated token, belongs to the prompt;
  * generated token 0 is the first one fed back.

@@ -178,7 +178,9 @@ class EditOrderTest {
   }
 
   private static Request request(Site site, SteeringPlan plan) {
-    return Request.greedy(plan.name(), PROMPT, 4, Set.of())
+    return Request.of(PROMPT)
+        .withId(plan.name())
+        .withMaxTokens(4)
         .with(plan)
         .with(new Capture(CONFIG, Set.of(site), LENGTH));
   }

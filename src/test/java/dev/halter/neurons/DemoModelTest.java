@@ -30,7 +30,13 @@ class DemoModelTest {
 
   private static LanguageModel open() {
     Path folder = Path.of("src/main/models/demo");
-    return LanguageModel.open(new LanguageModel.Options(folder, "cpu", "f32", 2, 128, 64));
+    return LanguageModel.at(folder)
+        .device("cpu")
+        .dtype("f32")
+        .threads(2)
+        .context(128)
+        .maxBatch(64)
+        .open();
   }
 
   @Test
@@ -43,7 +49,11 @@ class DemoModelTest {
       List<Request> requests = new ArrayList<>();
       for (int i = 0; i < lines.size(); i++) {
         int[] prompt = prompt(model, lines.get(i));
-        requests.add(Request.greedy(Integer.toString(i), prompt, 32, model.stopTokens()));
+        requests.add(
+            Request.of(prompt)
+                .withId(Integer.toString(i))
+                .withMaxTokens(32)
+                .withStopTokens(model.stopTokens()));
       }
       List<Result> results = model.engine().run(requests);
       Map<String, List<Boolean>> right = new TreeMap<>();
@@ -140,7 +150,12 @@ class DemoModelTest {
   }
 
   private static String answer(LanguageModel model, int[] prompt, SteeringPlan plan) {
-    Request request = Request.greedy("r", prompt, 32, model.stopTokens()).with(plan);
+    Request request =
+        Request.of(prompt)
+            .withId("r")
+            .withMaxTokens(32)
+            .withStopTokens(model.stopTokens())
+            .with(plan);
     return model.decode(model.engine().run(request).orThrow().tokens());
   }
 }

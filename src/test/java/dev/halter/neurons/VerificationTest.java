@@ -27,7 +27,13 @@ class VerificationTest {
   void neuronsFoundForAConceptChangeTheAnswerAndControlsDoNot() {
     Path folder = Path.of("src/main/models/demo");
     try (LanguageModel model =
-        LanguageModel.open(new LanguageModel.Options(folder, "cpu", "f32", 2, 128, 64))) {
+        LanguageModel.at(folder)
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(128)
+            .maxBatch(64)
+            .open()) {
       NeuronSearch search =
           new NeuronSearch(
               NeuronMap.of(model.llama(), Projection.UP, Decode.RAW, Sign.BOTH, 10, n -> {}));
