@@ -309,8 +309,8 @@ struct PackedAttention {
 // change_sq is summed in an order that depends on the block size.
 // PRECOND: grid (tiles, KV), any block size; d_head even and at most 256, H a multiple of KV;
 // dynamic shared memory 64 * (2 * d_head + 100) bytes.
-// Moves, per tile and KV head, each visible page of keys and values once for every PACKED rows:
-// query heads that share a KV head are worked on together, so decoding reads the cache once. One
+// Moves, per tile and KV head, its pages of visible keys and the visible values once for every PACKED
+// rows, and each row's queries and z: query heads that share a KV head are worked on together, so decoding reads the cache once. One
 // block per tile and KV head: a GPU is full from a few hundred of them on.
 template <typename T>
 __device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__ k_cache,

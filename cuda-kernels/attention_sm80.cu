@@ -251,7 +251,7 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 // attention_split_sm80 and attention_merge_sm80.
 // PRECOND: grid (tiles, KV); block 128; rows of a tile times H / KV at most MOST; dynamic
 // shared memory 384 * D_HEAD bytes.
-// Moves each visible page once per tile and KV head. The page's keys arrive while the values before
+// Moves each visible page once per tile and KV head, and each row's queries and z. The page's keys arrive while the values before
 // them are multiplied, the values while the keys are. Warps split rows, not keys. What is folded
 // stays in registers: for heads of 128 two blocks fit an SM, as did before keys were cut. (Queries
 // in registers too were tried and spilled; folds in shared memory were not: with them an SM of
@@ -428,8 +428,8 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 // context is right for every shorter one, and the grid's extent changes no bits.
 // PRECOND: grid (tiles, KV, at least the splits of every row); block 128; H / KV <= 16; dynamic
 // shared memory 512 * D_HEAD + 4096 bytes.
-// Moves, per row, KV head and split, its two pages, which all are under way before the first is
-// used, and 4 * PARTIAL bytes a head. All warps work on the same 16 packed rows: each makes a
+// Moves, per row, KV head and split, its visible pages, which all are under way before the first is
+// used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work on the same 16 packed rows: each makes a
 // quarter of the page's scores, which they exchange, all make the same weights, and each a quarter
 // of z's columns: a row's sums are those of attention_sm80, where one warp made all of them, with a
 // quarter of the products one after another. Rows of larger groups and tiles of several rows take

@@ -48,7 +48,8 @@ __device__ __forceinline__ void gate_neurons(T* __restrict__ out, T* __restrict_
 // PRECOND: grid (rows, chunks) with any number of chunks and any block size: the chunks of a row
 // share its neurons. Packs of 16 bytes where d_mlp and stride are multiples of a pack and all
 // addresses of 16, else element by element.
-// Moves rows * d_mlp * 3 * sizeof(T) bytes. Each neuron stands alone, so no result depends on the
+// Moves rows * d_mlp * 3 * sizeof(T) bytes, and another sizeof(T) for each of gate and up that a bias
+// rewrites. Each neuron stands alone, so no result depends on the
 // grid; with chunks * blockDim.x packs in a row a thread has one of each input, both under way
 // before the first is used. One block per row, which this was before, has 56 such rounds of 2 bytes
 // one after another at d_mlp 14,336.

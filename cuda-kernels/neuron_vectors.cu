@@ -11,6 +11,7 @@ enum Decode { DECODE_RAW, DECODE_UNIT, DECODE_NORM };
 // but for DECODE_RAW.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * (sizeof(From) + sizeof(To)) bytes; the second pass over w comes from L1.
+// Without out only w.
 template <typename From, typename To>
 __device__ void neuron_vectors(To* out, float* norms,
                                const From* __restrict__ w, const float* __restrict__ gain, int d,

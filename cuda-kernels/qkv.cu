@@ -9,8 +9,8 @@
 // (Qwen3). The rounding is transformers': to T after the bias, after the division, and after the
 // product with the weight.
 // PRECOND: grid (rows, H + 2 * KV), any block size.
-// Moves rows * (H + 2 * KV) * d_head * 2 * sizeof(T) bytes. One block per head, whose d_head
-// elements are its unit of reduction; launched only for models that have biases or norms.
+// Moves rows * (H + 2 * KV) * d_head * 2 * sizeof(T) bytes; without a bias KV for 2 * KV, as v has no
+// norm. One block per head, whose d_head elements are its unit of reduction; launched only for models that have biases or norms.
 template <typename T>
 __device__ void qkv_bias_norm(T* qkv, const float* __restrict__ bias,
                               const float* __restrict__ q_norm, const float* __restrict__ k_norm,
@@ -151,7 +151,8 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
 // its heads; d_head even; dynamic shared memory 4 * d_head bytes; no two rows with the same position
 // of the same sequence. Packs of 16 bytes where d_head / 2 is a multiple of a pack and qkv and
 // v_cache of 16, else pair by pair.
-// Moves rows * (2 * H + 4 * KV) * d_head * sizeof(T) bytes. Each block computes its row's angles
+// Moves rows * (2 * H + 5 * KV) * d_head * sizeof(T) bytes: k is written twice, turned in qkv as well
+// as to its page. Each block computes its row's angles
 // once for its heads; a thread has both its packs under way meanwhile. With one block per row,
 // which this was before, batch 1 took 20 rounds of 2-byte loads. The keys' stores are scattered
 // (d-major pages), which is paid once per token and gained back at every read.

@@ -106,8 +106,8 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
 // A row whose squares overflow f32 becomes NaN.
 // PRECOND: one block per row (grid.x = rows), any block size. Packs of 16 bytes where d
 // is a multiple of a pack and all addresses of 16, else element by element.
-// Moves rows * d * (4 + sizeof(T)) bytes, each byte once: a thread has all its packs and gains under
-// way before it uses the first. (Two passes of single 4-byte loads, which this was before, left
+// Moves rows * d * (4 + sizeof(T)) bytes, each byte once, and 4 * (d + 1) more of a row for capture: a
+// thread has all its packs and gains under way before it uses the first. (Two passes of single 4-byte loads, which this was before, left
 // each of the 32 rounds of a row of 4096 exposed.)
 template <typename T>
 __device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int d, float eps,
@@ -152,7 +152,7 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
 // between, where nobody but these edits acts there.
 // PRECOND: as rmsnorm's. Rows with bias or edits go through memory, as the two kernels do.
 // Moves rows * d * (8 + 2 * sizeof(T)) bytes: the sum is normalised from registers, which saves the
-// reading of x, and a launch.
+// reading of x, and a launch. With a bias rows * d * (12 + 3 * sizeof(T)): y is rewritten, x read anew.
 template <typename T>
 __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bias,
                             const float* __restrict__ weight, int d, float eps,

@@ -6,6 +6,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
+import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -128,7 +129,7 @@ final class BatchCommand implements Callable<Integer> {
     private final InputLine.Reader lines;
     private final ResultFile results;
     private final ProgressBar bar;
-    private final InputLine.PlanCache cache;
+    private final PlanCache cache;
     private final IdentityHashMap<Request, InputLine> running = new IdentityHashMap<>();
     private Request next;
     private long done;
@@ -141,8 +142,10 @@ final class BatchCommand implements Callable<Integer> {
       this.results = results;
       this.bar = bar;
       this.cache =
-          new InputLine.PlanCache(
-              model, in.toAbsolutePath().getParent(), SteeringPlan.readAll(plans, model.config()));
+          new PlanCache(
+              model.config(),
+              in.toAbsolutePath().getParent(),
+              SteeringPlan.readAll(plans, model.config()));
     }
 
     @Override
@@ -191,7 +194,7 @@ final class BatchCommand implements Callable<Integer> {
           .withId(line.id().toString())
           .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
           .with(sampler)
-          .with(cache.of(line))
+          .with(cache.of(line.json()))
           .with(thought);
     }
 

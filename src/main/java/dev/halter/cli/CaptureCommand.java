@@ -6,6 +6,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
+import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
@@ -81,15 +82,15 @@ final class CaptureCommand implements Callable<Integer> {
   }
 
   private List<Prompt> prompts(LanguageModel model, List<InputLine> lines) {
-    InputLine.PlanCache plans =
-        new InputLine.PlanCache(model, in.toAbsolutePath().getParent(), SteeringPlan.NONE);
+    PlanCache plans =
+        new PlanCache(model.config(), in.toAbsolutePath().getParent(), SteeringPlan.NONE);
     List<Prompt> prompts = new ArrayList<>();
     for (InputLine line : lines) {
       try {
         if (line.error() != null) {
           throw new IllegalArgumentException(line.error());
         }
-        Prompt prompt = new Prompt(line, line.prompt(model), plans.of(line));
+        Prompt prompt = new Prompt(line, line.prompt(model), plans.of(line.json()));
         model.engine().check(request(prompt));
         prompts.add(prompt);
       } catch (IllegalArgumentException e) {

@@ -5,19 +5,18 @@ import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Edit;
-import dev.halter.model.Site;
+import dev.halter.neurons.ConceptNeuron;
 import dev.halter.neurons.DoseResponse;
 import dev.halter.neurons.NeuronMap;
-import dev.halter.neurons.NeuronSearch;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
+import java.util.Optional;
 import java.util.concurrent.Callable;
-import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -49,31 +48,7 @@ final class DemoCommand implements Callable<Integer> {
   @Mixin OutputOptions output;
 
   private static final String CONCEPT = "dog";
-  private static final float[] VALUES = {10, 20, 30, 40, 60, -10, -20, -30, -40, -60};
-  private static final int CANDIDATES = 8;
-  private static final int ANSWERS = 40;
   private static final int MAX_TOKENS = 32;
-
-  /** A word that is one token of the model. */
-  private record Concept(String name, Set<Integer> tokens) {}
-
-  /** A neuron that decodes to a concept, and what clamping it to a value does. */
-  private record Candidate(
-      Concept concept, NeuronSearch.Hit hit, float value, DoseResponse.Effect effect) {
-    boolean isAnswer() {
-      return effect.rank() == 0;
-    }
-
-    boolean isBetterThan(Candidate other) {
-      if (isAnswer() != other.isAnswer()) {
-        return isAnswer();
-      }
-      if (isAnswer() && Math.abs(value) != Math.abs(other.value)) {
-        return Math.abs(value) < Math.abs(other.value);
-      }
-      return effect.probability() > other.effect.probability();
-    }
-  }
 
   @Override
   public Integer call() {
@@ -86,112 +61,56 @@ final class DemoCommand implements Callable<Integer> {
       }
       double seconds = (System.nanoTime() - start) / 1e9;
       int[] prompt = model.encode(List.of(new Message("user", question)));
-      NeuronSearch search = map.search();
-      report(model, neurons, seconds, prompt, choose(model, search, prompt));
+      report(
+          model,
+          neurons,
+          seconds,
+          prompt,
+          choose(model, new ConceptNeuron.Search(model, map, prompt)));
       return 0;
     }
   }
 
   /** The neuron of the concept asked for; or of the default one if that becomes the answer. */
-  private Candidate choose(LanguageModel model, NeuronSearch search, int[] prompt) {
-    String name = concept == null ? CONCEPT : concept;
-    Candidate best = null;
-    if (concept != null || isToken(model, name)) {
-      best = best(model, search, prompt, new Concept(name, model.tokensOf(name)));
+  private ConceptNeuron choose(LanguageModel model, ConceptNeuron.Search search) {
+    if (concept != null) {
+      return search.find(concept, model.tokensOf(concept)).orElseThrow(() -> noNeuron(concept));
     }
-    if (concept == null && (best == null || !best.isAnswer())) {
-      for (Concept answer : answers(model, prompt)) {
-        Candidate other = best(model, search, prompt, answer);
-        if (other != null
-            && (best == null || other.effect.probability() > best.effect.probability())) {
-          best = other;
-        }
-      }
+    Optional<ConceptNeuron> usual =
+        isToken(model, CONCEPT) ? search.find(CONCEPT, model.tokensOf(CONCEPT)) : Optional.empty();
+    if (usual.filter(ConceptNeuron::isAnswer).isPresent()) {
+      return usual.get();
     }
-    if (best == null) {
-      throw new IllegalArgumentException(
-          "no neuron has '" + name + "' among its top tokens: try another --concept");
-    }
-    return best;
+    Optional<ConceptNeuron> likely = search.ofLikelyAnswers();
+    return Stream.of(usual, likely)
+        .flatMap(Optional::stream)
+        .max(Comparator.comparingDouble(neuron -> neuron.effect().probability()))
+        .orElseThrow(() -> noNeuron(CONCEPT));
+  }
+
+  private static IllegalArgumentException noNeuron(String concept) {
+    return new IllegalArgumentException(
+        "no neuron has '" + concept + "' among its top tokens: try another --concept");
   }
 
   private static boolean isToken(LanguageModel model, String word) {
     return model.tokenizer().encode(" " + word, false).length == 1;
   }
 
-  /** The most probable first tokens of the unsteered answer, but for the very first. */
-  private static List<Concept> answers(LanguageModel model, int[] prompt) {
-    List<Concept> concepts = new ArrayList<>();
-    model
-        .engine()
-        .run(
-            Request.of(prompt)
-                .withId("answers")
-                .withMaxTokens(1)
-                .with(
-                    (token, p, logits) -> {
-                      float[] row = logits.get();
-                      IntStream.range(0, row.length)
-                          .filter(id -> id != token)
-                          .boxed()
-                          .sorted(Comparator.comparingDouble(id -> -row[id]))
-                          .limit(ANSWERS)
-                          .forEach(
-                              id ->
-                                  concepts.add(
-                                      new Concept(
-                                          model.tokenizer().piece(id).strip(), Set.of(id))));
-                    }))
-        .orThrow();
-    return concepts;
-  }
-
-  /**
-   * Clamps every neuron that decodes to the concept, each to several values, all in one batch, and
-   * takes the smallest value that makes it the answer, so that the rest of the text stays a text;
-   * if none does, the one that raises it most; null if no neuron decodes to it.
-   */
-  private static Candidate best(
-      LanguageModel model, NeuronSearch search, int[] prompt, Concept concept) {
-    // Neurons that name the concept first go before those that name it among others.
-    List<NeuronSearch.Hit> hits =
-        search.byToken(concept.tokens, NeuronSearch.Bounds.NONE).stream()
-            .sorted(Comparator.comparing(hit -> hit.rank() > 0))
-            .limit(CANDIDATES)
-            .toList();
-    List<SteeringPlan> plans = new ArrayList<>();
-    for (NeuronSearch.Hit hit : hits) {
-      plans.addAll(DoseResponse.plans(site(hit.layer()), hit.neuron(), VALUES));
-    }
-    List<DoseResponse.Effect> effects =
-        DoseResponse.of(model.engine(), prompt, concept.tokens, plans);
-    Candidate best = null;
-    for (int i = 0; i < plans.size(); i++) {
-      float value = VALUES[i % VALUES.length];
-      var candidate = new Candidate(concept, hits.get(i / VALUES.length), value, effects.get(i));
-      best = best == null || candidate.isBetterThan(best) ? candidate : best;
-    }
-    return best;
-  }
-
-  private static Site site(int layer) {
-    return new Site(Site.Kind.PRE_LINEAR, layer);
-  }
-
   private void report(
-      LanguageModel model, int neurons, double seconds, int[] prompt, Candidate best) {
-    String concept = best.concept.name;
-    int layer = best.hit.layer();
-    int neuron = best.hit.neuron();
+      LanguageModel model, int neurons, double seconds, int[] prompt, ConceptNeuron best) {
+    String name = best.concept();
+    int layer = best.hit().layer();
+    int neuron = best.hit().neuron();
     // A control of equal strength: the neuron half a layer away.
     int other = (neuron + model.config().dMlp() / 2) % model.config().dMlp();
     List<SteeringPlan> plans =
         List.of(
             SteeringPlan.NONE,
-            SteeringPlan.of(Edit.clamp(site(layer), neuron, best.value)),
-            SteeringPlan.of(Edit.clamp(site(layer), other, best.value)));
+            SteeringPlan.of(Edit.clamp(best.site(), neuron, best.value())),
+            SteeringPlan.of(Edit.clamp(best.site(), other, best.value())));
     List<DoseResponse.Effect> effects =
-        DoseResponse.of(model.engine(), prompt, best.concept.tokens, plans);
+        DoseResponse.of(model.engine(), prompt, best.tokens(), plans);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
       requests.add(model.request(prompt).withMaxTokens(MAX_TOKENS).with(plan));
@@ -217,11 +136,11 @@ final class DemoCommand implements Callable<Integer> {
               "device", device,
               "neurons", neurons,
               "map_seconds", seconds,
-              "concept", concept,
+              "concept", name,
               "layer", layer,
               "neuron", neuron,
-              "site", site(layer).name(),
-              "value", best.value,
+              "site", best.site().name(),
+              "value", best.value(),
               "before", answers.get(0),
               "after", answers.get(1),
               "control", answers.get(2)));
@@ -234,16 +153,16 @@ final class DemoCommand implements Callable<Integer> {
         "neuron   %d.%d: '%s' is the %s of the tokens that its up-projection row (%s) decodes to%n",
         layer,
         neuron,
-        model.tokenizer().piece(best.hit.tokenId()),
-        Ordinal.of(best.hit.rank()),
-        best.hit.sign() > 0 ? "+" : "-");
-    System.out.printf("plan     clamp %s to %.0f%n", site(layer), best.value);
+        model.tokenizer().piece(best.hit().tokenId()),
+        Ordinal.of(best.hit().rank()),
+        best.hit().sign() > 0 ? "+" : "-");
+    System.out.printf("plan     clamp %s to %.0f%n", best.site(), best.value());
     System.out.printf("%n%s%n", question);
     String[] names = {"before", "after", "control"};
     for (int i = 0; i < 3; i++) {
       System.out.printf(
           "  %-8s %-60s p(%s) = %.3f%n",
-          names[i], answers.get(i).get("text"), concept, effects.get(i).probability());
+          names[i], answers.get(i).get("text"), name, effects.get(i).probability());
     }
     System.out.printf(
         "%n%d tokens for 3 requests with 3 plans in one batch: %,.0f tokens/s%n",

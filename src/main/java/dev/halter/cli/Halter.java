@@ -7,6 +7,7 @@ import dev.halter.cli.neurons.DoseCommand;
 import dev.halter.cli.neurons.EditCommand;
 import dev.halter.cli.neurons.MapCommand;
 import dev.halter.cli.neurons.NeuronsCommand;
+import dev.halter.device.Devices;
 import dev.halter.files.Destination;
 import dev.halter.files.Reason;
 import java.io.IOException;
@@ -58,6 +59,12 @@ public final class Halter {
       scope = ScopeType.INHERIT,
       description = "Show the stack trace of an error.")
   boolean debug;
+
+  @Option(
+      names = "--profile",
+      scope = ScopeType.INHERIT,
+      description = "Show what ran on the device, kernel by kernel, when the command ends.")
+  boolean profile;
 
   private Halter() {}
 
@@ -134,12 +141,26 @@ public final class Halter {
           } catch (UncheckedIOException | WrongUseException e) {
             return report(e, halter.debug);
           }
-          return new CommandLine.RunLast().execute(parsed);
+          return halter.profile ? profiled(parsed) : new CommandLine.RunLast().execute(parsed);
         });
     try {
       return line.execute(args);
     } catch (OutOfMemoryError | StackOverflowError | LinkageError e) {
       return report(e, halter.debug);
+    }
+  }
+
+  /** Runs a command with every device that it opens watched. */
+  private static int profiled(CommandLine.ParseResult parsed) {
+    String before = System.setProperty(Devices.PROFILE, "true");
+    try {
+      return new CommandLine.RunLast().execute(parsed);
+    } finally {
+      if (before == null) {
+        System.clearProperty(Devices.PROFILE);
+      } else {
+        System.setProperty(Devices.PROFILE, before);
+      }
     }
   }
 

@@ -6,7 +6,6 @@ import dev.halter.files.JsonObject;
 import dev.halter.files.Reason;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -16,11 +15,9 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
-import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.Set;
 
@@ -159,39 +156,6 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
     @Override
     public void close() throws IOException {
       lines.close();
-    }
-  }
-
-  /**
-   * The plans of input lines, each read once however many lines name it: requests that share a plan
-   * share its tables on the device.
-   */
-  static final class PlanCache {
-    private final LanguageModel model;
-    private final Path folder;
-    private final SteeringPlan first;
-    private final Map<Object, SteeringPlan> plans = new HashMap<>();
-
-    /** Plans found from {@code folder}, each acting after {@code first}. */
-    PlanCache(LanguageModel model, Path folder, SteeringPlan first) {
-      this.model = model;
-      this.folder = folder;
-      this.first = first;
-    }
-
-    /** The plan of a line: {@code "plan"} is a file or the plan itself. */
-    SteeringPlan of(InputLine line) {
-      Object value = line.json.value("plan");
-      return switch (value) {
-        case null -> first;
-        case String file ->
-            plans.computeIfAbsent(
-                value, v -> first.then(SteeringPlan.read(folder.resolve(file), model.config())));
-        default ->
-            plans.computeIfAbsent(
-                value,
-                v -> first.then(SteeringPlan.of(line.json.object("plan"), folder, model.config())));
-      };
     }
   }
 

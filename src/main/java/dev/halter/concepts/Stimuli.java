@@ -2,12 +2,8 @@ package dev.halter.concepts;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
-import dev.halter.files.Reason;
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.charset.CharacterCodingException;
+import dev.halter.files.TextFile;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -31,7 +27,6 @@ import java.util.regex.Pattern;
  * <p>A concept that is named twice (PaCE-1M's index has 1,376 such) is one concept.
  */
 public abstract sealed class Stimuli {
-  private static final long MOST_BYTES = 64 << 20;
 
   /** Marks of turns in the families' templates. */
   private static final Pattern MARK =
@@ -87,29 +82,6 @@ public abstract sealed class Stimuli {
     return Files.isDirectory(path) ? Folder.open(path) : Lines.open(path);
   }
 
-  /**
-   * The text of a file.
-   *
-   * @throws BadFileException if it is not there, too long or not UTF-8
-   */
-  static String text(Path file) {
-    try {
-      if (Files.size(file) > MOST_BYTES) {
-        throw new BadFileException(file, "is larger than 64 MB");
-      }
-      String text = Files.readString(file);
-      return text.startsWith("\uFEFF")
-          ? text.substring(1)
-          : text; // a byte order mark is none of it
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (CharacterCodingException e) {
-      throw new BadFileException(file, "is not UTF-8", e);
-    } catch (IOException e) {
-      throw new UncheckedIOException(file + ": cannot be read: " + Reason.of(e), e);
-    }
-  }
-
   /** Texts are read when they are asked for: a million of them need not be in memory. */
   private static final class Folder extends Stimuli {
     private final Path folder;
@@ -125,7 +97,7 @@ public abstract sealed class Stimuli {
         throw new BadFileException(
             index, "no such file: stimuli are a .jsonl file or a folder with concept_index.txt");
       }
-      List<String> listed = PythonList.read(index, text(index));
+      List<String> listed = PythonList.read(index, TextFile.readUnmarked(index));
       Set<String> distinct = new LinkedHashSet<>(listed);
       List<String> notes = new ArrayList<>();
       if (distinct.size() < listed.size()) {
@@ -155,7 +127,7 @@ public abstract sealed class Stimuli {
     @Override
     public List<String> texts(int concept) {
       Path file = file(folder, concepts().get(concept));
-      List<String> texts = PythonList.read(file, text(file));
+      List<String> texts = PythonList.read(file, TextFile.readUnmarked(file));
       if (texts.isEmpty()) {
         throw new BadFileException(file, "has no text");
       }

@@ -118,6 +118,13 @@ public interface Device extends AutoCloseable {
    */
   Graph record(Runnable work);
 
+  /**
+   * Whether somebody looks at the bytes of launches: for callers to whom it is work to tell them.
+   */
+  default boolean isProfiled() {
+    return false;
+  }
+
   /** What work on this device is timed with; the host's clock where a call returns with it done. */
   default Timer timer() {
     return new HostTimer();

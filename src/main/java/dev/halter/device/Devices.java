@@ -11,6 +11,10 @@ import java.util.function.Consumer;
  */
 public final class Devices {
   private static final System.Logger LOG = System.getLogger(Devices.class.getName());
+
+  /** System property: with {@code true}, devices are {@link ProfiledDevice}s. */
+  public static final String PROFILE = "halter.profile";
+
   private static final String CUDA = "dev.halter.device.cuda.CudaDevice";
   private static final String CPU = "dev.halter.device.cpu.CpuDevice";
 
@@ -41,9 +45,17 @@ public final class Devices {
    *     choice, see {@code CpuDevice}
    * @param fallback hears in one line why {@code "auto"} takes the CPU; hears nothing on a machine
    *     without an NVIDIA driver, where nobody expects anything else
+   * @return with {@code -Dhalter.profile=true} one that prints its profile to the standard error
+   *     when it is closed
    * @throws DeviceException if the device asked for cannot be had, saying why
    */
   public static Device open(
+      String name, int threads, boolean batchInvariant, Consumer<String> fallback) {
+    Device device = plain(name, threads, batchInvariant, fallback);
+    return Boolean.getBoolean(PROFILE) ? new ProfiledDevice(device, System.err::print) : device;
+  }
+
+  private static Device plain(
       String name, int threads, boolean batchInvariant, Consumer<String> fallback) {
     return switch (name) {
       case "cpu" -> open(tryCpu(threads, batchInvariant), name);

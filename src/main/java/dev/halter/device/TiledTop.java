@@ -60,6 +60,7 @@ public final class TiledTop implements AutoCloseable {
   void select(Buffer entries, int height, int width, long stride, int firstId, Top top) {
     device.launch(
         device.kernel("top_tokens"),
+        4L * height * width,
         Grid.of(height),
         Math.min(BLOCK, (width + 31) / 32 * 32),
         0,

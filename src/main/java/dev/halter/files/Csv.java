@@ -1,9 +1,5 @@
 package dev.halter.files;
 
-import java.io.IOException;
-import java.nio.charset.CharacterCodingException;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -14,17 +10,15 @@ import java.util.StringJoiner;
 /** Comma-separated values by RFC 4180, with a header: fields may be quoted and span lines. */
 public final class Csv {
   /** Longest table that is read. */
-  public static final int MOST_BYTES = 64 << 20;
-
   private final Path file;
+
   private final String text;
   private int at;
   private int line = 1;
 
   private Csv(Path file, String text) {
     this.file = file;
-    // A byte order mark, as spreadsheets write it, is no part of the first name.
-    this.text = text.startsWith("\uFEFF") ? text.substring(1) : text;
+    this.text = text;
   }
 
   /**
@@ -33,18 +27,7 @@ public final class Csv {
    * @throws BadFileException if it cannot be read, is larger than 64 MB, or is no such table
    */
   public static List<Map<String, String>> read(Path file) {
-    try {
-      if (Files.size(file) > MOST_BYTES) {
-        throw new BadFileException(file, "is larger than " + MOST_BYTES + " bytes");
-      }
-      return parse(file, Files.readString(file));
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (CharacterCodingException e) {
-      throw new BadFileException(file, "is not UTF-8 text", e);
-    } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + Reason.of(e), e);
-    }
+    return parse(file, TextFile.readUnmarked(file));
   }
 
   /**

@@ -104,12 +104,20 @@ public final class GrowingFile implements AutoCloseable {
     }
   }
 
-  /** Appends a line, which brings its end. */
+  /** Appends a line, which brings its end; all of it or, where it does not fit, nothing. */
   public void append(String line) {
     ByteBuffer left = ByteBuffer.wrap(line.getBytes(StandardCharsets.UTF_8));
     try {
-      while (left.hasRemaining()) {
-        channel.write(left);
+      long before = stream ? 0 : channel.position();
+      try {
+        while (left.hasRemaining()) {
+          channel.write(left);
+        }
+      } catch (IOException e) {
+        if (!stream) {
+          channel.truncate(before);
+        }
+        throw e;
       }
       requireThere();
     } catch (IOException e) {

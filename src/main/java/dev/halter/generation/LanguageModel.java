@@ -231,10 +231,10 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     private MemoryPlan plan(Device on, ModelConfig config, Checkpoint weights, DType type) {
-      boolean cpu = on.sharesHostMemory();
+      boolean large = on.wantsLargePieces();
       int tokens = Math.min(context == 0 ? CONTEXT : context, config.maxPositions());
-      int sequences = maxBatch == 0 ? (cpu ? 32 : 256) : maxBatch;
-      int rows = Math.max(sequences, cpu ? 512 : 2048);
+      int sequences = maxBatch == 0 ? (large ? 256 : 32) : maxBatch;
+      int rows = Math.max(sequences, large ? 2048 : 512);
       return MemoryPlan.of(on, config, weights, type, tokens, sequences, rows);
     }
   }
@@ -245,7 +245,8 @@ public final class LanguageModel implements AutoCloseable {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       case "auto" ->
-          device.sharesHostMemory() || checkpoint.tensor(TensorNames.EMBEDDING).dtype() == DType.F32
+          device.mixesTypes() // f32 costs no copy of weights in bf16
+                  || checkpoint.tensor(TensorNames.EMBEDDING).dtype() == DType.F32
               ? DType.F32
               : DType.BF16;
       default ->

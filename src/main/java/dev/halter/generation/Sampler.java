@@ -41,18 +41,29 @@ final class Sampler {
     this.keys = scope.allocate(8L * rows);
   }
 
+  /** Passes over a row of logits, as the kernel's contract counts them. */
+  private int passes(Sampling sampling) {
+    if (sampling.temperature() == 0) {
+      return 1;
+    }
+    boolean cutsByRank = sampling.topK() > 0 && sampling.topK() < vocabularySize;
+    return 2 + (cutsByRank ? 3 : 0) + (sampling.topP() < 1 ? 3 : 0);
+  }
+
   /** Draws from rows of logits [·, vocabulary] f32; rows that no draw names are skipped. */
   Choice sample(Buffer logits, int rows, List<Draw> draws) {
     float[] temperature = new float[rows];
     int[] topK = new int[rows];
     float[] topP = new float[rows];
     long[] key = new long[rows];
+    long passes = rows; // over a row of logits, see the kernel
     for (Draw draw : draws) {
       Sampling sampling = draw.sampling;
       temperature[draw.row] = sampling.temperature();
       topK[draw.row] = sampling.topK();
       topP[draw.row] = sampling.topP();
       key[draw.row] = sampling.key(draw.index);
+      passes += passes(sampling) - 1;
     }
     temperatures.set(temperature);
     topKs.set(topK);
@@ -60,6 +71,7 @@ final class Sampler {
     keys.copyFrom(MemorySegment.ofArray(key));
     device.launch(
         kernel,
+        4 * passes * vocabularySize,
         Grid.of(rows),
         BLOCK,
         0,

@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
+import dev.halter.device.Profile;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
@@ -36,6 +37,9 @@ final class Attention {
   record Form(String kernel, int packed, int sharedBytes, Split split) {
     private static final String PROPERTY = "halter.attention";
 
+    /** Packed rows of a block on tensor cores. */
+    private static final int SM80_PACKED = 64;
+
     /** {@code attention.cu}: every device, type and shape. */
     static Form portable(ModelConfig config, DType type) {
       int packed = 16;
@@ -50,7 +54,7 @@ final class Attention {
       int dHead = config.dHead();
       boolean splits = config.nHeads() / config.nKvHeads() <= Split.PACKED;
       return new Form(
-          "attention_sm80_" + dHead, 64, 384 * dHead, splits ? Split.sm80(dHead) : null);
+          "attention_sm80_" + dHead, SM80_PACKED, 384 * dHead, splits ? Split.sm80(dHead) : null);
     }
 
     /** This form without its split. */
@@ -133,8 +137,11 @@ final class Attention {
     }
   }
 
+  private static final long[] UNKNOWN_BYTES = {Profile.UNKNOWN, Profile.UNKNOWN};
+
   private final Device device;
   private final ModelConfig config;
+  private final DType type;
   private final Form form;
   private final int places; // of the scratch
   private final Buffer partials; // [places, n_heads, d_head + 4] f32, or null
@@ -168,6 +175,7 @@ final class Attention {
     }
     this.device = scope.device();
     this.config = config;
+    this.type = type;
     this.form = form;
     this.scale = (float) (1 / Math.sqrt(dHead));
     this.inverseFrequencies = scope.of(config.inverseFrequencies());
@@ -198,8 +206,10 @@ final class Attention {
       return;
     }
     Grid grid = Grid.of(rows, config.nHeads() + 2 * config.nKvHeads());
+    int changed = config.nHeads() + (bias == null ? 1 : 2) * config.nKvHeads(); // v has no norm
     device.launch(
         biasNorm,
+        2L * rows * changed * config.dHead() * type.bytes(),
         grid,
         32,
         0,
@@ -223,8 +233,10 @@ final class Attention {
 
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
   void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
+    int heads = 2 * config.nHeads() + 5 * config.nKvHeads(); // reads and writes of one
     device.launch(
         ropeAppend,
+        (long) rows * heads * config.dHead() * type.bytes(),
         Grid.of(rows, ropeParts),
         BLOCK,
         4 * config.dHead(),
@@ -299,8 +311,10 @@ final class Attention {
     if (work.whole() == 0) {
       return;
     }
+    int window = config.slidingWindow(layer);
     device.launch(
         attention,
+        device.isProfiled() ? bytes(step.work(), window) : Profile.UNKNOWN,
         Grid.of(work.whole(), config.nKvHeads()),
         BLOCK,
         form.sharedBytes(),
@@ -315,12 +329,61 @@ final class Attention {
         config.nKvHeads(),
         config.dHead(),
         scale,
-        config.slidingWindow(layer),
+        window,
         step.slots,
         ranges,
         ops,
         changes,
         stride);
+  }
+
+  /**
+   * What the kernel moves for tiles that blocks work on alone. The portable one reads pages of keys
+   * whole, but visible values alone; on tensor cores both come in pages.
+   */
+  private long bytes(Work work, int window) {
+    int group = config.nHeads() / config.nKvHeads();
+    boolean pagesOfValues = form.packed() == Form.SM80_PACKED;
+    long rows = 0;
+    long tokens = 0; // keys, and values, of a KV head
+    for (int[] tile : work.tiles().subList(0, work.shape().whole())) {
+      int last = tile[3] + tile[1] - 1;
+      int first = firstKey(tile[3], window);
+      int pages = last / KvCache.PAGE - first / KvCache.PAGE + 1;
+      int values = pagesOfValues ? pages * KvCache.PAGE : last + 1 - first;
+      long rounds = Math.ceilDiv(tile[1] * group, form.packed());
+      tokens += rounds * (pages * KvCache.PAGE + values);
+      rows += tile[1];
+    }
+    return (long) type.bytes()
+        * config.dHead()
+        * (config.nKvHeads() * tokens + 2 * rows * config.nHeads()); // and queries and z
+  }
+
+  /** The first key that the query at {@code position} sees. */
+  private static int firstKey(int position, int window) {
+    return window == 0 ? 0 : Math.max(0, position - window + 1);
+  }
+
+  /** What the split kernel moves, and what the one that merges; {@code edited}: heads are. */
+  private long[] splitBytes(Work work, int window, boolean edited) {
+    long tokens = 0; // of a KV head
+    long left = 0; // splits in the scratch
+    long merged = 0; // rows
+    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
+      int first = firstKey(tile[3], window);
+      int splits = tile[3] / Split.KEYS - first / Split.KEYS + 1;
+      tokens += 2L * KvCache.PAGE * (tile[3] / KvCache.PAGE - first / KvCache.PAGE + 1);
+      if (splits > 1 || edited) {
+        left += splits;
+        merged++;
+      }
+    }
+    long z = (long) config.nHeads() * config.dHead() * type.bytes(); // of a row, as its queries
+    long scratch = left * 4 * config.nHeads() * (config.dHead() + 4);
+    int rows = work.shape().split();
+    long keys = tokens * config.nKvHeads() * config.dHead() * type.bytes();
+    return new long[] {keys + rows * z + (rows - merged) * z + scratch, scratch + merged * z};
   }
 
   private void attendSplit(
@@ -339,8 +402,11 @@ final class Attention {
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
     Buffer tiles = step.tiles.slice(16L * work.whole());
+    long[] bytes =
+        device.isProfiled() ? splitBytes(step.work(), window, ranges != null) : UNKNOWN_BYTES;
     device.launch(
         split,
+        bytes[0],
         new Grid(work.split(), config.nKvHeads(), extent),
         BLOCK,
         form.split().sharedBytes(),
@@ -363,6 +429,7 @@ final class Attention {
     }
     device.launch(
         merge,
+        bytes[1],
         Grid.of(work.split(), config.nHeads()),
         32,
         0,

@@ -55,6 +55,7 @@ public final class Capture {
     return site.kind() == Site.Kind.PATTERN;
   }
 
+  /** Whether a site is captured. */
   public boolean wants(Site site) {
     return values.containsKey(site);
   }

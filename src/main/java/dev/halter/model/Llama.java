@@ -301,6 +301,7 @@ public final class Llama implements AutoCloseable {
     void embed() {
       device.launch(
           embed,
+          (long) rows * config.dModel() * (weights.embedding().type().bytes() + 4),
           Grid.of(rows),
           BLOCK,
           0,
@@ -371,7 +372,9 @@ public final class Llama implements AutoCloseable {
       if (outputs == 0) {
         return;
       }
-      device.launch(gather, Grid.of(outputs), BLOCK, 0, last, x, step.outputRows, config.dModel());
+      long bytes = 8L * outputs * config.dModel();
+      device.launch(
+          gather, bytes, Grid.of(outputs), BLOCK, 0, last, x, step.outputRows, config.dModel());
       finalNorm(last, outputs);
       Linear head = weights.head();
       device.multiply(

@@ -191,7 +191,8 @@ public final class LlamaWeights {
       raw.copyFrom(tensor.data());
       long elements = tensor.elements();
       int blocks = (int) Math.min(65_535, (elements + 1023) / 1024);
-      device.launch(device.kernel(convert), Grid.of(blocks), 256, 0, to, raw, elements);
+      long bytes = elements * (tensor.dtype().bytes() + type.bytes());
+      device.launch(device.kernel(convert), bytes, Grid.of(blocks), 256, 0, to, raw, elements);
       device.synchronize();
     }
   }

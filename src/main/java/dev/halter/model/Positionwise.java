@@ -149,7 +149,9 @@ public final class Positionwise {
     if (bias != null || gain != null) {
       // As the only query head of its own.
       float eps = (float) config.rmsNormEps();
-      device.launch(biasNorm, Grid.of(count, 1), 32, 0, out, bias, gain, gain, eps, 1, 0, dHead);
+      long bytes = 8L * count * dHead;
+      device.launch(
+          biasNorm, bytes, Grid.of(count, 1), 32, 0, out, bias, gain, gain, eps, 1, 0, dHead);
     }
   }
 

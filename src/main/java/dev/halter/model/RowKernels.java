@@ -62,6 +62,7 @@ final class RowKernels {
       Norm norm, Buffer out, Buffer x, int rows, int d, Positionwise.Norms kept, Edits edits) {
     device.launch(
         rmsnorm,
+        (long) rows * d * (4 + type.bytes()) + (kept == null ? 0 : 4L * rows * (1 + d)),
         Grid.of(rows),
         rowBlock(d),
         0,
@@ -89,8 +90,10 @@ final class RowKernels {
       Edits edits,
       SteeredAt branch,
       SteeredAt residual) {
+    int rewritten = bias == null ? 0 : type.bytes();
     device.launch(
         residualAdd,
+        (long) rows * d * (8 + type.bytes() + rewritten),
         Grid.of(rows),
         rowBlock(d),
         0,
@@ -118,8 +121,10 @@ final class RowKernels {
       SteeredAt residual,
       Norm norm,
       Buffer out) {
+    int bytes = bias == null ? 8 + 2 * type.bytes() : 12 + 3 * type.bytes(); // of an element
     device.launch(
         addRmsnorm,
+        (long) rows * d * bytes,
         Grid.of(rows),
         rowBlock(d),
         0,
@@ -157,8 +162,10 @@ final class RowKernels {
       Edits edits,
       int layer) {
     int part = device.kind().equals("cuda") ? PART_BLOCK * pack() : CPU_PART;
+    int arrays = 3 + (gateBias == null ? 0 : 1) + (upBias == null ? 0 : 1);
     device.launch(
         gatedMlp,
+        (long) rows * dMlp * arrays * type.bytes(),
         Grid.of(rows, Math.ceilDiv(dMlp, part)),
         PART_BLOCK,
         0,

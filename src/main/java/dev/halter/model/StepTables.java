@@ -13,6 +13,7 @@ final class StepTables {
   private final Llama.Limits limits;
   private final Buffer all;
   private final int[] host;
+  private Attention.Work work;
 
   final Buffer tokens; // [rows]
   final Buffer positions; // [rows]
@@ -51,12 +52,17 @@ final class StepTables {
         }
       }
     }
-    Attention.Work work = attention.work(batch);
+    work = attention.work(batch);
     List<int[]> tiles = work.tiles();
     for (int i = 0; i < tiles.size(); i++) {
       System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
     }
     all.copyFrom(MemorySegment.ofArray(host));
     return work.shape();
+  }
+
+  /** Attention's work of the step that was uploaded last. */
+  Attention.Work work() {
+    return work;
   }
 }

@@ -33,10 +33,11 @@ import java.util.function.IntConsumer;
 final class NeuronDecoder implements AutoCloseable {
   private static final int BLOCK = 256;
 
-  /** Neurons at a time where they lie in host memory, and elsewhere: a layer of any model. */
+  /** Neurons at a time. */
   private static final int ROWS = 2048;
 
-  private static final int DEVICE_ROWS = 1 << 15;
+  /** A layer of any model. */
+  private static final int LARGE_ROWS = 1 << 15;
 
   private final Source source;
   private final Device device;
@@ -67,11 +68,11 @@ final class NeuronDecoder implements AutoCloseable {
     this.settings = map.settings();
     this.d = source.config().dModel();
     boolean shared = device.sharesHostMemory();
-    int most = rows > 0 ? rows : shared ? ROWS : DEVICE_ROWS;
+    int most = rows > 0 ? rows : device.wantsLargePieces() ? LARGE_ROWS : ROWS;
     this.rows = Math.min(most, settings.neurons());
     this.fileType = weights(0).dtype();
     boolean asInFile = settings.decode() == Decode.RAW && fileType == DType.BF16;
-    this.type = !shared ? source.head().type() : asInFile ? DType.BF16 : DType.F32;
+    this.type = !device.mixesTypes() ? source.head().type() : asInFile ? DType.BF16 : DType.F32;
     long block = (long) this.rows * d;
     boolean columns = settings.projection() == Projection.DOWN;
     boolean rowsAsTheyAre = settings.decode() == Decode.RAW && fileType == type && !columns;
@@ -152,6 +153,7 @@ final class NeuronDecoder implements AutoCloseable {
     String kernel = ("neuron_vectors_" + fileType + "_" + type).toLowerCase(Locale.ROOT);
     device.launch(
         device.kernel(kernel),
+        (long) count * d * (fileType.bytes() + (vectors == null ? 0 : type.bytes())),
         Grid.of(count),
         BLOCK,
         0,
@@ -175,6 +177,7 @@ final class NeuronDecoder implements AutoCloseable {
   private Buffer columns(Buffer weights, int first, int count) {
     device.launch(
         device.kernel(fileType.bytes() == 2 ? "transpose_16" : "transpose_32"),
+        2L * count * d * fileType.bytes(),
         Grid.of((count + 31) / 32, (d + 31) / 32),
         BLOCK,
         0,

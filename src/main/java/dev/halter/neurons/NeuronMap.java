@@ -43,8 +43,11 @@ public record NeuronMap(
 
   /** Whose weights: rows of up_proj or gate_proj, columns of down_proj. */
   public enum Projection {
+    /** Rows of up_proj: what {@code hook_pre_linear} is made with. */
     UP(Block.UP, Site.Kind.PRE_LINEAR),
+    /** Rows of gate_proj: what {@code hook_pre} is made with. */
     GATE(Block.GATE, Site.Kind.PRE),
+    /** Columns of down_proj: what {@code hook_post} writes into the residual stream. */
     DOWN(Block.DOWN, Site.Kind.POST);
 
     private final Block part;

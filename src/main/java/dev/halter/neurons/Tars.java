@@ -162,7 +162,7 @@ public final class Tars {
     private final Linear head = model.llama().weights().head();
     private final int d = model.config().dModel();
     private final int vocabulary = model.config().vocabularySize();
-    private final DType type = device.sharesHostMemory() ? DType.F32 : head.type();
+    private final DType type = device.mixesTypes() ? DType.F32 : head.type();
     private final float[] gain =
         model.llama().weights().checkpoint().tensor(TensorNames.FINAL_NORM).toFloats();
     private final Buffer rows;

@@ -65,7 +65,7 @@ final class PathRows implements AutoCloseable {
    * between them to stay in a CPU's caches.
    */
   static int atOnce(Llama model) {
-    return model.device().sharesHostMemory() ? 512 : 8192;
+    return model.device().wantsLargePieces() ? 8192 : 512;
   }
 
   /** Sites of which a recording must have differences. */

@@ -93,7 +93,7 @@ final class ConceptRemoval implements AutoCloseable {
       int[] each = new int[together];
       Arrays.fill(each, 1);
       this.skip = scope.of(each);
-      if (!device.sharesHostMemory()) {
+      if (device.recordsGraphs()) {
         warmUp(together);
       }
     } catch (RuntimeException | Error e) {
@@ -185,7 +185,15 @@ final class ConceptRemoval implements AutoCloseable {
         Buffer slots = rows.slots().slice(4L * from);
         if (rows.solves()) {
           device.launch(
-              device.kernel("concept_rows"), Grid.of(1), BLOCK, 0, skip, slots, table, count);
+              device.kernel("concept_rows"),
+              24L * count,
+              Grid.of(1),
+              BLOCK,
+              0,
+              skip,
+              slots,
+              table,
+              count);
           coder.enqueue(x, d, count, skip);
         }
         device.launch(

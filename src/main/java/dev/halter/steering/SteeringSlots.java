@@ -36,6 +36,7 @@ public final class SteeringSlots implements AutoCloseable {
    */
   private record Key(SteeringPlan plan, BitSet active, BitSet solving) {
     @Override
+    @SuppressWarnings("ReferenceEquality") // as said above
     public boolean equals(Object other) {
       return other instanceof Key key
           && plan == key.plan

@@ -1,7 +1,7 @@
 /**
- * What is changed while a model runs: {@link dev.halter.steering.SteeringPlan plans} of edits, {@link
- * dev.halter.steering.Trigger when} they act, and {@link dev.halter.steering.SteeringReport reports} of
- * what they did.
+ * What is changed while a model runs: {@link dev.halter.steering.SteeringPlan plans} of edits,
+ * {@link dev.halter.steering.Trigger when} they act, and {@link dev.halter.steering.SteeringReport
+ * reports} of what they did.
  *
  * {@snippet file="dev/halter/snippets/SteeringSnippetsTest.java" region="plan"}
  *

@@ -34,8 +34,12 @@ class LauncherTest {
         "jdk/bin/java",
         """
         #!/bin/bash
-        while [ "$1" != dev.halter.cli.Halter ]; do shift; done
+        while [ "$1" != dev.halter.cli.Halter ]; do
+            case $1 in -X*) JDK_JAVA_OPTIONS="${JDK_JAVA_OPTIONS:-} $1" ;; esac
+            shift
+        done
         shift
+        export JDK_JAVA_OPTIONS
         exec %s "$@"
         """
             .formatted(java));
@@ -124,6 +128,47 @@ class LauncherTest {
     assertEquals(2, ask.start().waitFor());
     String error = Files.readString(top.resolve("err"));
     assertTrue(error.contains("LC_ALL=C.UTF-8"), error);
+  }
+
+  /** Java itself would end in its own words, of many lines. */
+  @Test
+  void aSmallAddressSpaceIsSaidInOneLineOrIsEnough() throws Exception {
+    for (int limit : new int[] {1_000_000, 3_000_000}) {
+      ProcessBuilder ask = halter();
+      ask.environment().remove("JAVA_OPTS");
+      script(
+          "ask",
+          bash("ulimit -v %d\nexec %s/halter tokens --prompt dog --json".formatted(limit, top)));
+      ask.command(top.resolve("ask").toString());
+      Process process = ask.start();
+      String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      int code = process.waitFor();
+      String error = Files.readString(top.resolve("err"));
+      if (limit < 2_000_000) {
+        assertEquals(1, code);
+        assertEquals(
+            "halter: 'ulimit -v' allows 1000000 kB of address space, too little for Java:"
+                + " allow 2000000 or more\n",
+            error);
+      } else {
+        assertEquals(0, code, error);
+        assertEquals(
+            CommandLineRun.halter("tokens", "--prompt", "dog", "--json").json(),
+            CommandLineRun.parse(out));
+      }
+    }
+  }
+
+  @Test
+  void aBuildThatHasNoRoomIsNotBegun() throws Exception {
+    slowMaven(0);
+    script("ask", bash("ulimit -v 4000000\nexec %s/halter --version".formatted(top)));
+    ProcessBuilder ask = halter();
+    ask.command(top.resolve("ask").toString());
+    assertEquals(1, ask.start().waitFor());
+    String error = Files.readString(top.resolve("err"));
+    assertTrue(error.contains("too little to build: allow 6000000 or more"), error);
+    assertFalse(Files.exists(top.resolve("pids")), "it was begun");
   }
 
   /** A Maven that says that it runs, has a child, and takes longer than the test. */

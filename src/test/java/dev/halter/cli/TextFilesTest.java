@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.concepts.Partition;
+import dev.halter.concepts.Stimuli;
 import dev.halter.sparse.ConceptScores;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -63,6 +64,46 @@ class TextFilesTest {
             folder.resolve("s.json"),
             MARK + "{\"task\":\"t\",\"concepts\":[{\"concept\":\"a\",\"score\":0.5}]}");
     assertEquals(scores, ConceptScores.read(json).concepts());
+  }
+
+  /** A mark would be a token of the first text, or a letter of a concept's first one. */
+  @Test
+  void plainTextsMayBeginWithAMark() throws IOException {
+    String texts = "The dog and the cat.\nMy dog is red.\n";
+    assertEquals(tars("plain", texts), tars("marked", MARK + texts));
+
+    Path stimuli = Files.createDirectories(folder.resolve("stimuli"));
+    Files.createDirectory(stimuli.resolve("concept"));
+    Files.writeString(stimuli.resolve("concept_index.txt"), MARK + "['dog']");
+    Files.writeString(stimuli.resolve("concept/dog.txt"), MARK + "['A dog.']");
+    assertEquals(List.of("A dog."), Stimuli.read(stimuli).texts(0));
+  }
+
+  /** How far an edited model is from the model on the texts. */
+  private JsonNode tars(String name, String texts) throws IOException {
+    Path heldOut = Files.writeString(folder.resolve(name + ".txt"), texts);
+    Path out = folder.resolve(name);
+    JsonNode json =
+        halter(
+                "edit",
+                "tars",
+                "--concept",
+                "dog",
+                "--prompt",
+                "My",
+                "--edits",
+                2,
+                "--draws",
+                0,
+                "--held-out",
+                heldOut,
+                "--out",
+                out,
+                "--json")
+            .json();
+    JsonNode divergence = json.get("kl");
+    assertTrue(divergence.size() > 0, json.toString());
+    return divergence;
   }
 
   private Map<String, JsonNode> batch(String mark, String plan, String line) throws IOException {

@@ -268,14 +268,16 @@ class EditOrderTest {
       Request plain = request(site, SteeringPlan.NONE);
       engine.run(plain).orThrow();
       float[] last = row(plain, site, LENGTH - 1);
-      for (Step one : steps) {
-        for (Step two : steps) {
-          if (one != two) {
+      for (int i = 0; i < steps.size(); i++) {
+        for (int k = 0; k < steps.size(); k++) {
+          Step first = steps.get(i);
+          Step second = steps.get(k);
+          if (i != k) {
             assertTrue(
-                distance(expected(last, one, two), expected(last, two, one)) > 1e-3,
-                one.op + " and " + two.op + " can be told apart by their order");
+                distance(expected(last, first, second), expected(last, second, first)) > 1e-3,
+                first.op + " and " + second.op + " can be told apart by their order");
           }
-          check(engine, site, one, two);
+          check(engine, site, first, second);
         }
       }
     }

@@ -268,7 +268,7 @@ class EngineTest {
   }
 
   private static Request sampling(String id, Sampling sampling) {
-    return new Request(id, prompt(5, 3), 8, sampling, Set.of(), SteeringPlan.NONE, null, null);
+    return Request.of(prompt(5, 3)).withId(id).withMaxTokens(8).with(sampling);
   }
 
   @Test

@@ -7,16 +7,13 @@ import dev.halter.cli.WrongUseException;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.files.Reason;
+import dev.halter.files.TextFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.neurons.Divergence;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.Tars;
 import dev.halter.text.Message;
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.EnumSet;
@@ -173,17 +170,10 @@ final class EditTarsCommand implements Callable<Integer> {
   private List<int[]> texts(LanguageModel model) {
     List<int[]> texts = new ArrayList<>();
     if (heldOut != null) {
-      try {
-        for (String line : Files.readAllLines(heldOut)) {
-          if (!line.isBlank()) {
-            texts.add(model.encode(line));
-          }
-        }
-      } catch (NoSuchFileException e) {
-        throw new BadFileException(heldOut, "no such file", e);
-      } catch (IOException e) {
-        throw new UncheckedIOException(heldOut + ": cannot be read: " + Reason.of(e), e);
-      }
+      TextFile.readUnmarked(heldOut)
+          .lines()
+          .filter(line -> !line.isBlank())
+          .forEach(line -> texts.add(model.encode(line)));
       if (texts.isEmpty()) {
         throw new BadFileException(heldOut, "holds no text: it needs one a line");
       }

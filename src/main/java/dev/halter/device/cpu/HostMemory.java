@@ -234,17 +234,9 @@ final class HostMemory implements BufferMemory {
     } catch (IOException e) {
       throw new DeviceException("cannot read how much memory there is: " + Reason.of(e), e);
     }
-    Path root = Path.of("/sys/fs/cgroup");
-    for (Path group = group(root); group.startsWith(root); group = group.getParent()) {
-      try {
-        long limit = Long.parseLong(Files.readString(group.resolve("memory.max")).strip());
-        long used = Long.parseLong(Files.readString(group.resolve("memory.current")).strip());
-        total = Math.min(total, limit);
-        free = Math.min(free, Math.max(0, limit - used));
-      } catch (IOException | NumberFormatException e) {
-        // No limit: there is no such file, or it says "max".
-      }
-    }
+    ControlGroup group = ControlGroup.ofProcess();
+    total = Math.min(total, group.limit());
+    free = Math.min(free, group.free());
     Map<String, Long> used = status();
     Map<String, String> limits = Map.of("Max address space", "VmSize", "Max data size", "VmData");
     for (Map.Entry<String, String> limit : limits.entrySet()) {
@@ -253,21 +245,6 @@ final class HostMemory implements BufferMemory {
       free = Math.min(free, Math.max(0, most - used.getOrDefault(limit.getValue(), 0L)));
     }
     return new Device.Memory(total, free, used.getOrDefault("VmRSS", 0L));
-  }
-
-  /** The group of this process: its limits hold, and those of all groups that it lies in. */
-  private static Path group(Path root) {
-    try {
-      for (String line : Files.readAllLines(Path.of("/proc/self/cgroup"))) {
-        if (line.startsWith("0::/")) {
-          Path group = root.resolve(line.substring(4)).normalize();
-          return group.startsWith(root) ? group : root;
-        }
-      }
-    } catch (IOException e) {
-      // None is known.
-    }
-    return root;
   }
 
   /** What this process uses, in bytes by the kernel's names. */

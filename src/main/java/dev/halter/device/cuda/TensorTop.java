@@ -148,6 +148,7 @@ final class TensorTop implements AutoCloseable {
     }
     device.launch(
         device.kernel("merge_top"),
+        8 * lists * splits * top.kept() + (sums == null ? 0 : 8 * lists * segments),
         Grid.of(Math.toIntExact(lists)),
         32,
         0,

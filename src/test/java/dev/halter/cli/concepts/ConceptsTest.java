@@ -18,9 +18,12 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -468,5 +471,78 @@ class ConceptsTest {
       names.append(i == 0 ? "" : ",").append("\"concept ").append(i).append('"');
     }
     return names.append(']').toString();
+  }
+
+  /**
+   * Atom 9 is f times atom 4, which is what the prompt has at the site: what is removed of the one
+   * concept that they are is the same for every f, and all that a dictionary without a twin
+   * removes.
+   */
+  @Test
+  void aTwinOfAnyLengthIsRemovedAsOne() throws IOException {
+    float[] residual = residual();
+    double alone = removal(residual, 0, "c4").asDouble();
+    assertTrue(alone > 0.01, "removes " + alone);
+    double equal = removal(residual, 1, "c4").asDouble();
+    assertEquals(alone, equal, 0.01 * alone);
+    for (float f : new float[] {0.3f, 0.7f, 1, 2, 3}) {
+      for (String named : List.of("c4", "c9")) {
+        assertEquals(equal, removal(residual, f, named).asDouble(), 1e-5 * equal, "f = " + f);
+      }
+    }
+  }
+
+  /** The residual stream of a prompt's last token after block 2 of the demo model. */
+  private float[] residual() throws IOException {
+    Path in = Files.writeString(folder.resolve("in.jsonl"), "{\"id\":1,\"prompt\":\"My dog\"}");
+    Path out = folder.resolve("dump.safetensors");
+    CommandLineRun run =
+        halter("capture", "--in", in, "--sites", "blocks.2.hook_resid_post", "--out", out);
+    assertEquals(0, run.code(), run.err());
+    try (Safetensors dump = Safetensors.open(out)) {
+      float[] all = dump.tensor("1/blocks.2.hook_resid_post").toFloats();
+      return Arrays.copyOfRange(all, all.length - 192, all.length);
+    }
+  }
+
+  /** The mean norm of what a plan removes that names one concept; f = 0 for no twin of atom 4. */
+  private JsonNode removal(float[] residual, float f, String named) throws IOException {
+    Random random = new Random(7);
+    int d = residual.length;
+    float[] atoms = new float[60 * d];
+    for (int i = 0; i < atoms.length; i++) {
+      atoms[i] = (float) (random.nextGaussian() / Math.sqrt(d));
+    }
+    System.arraycopy(residual, 0, atoms, 4 * d, d);
+    if (f != 0) {
+      for (int i = 0; i < d; i++) {
+        atoms[9 * d + i] = f * atoms[4 * d + i];
+      }
+    }
+    Path dictionary = folder.resolve("twin.safetensors");
+    String names =
+        IntStream.range(0, 60)
+            .mapToObj(i -> "\"c" + i + "\"")
+            .collect(Collectors.joining(",", "[", "]"));
+    try (SafetensorsWriter out =
+        SafetensorsWriter.create(
+            dictionary,
+            Map.of("names", names),
+            List.of(new TensorSpec("atoms", DType.F32, 60, d)))) {
+      out.write("atoms", atoms);
+    }
+    JsonNode info = halter("concepts", "info", dictionary, "--json").json();
+    assertEquals(f == 0 ? 0 : 1, info.findValue("repeats").asInt(), info.toString());
+    Path plan =
+        Files.writeString(
+            folder.resolve("plan.json"),
+            """
+            {"interventions": [{"op": "remove_concepts", "dictionary": "twin.safetensors",
+              "layers": [2, 2], "solver": "elastic_net", "alpha": 0.01, "tau": 0.9,
+              "remove": ["%s"]}]}"""
+                .formatted(named));
+    return halter("generate", "--prompt", "My dog", "--plan", plan, "--max-tokens", 1, "--json")
+        .json()
+        .findValue("mean_change");
   }
 }

@@ -481,7 +481,7 @@ class TensorTopTest {
           Top top = Top.allocate(scope, c.sign, c.kept, c.m);
           Matrix a = new Matrix(left, DType.BF16, c.k);
           Matrix b = new Matrix(right, DType.BF16, c.k);
-          assertEquals(c == fits, TensorTop.takes(c.k, a, b, top));
+          assertEquals(c.equals(fits), TensorTop.takes(c.k, a, b, top));
           assertFalse(TensorTop.takes(8, new Matrix(left, DType.F32, 8), b, top));
           device.multiplyTop(c.m, c.n, c.k, a, b, top);
           int lists = c.m * c.sign.lists();

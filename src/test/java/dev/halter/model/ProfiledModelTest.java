@@ -1,0 +1,180 @@
+package dev.halter.model;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Profile;
+import dev.halter.device.ProfiledDevice;
+import dev.halter.device.cuda.TestCuda;
+import dev.halter.weights.ModelConfig;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Locale;
+import java.util.Map;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** A model's bits with a profile, and the bytes of its kernels against values made by hand. */
+class ProfiledModelTest {
+  private static final String DEVICES = "dev.halter.device.TestDevices#forModels";
+  private static final Path GOLDENS = Path.of("src/test/resources/goldens");
+  private static final int PROMPT = 70; // more than a page
+  private static final int STEPS = 3;
+
+  /** Logits of a prompt's last token and of the steps after it. */
+  private static float[] run(Device device, Path folder, DType type) {
+    int tokens = PROMPT + STEPS;
+    try (Llama model =
+        Llama.load(folder, device, type, new Llama.Limits(PROMPT, 1, 1, 2, tokens))) {
+      int sequence = model.cache().open();
+      model.cache().reserve(sequence, tokens);
+      int[] prompt = new int[PROMPT];
+      for (int i = 0; i < PROMPT; i++) {
+        prompt[i] = 3 + i % 50;
+      }
+      int v = model.config().vocabularySize();
+      float[] logits = new float[(1 + STEPS) * v];
+      for (int step = 0; step <= STEPS; step++) {
+        Batch batch = new Batch();
+        if (step == 0) {
+          batch.add(sequence, 0, prompt, new int[PROMPT], PROMPT - 1, null);
+        } else {
+          batch.add(sequence, PROMPT + step - 1, new int[] {7}, new int[1], 0, null);
+        }
+        System.arraycopy(model.forward(batch, null).toFloats(v), 0, logits, step * v, v);
+      }
+      return logits;
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void profilesChangeNoBits(Device device) {
+    Path folder = GOLDENS.resolve("llama3/model");
+    float[] f32 = run(device, folder, DType.F32);
+    float[] bf16 = run(device, folder, DType.BF16);
+    try (ProfiledDevice profiled = new ProfiledDevice(device, table -> {})) {
+      assertArrayEquals(f32, run(profiled, folder, DType.F32));
+      assertArrayEquals(bf16, run(profiled, folder, DType.BF16));
+    }
+  }
+
+  private static Map<String, Profile.Row> profile(Device device, String model, DType type) {
+    try (ProfiledDevice profiled = new ProfiledDevice(device, table -> {})) {
+      run(profiled, GOLDENS.resolve(model).resolve("model"), type);
+      return rows(profiled);
+    }
+  }
+
+  private static Map<String, Profile.Row> rows(ProfiledDevice device) {
+    return device.profile().rows().stream()
+        .collect(Collectors.toMap(Profile.Row::name, Function.identity()));
+  }
+
+  private static void assertMoved(
+      Map<String, Profile.Row> rows, String name, long launches, long bytes) {
+    Profile.Row row = rows.get(name);
+    assertEquals(launches, row.launches(), name);
+    assertEquals(bytes, row.bytes(), name);
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void bytesAreThoseOfTheContracts(Device device) {
+    ModelConfig config = ModelConfig.read(GOLDENS.resolve("llama3/model"));
+    long d = config.dModel();
+    long f = config.dMlp();
+    long h = config.nHeads();
+    long kv = config.nKvHeads();
+    long dHead = config.dHead();
+    long layers = config.nLayers();
+    long tokens = PROMPT + STEPS;
+    long steps = 1 + STEPS;
+    Map<String, Profile.Row> rows = profile(device, "llama3", DType.F32);
+    DType held = device.weightType(DType.BF16, DType.F32); // the file's are bf16
+    String suffix = held.name().toLowerCase(Locale.ROOT);
+    assertMoved(rows, "embed_" + suffix, steps, tokens * d * (held.bytes() + 4));
+    assertMoved(rows, "gather_rows", steps, steps * d * 8);
+    // The first norm, and the last of what is gathered; the others come with the adds.
+    assertMoved(rows, "rmsnorm_f32", 2 * steps, (tokens + steps) * d * 8);
+    assertMoved(
+        rows, "add_rmsnorm_f32", (2 * layers - 1) * steps, (2 * layers - 1) * tokens * d * 16);
+    assertMoved(rows, "residual_add_f32", steps, tokens * d * 12);
+    assertMoved(rows, "gated_mlp_f32", layers * steps, layers * tokens * f * 12);
+    assertMoved(
+        rows, "rope_append_f32", layers * steps, layers * tokens * (2 * h + 5 * kv) * dHead * 4);
+    // Tiles of 16 / (h / kv) tokens: each reads whole pages of keys, and the values that it sees.
+    int rowsOfTile = (int) (16 / (h / kv));
+    long cells = 0;
+    for (int first = 0; first < PROMPT; first += rowsOfTile) {
+      int seen = Math.min(PROMPT, first + rowsOfTile);
+      cells += (seen > 64 ? 128 : 64) + seen;
+    }
+    for (int step = 1; step <= STEPS; step++) {
+      cells += 128 + PROMPT + step;
+    }
+    assertMoved(
+        rows, "attention_f32", layers * steps, layers * 4 * dHead * (kv * cells + 2 * tokens * h));
+    long v = config.vocabularySize();
+    String head = "product by [%d, %d] f32 x %s".formatted(v, d, suffix);
+    assertMoved(rows, head, steps, steps * (4 * d + v * d * held.bytes() + 4 * v));
+    assertEquals(steps * 2 * v * d, rows.get(head).operations());
+  }
+
+  /** Biases of all kinds, and heads of another width. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void biasesCount(Device device) {
+    ModelConfig config = ModelConfig.read(GOLDENS.resolve("llama-bias/model"));
+    long tokens = PROMPT + STEPS;
+    long steps = 1 + STEPS;
+    long layers = config.nLayers();
+    Map<String, Profile.Row> rows = profile(device, "llama-bias", DType.F32);
+    long heads = config.nHeads() + 2L * config.nKvHeads();
+    assertMoved(
+        rows,
+        "qkv_bias_norm_f32",
+        layers * steps,
+        layers * tokens * heads * config.dHead() * 2 * 4);
+    assertMoved(rows, "gated_mlp_f32", layers * steps, layers * tokens * config.dMlp() * 5 * 4);
+    assertMoved(rows, "residual_add_f32", steps, tokens * config.dModel() * (8 + 4 + 4));
+    assertMoved(
+        rows,
+        "add_rmsnorm_f32",
+        (2 * layers - 1) * steps,
+        (2 * layers - 1) * tokens * config.dModel() * (12 + 3 * 4));
+  }
+
+  /**
+   * On CUDA, with heads of 64, kernels on tensor cores: a prompt's, and those that split a row's
+   * keys.
+   */
+  @Test
+  void tensorCoresCount() {
+    ModelConfig config = AttentionRun.config(4, 2, 64, 0);
+    int tokens = 200;
+    try (ProfiledDevice device = new ProfiledDevice(TestCuda.open(), table -> {});
+        AttentionRun run = new AttentionRun(device, DType.BF16, config, tokens, 1)) {
+      float[][] values = AttentionRun.random(config, DType.BF16, tokens, 1);
+      int sequence = run.open(tokens);
+      run.step(null, new AttentionRun.Part(sequence, 0, Arrays.copyOf(values, 64)));
+      run.append(new AttentionRun.Part(sequence, 64, Arrays.copyOfRange(values, 64, tokens - 1)));
+      float[][] last = {values[tokens - 1]};
+      run.step(null, new AttentionRun.Part(sequence, tokens - 1, last));
+      Map<String, Profile.Row> rows = rows(device);
+      long z = 4 * 64 * 2; // of a row, as its queries
+      long page = 2 * 64 * 64 * 2; // keys and values of a KV head
+      // 32 tokens of 2 heads of a group are a tile.
+      assertMoved(rows, "attention_sm80_64", 1, 2 * 2 * page + 64 * 2 * z);
+      // The last row sees 4 pages in 2 splits; each leaves sums of 64 and 4 floats more of 4 heads.
+      long scratch = 2 * 4 * 4 * (64 + 4);
+      assertMoved(rows, "attention_split_sm80_64", 1, 2 * 4 * page + z + scratch);
+      assertMoved(rows, "attention_merge_sm80_64", 1, scratch + z);
+    }
+  }
+}
