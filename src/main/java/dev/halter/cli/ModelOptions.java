@@ -99,16 +99,19 @@ public final class ModelOptions {
     if (context < 0 || maxBatch < 0) {
       throw new WrongUseException("--context and --max-batch cannot be negative");
     }
-    Device opened = openDevice();
     LanguageModel language =
-        LanguageModel.open(
-            new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);
+        LanguageModel.at(folder())
+            .device(openDevice())
+            .dtype(dtype)
+            .context(context)
+            .maxBatch(maxBatch)
+            .open();
     int positions = language.config().maxPositions();
     if (context > positions) {
       System.err.println(
           "halter: --context " + context + " is cut to the " + positions + " that the model has");
     }
-    if (!opened.sharesHostMemory()) {
+    if (!language.device().sharesHostMemory()) {
       System.err.println("memory: " + language.plan());
     }
     return language;

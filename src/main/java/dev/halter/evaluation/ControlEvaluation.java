@@ -10,9 +10,9 @@ import dev.halter.heads.JointControl;
 import dev.halter.heads.JointControl.Contested;
 import dev.halter.heads.JointControl.Part;
 import dev.halter.heads.RepeDirection;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -55,8 +55,6 @@ import java.util.stream.IntStream;
 public final class ControlEvaluation {
   /** Longest answer, in tokens. */
   private static final int ANSWER = 32;
-
-  private static final String OP = "control";
 
   /** Name of the maps that are fitted on all tasks' samples. */
   private static final String MERGED = "merged";
@@ -469,7 +467,7 @@ public final class ControlEvaluation {
   }
 
   private static List<Intervention> interventions(List<Edit> edits, Reach reach) {
-    return edits.stream().map(edit -> new Intervention(OP, edit, reach.trigger)).toList();
+    return edits.stream().map(edit -> new Intervention(edit, reach.trigger)).toList();
   }
 
   /** The same edits where they act in a text that is taken for the answer to its first token. */
@@ -477,7 +475,7 @@ public final class ControlEvaluation {
     List<Intervention> same = new ArrayList<>();
     for (Intervention one : plan.interventions()) {
       boolean end = one.trigger().equals(Reach.END.trigger);
-      same.add(new Intervention(OP, one.edit(), end ? Trigger.FIRST : Trigger.ALWAYS));
+      same.add(new Intervention(one.edit(), end ? Trigger.FIRST : Trigger.ALWAYS));
     }
     return new SteeringPlan(plan.name(), same);
   }

@@ -3,9 +3,9 @@ package dev.halter.heads;
 import dev.halter.generation.Engine;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.scoring.Question;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
@@ -21,7 +21,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.IntConsumer;
 
@@ -131,7 +130,7 @@ public final class Knockout {
       // One at a time: all tokens of all layers are in memory until they are added up.
       int[] prompt = setting.sources.get(source);
       Capture capture = new Capture(config, sites, prompt.length);
-      engine.run(Request.greedy("source", prompt, 0, Set.of()).with(capture)).orThrow();
+      engine.run(Request.of(prompt).withId("source").withMaxTokens(0).with(capture)).orThrow();
       int first = setting.tokens == Tokens.ALL ? 0 : prompt.length - 1;
       for (int layer = 0; layer < config.nLayers(); layer++) {
         float[] z = capture.values().get(sites.get(layer));
@@ -166,9 +165,7 @@ public final class Knockout {
             float[] added = projected(own, replacement(question));
             edits.add(new Edit.Add(new Site(Site.Kind.ATTN_OUT, layer), added, 1));
           }
-          edits.forEach(
-              edit ->
-                  interventions.add(new Intervention("knockout", edit, setting.tokens.trigger)));
+          edits.forEach(edit -> interventions.add(new Intervention(edit, setting.tokens.trigger)));
         });
     return new SteeringPlan("without " + heads, interventions);
   }

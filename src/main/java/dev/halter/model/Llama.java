@@ -17,6 +17,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.IntConsumer;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -75,6 +76,17 @@ public final class Llama implements AutoCloseable {
    */
   public Llama(
       Device device, ModelConfig config, Checkpoint checkpoint, DType type, Limits limits) {
+    this(device, config, checkpoint, type, limits, layers -> {});
+  }
+
+  /** As above; {@code progress} hears the number of layers whose weights are there. */
+  public Llama(
+      Device device,
+      ModelConfig config,
+      Checkpoint checkpoint,
+      DType type,
+      Limits limits,
+      IntConsumer progress) {
     this.device = device;
     this.config = config;
     this.type = type;
@@ -83,7 +95,7 @@ public final class Llama implements AutoCloseable {
     this.scope = device.scope();
     try {
       AttentionCheck.run(device, config, type);
-      this.weights = new LlamaWeights(scope, checkpoint, config, type);
+      this.weights = new LlamaWeights(scope, checkpoint, config, type, progress);
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);

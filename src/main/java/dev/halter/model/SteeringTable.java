@@ -21,41 +21,6 @@ import java.util.stream.IntStream;
  * kernels do nothing more than without steering.
  */
 public final class SteeringTable implements AutoCloseable {
-  /** One edit of one slot at one site. */
-  public sealed interface Edit {
-    Site site();
-
-    /** x += scale · vector; vector [d_model] as it is. */
-    record Add(Site site, float[] vector, float scale) implements Edit {}
-
-    /** Clips the projection p = x·u to [min, max] along the unit vector u [d_model]. */
-    record Project(Site site, float[] unit, float min, float max) implements Edit {}
-
-    /** z of the listed heads times scale. */
-    record Heads(Site site, int[] heads, float scale) implements Edit {}
-
-    /**
-     * z of each listed head becomes A z + b.
-     *
-     * @param a [heads, d_head, d_head], row-major
-     * @param b [heads, d_head]
-     * @param fingerprint of the model that the maps were made for
-     */
-    record HeadAffine(Site site, int[] heads, float[] a, float[] b, String fingerprint)
-        implements Edit {}
-
-    /** One that the host queues between kernels, see {@link QueuedEdit}. */
-    non-sealed interface Queued extends Edit {
-      /** Floats of its report; the first is the squared norm of the change. */
-      int reported();
-
-      /** Edits of several slots at one site are made in one go where this is equal. */
-      Object together();
-    }
-
-    /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
-    record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {}
-  }
 
   /**
    * Where in a row of the report an edit writes: {@code count} values from {@code at}, squared
@@ -283,49 +248,57 @@ public final class SteeringTable implements AutoCloseable {
   private SteerOp operation(Edit edit, int report) {
     return switch (edit) {
       case Edit.Add add ->
-          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector), add.scale, 0, 0, report);
+          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector()), add.scale(), 0, 0, report);
+      case Edit.Ablate ablate ->
+          new SteerOp(SteerKind.PROJECT, 0, scope.of(ablate.unit()), 1, 0, 0, report);
       case Edit.Project project ->
           new SteerOp(
-              SteerKind.PROJECT, 0, scope.of(project.unit), 1, project.min, project.max, report);
+              SteerKind.PROJECT,
+              0,
+              scope.of(project.unit()),
+              1,
+              project.min(),
+              project.max(),
+              report);
       case Edit.Heads heads ->
           new SteerOp(
               SteerKind.HEADS,
-              heads.heads.length,
-              scope.of(heads.heads),
-              heads.scale,
+              heads.heads().length,
+              scope.of(heads.heads()),
+              heads.scale(),
               0,
               0,
               report);
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
       case Edit.HeadAffine maps ->
-          new SteerOp(SteerKind.AFFINE, maps.heads.length, payload(maps), 1, 0, 0, report);
+          new SteerOp(SteerKind.AFFINE, maps.heads().length, payload(maps), 1, 0, 0, report);
       case Edit.Neurons neurons ->
           new SteerOp(
-              SteerKind.of(neurons.site.kind()),
-              neurons.neurons.length,
-              scope.of(neurons.neurons),
-              neurons.scale,
-              neurons.min,
-              neurons.max,
+              SteerKind.of(neurons.site().kind()),
+              neurons.neurons().length,
+              scope.of(neurons.neurons()),
+              neurons.scale(),
+              neurons.min(),
+              neurons.max(),
               report);
     };
   }
 
   /** Heads, filled up to a multiple of 16, then each head's A transposed and b. */
   private Buffer payload(Edit.HeadAffine maps) {
-    int count = maps.heads.length;
-    int d = count == 0 ? 0 : maps.b.length / count;
+    int count = maps.heads().length;
+    int d = count == 0 ? 0 : maps.b().length / count;
     int first = (count + 15) / 16 * 16;
     float[] values = new float[first + count * (d + 1) * d];
     for (int i = 0; i < count; i++) {
-      values[i] = Float.intBitsToFloat(maps.heads[i]);
+      values[i] = Float.intBitsToFloat(maps.heads()[i]);
       int to = first + i * (d + 1) * d;
       for (int row = 0; row < d; row++) {
         for (int column = 0; column < d; column++) {
-          values[to + column * d + row] = maps.a[(i * d + row) * d + column];
+          values[to + column * d + row] = maps.a()[(i * d + row) * d + column];
         }
       }
-      System.arraycopy(maps.b, i * d, values, to + d * d, d);
+      System.arraycopy(maps.b(), i * d, values, to + d * d, d);
     }
     return scope.of(values);
   }

@@ -4,9 +4,9 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Scope;
+import dev.halter.model.Edit;
 import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -56,6 +56,11 @@ final class ConceptRemoval implements AutoCloseable {
     @Override
     public Site site() {
       return edit.site();
+    }
+
+    @Override
+    public String op() {
+      return edit.op();
     }
 
     @Override
@@ -110,6 +115,15 @@ final class ConceptRemoval implements AutoCloseable {
 
   private boolean promptEnd() {
     return coding.when() == RemoveConcepts.Solve.PROMPT_END;
+  }
+
+  /**
+   * Checks that the dictionary has all that an edit names.
+   *
+   * @throws IllegalArgumentException naming what it has not
+   */
+  void requireNames(RemoveConcepts edit) {
+    dictionary.findAll(edit.names());
   }
 
   String name(int atom) {

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.Arrays;

@@ -7,7 +7,7 @@ import dev.halter.generation.Sampling;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
-import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.Edit;
 
 import java.io.IOException;
 import java.nio.file.Path;
@@ -17,7 +17,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 
 /**
  * Halter's side of {@code bench/compare} and of the stages of a GPU run: reads figures from standard
@@ -128,8 +127,7 @@ public final class Figures {
             }
           };
       requests.add(
-          new Request(
-              "", prompt(prompt, i), count + 1, sampling, Set.of(), plan, null, listener));
+          Request.of(prompt(prompt, i)).withMaxTokens(count + 1).with(sampling).with(plan).with(listener));
     }
     engine.run(requests).forEach(result -> result.orThrow());
     return batch * count / ((times[1] - times[0]) / 1e9);
@@ -137,7 +135,7 @@ public final class Figures {
 
   private double prefill(int length) {
     long start = System.nanoTime();
-    engine.run(Request.greedy("", prompt(length, 0), 1, Set.of())).orThrow();
+    engine.run(Request.of(prompt(length, 0)).withMaxTokens(1)).orThrow();
     return length / ((System.nanoTime() - start) / 1e9);
   }
 
@@ -148,7 +146,7 @@ public final class Figures {
     }
     List<Request> all = new ArrayList<>();
     for (int i = 0; i < requests; i++) {
-      Request request = Request.greedy("", prompt(prompt, i), count, Set.of());
+      Request request = Request.of(prompt(prompt, i)).withMaxTokens(count);
       all.add(distinct == 0 ? request : request.with(plans.get(i % distinct)));
     }
     long start = System.nanoTime();
@@ -166,7 +164,7 @@ public final class Figures {
         vector[i] = random.nextFloat() - 0.5f;
       }
       Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, 0);
-      interventions.add(new SteeringPlan.Intervention("add", edit, Trigger.ALWAYS));
+      interventions.add(new SteeringPlan.Intervention(edit, Trigger.ALWAYS));
     }
     return new SteeringPlan("plan " + number, interventions);
   }

@@ -9,8 +9,6 @@ import dev.halter.files.Json;
 import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.model.Capture;
-import dev.halter.model.Site;
 import dev.halter.sparse.Code;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -20,10 +18,8 @@ import dev.halter.sparse.SparseCoder;
 import dev.halter.sparse.Vectors;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import picocli.CommandLine.ArgGroup;
@@ -115,12 +111,8 @@ final class DecomposeCommand implements Callable<Integer> {
   }
 
   private float[] lastToken(LanguageModel model) {
-    Site where = Site.parse("blocks." + layer + "." + site, model.config());
-    int[] tokens = source.prompt.tokens(model);
-    Capture capture = new Capture(model.config(), List.of(where), tokens.length);
-    model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(capture)).orThrow();
-    float[] all = capture.values().get(where);
-    return Arrays.copyOfRange(all, all.length - all.length / tokens.length, all.length);
+    String where = "blocks." + layer + "." + site;
+    return model.read(Request.of(source.prompt.tokens(model)), where).at(where, -1);
   }
 
   private int decompose(DictionaryFile file, Device device, Solver solver, float[] vectors) {
