@@ -20,7 +20,6 @@ import dev.halter.sparse.SparseCoder;
 import dev.halter.sparse.Vectors;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -117,10 +116,9 @@ final class DecomposeCommand implements Callable<Integer> {
   private float[] lastToken(LanguageModel model) {
     Site where = Site.parse("blocks." + layer + "." + site, model.config());
     int[] tokens = source.prompt.tokens(model);
-    Capture capture = new Capture(model.config(), List.of(where), tokens.length);
+    Capture capture = Capture.last(model.config(), List.of(where), tokens.length);
     model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(capture)).orThrow();
-    float[] all = capture.values().get(where);
-    return Arrays.copyOfRange(all, all.length - all.length / tokens.length, all.length);
+    return capture.values().get(where);
   }
 
   private int decompose(DictionaryFile file, Device device, Solver solver, float[] vectors) {
