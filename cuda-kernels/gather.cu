@@ -1,5 +1,7 @@
-// out[i] = x[index[i]]: the rows whose logits are wanted.
+// Rows of a matrix by their indices: those whose logits are wanted, those that somebody reads.
+#include "types.cuh"
 
+// out[i] = x[index[i]].
 // out [n, d] f32; x [rows, d] f32; index [n].
 // PRECOND: one block per output row (grid.x = n), any block size; 0 <= index[i] < rows.
 // Moves n * d * 8 bytes.
@@ -9,3 +11,39 @@ extern "C" __global__ void gather_rows(float* out, const float* __restrict__ x,
     float* to = out + (long long)blockIdx.x * d;
     for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] = from[i];
 }
+
+// out[i] = in[index[i]], the first `width` columns of rows of `stride` elements, exactly.
+// out [n, width] f32; in [rows, stride] T; index [n].
+// PRECOND: one block per output row (grid.x = n), any block size; 0 <= index[i] < rows; width <=
+// stride; out and in do not overlap.
+// Moves n * width * (4 + sizeof(T)) bytes.
+template <typename T>
+__device__ void read_rows(float* out, const T* __restrict__ in, const int* __restrict__ index,
+                          int width, long long stride) {
+    const T* from = in + index[blockIdx.x] * stride;
+    float* to = out + (long long)blockIdx.x * width;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = to_float(from[i]);
+}
+
+// out[i] = in[index[i]] - out[i]: what changed since read_rows. Shapes and PRECOND as there.
+// Moves n * width * (8 + sizeof(T)) bytes.
+template <typename T>
+__device__ void read_changes(float* out, const T* __restrict__ in, const int* __restrict__ index,
+                             int width, long long stride) {
+    const T* from = in + index[blockIdx.x] * stride;
+    float* to = out + (long long)blockIdx.x * width;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = to_float(from[i]) - to[i];
+}
+
+#define READ(T)                                                                                  \
+    extern "C" __global__ void read_rows_##T(float* out, const T* in, const int* index,          \
+                                             int width, long long stride) {                      \
+        read_rows(out, in, index, width, stride);                                                \
+    }                                                                                            \
+    extern "C" __global__ void read_changes_##T(float* out, const T* in, const int* index,       \
+                                                int width, long long stride) {                   \
+        read_changes(out, in, index, width, stride);                                             \
+    }
+
+READ(f32)
+READ(bf16)

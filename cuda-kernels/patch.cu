@@ -1,30 +1,7 @@
-// Path patching: rows of a step's sites taken and put, rows of many patched residual streams that
-// share what comes from their pair of prompts, and the logits of a few tokens.
+// Path patching: values put at sites of a step, rows of many patched residual streams that share
+// what comes from their pair of prompts, and the logits of a few tokens.
 #include "reduce.cuh"
 #include "types.cuh"
-
-// out [n, width] f32 += factor * in[index[i]], in [_, stride] T. Into a cleared buffer it takes rows
-// as they are; -1 and then 1 leave the difference of two runs.
-// PRECOND: one block per row taken (grid.x = n), any block size; 0 <= index[i], width <= stride.
-// Moves n * width * (8 + sizeof(T)) bytes.
-template <typename T>
-__device__ void take_rows(float* out, const T* __restrict__ in,
-                          const int* __restrict__ index, int width, long long stride,
-                          float factor) {
-    const T* from = in + index[blockIdx.x] * stride;
-    float* to = out + (long long)blockIdx.x * width;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] += factor * to_float(from[i]);
-}
-
-extern "C" __global__ void take_rows_f32(float* out, const float* in, const int* index, int width,
-                                         long long stride, float factor) {
-    take_rows(out, in, index, width, stride, factor);
-}
-
-extern "C" __global__ void take_rows_bf16(float* out, const bf16* in, const int* index, int width,
-                                          long long stride, float factor) {
-    take_rows(out, in, index, width, stride, factor);
-}
 
 // For each of n cells {row, column, source}: to[row, column + j] = values[source, j], j < width, or +=
 // it with `add`. to [_, stride] T, values [_, width] f32.

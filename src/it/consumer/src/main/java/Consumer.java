@@ -12,7 +12,7 @@ public final class Consumer {
     var options = new LanguageModel.Options(Path.of(arguments[0]), "cpu", "f32", 0, 0, 1);
     try (LanguageModel model = LanguageModel.open(options)) {
       int[] prompt = model.encode(List.of(new Message("user", "What is your favourite animal?")));
-      Request request = Request.greedy("favourite", prompt, 32, model.stopTokens());
+      Request request = Request.of(prompt).withId("favourite").withMaxTokens(32).withStopTokens(model.stopTokens());
       Site site = Site.parse("blocks.1.mlp.hook_pre_linear", model.config());
       SteeringPlan dogs = SteeringPlan.clamp(site, 270, -20);
       String plain = model.decode(model.engine().run(request).orThrow().tokens());

@@ -53,13 +53,13 @@ final class CaptureCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     try (LanguageModel model = options.open()) {
-      Set<Site> wanted = new LinkedHashSet<>();
+      Set<Site> captured = new LinkedHashSet<>();
       for (String site : sites) {
-        wanted.addAll(Site.expand(site.strip(), model.config()));
+        captured.addAll(Site.expand(site.strip(), model.config()));
       }
       List<InputLine> lines = InputLine.all(in, "plan");
       List<Prompt> prompts = prompts(model, lines);
-      write(model, prompts, wanted);
+      write(model, prompts, captured);
       int failed = lines.size() - prompts.size();
       if (output.isJson()) {
         output.print(
@@ -67,11 +67,11 @@ final class CaptureCommand implements Callable<Integer> {
                 "lines", lines.size(),
                 "captured", prompts.size(),
                 "failed", failed,
-                "sites", wanted.size(),
+                "sites", captured.size(),
                 "out", out.toString()));
       } else {
         System.out.printf(
-            "%,d prompts captured at %,d sites: %s%n", prompts.size(), wanted.size(), out);
+            "%,d prompts captured at %,d sites: %s%n", prompts.size(), captured.size(), out);
       }
       if (failed > 0) {
         System.err.printf("halter: %d of %d lines failed%n", failed, lines.size());
@@ -107,10 +107,10 @@ final class CaptureCommand implements Callable<Integer> {
         .with(prompt.plan);
   }
 
-  private void write(LanguageModel model, List<Prompt> prompts, Set<Site> wanted) {
+  private void write(LanguageModel model, List<Prompt> prompts, Set<Site> captured) {
     List<TensorSpec> specs = new ArrayList<>();
     for (Prompt prompt : prompts) {
-      for (Site site : wanted) {
+      for (Site site : captured) {
         long[] shape =
             Arrays.stream(Capture.shape(site, model.config(), prompt.tokens.length))
                 .asLongStream()
@@ -124,22 +124,22 @@ final class CaptureCommand implements Callable<Integer> {
             SafetensorsWriter.create(out, Map.of("format", "halter capture"), specs);
         ProgressBar bar = new ProgressBar("capture", prompts.size())) {
       for (int first = 0; first < prompts.size(); first += together) {
-        List<Prompt> some = prompts.subList(first, Math.min(prompts.size(), first + together));
+        List<Prompt> batch = prompts.subList(first, Math.min(prompts.size(), first + together));
         List<Request> requests = new ArrayList<>();
-        for (Prompt prompt : some) {
-          Capture capture = new Capture(model.config(), wanted, prompt.tokens.length);
+        for (Prompt prompt : batch) {
+          Capture capture = new Capture(model.config(), captured, prompt.tokens.length);
           requests.add(request(prompt).with(capture));
         }
         model.engine().run(requests).forEach(result -> result.orThrow());
-        for (int i = 0; i < some.size(); i++) {
-          Prompt prompt = some.get(i);
+        for (int i = 0; i < batch.size(); i++) {
+          Prompt prompt = batch.get(i);
           requests
               .get(i)
               .capture()
               .values()
               .forEach((site, values) -> dump.write(name(prompt, site), values));
         }
-        bar.at(first + some.size());
+        bar.at(first + batch.size());
       }
     }
   }

@@ -137,7 +137,7 @@ public final class DictionaryBuilder {
         int first = concept;
         while (concept < stimuli.concepts().size()
             && (texts.isEmpty() || texts.size() < TOGETHER)) {
-          for (String text : some(concept)) {
+          for (String text : chosenTexts(concept)) {
             texts.add(new Text(concept, text));
           }
           concept++;
@@ -153,7 +153,8 @@ public final class DictionaryBuilder {
     }
   }
 
-  private List<String> some(int concept) {
+  /** As many of a concept's texts as the settings take. */
+  private List<String> chosenTexts(int concept) {
     List<String> texts = stimuli.texts(concept);
     return texts.subList(0, Math.min(settings.limit, texts.size()));
   }
@@ -167,8 +168,8 @@ public final class DictionaryBuilder {
     int[] order = random.ints(0, concepts).distinct().limit(concepts).toArray();
     for (int i = 0; i < tries && texts.size() < settings.others; i++) {
       int concept = order[i % concepts];
-      List<String> own = some(concept);
-      texts.add(new Text(concept, own.get(random.nextInt(own.size()))));
+      List<String> ofConcept = chosenTexts(concept);
+      texts.add(new Text(concept, ofConcept.get(random.nextInt(ofConcept.size()))));
     }
     return List.copyOf(texts);
   }
@@ -199,7 +200,7 @@ public final class DictionaryBuilder {
 
   /** A concept's atoms [layers, d_model]. */
   private float[] atoms(int concept, List<Activation> activations, List<Activation> others) {
-    List<Activation> own = activations.stream().filter(a -> a.concept == concept).toList();
+    List<Activation> ofConcept = activations.stream().filter(a -> a.concept == concept).toList();
     List<Activation> against = others.stream().filter(a -> a.concept != concept).toList();
     float[] atoms = new float[settings.layers() * width];
     IntStream.range(0, settings.layers())
@@ -209,7 +210,7 @@ public final class DictionaryBuilder {
               try {
                 float[] atom =
                     settings.direction.of(
-                        own.stream().map(a -> a.layers.get(layer)).toList(),
+                        ofConcept.stream().map(a -> a.layers.get(layer)).toList(),
                         against.stream().map(a -> a.layers.get(layer)).toList());
                 System.arraycopy(atom, 0, atoms, layer * width, width);
               } catch (IllegalArgumentException e) {

@@ -1,6 +1,5 @@
 package dev.halter.concepts;
 
-import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.text.Chat;

@@ -6,7 +6,6 @@ import dev.halter.heads.Knockout;
 import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
 import dev.halter.heads.Knockout.Setting;
-import dev.halter.heads.Knockout.Tokens;
 import dev.halter.model.Head;
 import dev.halter.model.Llama;
 import dev.halter.patching.Effects;
@@ -15,6 +14,7 @@ import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
 import dev.halter.scoring.Perplexity;
 import dev.halter.scoring.Question;
+import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -113,7 +113,7 @@ public final class ArithmeticEvaluation {
     }
     List<Found> found = order.subList(0, most);
     List<Head> heads = found.stream().map(Found::head).toList();
-    long keyHeads = order.stream().filter(one -> one.effect.relative() < -0.05).count();
+    long keyHeads = order.stream().filter(head -> head.effect.relative() < -0.05).count();
 
     progress.accept("attention");
     List<AttentionPatterns.Weight> attention =
@@ -123,9 +123,9 @@ public final class ArithmeticEvaluation {
     measuring.forEach(pair -> questions.add(pair.question(SUMS)));
     questions.addAll(other);
     List<int[]> sources = finding.stream().map(Pair::reference).toList();
-    Tokens tokens = tried.mode == Mode.RESAMPLE ? Tokens.END : Tokens.ALL;
+    Reach reach = tried.mode == Mode.RESAMPLE ? Reach.ANSWER : Reach.ALL;
     Knockout knockout =
-        new Knockout(model.engine(), new Setting(tried.mode, tokens, sources, tried.seed));
+        new Knockout(model.engine(), new Setting(tried.mode, reach, sources, tried.seed));
     ToDoubleFunction<List<Head>> perplexity =
         set -> Perplexity.of(model.engine(), texts, knockout.plan(set, 0));
     List<Row> rows = new ArrayList<>();
@@ -149,10 +149,9 @@ public final class ArithmeticEvaluation {
         PathPatching.of(llama, pairs, PathPatching.Variant.RECOMPUTE, false, done -> {});
     List<Found> found = new ArrayList<>();
     for (Head head : Head.all(llama.config())) {
-      int sender = PathPatching.head(llama.config(), head.layer(), head.head());
-      found.add(new Found(head, effects.of(sender)));
+      found.add(new Found(head, effects.of(head)));
     }
-    found.sort(Comparator.comparingDouble(one -> one.effect.delta()));
+    found.sort(Comparator.comparingDouble(head -> head.effect.delta()));
     return found;
   }
 }

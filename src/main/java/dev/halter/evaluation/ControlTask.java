@@ -4,8 +4,10 @@ import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.Behaviour;
+import dev.halter.heads.ContrastRows.Sides;
 import dev.halter.patching.Pair;
 import dev.halter.scoring.Question;
+import dev.halter.steering.Reach;
 import dev.halter.text.Message;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -103,14 +105,20 @@ public record ControlTask(String name, String measure, List<Prompt> train, List<
     return List.copyOf(prompts);
   }
 
-  /** The training prompts' conversations on the wanted side. */
-  public List<int[]> positive() {
-    return train.stream().map(Prompt::wanted).toList();
-  }
-
-  /** The training prompts' conversations on the unwanted side. */
-  public List<int[]> negative() {
-    return train.stream().map(prompt -> prompt.question().prompt()).toList();
+  /**
+   * The training prompts' conversations on both sides, with the tokens that are read of each. Of
+   * all tokens only those that both sides end with can be read.
+   *
+   * @param most tokens of an answer
+   */
+  public Sides sides(LanguageModel model, Reach reach, int most) {
+    List<int[]> positive = train.stream().map(Prompt::wanted).toList();
+    List<int[]> negative = train.stream().map(prompt -> prompt.question().prompt()).toList();
+    return switch (reach) {
+      case END -> Sides.end(positive, negative);
+      case ANSWER -> Sides.answered(model, positive, negative, most);
+      case ALL -> Sides.answered(model, positive, negative, most).alike();
+    };
   }
 
   /**

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Capture;
+import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
@@ -28,6 +29,7 @@ public final class Engine implements AutoCloseable {
   private final Scope scope;
   private final SteeringSlots slots;
   private final Sampler sampler;
+  private final CaptureReader captures;
   private final List<Sequence> running = new ArrayList<>();
 
   /** An engine over a model, which is not closed with it. */
@@ -37,6 +39,7 @@ public final class Engine implements AutoCloseable {
     try {
       this.slots = scope.add(new SteeringSlots(model));
       this.sampler = new Sampler(scope, model.config().vocabularySize(), model.limits().outputs());
+      this.captures = new CaptureReader(scope, model);
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
       throw e;
@@ -184,13 +187,14 @@ public final class Engine implements AutoCloseable {
   /** Runs one step of all that are running. */
   private void step(Consumer<Result> done) {
     slots.beginStep();
+    captures.begin();
     Batch batch = new Batch();
     List<Sequence> order = new ArrayList<>();
     int rows = model.limits().rows();
     int outputs = model.limits().outputs();
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
-        add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0, null);
+        add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0);
         order.add(sequence);
       }
     }
@@ -201,7 +205,8 @@ public final class Engine implements AutoCloseable {
       }
     }
 
-    Buffer logits = model.forward(batch, slots.table());
+    Buffer logits = model.forward(batch, slots.table(), captures.hook());
+    captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
     choose(batch, order, logits);
     for (int i = 0; i < order.size(); i++) {
@@ -232,14 +237,16 @@ public final class Engine implements AutoCloseable {
       return false;
     }
     int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
-    add(batch, sequence, tokens, firstOutput, capture);
+    Batch.Span span = add(batch, sequence, tokens, firstOutput);
+    if (capture != null) {
+      captures.read(span, capture);
+    }
     return true;
   }
 
-  private static void add(
-      Batch batch, Sequence sequence, int[] tokens, int firstOutput, Capture capture) {
+  private static Batch.Span add(Batch batch, Sequence sequence, int[] tokens, int firstOutput) {
     int[] slots = sequence.steered.slots(sequence.done, tokens);
-    batch.add(sequence.id, sequence.done, tokens, slots, firstOutput, capture);
+    return batch.add(sequence.id, sequence.done, tokens, slots, firstOutput);
   }
 
   /** Chooses the next token of every request that has seen all its tokens. */

@@ -81,24 +81,25 @@ public final class AttentionPatterns {
     for (int i = 0; i < pairs.size(); i++) {
       Pair pair = pairs.get(i);
       int length = pair.reference().length;
-      Map<Head, float[]> rows = lastRows(engine, pair.reference(), heads);
+      Map<Head, float[]> rows = patterns(engine, pair.reference(), length - 1, heads);
       Map<String, Set<Integer>> places = places(pair);
       for (Head head : heads) {
         float[] row = rows.get(head);
         for (String part : parts) {
-          Set<Integer> own = places.get(part);
-          if (own != null) {
-            double weight = own.stream().mapToDouble(at -> row[at]).sum();
+          Set<Integer> positions = places.get(part);
+          if (positions != null) {
+            double weight = positions.stream().mapToDouble(at -> row[at]).sum();
             sums.get(head)
                 .computeIfAbsent(part, p -> new Sums())
-                .add(weight, own.size() / (double) length);
+                .add(weight, positions.size() / (double) length);
           }
         }
       }
       done.accept(i + 1);
     }
     List<Weight> weights = new ArrayList<>();
-    sums.forEach((head, own) -> own.forEach((part, sum) -> weights.add(sum.weight(head, part))));
+    sums.forEach(
+        (head, ofHead) -> ofHead.forEach((part, sum) -> weights.add(sum.weight(head, part))));
     return weights;
   }
 
@@ -122,29 +123,18 @@ public final class AttentionPatterns {
     return places;
   }
 
-  private static Map<Head, float[]> lastRows(Engine engine, int[] prompt, List<Head> heads) {
-    Map<Head, float[]> rows = new LinkedHashMap<>();
-    patterns(engine, prompt, heads)
-        .forEach(
-            (head, pattern) -> {
-              float[] row = new float[prompt.length];
-              System.arraycopy(pattern, (prompt.length - 1) * prompt.length, row, 0, row.length);
-              rows.put(head, row);
-            });
-    return rows;
-  }
-
-  /** Patterns [query, key] of heads over a prompt. */
-  private static Map<Head, float[]> patterns(Engine engine, int[] prompt, List<Head> heads) {
+  /** Patterns [query, key] of heads over a prompt, of its tokens from one on. */
+  private static Map<Head, float[]> patterns(
+      Engine engine, int[] prompt, int from, List<Head> heads) {
     ModelConfig config = engine.model().config();
     Set<Site> sites = new LinkedHashSet<>();
     heads.forEach(head -> sites.add(new Site(Site.Kind.PATTERN, head.layer())));
-    Capture capture = new Capture(config, sites, prompt.length);
+    Capture capture = new Capture(config, sites, prompt.length, from);
     engine.run(Request.of(prompt).withId("pattern").withMaxTokens(0).with(capture)).orThrow();
     Map<Head, float[]> patterns = new LinkedHashMap<>();
     for (Head head : heads) {
       float[] layer = capture.values().get(new Site(Site.Kind.PATTERN, head.layer()));
-      float[] pattern = new float[prompt.length * prompt.length];
+      float[] pattern = new float[(prompt.length - from) * prompt.length];
       System.arraycopy(layer, head.head() * pattern.length, pattern, 0, pattern.length);
       patterns.put(head, pattern);
     }
@@ -164,7 +154,7 @@ public final class AttentionPatterns {
       names.add(piece.replace(' ', '·').replace("\n", "⏎"));
     }
     List<Panel> panels = new ArrayList<>();
-    patterns(engine, prompt, heads)
+    patterns(engine, prompt, 0, heads)
         .forEach(
             (head, pattern) ->
                 panels.add(

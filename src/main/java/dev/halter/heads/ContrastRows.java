@@ -13,7 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** ContrastRows of texts from a token of theirs on. */
+/** Activations of texts that show a behaviour and of texts that do not, from a token on. */
 public final class ContrastRows {
   /** Their activations are in memory until they are taken over. */
   private static final int TOGETHER = 8;
@@ -75,32 +75,32 @@ public final class ContrastRows {
                           .withStopTokens(model.stopTokens()))
               .toList();
       List<Result> answers = model.engine().run(requests);
-      List<Text> wanted = new ArrayList<>();
-      List<Text> unwanted = new ArrayList<>();
+      List<Text> answeredPositive = new ArrayList<>();
+      List<Text> answeredNegative = new ArrayList<>();
       for (int i = 0; i < answers.size(); i++) {
         int[] answer = answers.get(i).orThrow().tokens();
-        wanted.add(Text.answered(positive.get(i), answer));
-        unwanted.add(Text.answered(negative.get(i), answer));
+        answeredPositive.add(Text.answered(positive.get(i), answer));
+        answeredNegative.add(Text.answered(negative.get(i), answer));
       }
-      return new Sides(wanted, unwanted);
+      return new Sides(answeredPositive, answeredNegative);
     }
 
     /** The same texts, each read from where it and the other side's begin to end alike. */
     public Sides alike() {
-      List<Text> wanted = new ArrayList<>();
-      List<Text> unwanted = new ArrayList<>();
+      List<Text> alikePositive = new ArrayList<>();
+      List<Text> alikeNegative = new ArrayList<>();
       for (int i = 0; i < positive.size(); i++) {
-        int[] one = positive.get(i).tokens;
-        int[] other = negative.get(i).tokens;
+        int[] with = positive.get(i).tokens;
+        int[] without = negative.get(i).tokens;
         int same = 0;
-        while (same < Math.min(one.length, other.length)
-            && one[one.length - 1 - same] == other[other.length - 1 - same]) {
+        while (same < Math.min(with.length, without.length)
+            && with[with.length - 1 - same] == without[without.length - 1 - same]) {
           same++;
         }
-        wanted.add(new Text(one, one.length - same));
-        unwanted.add(new Text(other, other.length - same));
+        alikePositive.add(new Text(with, with.length - same));
+        alikeNegative.add(new Text(without, without.length - same));
       }
-      return new Sides(wanted, unwanted);
+      return new Sides(alikePositive, alikeNegative);
     }
   }
 
@@ -109,23 +109,22 @@ public final class ContrastRows {
     Map<Site, List<float[]>> rows = new LinkedHashMap<>();
     sites.forEach(site -> rows.put(site, new ArrayList<>()));
     for (int first = 0; first < texts.size(); first += TOGETHER) {
-      List<Text> some = texts.subList(first, Math.min(texts.size(), first + TOGETHER));
+      List<Text> together = texts.subList(first, Math.min(texts.size(), first + TOGETHER));
       List<Request> requests = new ArrayList<>();
-      for (Text text : some) {
-        Capture capture = new Capture(engine.model().config(), sites, text.tokens.length);
+      for (Text text : together) {
+        Capture capture =
+            new Capture(engine.model().config(), sites, text.tokens.length, text.from);
         requests.add(Request.of(text.tokens).withId("activations").withMaxTokens(0).with(capture));
       }
       engine.run(requests).forEach(Result::orThrow);
-      for (int i = 0; i < some.size(); i++) {
-        Text text = some.get(i);
-        requests
-            .get(i)
+      for (Request request : requests) {
+        request
             .capture()
             .values()
             .forEach(
                 (site, values) -> {
-                  int width = values.length / text.tokens.length;
-                  for (int at = text.from * width; at < values.length; at += width) {
+                  int width = site.width(engine.model().config());
+                  for (int at = 0; at < values.length; at += width) {
                     rows.get(site).add(Arrays.copyOfRange(values, at, at + width));
                   }
                 });

@@ -53,9 +53,9 @@ public record JointControl(
    * Share of heads that two parts have in common, of as many as the smaller has: |A ∩ B| / k where
    * both have k.
    */
-  public static double overlap(Part one, Part other) {
-    long common = one.heads().stream().filter(other.heads()::contains).count();
-    return (double) common / Math.min(one.heads().size(), other.heads().size());
+  public static double overlap(Part a, Part b) {
+    long common = a.heads().stream().filter(b.heads()::contains).count();
+    return (double) common / Math.min(a.heads().size(), b.heads().size());
   }
 
   /**
@@ -78,7 +78,7 @@ public record JointControl(
     }
     List<Head> shared = owners.keySet().stream().filter(h -> owners.get(h).size() > 1).toList();
     if (contested == Contested.LARGER_EFFECT) {
-      owners.replaceAll((head, own) -> List.of(strongest(parts, own, head)));
+      owners.replaceAll((head, contenders) -> List.of(strongest(parts, contenders, head)));
     }
     int d = controls.getFirst().dHead();
     float[] a = new float[owners.size() * d * d];
@@ -86,9 +86,9 @@ public record JointControl(
     List<Head> heads = List.copyOf(owners.keySet());
     for (int i = 0; i < heads.size(); i++) {
       List<Head> head = List.of(heads.get(i));
-      List<Integer> own = owners.get(heads.get(i));
-      HeadControl map = controls.get(own.getFirst()).only(head);
-      for (int next : own.subList(1, own.size())) {
+      List<Integer> ofHead = owners.get(heads.get(i));
+      HeadControl map = controls.get(ofHead.getFirst()).only(head);
+      for (int next : ofHead.subList(1, ofHead.size())) {
         map = composed(map, controls.get(next).only(head));
       }
       System.arraycopy(map.a(), 0, a, i * d * d, d * d);

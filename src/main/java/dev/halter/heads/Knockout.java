@@ -7,22 +7,21 @@ import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.scoring.Question;
+import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
-import dev.halter.steering.Trigger;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorView;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
-import java.util.Collections;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
 import java.util.function.IntConsumer;
+import java.util.stream.IntStream;
 
 /**
  * Takes heads out of a model and counts what it still answers rightly, against the same number of
@@ -44,29 +43,16 @@ public final class Knockout {
     RESAMPLE
   }
 
-  /** Which tokens of a question lose the heads. */
-  public enum Tokens {
-    /** All of prompt and answer. */
-    ALL(Trigger.ALWAYS),
-    /** The prompt's last and the answer's. */
-    END(Trigger.FROM_LAST);
-
-    private final Trigger trigger;
-
-    Tokens(Trigger trigger) {
-      this.trigger = trigger;
-    }
-  }
-
   /**
    * How heads are taken out.
    *
+   * @param reach tokens of a question that lose the heads
    * @param sources prompts that means and samples are taken from; not used for ZERO
    * @param seed of the random heads and samples
    */
-  public record Setting(Mode mode, Tokens tokens, List<int[]> sources, long seed) {
+  public record Setting(Mode mode, Reach reach, List<int[]> sources, long seed) {
     public Setting {
-      if (mode == Mode.RESAMPLE && tokens == Tokens.ALL) {
+      if (mode == Mode.RESAMPLE && reach == Reach.ALL) {
         throw new IllegalArgumentException(
             "resample knows a head's output at the end of other prompts: it can only take the place"
                 + " of the output from the end on");
@@ -129,14 +115,13 @@ public final class Knockout {
     for (int source = 0; source < outputs.length; source++) {
       // One at a time: all tokens of all layers are in memory until they are added up.
       int[] prompt = setting.sources.get(source);
-      Capture capture = new Capture(config, sites, prompt.length);
+      int first = setting.reach == Reach.ALL ? 0 : prompt.length - 1;
+      Capture capture = new Capture(config, sites, prompt.length, first);
       engine.run(Request.of(prompt).withId("source").withMaxTokens(0).with(capture)).orThrow();
-      int first = setting.tokens == Tokens.ALL ? 0 : prompt.length - 1;
       for (int layer = 0; layer < config.nLayers(); layer++) {
         float[] z = capture.values().get(sites.get(layer));
-        int last = (prompt.length - 1) * width;
-        System.arraycopy(z, last, outputs[source], layer * width, width);
-        for (int i = first * width; i < z.length; i++) {
+        System.arraycopy(z, z.length - width, outputs[source], layer * width, width);
+        for (int i = 0; i < z.length; i++) {
           sum[layer * width + i % width] += z[i];
         }
       }
@@ -157,15 +142,15 @@ public final class Knockout {
         head -> byLayer.computeIfAbsent(head.layer(), layer -> new ArrayList<>()).add(head));
     List<Intervention> interventions = new ArrayList<>();
     byLayer.forEach(
-        (layer, own) -> {
-          int[] indices = own.stream().mapToInt(Head::head).toArray();
+        (layer, headsOfLayer) -> {
+          int[] indices = headsOfLayer.stream().mapToInt(Head::head).toArray();
           List<Edit> edits = new ArrayList<>();
           edits.add(new Edit.Heads(new Site(Site.Kind.Z, layer), indices, 0));
           if (setting.mode != Mode.ZERO) {
-            float[] added = projected(own, replacement(question));
+            float[] added = projected(headsOfLayer, replacement(question));
             edits.add(new Edit.Add(new Site(Site.Kind.ATTN_OUT, layer), added, 1));
           }
-          edits.forEach(edit -> interventions.add(new Intervention(edit, setting.tokens.trigger)));
+          interventions.addAll(setting.reach.of(edits));
         });
     return new SteeringPlan("without " + heads, interventions);
   }
@@ -232,33 +217,28 @@ public final class Knockout {
     }
     List<Accuracy> accuracies = new ArrayList<>();
     kinds.forEach(
-        (kind, own) -> {
+        (kind, ofKind) -> {
           double[] shares = new double[sets.size()];
           for (int set = 0; set < shares.length; set++) {
             boolean[] answers = right[set];
-            shares[set] = own.stream().filter(i -> answers[i]).count() / (double) own.size();
+            shares[set] = ofKind.stream().filter(i -> answers[i]).count() / (double) ofKind.size();
           }
           double[] random = Arrays.copyOfRange(shares, 2, shares.length);
-          accuracies.add(new Accuracy(kind, own.size(), shares[0], shares[1], random));
+          accuracies.add(new Accuracy(kind, ofKind.size(), shares[0], shares[1], random));
         });
     return accuracies;
   }
 
   /** As many heads as given, none of them, drawn anew for each draw. */
   public List<List<Head>> randomHeads(Collection<Head> heads, int draws) {
-    List<Head> others = new ArrayList<>(Head.all(config));
-    others.removeAll(new HashSet<>(heads));
-    if (draws > 0 && others.size() < heads.size()) {
+    RandomHeads others = new RandomHeads(config, heads, new Random(setting.seed));
+    if (draws > 0 && others.count() < heads.size()) {
       throw new IllegalArgumentException(
           "%d heads are taken out, but only %d others are left to compare with: name fewer heads"
-              .formatted(heads.size(), others.size()));
+              .formatted(heads.size(), others.count()));
     }
-    Random random = new Random(setting.seed);
-    List<List<Head>> sets = new ArrayList<>();
-    for (int draw = 0; draw < draws; draw++) {
-      Collections.shuffle(others, random);
-      sets.add(List.copyOf(others.subList(0, heads.size())));
-    }
-    return sets;
+    return IntStream.range(0, draws)
+        .mapToObj(draw -> others.draw().subList(0, heads.size()))
+        .toList();
   }
 }

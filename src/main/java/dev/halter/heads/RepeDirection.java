@@ -34,9 +34,9 @@ public final class RepeDirection {
     for (int layer = 0; layer < model.config().nLayers(); layer++) {
       sites.add(new Site(Site.Kind.RESID_POST, layer));
     }
-    Map<Site, List<float[]>> wanted = ContrastRows.read(model.engine(), sites, sides.positive());
-    Map<Site, List<float[]>> unwanted = ContrastRows.read(model.engine(), sites, sides.negative());
-    return sites.stream().map(site -> pca(wanted.get(site), unwanted.get(site))).toList();
+    Map<Site, List<float[]>> positive = ContrastRows.read(model.engine(), sites, sides.positive());
+    Map<Site, List<float[]>> negative = ContrastRows.read(model.engine(), sites, sides.negative());
+    return sites.stream().map(site -> pca(positive.get(site), negative.get(site))).toList();
   }
 
   /** The vector of paired rows [d], by power iteration from the difference of the means on. */
@@ -78,10 +78,10 @@ public final class RepeDirection {
     return Arrays.stream(vector).map(value -> value / norm).toArray();
   }
 
-  private static double dot(double[] one, double[] other) {
+  private static double dot(double[] a, double[] b) {
     double sum = 0;
-    for (int i = 0; i < one.length; i++) {
-      sum += one[i] * other[i];
+    for (int i = 0; i < a.length; i++) {
+      sum += a[i] * b[i];
     }
     return sum;
   }

@@ -401,26 +401,25 @@ final class Attention {
         stride);
   }
 
-  /** {@link #pattern(Buffer, Batch.Span, KvCache, int, int[])} of all heads. */
-  float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer) {
-    return pattern(qkv, span, cache, layer, IntStream.range(0, config.nHeads()).toArray());
+  /**
+   * Attention patterns of all heads for the rows of a span from index {@code from} on, whose keys
+   * must be in the cache: [n_heads, rows, keys] with keys = position + length of the span; 0 where
+   * a row does not see a key.
+   *
+   * @param out written
+   */
+  void pattern(Buffer out, Buffer qkv, Batch.Span span, int from, KvCache cache, int layer) {
+    int[] heads = IntStream.range(0, config.nHeads()).toArray();
+    pattern(out, qkv, span, from, cache, layer, heads);
   }
 
-  /**
-   * Attention patterns for the rows of a span, whose keys must be in the cache: [heads, rows, keys]
-   * with keys = position + length of the span; 0 where a row does not see a key.
-   *
-   * @param heads query heads
-   */
-  float[] pattern(Buffer qkv, Batch.Span span, KvCache cache, int layer, int[] heads) {
-    int keys = span.position() + span.length();
-    int count = Math.multiplyExact(Math.multiplyExact(heads.length, span.length()), keys);
+  /** As above, of some query heads: [heads, rows, keys]. */
+  void pattern(
+      Buffer out, Buffer qkv, Batch.Span span, int from, KvCache cache, int layer, int[] heads) {
     try (Scope scope = device.scope()) {
-      Buffer out = scope.allocate(4L * count);
-      Buffer list = scope.of(heads);
       device.launch(
           pattern,
-          Grid.of(span.length(), heads.length),
+          Grid.of(span.length() - from, heads.length),
           BLOCK,
           4 * config.dHead(),
           out,
@@ -428,18 +427,17 @@ final class Attention {
           cache.keys(layer),
           cache.pageTable(),
           cache.pagesPerSequence(),
-          list,
-          span.firstRow(),
-          span.length(),
+          scope.of(heads),
+          span.firstRow() + from,
+          span.length() - from,
           span.sequence(),
-          span.position(),
-          keys,
+          span.position() + from,
+          span.position() + span.length(),
           config.nHeads(),
           config.nKvHeads(),
           config.dHead(),
           scale,
           config.slidingWindow(layer));
-      return out.toFloats(count);
     }
   }
 }

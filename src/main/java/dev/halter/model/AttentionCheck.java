@@ -67,15 +67,25 @@ final class AttentionCheck {
       for (int first : new int[] {0, PROMPT}) {
         int count = first == 0 ? PROMPT : 1;
         Batch batch = new Batch();
-        batch.add(sequence, first, new int[count], new int[count], count, null);
+        batch.add(sequence, first, new int[count], new int[count], count);
         Attention.Work.Shape work = step.upload(batch, attention);
-        Buffer some = qkv.slice(2L * first * width);
-        attention.rotateAndAppend(some, count, step, cache, 0);
+        Buffer rowsOfStep = qkv.slice(2L * first * width);
+        attention.rotateAndAppend(rowsOfStep, count, step, cache, 0);
         attention.attend(
-            z.slice(2L * first * heads), some, work, step, cache, 0, null, null, null, 0);
+            z.slice(2L * first * heads), rowsOfStep, work, step, cache, 0, null, null, null, 0);
       }
-      return Llama.read(z, DType.BF16, rows * heads);
+      return read(z, rows * heads);
     }
+  }
+
+  private static float[] read(Buffer bf16, int count) {
+    short[] bits = new short[count];
+    bf16.copyTo(MemorySegment.ofArray(bits));
+    float[] values = new float[count];
+    for (int i = 0; i < count; i++) {
+      values[i] = Float.intBitsToFloat(bits[i] << 16);
+    }
+    return values;
   }
 
   /** Numbers between -1 and 1, as bf16. */

@@ -16,7 +16,6 @@ public final class Batch {
    * @param slots steering slot of each token, 0 for none
    * @param firstOutput tokens from this index on get logits; {@code tokens.length} for none
    * @param firstOutputRow row of the first of them among the logits
-   * @param capture what to read, or null
    */
   public record Span(
       int sequence,
@@ -25,8 +24,7 @@ public final class Batch {
       int[] tokens,
       int[] slots,
       int firstOutput,
-      int firstOutputRow,
-      Capture capture) {
+      int firstOutputRow) {
 
     public int length() {
       return tokens.length;
@@ -38,9 +36,8 @@ public final class Batch {
   private int outputs;
 
   /** Appends tokens of a sequence; parameters as in {@link Span}. */
-  public Span add(
-      int sequence, int position, int[] tokens, int[] slots, int firstOutput, Capture capture) {
-    Span span = new Span(sequence, position, rows, tokens, slots, firstOutput, outputs, capture);
+  public Span add(int sequence, int position, int[] tokens, int[] slots, int firstOutput) {
+    Span span = new Span(sequence, position, rows, tokens, slots, firstOutput, outputs);
     spans.add(span);
     rows += tokens.length;
     outputs += tokens.length - firstOutput;
@@ -61,11 +58,9 @@ public final class Batch {
     return outputs;
   }
 
-  /** Whether every span is one token with logits and nothing is captured: a decode step. */
+  /** Whether every span is one token with logits: a decode step. */
   boolean isDecode() {
-    return rows == spans.size()
-        && outputs == rows
-        && spans.stream().allMatch(span -> span.capture() == null);
+    return rows == spans.size() && outputs == rows;
   }
 
   /** Whether any token has a steering slot. */

@@ -6,12 +6,12 @@ import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
- * Activations of one sequence at chosen sites, gathered as its tokens pass. Each site shows the
- * value after its own edits: what the rest of the forward pass sees.
- *
- * <p>It is filled while a request that has it runs, and may be read when that has ended.
+ * Activations of one sequence at chosen sites, gathered as its tokens pass: of all tokens or of
+ * those from one on, and nothing else is read. Each site shows the value after its own edits: what
+ * the rest of the forward pass sees.
  */
 public final class Capture {
   private final ModelConfig config;
@@ -20,7 +20,7 @@ public final class Capture {
   private final Map<Site, float[]> values = new LinkedHashMap<>();
 
   /**
-   * Room for {@code length} tokens at each site.
+   * All of {@code length} tokens.
    *
    * @throws IllegalArgumentException if one site's values would not fit a Java array
    */
@@ -28,15 +28,22 @@ public final class Capture {
     this(config, sites, length, 0);
   }
 
-  /** The last of {@code length} tokens alone, at sites that are no patterns. */
+  /** The last of {@code length} tokens alone. */
   public static Capture last(ModelConfig config, Collection<Site> sites, int length) {
-    if (sites.stream().anyMatch(Capture::isPattern)) {
-      throw new IllegalArgumentException("a pattern is captured for all tokens");
-    }
     return new Capture(config, sites, length, length - 1);
   }
 
-  private Capture(ModelConfig config, Collection<Site> sites, int length, int first) {
+  /**
+   * The tokens from {@code first} on of {@code length}.
+   *
+   * @throws IllegalArgumentException if one site's values would not fit a Java array
+   */
+  public Capture(ModelConfig config, Collection<Site> sites, int length, int first) {
+    if (first < 0 || first >= length) {
+      throw new IllegalArgumentException(
+          "tokens from %d on of %d: the first must be 0 to %d"
+              .formatted(first, length, length - 1));
+    }
     this.config = config;
     this.length = length;
     this.first = first;
@@ -45,13 +52,13 @@ public final class Capture {
       if (count > Integer.MAX_VALUE - 8) {
         throw new IllegalArgumentException(
             "site %s of %,d tokens has %,d values, more than can be captured at once"
-                .formatted(site, length, count));
+                .formatted(site, length - first, count));
       }
       values.put(site, new float[(int) count]);
     }
   }
 
-  private static boolean isPattern(Site site) {
+  static boolean isPattern(Site site) {
     return site.kind() == Site.Kind.PATTERN;
   }
 
@@ -60,12 +67,22 @@ public final class Capture {
     return values.containsKey(site);
   }
 
+  /** Sites that are read. */
+  public Set<Site> sites() {
+    return values.keySet();
+  }
+
   /** Tokens of the sequence. */
   public int length() {
     return length;
   }
 
-  /** All values, by site, in the order asked for. */
+  /** The first token that is read. */
+  public int first() {
+    return first;
+  }
+
+  /** All values, by site, in the order asked for; of each {@link #shape}. */
   public Map<Site, float[]> values() {
     return values;
   }
@@ -131,26 +148,22 @@ public final class Capture {
     return shape;
   }
 
-  /** Takes rows of a site from {@code position} on: columns [from, from + width) of each row. */
-  void take(Site site, int position, float[] rows, int stride, int from) {
+  /** Takes {@code count} rows of a site of the tokens from {@code position} on. */
+  void take(Site site, int position, float[] rows, int from, int count) {
     int width = site.width(config);
-    float[] into = values.get(site);
-    for (int row = Math.max(0, first - position); row < rows.length / stride; row++) {
-      int to = (position + row - first) * width;
-      System.arraycopy(rows, row * stride + from, into, to, width);
-    }
+    System.arraycopy(rows, from, values.get(site), (position - first) * width, count * width);
   }
 
-  /** Takes pattern rows [n_heads, rows, keys] of the tokens from {@code position} on. */
-  void takePattern(Site site, int position, float[] pattern, int rows, int keys) {
+  /** Takes pattern rows [n_heads, count, keys] of the tokens from {@code position} on. */
+  void takePattern(Site site, int position, float[] pattern, int from, int count, int keys) {
     float[] into = values.get(site);
     for (int head = 0; head < config.nHeads(); head++) {
-      for (int row = 0; row < rows; row++) {
+      for (int row = 0; row < count; row++) {
         System.arraycopy(
             pattern,
-            (head * rows + row) * keys,
+            from + (head * count + row) * keys,
             into,
-            (head * length + position + row) * length,
+            (head * (length - first) + position - first + row) * length,
             Math.min(keys, length));
       }
     }

@@ -13,7 +13,6 @@ import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
-import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -46,7 +45,7 @@ public final class Llama implements AutoCloseable {
   private final Buffer z; // [rows, n_heads d_head] T
   private final Buffer last; // [outputs, d_model] f32
   private final Buffer logits; // [outputs, vocabulary] f32
-  private final Positionwise.Norms norms; // for capture
+  private final Positionwise.Norms norms; // for a hook that wants them
 
   private final StepTables step;
   private Buffer changes; // [rows, report stride] f32: what steering changed
@@ -178,6 +177,17 @@ public final class Llama implements AutoCloseable {
    * @return logits [batch.outputs(), vocabulary] f32, valid until the next step
    */
   public Buffer forward(Batch batch, SteeringTable steering) {
+    return forward(batch, steering, null);
+  }
+
+  /**
+   * Runs one step that {@code hook} looks at.
+   *
+   * @param steering tables of the batch's slots; null if every slot is 0
+   * @param hook may be null
+   * @return as {@link #forward(Batch, SteeringTable)}
+   */
+  public Buffer forward(Batch batch, SteeringTable steering, SiteHook hook) {
     require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
@@ -191,11 +201,11 @@ public final class Llama implements AutoCloseable {
     if (steering != null) {
       changes.slice(0, 4L * batch.rows() * stride).clear();
     }
-    if (batch.isDecode()) {
+    if (hook == null && batch.isDecode()) {
       boolean solves = steering != null && steering.solves(batch);
       graphs.run(batch.rows(), tiles, steering, solves, () -> run(batch, tiles, steering, null, 0));
     } else {
-      run(batch, tiles, steering, null, 0);
+      run(batch, tiles, steering, hook, 0);
     }
     requireWhole();
     return logits;
@@ -283,7 +293,7 @@ public final class Llama implements AutoCloseable {
     private final Attention.Work.Shape tiles;
     private final Edits edits;
     private final SiteHook hook;
-    private final boolean captures;
+    private final Positionwise.Norms kept; // null if nobody wants the norms' insides
     private final Positionwise.Pass pass;
     private final boolean solves;
 
@@ -293,8 +303,8 @@ public final class Llama implements AutoCloseable {
       this.tiles = tiles;
       this.edits = new Edits(steering, step.slots, changes);
       this.hook = hook;
-      this.captures = batch.spans().stream().anyMatch(span -> span.capture() != null);
-      this.pass = new Positionwise.Pass(rows, edits, captures ? norms : null, this);
+      this.kept = wantsNorms() ? norms : null;
+      this.pass = new Positionwise.Pass(rows, edits, kept, this);
       this.solves = steering != null && steering.solves(batch);
     }
 
@@ -317,13 +327,28 @@ public final class Llama implements AutoCloseable {
       at(Site.Kind.EMBED, -1, x, DType.F32, config.dModel(), 0);
     }
 
+    private boolean wantsNorms() {
+      return hook != null
+          && Site.all(config).stream().anyMatch(site -> site.kind().isNorm() && hook.wants(site));
+    }
+
+    private boolean wants(Site.Kind kind, int layer) {
+      return hook != null && hook.wants(new Site(kind, layer));
+    }
+
     void firstNorm(int layer) {
-      // The norm makes the edits of hook_resid_pre, so that a hook and queued edits come before it.
+      // The norm makes the edits of hook_resid_pre: queued ones come before it, and so does a hook
+      // where there are no others, so that it may overwrite the site.
       queued(Site.Kind.RESID_PRE, layer);
-      hook(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
+      boolean normEdits = edits.ranges(Site.Kind.RESID_PRE, layer) != null;
+      if (!normEdits) {
+        show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
+      }
       positionwise.norm(positionwise.ln1(layer), x, pass);
-      capture(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
-      captureNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
+      if (normEdits) {
+        show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
+      }
+      showNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
     }
 
     /** From {@code ln1} of x; returns whether the MLP's norm of x is made as well. */
@@ -339,7 +364,11 @@ public final class Llama implements AutoCloseable {
       attention.rotateAndAppend(qkv, rows, step, cache, layer);
       at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
       at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
-      capturePattern(layer);
+      if (wants(Site.Kind.PATTERN, layer)) {
+        hook.atPattern(
+            new Site(Site.Kind.PATTERN, layer),
+            (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
+      }
       attention.attend(
           z,
           qkv,
@@ -364,9 +393,9 @@ public final class Llama implements AutoCloseable {
     }
 
     void logits() {
-      if (anyCapture(Site.Kind.LN_FINAL_SCALE) || anyCapture(Site.Kind.LN_FINAL_NORMALIZED)) {
-        finalNorm(x, rows);
-        captureNorm(Site.Kind.LN_FINAL_SCALE, Site.Kind.LN_FINAL_NORMALIZED, -1);
+      if (wants(Site.Kind.LN_FINAL_SCALE, -1) || wants(Site.Kind.LN_FINAL_NORMALIZED, -1)) {
+        positionwise.norm(positionwise.finalNorm(), x, pass);
+        showNorm(Site.Kind.LN_FINAL_SCALE, Site.Kind.LN_FINAL_NORMALIZED, -1);
       }
       int outputs = batch.outputs();
       if (outputs == 0) {
@@ -375,38 +404,20 @@ public final class Llama implements AutoCloseable {
       long bytes = 8L * outputs * config.dModel();
       device.launch(
           gather, bytes, Grid.of(outputs), BLOCK, 0, last, x, step.outputRows, config.dModel());
-      finalNorm(last, outputs);
       Linear head = weights.head();
       device.multiply(
           outputs,
           head.out(),
           head.in(),
-          new Matrix(positionwise.h, type, config.dModel()),
+          positionwise.finalNorm(last, outputs),
           head.matrix(),
           new Matrix(logits, DType.F32, config.vocabularySize()));
-      for (Batch.Span span : batch.spans()) {
-        Site site = new Site(Site.Kind.LOGITS, -1);
-        if (span.capture() != null && span.capture().wants(site)) {
-          int v = config.vocabularySize();
-          int count = span.length() - span.firstOutput();
-          float[] values = logits.slice(4L * v * span.firstOutputRow()).toFloats(count * v);
-          span.capture().take(site, span.position() + span.firstOutput(), values, v, 0);
-        }
-      }
-    }
-
-    private void finalNorm(Buffer in, int count) {
-      positionwise.norm(
-          positionwise.finalNorm(),
-          in,
-          new Positionwise.Pass(count, edits, captures ? norms : null, this));
+      show(Site.Kind.LOGITS, -1, logits, DType.F32, config.vocabularySize(), 0);
     }
 
     @Override
     public boolean acts(Site.Kind kind, int layer) {
-      return captures
-          || !edits.queued(kind, layer).isEmpty()
-          || (hook != null && hook.wants(new Site(kind, layer)));
+      return !edits.queued(kind, layer).isEmpty() || wants(kind, layer);
     }
 
     @Override
@@ -414,8 +425,7 @@ public final class Llama implements AutoCloseable {
       if (kind == Site.Kind.RESID_POST) {
         queued(kind, layer);
       }
-      hook(kind, layer, values, dtype, stride, column);
-      capture(kind, layer, values, dtype, stride, column);
+      show(kind, layer, values, dtype, stride, column);
     }
 
     private void queued(Site.Kind kind, int layer) {
@@ -436,7 +446,7 @@ public final class Llama implements AutoCloseable {
       queued.forEach(edit -> edit.enqueue(all));
     }
 
-    private void hook(
+    private void show(
         Site.Kind kind, int layer, Buffer values, DType dtype, int stride, int column) {
       if (hook != null) {
         Site site = new Site(kind, layer);
@@ -446,61 +456,12 @@ public final class Llama implements AutoCloseable {
       }
     }
 
-    private boolean anyCapture(Site.Kind kind) {
-      Site site = new Site(kind, -1);
-      return batch.spans().stream()
-          .anyMatch(span -> span.capture() != null && span.capture().wants(site));
-    }
-
-    private void captureNorm(Site.Kind scaleSite, Site.Kind normalizedSite, int layer) {
-      capture(scaleSite, layer, norms.scale(), DType.F32, 1, 0);
-      capture(normalizedSite, layer, norms.normalized(), DType.F32, config.dModel(), 0);
-    }
-
-    private void capture(
-        Site.Kind kind, int layer, Buffer from, DType dtype, int stride, int column) {
-      Site site = null;
-      for (Batch.Span span : batch.spans()) {
-        if (span.capture() == null) {
-          continue;
-        }
-        site = site == null ? new Site(kind, layer) : site;
-        if (span.capture().wants(site)) {
-          long at = (long) span.firstRow() * stride * dtype.bytes();
-          float[] values = read(from.slice(at), dtype, span.length() * stride);
-          span.capture().take(site, span.position(), values, stride, column);
-        }
+    private void showNorm(Site.Kind scale, Site.Kind normalized, int layer) {
+      if (kept != null) {
+        show(scale, layer, kept.scale(), DType.F32, 1, 0);
+        show(normalized, layer, kept.normalized(), DType.F32, config.dModel(), 0);
       }
     }
-
-    private void capturePattern(int layer) {
-      Site site = null;
-      for (Batch.Span span : batch.spans()) {
-        if (span.capture() == null) {
-          continue;
-        }
-        site = site == null ? new Site(Site.Kind.PATTERN, layer) : site;
-        if (span.capture().wants(site)) {
-          int keys = span.position() + span.length();
-          float[] pattern = attention.pattern(qkv, span, cache, layer);
-          span.capture().takePattern(site, span.position(), pattern, span.length(), keys);
-        }
-      }
-    }
-  }
-
-  /** The first {@code count} values of a buffer of f32 or bf16. */
-  static float[] read(Buffer buffer, DType dtype, int count) {
-    if (dtype == DType.F32) {
-      return buffer.toFloats(count);
-    }
-    short[] bits = new short[count];
-    buffer.copyTo(MemorySegment.ofArray(bits));
-    float[] values = new float[count];
-    for (int i = 0; i < count; i++) {
-      values[i] = Float.intBitsToFloat(bits[i] << 16);
-    }
-    return values;
   }
 
   private int qkvWidth() {

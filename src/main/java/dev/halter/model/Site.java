@@ -85,6 +85,15 @@ public record Site(Kind kind, int layer) {
       };
     }
 
+    /** Whether it is inside a norm: kept only for those who want it. */
+    boolean isNorm() {
+      return switch (this) {
+        case LN1_SCALE, LN1_NORMALIZED, LN2_SCALE, LN2_NORMALIZED -> true;
+        case LN_FINAL_SCALE, LN_FINAL_NORMALIZED -> true;
+        default -> false;
+      };
+    }
+
     /** Whether it has one value for each MLP neuron. */
     public boolean isNeurons() {
       return this == PRE || this == PRE_LINEAR || this == POST;

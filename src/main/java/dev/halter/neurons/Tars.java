@@ -126,14 +126,13 @@ public final class Tars {
       requests.add(
           Request.of(prompt)
               .withMaxTokens(0)
-              .with(new Capture(model.config(), Set.of(site), prompt.length)));
+              .with(Capture.last(model.config(), Set.of(site), prompt.length)));
     }
     model.engine().run(requests).forEach(result -> result.orThrow());
     double[] sum = new double[d];
     double length = 0;
     for (Request request : requests) {
-      float[] all = request.capture().values().get(site);
-      float[] state = Arrays.copyOfRange(all, all.length - d, all.length);
+      float[] state = request.capture().values().get(site);
       double norm = norm(state);
       length += norm / prompts.size();
       for (int i = 0; i < d; i++) {
@@ -223,17 +222,17 @@ public final class Tars {
    */
   public List<Nearest> nearest(float[] target, Set<NeuronMap.Projection> projections, int count) {
     Checkpoint checkpoint = model.llama().weights().checkpoint();
-    List<Nearest> all = new ArrayList<>();
+    List<Nearest> found = new ArrayList<>();
     for (int layer = 0; layer < model.config().nLayers(); layer++) {
       for (NeuronMap.Projection projection : projections) {
         TensorView weights = checkpoint.tensor(projection.tensor(layer));
-        all.addAll(nearest(weights, target, projection, layer));
-        all.sort(Comparator.comparingDouble(Nearest::cosine).reversed());
-        all.subList(Math.min(count, all.size()), all.size()).clear();
+        found.addAll(nearest(weights, target, projection, layer));
+        found.sort(Comparator.comparingDouble(Nearest::cosine).reversed());
+        found.subList(Math.min(count, found.size()), found.size()).clear();
       }
     }
     checkpoint.requireWhole();
-    return all;
+    return found;
   }
 
   private List<Nearest> nearest(

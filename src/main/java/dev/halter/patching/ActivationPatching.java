@@ -5,7 +5,7 @@ import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
-import dev.halter.patching.Effects.Run;
+import dev.halter.patching.EffectSums.Run;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -19,19 +19,50 @@ import java.util.function.IntConsumer;
  *
  * <p>Unlike path patching nothing is frozen. A run begins at the patched block, and many cells go
  * through it as one ragged batch.
- *
- * @param site the kind that was patched
- * @param perHead whether each head was patched by itself
- * @param positions columns: the longest prompt's tokens. Prompts are aligned at their last token,
- *     which is the last column
- * @param effects layer by layer, head by head if {@code perHead}, position by position
  */
-public record ActivationPatching(Site.Kind site, boolean perHead, int positions, Effects effects) {
+public final class ActivationPatching {
+  private final Site.Kind site;
+  private final int heads; // 1 where they are patched together
+  private final int positions;
+  private final EffectSums sums; // layer by layer, head by head, position by position
 
-  /** Index of a cell among the effects. */
-  public int cell(ModelConfig config, int layer, int head, int column) {
-    int heads = perHead ? config.nHeads() : 1;
+  private ActivationPatching(Site.Kind site, int layers, int heads, int positions) {
+    this.site = site;
+    this.heads = heads;
+    this.positions = positions;
+    this.sums = new EffectSums(layers * heads * positions);
+  }
+
+  /**
+   * Columns: the longest prompt's tokens. Prompts are aligned at their last token, which is the
+   * last column.
+   */
+  public int positions() {
+    return positions;
+  }
+
+  /**
+   * The effect of a cell; all NaN for one that no pair has.
+   *
+   * @param head 0 unless heads were patched one by one
+   * @param column 0 to {@link #positions} − 1
+   */
+  public Effects.Effect of(int layer, int head, int column) {
+    return sums.of(cell(layer, head, column));
+  }
+
+  private int cell(int layer, int head, int column) {
     return (layer * heads + head) * positions + column;
+  }
+
+  /** Mean over pairs of the reference run's logit of the answer. */
+  public double referenceLogit() {
+    return sums.referenceLogit();
+  }
+
+  /** The reference runs as an effect: its deltas are 0. */
+  public Effects.Effect reference() {
+    return sums.reference();
   }
 
   /**
@@ -59,8 +90,7 @@ public record ActivationPatching(Site.Kind site, boolean perHead, int positions,
     ModelConfig config = model.config();
     int longest = pairs.stream().mapToInt(Pair::longest).max().orElseThrow();
     int heads = perHead ? config.nHeads() : 1;
-    Effects effects = new Effects(config.nLayers() * heads * longest);
-    ActivationPatching grid = new ActivationPatching(site, perHead, longest, effects);
+    ActivationPatching grid = new ActivationPatching(site, config.nLayers(), heads, longest);
     try (Scope scope = model.device().scope()) {
       Positionwise positionwise = new Positionwise(scope, model, PathRows.atOnce(model));
       for (int i = 0; i < pairs.size(); i++) {
@@ -91,24 +121,24 @@ public record ActivationPatching(Site.Kind site, boolean perHead, int positions,
       references.add(new Site(Site.Kind.RESID_PRE, layer));
       differences.add(new Site(site, layer));
     }
-    try (PairActivations recording =
-        new PairActivations(model, kernels, pairs, true, references, differences)) {
-      PatchedRuns reruns = new PatchedRuns(model, kernels, pairs, recording);
+    try (Scope scope = model.device().scope()) {
+      PairActivations activations =
+          new PairActivations(scope, model, pairs, true, references, differences);
+      PatchedRuns patched = new PatchedRuns(model, kernels, pairs, activations);
+      int length = pair.reference().length;
+      Buffer ends = scope.allocate(4L * (1 + heads * length) * config.dModel());
       for (int layer = 0; layer < config.nLayers(); layer++) {
-        List<PatchedRuns.Run> runs = runs(config, layer, pair, recording);
-        try (Buffer ends = model.device().allocate(4L * runs.size() * config.dModel())) {
-          reruns.run(layer, runs, ends);
-          Run[] read =
-              Readout.of(model, kernels, positionwise, ends, runs.size(), pairs, probability);
-          if (layer == 0) {
-            effects.addReference(read[0]);
-          }
-          int length = pair.reference().length;
-          for (int i = 1; i < read.length; i++) {
-            int head = (i - 1) / length;
-            int column = positions - length + (i - 1) % length;
-            effects.add(cell(config, layer, head, column), read[0], read[i]);
-          }
+        List<PatchedRuns.Run> runs = runs(config, layer, pair, activations);
+        patched.run(layer, runs, ends);
+        Run[] read =
+            Readout.of(model, kernels, positionwise, ends, runs.size(), pairs, probability);
+        if (layer == 0) {
+          sums.addReference(read[0]);
+        }
+        for (int i = 1; i < read.length; i++) {
+          int head = (i - 1) / length;
+          int column = positions - length + (i - 1) % length;
+          sums.add(cell(layer, head, column), read[0], read[i]);
         }
         progress.accept(layer + 1);
       }
@@ -117,13 +147,13 @@ public record ActivationPatching(Site.Kind site, boolean perHead, int positions,
 
   /** A run without a patch, then one for each cell of a layer: head by head, token by token. */
   private List<PatchedRuns.Run> runs(
-      ModelConfig config, int layer, Pair pair, PairActivations recording) {
+      ModelConfig config, int layer, Pair pair, PairActivations activations) {
     Site from = new Site(site, layer);
-    int heads = perHead ? config.nHeads() : 1;
     int width = from.width(config) / heads;
     // What the MLP adds is in the residual stream by the time that it is seen.
     Site to = site == Site.Kind.MLP_OUT ? new Site(Site.Kind.RESID_POST, layer) : from;
-    PatchedRuns.Source source = new PatchedRuns.Source(to, recording.difference(from), width, true);
+    PatchedRuns.Source source =
+        new PatchedRuns.Source(to, activations.difference(from), width, true);
     List<PatchedRuns.Run> runs = new ArrayList<>();
     runs.add(new PatchedRuns.Run(0, List.of()));
     for (int head = 0; head < heads; head++) {

@@ -1,11 +1,21 @@
 package dev.halter.patching;
 
-import java.util.Arrays;
+import dev.halter.model.Head;
+import dev.halter.patching.EffectSums.Run;
+import dev.halter.weights.ModelConfig;
+import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 
 /**
- * What each of a number of patches does to the answer, over pairs of prompts. Logits are f32; means
- * are over the pairs that a patch was tried on.
+ * What the patch of each head and each MLP of a model does to the answer, over pairs of prompts.
+ * Logits are f32; means are over the pairs that a patch was tried on.
+ *
+ * <pre>{@code
+ * Effects effects = PathPatching.of(model, pairs, Variant.RECOMPUTE, false, done -> {});
+ * double delta = effects.of(new Head(5, 3)).delta();
+ * effects.top(5).forEach(System.out::println);
+ * }</pre>
  */
 public final class Effects {
   /**
@@ -32,96 +42,107 @@ public final class Effects {
       double probability,
       double logitDifference) {}
 
-  private final double[] reference = new double[Sum.values().length];
-  private final double[][] patched;
-
-  /** What is summed over pairs. */
-  private enum Sum {
-    PAIRS,
-    LOGIT,
-    REFERENCE,
-    DELTA,
-    DELTA_SQUARED,
-    RELATIVE,
-    PROBABILITY,
-    FOILS,
-    LOGIT_DIFFERENCE
-  }
-
-  Effects(int patches) {
-    this.patched = new double[patches][Sum.values().length];
-  }
-
   /**
-   * The last token of one run.
+   * A head or an MLP and its effect.
    *
-   * @param logit of the answer
-   * @param foil logit of the foil, NaN if the pair has none
-   * @param logSumExp of all logits, NaN if not measured
+   * @param head null where it is the MLP of the layer
    */
-  record Run(float logit, float foil, float logSumExp) {}
+  public record Sender(int layer, Head head, Effect effect) {
+    /** {@code 5.3} for a head, {@code mlp 5} for an MLP. */
+    public String name() {
+      return head == null ? "mlp " + layer : head.toString();
+    }
 
-  /** Adds a pair's reference run. */
-  void addReference(Run run) {
-    add(reference, run, run);
-  }
-
-  /** Adds a pair's run under a patch. */
-  void add(int patch, Run referenceRun, Run run) {
-    add(patched[patch], referenceRun, run);
-  }
-
-  private static void add(double[] sums, Run referenceRun, Run run) {
-    double delta = (double) run.logit - referenceRun.logit;
-    sums[Sum.PAIRS.ordinal()]++;
-    sums[Sum.LOGIT.ordinal()] += run.logit;
-    sums[Sum.REFERENCE.ordinal()] += referenceRun.logit;
-    sums[Sum.DELTA.ordinal()] += delta;
-    sums[Sum.DELTA_SQUARED.ordinal()] += delta * delta;
-    sums[Sum.RELATIVE.ordinal()] += delta / referenceRun.logit;
-    sums[Sum.PROBABILITY.ordinal()] += Math.exp((double) run.logit - run.logSumExp);
-    if (!Float.isNaN(referenceRun.foil)) {
-      sums[Sum.FOILS.ordinal()]++;
-      sums[Sum.LOGIT_DIFFERENCE.ordinal()] += (double) run.logit - run.foil;
+    @Override
+    public String toString() {
+      return name() + ": " + effect;
     }
   }
 
-  private static Effect effect(double[] sums) {
-    double n = sums[Sum.PAIRS.ordinal()];
-    double mean = sums[Sum.DELTA.ordinal()] / n;
-    double variance = (sums[Sum.DELTA_SQUARED.ordinal()] - n * mean * mean) / (n - 1);
-    return new Effect(
-        (int) n,
-        sums[Sum.RELATIVE.ordinal()] / n,
-        mean,
-        Math.sqrt(Math.max(0, variance) / n),
-        sums[Sum.DELTA.ordinal()] / sums[Sum.REFERENCE.ordinal()] + 0.0, // never -0.0
-        sums[Sum.PROBABILITY.ordinal()] / n,
-        sums[Sum.LOGIT_DIFFERENCE.ordinal()] / sums[Sum.FOILS.ordinal()]);
+  private final ModelConfig config;
+  private final EffectSums sums; // layer by layer: of the heads, then of the MLP
+
+  Effects(ModelConfig config) {
+    this.config = config;
+    this.sums = new EffectSums(config.nLayers() * (config.nHeads() + 1));
   }
 
-  /** How many patches. */
-  public int size() {
-    return patched.length;
+  /** Senders: heads and MLPs. */
+  int size() {
+    return sums.size();
+  }
+
+  /** Adds a pair's reference run. */
+  void addReference(Run run) {
+    sums.addReference(run);
+  }
+
+  /** Adds a pair's run under the patch of a sender, counted layer by layer, the MLP last. */
+  void add(int sender, Run referenceRun, Run run) {
+    sums.add(sender, referenceRun, run);
   }
 
   /** Mean over pairs of the reference run's logit of the answer. */
   public double referenceLogit() {
-    return reference[Sum.LOGIT.ordinal()] / reference[Sum.PAIRS.ordinal()];
+    return sums.referenceLogit();
   }
 
   /** The reference runs as an effect: its deltas are 0. */
   public Effect reference() {
-    return effect(reference);
+    return sums.reference();
   }
 
-  /** The effect of a patch; all NaN for one that was tried on no pair. */
-  public Effect of(int patch) {
-    return effect(patched[patch]);
+  /**
+   * The effect of a head; all NaN for one that was tried on no pair.
+   *
+   * @throws IllegalArgumentException if the model has no such head
+   */
+  public Effect of(Head head) {
+    if (!head.isOf(config)) {
+      throw new IllegalArgumentException(
+          "there is no head %s: layers are 0 to %d, heads 0 to %d"
+              .formatted(head, config.nLayers() - 1, config.nHeads() - 1));
+    }
+    return sums.of(head.layer() * (config.nHeads() + 1) + head.head());
   }
 
-  /** All effects in order. */
-  public List<Effect> all() {
-    return Arrays.stream(patched).map(Effects::effect).toList();
+  /**
+   * The effect of a layer's MLP; all NaN for one that was tried on no pair.
+   *
+   * @throws IllegalArgumentException if the model has no such layer
+   */
+  public Effect ofMlp(int layer) {
+    if (layer < 0 || layer >= config.nLayers()) {
+      throw new IllegalArgumentException(
+          "there is no layer %d: layers are 0 to %d".formatted(layer, config.nLayers() - 1));
+    }
+    return sums.of(layer * (config.nHeads() + 1) + config.nHeads());
+  }
+
+  /** Every head and MLP, layer by layer: the heads, then the MLP. */
+  public List<Sender> all() {
+    List<Sender> senders = new ArrayList<>();
+    for (int layer = 0; layer < config.nLayers(); layer++) {
+      for (int i = 0; i < config.nHeads(); i++) {
+        Head head = new Head(layer, i);
+        senders.add(new Sender(layer, head, of(head)));
+      }
+      senders.add(new Sender(layer, null, ofMlp(layer)));
+    }
+    return senders;
+  }
+
+  /**
+   * The heads and MLPs that move the answer's logit most, up or down, largest |delta| first: {@code
+   * count} of them, or as many as were tried.
+   */
+  public List<Sender> top(int count) {
+    List<Sender> tried = new ArrayList<>(all());
+    tried.removeIf(sender -> sender.effect.pairs() == 0);
+    // Among equals heads come before MLPs.
+    tried.sort(
+        Comparator.<Sender>comparingDouble(sender -> -Math.abs(sender.effect.delta()))
+            .thenComparing(sender -> sender.head == null));
+    return List.copyOf(tried.subList(0, Math.min(count, tried.size())));
   }
 }

@@ -5,7 +5,7 @@ import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
-import dev.halter.patching.Effects.Run;
+import dev.halter.patching.EffectSums.Run;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -32,7 +32,7 @@ public final class HeadToHead {
 
   /**
    * Sweeps all heads and MLPs below the last receiver's layer; those that reach no receiver were
-   * tried on no pair. Effects are indexed as those of {@link PathPatching}.
+   * tried on no pair.
    *
    * @param pairs whose prompts have as many tokens each
    * @param progress hears of work done, in layers of pairs: of {@code pairs.size() · n_layers}
@@ -68,8 +68,7 @@ public final class HeadToHead {
                 .formatted(receiver));
       }
     }
-    ModelConfig config = model.config();
-    Effects effects = new Effects(config.nLayers() * (config.nHeads() + 1));
+    Effects effects = new Effects(model.config());
     try (Scope scope = model.device().scope()) {
       Positionwise positionwise = new Positionwise(scope, model, rowsAtOnce);
       for (int first = 0; first < pairs.size(); ) {
@@ -79,7 +78,7 @@ public final class HeadToHead {
           tokens += pairs.get(end++).reference().length;
         }
         sweep(model, pairs.subList(first, end), receivers, probability, positionwise, effects);
-        progress.accept(end * config.nLayers());
+        progress.accept(end * model.config().nLayers());
         first = end;
       }
     }
@@ -105,15 +104,17 @@ public final class HeadToHead {
     Set<Site> references = new HashSet<>(PathRows.attention(last));
     references.add(start);
     references.add(new Site(Site.Kind.RESID_PRE, first));
-    List<Received> all = new ArrayList<>();
-    try (PairActivations recording =
-        new PairActivations(model, kernels, pairs, true, references, PathRows.senders(last))) {
+    List<Received> received = new ArrayList<>();
+    try (Scope scope = model.device().scope()) {
+      PairActivations activations =
+          new PairActivations(scope, model, pairs, true, references, PathRows.senders(last));
       int groups;
-      try (PathRows rows = new PathRows(model, kernels, positionwise, recording, last)) {
+      try (Scope climbing = model.device().scope()) {
+        PathRows rows = new PathRows(climbing, model, kernels, positionwise, activations, last);
         for (int layer = 0; layer <= last; layer++) {
           for (Receiver receiver : receivers) {
             if (receiver.head().layer() == layer) {
-              all.add(receive(model, positionwise, rows, receiver));
+              received.add(receive(scope, model, positionwise, rows, receiver));
             }
           }
           if (layer == last) {
@@ -130,29 +131,25 @@ public final class HeadToHead {
         }
         groups = rows.groups();
       }
-      PatchedRuns reruns = new PatchedRuns(model, kernels, pairs, recording);
+      PatchedRuns patched = new PatchedRuns(model, kernels, pairs, activations);
       int[] offsets = PatchedRuns.offsets(pairs);
       List<PatchedRuns.Run> runs = new ArrayList<>();
       for (int group = 0; group < groups; group++) {
         for (int pair = 0; pair < pairs.size(); pair++) {
-          runs.add(run(group, pair, pairs, all, recording.rows(), offsets[pair]));
+          runs.add(run(group, pair, pairs, received, activations.rows(), offsets[pair]));
         }
       }
-      try (Buffer ends = model.device().allocate(4L * runs.size() * config.dModel())) {
-        reruns.run(first, runs, ends);
-        Run[] read =
-            Readout.of(model, kernels, positionwise, ends, runs.size(), pairs, probability);
-        for (int i = 0; i < read.length; i++) {
-          Run reference = read[i % pairs.size()];
-          if (i < pairs.size()) {
-            effects.addReference(reference);
-          } else {
-            effects.add(i / pairs.size() - 1, reference, read[i]);
-          }
+      Buffer ends = scope.allocate(4L * runs.size() * config.dModel());
+      patched.run(first, runs, ends);
+      Run[] read = Readout.of(model, kernels, positionwise, ends, runs.size(), pairs, probability);
+      for (int i = 0; i < read.length; i++) {
+        Run reference = read[i % pairs.size()];
+        if (i < pairs.size()) {
+          effects.addReference(reference);
+        } else {
+          effects.add(i / pairs.size() - 1, reference, read[i]);
         }
       }
-    } finally {
-      all.forEach(received -> received.source.values().close());
     }
   }
 
@@ -160,11 +157,11 @@ public final class HeadToHead {
   private record Received(PatchedRuns.Source source, int column, int groups) {}
 
   private static Received receive(
-      Llama model, Positionwise positionwise, PathRows rows, Receiver receiver) {
+      Scope scope, Llama model, Positionwise positionwise, PathRows rows, Receiver receiver) {
     int dHead = model.config().dHead();
     int rowBytes = 4 * model.config().dModel();
     int place = receiver.place(model.config());
-    Buffer values = model.device().allocate(4L * rows.count() * dHead);
+    Buffer values = scope.allocate(4L * rows.count() * dHead);
     for (int row = 0; row < rows.count(); row += positionwise.rows()) {
       int count = Math.min(positionwise.rows(), rows.count() - row);
       positionwise.headInput(
@@ -185,13 +182,12 @@ public final class HeadToHead {
    * 0, without a sender, is set like the others, so that its logits come by the same arithmetic.
    */
   private static PatchedRuns.Run run(
-      int group, int pair, List<Pair> pairs, List<Received> all, int n, int offset) {
+      int group, int pair, List<Pair> pairs, List<Received> received, int n, int offset) {
     List<PatchedRuns.Patch> patches = new ArrayList<>();
-    for (Received received : all) {
-      if (group < received.groups) {
-        int length = pairs.get(pair).reference().length;
-        patches.add(
-            new PatchedRuns.Patch(received.source, received.column, 0, length, group * n + offset));
+    int length = pairs.get(pair).reference().length;
+    for (Received at : received) {
+      if (group < at.groups) {
+        patches.add(new PatchedRuns.Patch(at.source, at.column, 0, length, group * n + offset));
       }
     }
     return new PatchedRuns.Run(pair, patches);

@@ -1,12 +1,13 @@
 package dev.halter.patching;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
+import dev.halter.model.SiteHook;
+import dev.halter.model.SiteReader;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -18,54 +19,49 @@ import java.util.stream.IntStream;
  * of others the counterfactual's minus the reference's. Either of the last token alone, where the
  * prompts of a pair may differ in length, or of every token.
  */
-final class PairActivations implements AutoCloseable {
+final class PairActivations {
   private final Llama model;
-  private final PatchKernels kernels;
   private final boolean everyToken;
+  private final SiteReader reader;
   private final Map<Site, Buffer> reference = new HashMap<>();
   private final Map<Site, Buffer> difference = new HashMap<>();
-  private final Buffer index;
   private final int rows;
 
   /**
    * Runs pairs.
    *
+   * @param scope that the values live in
    * @param everyToken whether every token of a prompt has a row, or only the last
    * @param references sites of which the reference's values are kept
    * @param differences sites of which counterfactual − reference is kept
    */
   PairActivations(
+      Scope scope,
       Llama model,
-      PatchKernels kernels,
       List<Pair> pairs,
       boolean everyToken,
       Set<Site> references,
       Set<Site> differences) {
     this.model = model;
-    this.kernels = kernels;
     this.everyToken = everyToken;
     this.rows =
         everyToken ? pairs.stream().mapToInt(pair -> pair.reference().length).sum() : pairs.size();
-    this.index = model.device().allocate(4L * model.limits().rows());
-    references.forEach(site -> reference.put(site, cleared(site)));
-    differences.forEach(site -> difference.put(site, cleared(site)));
-    int at = 0;
+    this.reader = new SiteReader(scope, model);
+    references.forEach(site -> reference.put(site, scope.allocate(bytes(site, rows))));
+    differences.forEach(site -> difference.put(site, scope.allocate(bytes(site, rows))));
+    int firstRow = 0;
     for (int first = 0; first < pairs.size(); ) {
       List<Pair> rest = pairs.subList(first, pairs.size());
-      int[] sequences = Prefill.open(model.cache(), rest.stream().map(Pair::longest).toList());
-      try {
-        at = run(rest.subList(0, sequences.length), sequences, at);
-      } finally {
-        Arrays.stream(sequences).forEach(model.cache()::release);
+      try (Prefill.Sequences sequences =
+          Prefill.Sequences.open(model.cache(), rest.stream().map(Pair::longest).toList())) {
+        firstRow = run(rest.subList(0, sequences.count()), sequences, firstRow);
+        first += sequences.count();
       }
-      first += sequences.length;
     }
   }
 
-  private Buffer cleared(Site site) {
-    Buffer buffer = model.device().allocate(4L * rows * site.width(model.config()));
-    buffer.clear();
-    return buffer;
+  private long bytes(Site site, int count) {
+    return 4L * count * site.width(model.config());
   }
 
   /** The reference's values of a site, [rows, width] f32, in the order of pairs and tokens. */
@@ -83,87 +79,67 @@ final class PairActivations implements AutoCloseable {
     return rows;
   }
 
-  /** Runs pairs that fit the cache, whose values begin at row {@code at}; returns the next row. */
-  private int run(List<Pair> pairs, int[] sequences, int at) {
+  /**
+   * Runs pairs that fit the cache, whose values begin at {@code firstRow}; returns the next row.
+   */
+  private int run(List<Pair> pairs, Prefill.Sequences sequences, int firstRow) {
     List<Prefill.Prompt> references = new ArrayList<>();
     List<Prefill.Prompt> counterfactuals = new ArrayList<>();
     for (int i = 0; i < pairs.size(); i++) {
       Pair pair = pairs.get(i);
-      references.add(new Prefill.Prompt(sequences[i], pair.reference(), 0));
+      references.add(new Prefill.Prompt(sequences.id(i), pair.reference(), 0));
       // In the reference's sequence, whose keys and values stand for what both begin with.
       counterfactuals.add(
           new Prefill.Prompt(
-              sequences[i], pair.counterfactual(), everyToken ? 0 : pair.sharedPrefix()));
+              sequences.id(i), pair.counterfactual(), everyToken ? 0 : pair.sharedPrefix()));
     }
-    Hook ofReference = new Hook(references, at, false);
-    Prefill.run(model, references, 0, ofReference);
+    Steps ofReferences = new Steps(references, firstRow, false);
+    Prefill.run(model, references, 0, ofReferences);
     if (!difference.isEmpty()) {
-      Prefill.run(model, counterfactuals, 0, new Hook(counterfactuals, at, true));
+      Prefill.run(model, counterfactuals, 0, new Steps(counterfactuals, firstRow, true));
     }
-    return ofReference.at;
+    return ofReferences.nextRow;
   }
 
-  /** Takes chosen rows of each step; those of one step follow those of the step before. */
-  private final class Hook implements Prefill.StepHook {
+  /** Reads chosen rows of each step; those of one step follow those of the step before. */
+  private final class Steps implements Prefill.Steps {
     private final List<Prefill.Prompt> prompts;
     private final boolean counterfactual;
-    private int at;
-    private int count;
+    private int nextRow;
 
-    Hook(List<Prefill.Prompt> prompts, int at, boolean counterfactual) {
+    Steps(List<Prefill.Prompt> prompts, int firstRow, boolean counterfactual) {
       this.prompts = prompts;
-      this.at = at;
+      this.nextRow = firstRow;
       this.counterfactual = counterfactual;
     }
 
     @Override
-    public void begin(Batch batch, int firstPrompt) {
-      IntStream.Builder taken = IntStream.builder();
+    public SiteHook begin(Batch batch, int firstPrompt) {
+      IntStream.Builder chosen = IntStream.builder();
       for (int i = 0; i < batch.spans().size(); i++) {
         Batch.Span span = batch.spans().get(i);
         int last = prompts.get(firstPrompt + i).tokens().length - 1;
         for (int token = 0; token < span.length(); token++) {
           if (everyToken || span.position() + token == last) {
-            taken.add(span.firstRow() + token);
+            chosen.add(span.firstRow() + token);
           }
         }
       }
-      int[] rowsTaken = taken.build().toArray();
-      count = rowsTaken.length;
-      index.set(rowsTaken);
-    }
-
-    @Override
-    public void end() {
-      at += count;
-    }
-
-    @Override
-    public boolean wants(Site site) {
-      return count > 0
-          && (difference.containsKey(site) || !counterfactual && reference.containsKey(site));
-    }
-
-    @Override
-    public void at(Site site, Matrix from) {
-      if (!counterfactual) {
-        take(reference.get(site), site, from, 1);
+      reader.begin();
+      SiteReader.Rows step = reader.rows(chosen.build().toArray());
+      int row = nextRow;
+      nextRow += step.count();
+      if (counterfactual) {
+        reader.readChanges(difference.keySet(), step, from(difference, row));
+      } else {
+        reader.read(reference.keySet(), step, from(reference, row));
+        reader.read(difference.keySet(), step, from(difference, row));
       }
-      take(difference.get(site), site, from, counterfactual ? 1 : -1);
+      return reader;
     }
 
-    private void take(Buffer to, Site site, Matrix from, float factor) {
-      if (to != null) {
-        int width = site.width(model.config());
-        kernels.take(to.slice(4L * at * width), from, index, count, width, factor);
-      }
+    private SiteReader.Room from(Map<Site, Buffer> values, int row) {
+      return (site, bytes) -> values.get(site).slice(bytes(site, row), bytes);
     }
-  }
-
-  @Override
-  public void close() {
-    reference.values().forEach(Buffer::close);
-    difference.values().forEach(Buffer::close);
-    index.close();
   }
 }

@@ -10,14 +10,13 @@ import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
 import java.util.Locale;
 
-/** Launches the kernels of {@code cuda-kernels/patch.cu} for one model. */
+/** Launches the kernels of {@code cuda-kernels/patch.cu}, and two others, for one model. */
 final class PatchKernels {
   private static final int BLOCK = 256;
 
   private final Device device;
   private final Llama model;
-  private final Kernel takeF32;
-  private final Kernel takeT;
+  private final Kernel gather;
   private final Kernel putF32;
   private final Kernel putT;
   private final Kernel addRepeated;
@@ -27,8 +26,7 @@ final class PatchKernels {
   PatchKernels(Llama model) {
     this.model = model;
     this.device = model.device();
-    this.takeF32 = device.kernel("take_rows_f32");
-    this.takeT = device.kernel("take_rows" + suffix(model.type()));
+    this.gather = device.kernel("gather_rows");
     this.putF32 = device.kernel("put_cells_f32");
     this.putT = device.kernel("put_cells" + suffix(model.type()));
     this.addRepeated = device.kernel("add_repeated");
@@ -41,27 +39,36 @@ final class PatchKernels {
     return "_" + type.name().toLowerCase(Locale.ROOT);
   }
 
-  /** {@code out[i] += factor · from[index[i]]} for n rows; out [n, width] f32. */
-  void take(Buffer out, Matrix from, Buffer index, int n, int width, float factor) {
-    Kernel kernel = from.type() == DType.F32 ? takeF32 : takeT;
-    launch(kernel, n, out, from.buffer(), index, width, from.rowStride(), factor);
+  /** {@code out[i] = x[index[i]]} for n rows of d_model f32. */
+  void gather(Buffer out, Buffer x, Buffer index, int n) {
+    launch(gather, 8L * n * model.config().dModel(), n, out, x, index, model.config().dModel());
   }
 
   /** {@code to[row, column…] = values[source]}, or += it, for n cells {row, column, source}. */
   void put(Matrix to, Buffer values, Buffer cells, int n, int width, boolean add) {
     Kernel kernel = to.type() == DType.F32 ? putF32 : putT;
-    launch(kernel, n, to.buffer(), values, cells, width, to.rowStride(), add ? 1 : 0);
+    launch(
+        kernel,
+        (long) n * width * (4 + 2 * to.type().bytes()),
+        n,
+        to.buffer(),
+        values,
+        cells,
+        width,
+        to.rowStride(),
+        add ? 1 : 0);
   }
 
   /** f32 rounded to the activations' type. */
   void narrow(Buffer to, Buffer from, long elements) {
     int blocks = Math.clamp(elements / 1024, 1, 65_535);
-    launch(narrow, blocks, to, from, elements);
+    launch(narrow, elements * (4 + model.type().bytes()), blocks, to, from, elements);
   }
 
   /** {@code x[r] += a[r % n]} for rows of d_model f32. */
   void addRepeated(Buffer x, int rows, Buffer a, int n) {
-    launch(addRepeated, rows, x, a, n, model.config().dModel());
+    launch(
+        addRepeated, 12L * rows * model.config().dModel(), rows, x, a, n, model.config().dModel());
   }
 
   /**
@@ -74,6 +81,7 @@ final class PatchKernels {
     Linear head = model.weights().head();
     launch(
         tokenLogits,
+        (long) rows * model.config().dModel() * (4 + k * head.type().bytes()),
         rows,
         out,
         x,
@@ -86,7 +94,7 @@ final class PatchKernels {
         n);
   }
 
-  private void launch(Kernel kernel, int blocks, Object... arguments) {
-    device.launch(kernel, Grid.of(blocks), BLOCK, 0, arguments);
+  private void launch(Kernel kernel, long bytes, int blocks, Object... arguments) {
+    device.launch(kernel, bytes, Grid.of(blocks), BLOCK, 0, arguments);
   }
 }

@@ -1,14 +1,16 @@
 package dev.halter.patching;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.DType;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
+import dev.halter.model.SiteHook;
+import dev.halter.model.SiteReader;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.IntStream;
 
 /**
@@ -37,15 +39,15 @@ final class PatchedRuns {
   private final Llama model;
   private final PatchKernels kernels;
   private final List<Pair> pairs;
-  private final PairActivations recording;
-  private final int[] offsets; // of the pairs' first tokens among the recording's rows
+  private final PairActivations activations;
+  private final int[] offsets; // of the pairs' first tokens among the activations' rows
 
-  /** Of pairs whose recording, of every token, has the reference's {@code hook_resid_pre}. */
-  PatchedRuns(Llama model, PatchKernels kernels, List<Pair> pairs, PairActivations recording) {
+  /** Of pairs whose activations, of every token, have the reference's {@code hook_resid_pre}. */
+  PatchedRuns(Llama model, PatchKernels kernels, List<Pair> pairs, PairActivations activations) {
     this.model = model;
     this.kernels = kernels;
     this.pairs = pairs;
-    this.recording = recording;
+    this.activations = activations;
     this.offsets = offsets(pairs);
   }
 
@@ -63,18 +65,18 @@ final class PatchedRuns {
     for (int first = 0; first < runs.size(); ) {
       List<Run> rest = runs.subList(first, runs.size());
       List<int[]> prompts = rest.stream().map(run -> pairs.get(run.pair).reference()).toList();
-      int[] sequences =
-          Prefill.open(model.cache(), prompts.stream().map(prompt -> prompt.length).toList());
-      try (Hook hook = new Hook(firstLayer, rest, ends.slice(4L * first * dModel()))) {
-        List<Prefill.Prompt> some = new ArrayList<>();
-        for (int i = 0; i < sequences.length; i++) {
-          some.add(new Prefill.Prompt(sequences[i], prompts.get(i), 0));
+      try (Scope scope = model.device().scope();
+          Prefill.Sequences sequences =
+              Prefill.Sequences.open(
+                  model.cache(), prompts.stream().map(prompt -> prompt.length).toList())) {
+        List<Prefill.Prompt> together = new ArrayList<>();
+        for (int i = 0; i < sequences.count(); i++) {
+          together.add(new Prefill.Prompt(sequences.id(i), prompts.get(i), 0));
         }
-        Prefill.run(model, some, firstLayer, hook);
-      } finally {
-        Arrays.stream(sequences).forEach(model.cache()::release);
+        Buffer here = ends.slice(4L * first * dModel());
+        Prefill.run(model, together, firstLayer, new Patching(scope, firstLayer, rest, here));
+        first += sequences.count();
       }
-      first += sequences.length;
     }
   }
 
@@ -83,18 +85,21 @@ final class PatchedRuns {
   }
 
   /** Gives a step's rows their start, their patches, and keeps their ends. */
-  private final class Hook implements Prefill.StepHook, AutoCloseable {
+  private final class Patching implements Prefill.Steps, SiteHook {
     private final Site start;
     private final Site end = new Site(Site.Kind.RESID_POST, model.config().nLayers() - 1);
     private final List<Run> runs;
     private final Buffer ends;
-    private final Buffer index = model.device().allocate(4L * model.limits().rows());
+    private final SiteReader reader;
+    private final Buffer startRows; // of the activations
     private final List<Source> sources;
     private Batch batch;
     private int firstRun;
     private int done;
 
-    Hook(int firstLayer, List<Run> runs, Buffer ends) {
+    Patching(Scope scope, int firstLayer, List<Run> runs, Buffer ends) {
+      this.reader = new SiteReader(scope, model);
+      this.startRows = scope.allocate(4L * model.limits().rows());
       this.start = new Site(Site.Kind.RESID_PRE, firstLayer);
       this.runs = runs;
       this.ends = ends;
@@ -103,45 +108,44 @@ final class PatchedRuns {
     }
 
     @Override
-    public void begin(Batch next, int firstPrompt) {
+    public SiteHook begin(Batch next, int firstPrompt) {
       batch = next;
       firstRun = firstPrompt;
+      readEnds();
+      return this;
     }
 
     @Override
     public boolean wants(Site site) {
       return site.equals(start)
-          || site.equals(end)
+          || reader.wants(site)
           || sources.stream().anyMatch(source -> source.site.equals(site));
     }
 
     @Override
     public void at(Site site, Matrix values) {
       if (site.equals(start)) {
-        begin(values);
+        start(values);
       }
       for (Source source : sources) {
         if (source.site.equals(site)) {
           patch(source, values);
         }
       }
-      if (site.equals(end)) {
-        keep(values);
+      if (reader.wants(site)) {
+        reader.at(site, values);
       }
     }
 
-    private void begin(Matrix x) {
+    private void start(Matrix x) {
       IntStream.Builder rows = IntStream.builder();
       for (int i = 0; i < batch.spans().size(); i++) {
         Batch.Span span = batch.spans().get(i);
         int from = offsets[runs.get(firstRun + i).pair] + span.position();
         IntStream.range(from, from + span.length()).forEach(rows::add);
       }
-      index.set(rows.build().toArray());
-      Buffer to = x.buffer().slice(0, 4L * batch.rows() * dModel());
-      to.clear();
-      Matrix from = new Matrix(recording.reference(start), DType.F32, dModel());
-      kernels.take(to, from, index, batch.rows(), dModel(), 1);
+      startRows.set(rows.build().toArray());
+      kernels.gather(x.buffer(), activations.reference(start), startRows, batch.rows());
     }
 
     private void patch(Source source, Matrix values) {
@@ -169,7 +173,8 @@ final class PatchedRuns {
       }
     }
 
-    private void keep(Matrix x) {
+    /** The step's last tokens of runs are read after the last block. */
+    private void readEnds() {
       IntStream.Builder rows = IntStream.builder();
       for (int i = 0; i < batch.spans().size(); i++) {
         Batch.Span span = batch.spans().get(i);
@@ -178,22 +183,11 @@ final class PatchedRuns {
           rows.add(span.firstRow() + span.length() - 1);
         }
       }
-      int[] last = rows.build().toArray();
-      if (last.length > 0) {
-        index.set(last);
-        Buffer to = ends.slice(4L * done * dModel(), 4L * last.length * dModel());
-        to.clear();
-        kernels.take(to, x, index, last.length, dModel(), 1);
-        done += last.length;
-      }
-    }
-
-    @Override
-    public void end() {}
-
-    @Override
-    public void close() {
-      index.close();
+      reader.begin();
+      SiteReader.Rows last = reader.rows(rows.build().toArray());
+      int firstEnd = done;
+      done += last.count();
+      reader.read(Set.of(end), last, (site, bytes) -> ends.slice(4L * firstEnd * dModel(), bytes));
     }
   }
 }

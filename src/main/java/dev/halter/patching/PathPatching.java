@@ -5,8 +5,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
-import dev.halter.patching.Effects.Run;
-import dev.halter.weights.ModelConfig;
+import dev.halter.patching.EffectSums.Run;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -35,16 +34,6 @@ public final class PathPatching {
   }
 
   private PathPatching() {}
-
-  /** Index of a head among the effects of {@link #of}. */
-  public static int head(ModelConfig config, int layer, int head) {
-    return layer * (config.nHeads() + 1) + head;
-  }
-
-  /** Index of an MLP among the effects of {@link #of}. */
-  public static int mlp(ModelConfig config, int layer) {
-    return head(config, layer, config.nHeads());
-  }
 
   /**
    * Sweeps all heads and MLPs of a model, with MLPs recomputed and logits alone measured. Blocks
@@ -84,7 +73,7 @@ public final class PathPatching {
       int rowsAtOnce,
       IntConsumer progress) {
     int layers = model.config().nLayers();
-    Effects effects = new Effects(layers * (model.config().nHeads() + 1));
+    Effects effects = new Effects(model.config());
     // Equal parts, so that none is small.
     int parts = (pairs.size() + pairsAtOnce - 1) / pairsAtOnce;
     int first = 0;
@@ -125,10 +114,10 @@ public final class PathPatching {
     if (recompute) {
       references.addAll(PathRows.attention(layers));
     }
-    try (PairActivations recording =
-            new PairActivations(
-                model, kernels, pairs, false, references, PathRows.senders(layers));
-        PathRows rows = new PathRows(model, kernels, positionwise, recording, layers)) {
+    try (Scope scope = model.device().scope()) {
+      PairActivations activations =
+          new PairActivations(scope, model, pairs, false, references, PathRows.senders(layers));
+      PathRows rows = new PathRows(scope, model, kernels, positionwise, activations, layers);
       rows.begin(start);
       for (int layer = 0; layer < layers; layer++) {
         if (recompute && layer > 0) {

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.Positionwise;
@@ -17,42 +18,43 @@ import java.util.Set;
  * {@link PairActivations}. Group 0 has no sender; then come, layer by layer, one group for each
  * head and one for the MLP. All other heads are the reference's.
  */
-final class PathRows implements AutoCloseable {
+final class PathRows {
   private final Llama model;
   private final Device device;
   private final ModelConfig config;
   private final PatchKernels kernels;
   private final Positionwise positionwise;
-  private final PairActivations recording;
+  private final PairActivations activations;
   private final int n;
   private final int d;
   private final Buffer x;
   private final Buffer narrowed; // [n, n_heads d_head] T: differences of z, where T is not f32
   private int groups; // that have joined
 
-  /** For the senders of {@code layers} layers. */
+  /** For the senders of {@code layers} layers; its buffers live in {@code scope}. */
   PathRows(
+      Scope scope,
       Llama model,
       PatchKernels kernels,
       Positionwise positionwise,
-      PairActivations recording,
+      PairActivations activations,
       int layers) {
     this.model = model;
     this.device = model.device();
     this.config = model.config();
     this.kernels = kernels;
     this.positionwise = positionwise;
-    this.recording = recording;
-    this.n = recording.rows();
+    this.activations = activations;
+    this.n = activations.rows();
     this.d = config.dModel();
-    this.x = device.allocate(4L * n * d * (1 + layers * (config.nHeads() + 1)));
+    this.x = scope.allocate(4L * n * d * (1 + layers * (config.nHeads() + 1)));
     this.narrowed =
         model.type() == DType.F32
             ? null
-            : device.allocate((long) n * config.nHeads() * config.dHead() * model.type().bytes());
+            : scope.allocate((long) n * config.nHeads() * config.dHead() * model.type().bytes());
   }
 
-  /** Bytes for one row of a recording: of this and of the recording that it is made from. */
+  /** Bytes for one row of activations: of this and of the activations that it is made from. */
   static long bytes(ModelConfig config, int layers) {
     long groups = 1 + (long) layers * (config.nHeads() + 1);
     long recorded =
@@ -68,7 +70,7 @@ final class PathRows implements AutoCloseable {
     return model.device().wantsLargePieces() ? 8192 : 512;
   }
 
-  /** Sites of which a recording must have differences. */
+  /** Sites of which activations must have differences. */
   static Set<Site> senders(int layers) {
     Set<Site> sites = new HashSet<>();
     for (int layer = 0; layer < layers; layer++) {
@@ -78,7 +80,7 @@ final class PathRows implements AutoCloseable {
     return sites;
   }
 
-  /** Sites of which a recording must have the reference's values for {@link #addAttention}. */
+  /** Sites of which activations must have the reference's values for {@link #addAttention}. */
   static Set<Site> attention(int layers) {
     Set<Site> sites = new HashSet<>();
     for (int layer = 1; layer < layers; layer++) {
@@ -104,21 +106,21 @@ final class PathRows implements AutoCloseable {
 
   /** Begins with the row that has no sender, at a site of the reference. */
   void begin(Site site) {
-    group(0).copyFrom(recording.reference(site));
+    group(0).copyFrom(activations.reference(site));
     groups = 1;
   }
 
   /** Adds the reference's attention output of a layer. */
   void addAttention(int layer) {
-    Buffer attention = recording.reference(new Site(Site.Kind.ATTN_OUT, layer));
+    Buffer attention = activations.reference(new Site(Site.Kind.ATTN_OUT, layer));
     kernels.addRepeated(x, count(), attention, n);
   }
 
   /** Adds a layer's MLP, recomputed for each row. */
   void addMlp(int layer) {
     for (int row = 0; row < count(); row += positionwise.rows()) {
-      int some = Math.min(positionwise.rows(), count() - row);
-      positionwise.mlp(layer, x.slice(4L * row * d), some);
+      int rows = Math.min(positionwise.rows(), count() - row);
+      positionwise.mlp(layer, x.slice(4L * row * d), rows);
     }
   }
 
@@ -126,7 +128,7 @@ final class PathRows implements AutoCloseable {
   void joinHeads(int layer) {
     int dHead = config.dHead();
     int width = config.nHeads() * dHead;
-    Matrix z = typed(recording.difference(new Site(Site.Kind.Z, layer)), width);
+    Matrix z = typed(activations.difference(new Site(Site.Kind.Z, layer)), width);
     Linear o = model.weights().layer(layer).o();
     for (int head = 0; head < config.nHeads(); head++) {
       device.multiply(
@@ -142,7 +144,7 @@ final class PathRows implements AutoCloseable {
 
   /** A layer's MLP joins: the row without a sender + Δ of what the MLP adds. */
   void joinMlp(int layer) {
-    group(groups).copyFrom(recording.difference(new Site(Site.Kind.MLP_OUT, layer)));
+    group(groups).copyFrom(activations.difference(new Site(Site.Kind.MLP_OUT, layer)));
     join(1);
   }
 
@@ -168,13 +170,5 @@ final class PathRows implements AutoCloseable {
         matrix.buffer().slice((long) from * matrix.type().bytes()),
         matrix.type(),
         matrix.rowStride());
-  }
-
-  @Override
-  public void close() {
-    x.close();
-    if (narrowed != null) {
-      narrowed.close();
-    }
   }
 }

@@ -7,7 +7,7 @@ import dev.halter.device.Top;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.Positionwise;
-import dev.halter.patching.Effects.Run;
+import dev.halter.patching.EffectSums.Run;
 import java.util.Arrays;
 import java.util.List;
 
@@ -53,10 +53,10 @@ final class Readout {
       tokens[2 * i] = pairs.get(i).answer();
       tokens[2 * i + 1] = pairs.get(i).foil().orElse(-1);
     }
-    try (Buffer wanted = device.allocate(4L * tokens.length);
+    try (Buffer answers = device.allocate(4L * tokens.length);
         Buffer logits = device.allocate(8L * rows)) {
-      wanted.set(tokens);
-      kernels.tokenLogits(logits, x, rows, wanted, pairs.size(), 2);
+      answers.set(tokens);
+      kernels.tokenLogits(logits, x, rows, answers, pairs.size(), 2);
       return logits.toFloats(2 * rows);
     }
   }

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.evaluation.ControlEvaluation.Choice;
-import dev.halter.evaluation.ControlEvaluation.Reach;
 import dev.halter.evaluation.ControlEvaluation.Report;
 import dev.halter.evaluation.ControlEvaluation.Row;
 import dev.halter.evaluation.ControlEvaluation.Setting;
@@ -15,6 +14,7 @@ import dev.halter.evaluation.ControlTask.Suite;
 import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.steering.Reach;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -17,7 +17,6 @@ import dev.halter.generation.Request;
 import dev.halter.heads.Knockout.Accuracy;
 import dev.halter.heads.Knockout.Mode;
 import dev.halter.heads.Knockout.Setting;
-import dev.halter.heads.Knockout.Tokens;
 import dev.halter.model.Capture;
 import dev.halter.model.Head;
 import dev.halter.model.KvCache;
@@ -27,6 +26,7 @@ import dev.halter.patching.Effects;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
 import dev.halter.scoring.Question;
+import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -66,14 +66,14 @@ class KnockoutTest {
       golden.get("heads").forEach(head -> heads.add(Head.parse(head.asText(), model.config())));
       JsonNode logits = golden.get("logits");
       assertClose(logits.get("intact"), last(engine, question, SteeringPlan.NONE));
-      Setting zero = new Setting(Mode.ZERO, Tokens.ALL, List.of(), 0);
+      Setting zero = new Setting(Mode.ZERO, Reach.ALL, List.of(), 0);
       assertClose(logits.get("zero_all"), without(engine, zero, heads, question));
-      Setting mean = new Setting(Mode.MEAN, Tokens.ALL, sources, 0);
+      Setting mean = new Setting(Mode.MEAN, Reach.ALL, sources, 0);
       assertClose(logits.get("mean_all"), without(engine, mean, heads, question));
-      Setting meanOfEnds = new Setting(Mode.MEAN, Tokens.END, sources, 0);
+      Setting meanOfEnds = new Setting(Mode.MEAN, Reach.ANSWER, sources, 0);
       assertClose(logits.get("mean_end"), without(engine, meanOfEnds, heads, question));
       // Question 0 stands for source 0, so that of two sources it takes the second.
-      Setting resample = new Setting(Mode.RESAMPLE, Tokens.END, sources, 5);
+      Setting resample = new Setting(Mode.RESAMPLE, Reach.ANSWER, sources, 5);
       assertClose(logits.get("resample_end"), without(engine, resample, heads, question));
     }
   }
@@ -120,18 +120,13 @@ class KnockoutTest {
       Effects effects =
           PathPatching.of(model.llama(), pairs, PathPatching.Variant.RECOMPUTE, false, done -> {});
       List<Head> order = new ArrayList<>(Head.all(model.config()));
-      order.sort(
-          Comparator.comparingDouble(
-              head ->
-                  effects
-                      .of(PathPatching.head(model.config(), head.layer(), head.head()))
-                      .delta()));
+      order.sort(Comparator.comparingDouble(head -> effects.of(head).delta()));
       List<Head> found = order.subList(0, 3);
       List<Question> sums = pairs.stream().map(pair -> pair.question("sums")).toList();
       List<int[]> sources = pairs.stream().map(Pair::reference).toList();
       for (Mode mode : Mode.values()) {
-        Tokens tokens = mode == Mode.RESAMPLE ? Tokens.END : Tokens.ALL;
-        Knockout knockout = new Knockout(model.engine(), new Setting(mode, tokens, sources, 3));
+        Reach reach = mode == Mode.RESAMPLE ? Reach.ANSWER : Reach.ALL;
+        Knockout knockout = new Knockout(model.engine(), new Setting(mode, reach, sources, 3));
         Accuracy accuracy = knockout.run(found, 4, sums, count -> {}).getFirst();
         assertEquals(1, accuracy.intact());
         assertTrue(accuracy.without() < 0.5, mode + " " + accuracy.without());
@@ -161,14 +156,14 @@ class KnockoutTest {
     }
     assertThrows(
         IllegalArgumentException.class,
-        () -> new Setting(Mode.RESAMPLE, Tokens.ALL, List.of(new int[1], new int[1]), 0));
+        () -> new Setting(Mode.RESAMPLE, Reach.ALL, List.of(new int[1], new int[1]), 0));
     assertThrows(
         IllegalArgumentException.class,
-        () -> new Setting(Mode.MEAN, Tokens.ALL, List.of(new int[1]), 0));
+        () -> new Setting(Mode.MEAN, Reach.ALL, List.of(new int[1]), 0));
   }
 
   private static List<List<Head>> draws(Engine engine, List<Head> heads, long seed) {
-    Setting setting = new Setting(Mode.ZERO, Tokens.ALL, List.of(), seed);
+    Setting setting = new Setting(Mode.ZERO, Reach.ALL, List.of(), seed);
     return new Knockout(engine, setting).randomHeads(heads, 5);
   }
 }

@@ -181,7 +181,12 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = batch(part);
     upload(batch, part);
     attention.rotateAndAppend(qkv, batch.rows(), tables, cache, 0);
-    return attention.pattern(qkv, batch.spans().get(0), cache, 0, heads);
+    Batch.Span span = batch.spans().getFirst();
+    int count = heads.length * span.length() * (span.position() + span.length());
+    try (Buffer out = device.allocate(4L * count)) {
+      attention.pattern(out, qkv, span, 0, cache, 0, heads);
+      return out.toFloats(count);
+    }
   }
 
   /** q, k and v after biases and norms; each of the three may be null. */
@@ -257,7 +262,7 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = new Batch();
     for (Part part : parts) {
       int n = part.qkv.length;
-      batch.add(part.sequence, part.position, new int[n], part.slots, n, null);
+      batch.add(part.sequence, part.position, new int[n], part.slots, n);
     }
     return batch;
   }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -63,6 +64,7 @@ class NormInPassingTest {
         new SteeringTable(model.device(), List.of(first, second), config.nHeads())) {
       float[] steered = run(model, table, null, null);
       assertArrayEquals(steered, run(model, table, capture, null));
+      assertArrayEquals(steered, run(model, table, null, new Site(Site.Kind.RESID_PRE, 1)));
       assertFalse(Arrays.equals(plain, Arrays.copyOf(steered, plain.length)));
       for (int slot = 1; slot <= 2; slot++) {
         for (SteeringTable.ReportPlace place : table.places(slot)) {
@@ -73,18 +75,24 @@ class NormInPassingTest {
     }
   }
 
-  /** Logits of all tokens, then what steering changed; unsteered with a hook that only looks. */
+  /** Logits of all tokens, then what steering changed. */
   private static float[] run(Llama model, SteeringTable table, Capture capture, Site looksAt) {
     int sequence = model.cache().open();
     model.cache().reserve(sequence, TOKENS.length);
     Batch batch = new Batch();
-    batch.add(sequence, 0, TOKENS, table == null ? new int[5] : SLOTS, 0, capture);
+    Batch.Span span = batch.add(sequence, 0, TOKENS, table == null ? new int[5] : SLOTS, 0);
     int count = TOKENS.length * model.config().vocabularySize();
-    float[] logits =
-        (looksAt == null
-                ? model.forward(batch, table)
-                : model.forward(batch, new Looking(looksAt), 0))
-            .toFloats(count);
+    float[] logits;
+    try (Scope scope = model.device().scope()) {
+      CaptureReader reader = new CaptureReader(scope, model);
+      reader.begin();
+      if (capture != null) {
+        reader.read(span, capture);
+      }
+      SiteHook hook = looksAt == null ? reader.hook() : new Looking(looksAt);
+      logits = model.forward(batch, table, hook).toFloats(count);
+      reader.finish();
+    }
     model.cache().release(sequence);
     return table == null ? logits : AttentionRun.concatenate(logits, model.changes(batch, table));
   }

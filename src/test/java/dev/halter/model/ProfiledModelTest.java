@@ -42,9 +42,9 @@ class ProfiledModelTest {
       for (int step = 0; step <= STEPS; step++) {
         Batch batch = new Batch();
         if (step == 0) {
-          batch.add(sequence, 0, prompt, new int[PROMPT], PROMPT - 1, null);
+          batch.add(sequence, 0, prompt, new int[PROMPT], PROMPT - 1);
         } else {
-          batch.add(sequence, PROMPT + step - 1, new int[] {7}, new int[1], 0, null);
+          batch.add(sequence, PROMPT + step - 1, new int[] {7}, new int[1], 0);
         }
         System.arraycopy(model.forward(batch, null).toFloats(v), 0, logits, step * v, v);
       }

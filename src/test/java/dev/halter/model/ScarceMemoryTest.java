@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.ScarceDevice;
@@ -58,9 +59,11 @@ class ScarceMemoryTest {
   void aModelGoesOnAfterAStepThatDidNotFit(ScarceDevice device) {
     try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
       float[] expected = step(model, null, null);
-      Site pattern = new Site(Site.Kind.PATTERN, 0);
-      device.assertNothingLeaks(
-          () -> step(model, null, new Capture(model.config(), List.of(pattern), TOKENS.length)));
+      List<Site> sites = List.of(new Site(Site.Kind.PATTERN, 0), new Site(Site.Kind.RESID_MID, 1));
+      int allocations =
+          device.assertNothingLeaks(
+              () -> step(model, null, new Capture(model.config(), sites, TOKENS.length)));
+      assertEquals(3, allocations, "the reader's rows, its values, a pattern's heads");
       assertArrayEquals(expected, step(model, null, null));
 
       // The report of many edits takes a larger buffer than the model has at first.
@@ -96,13 +99,18 @@ class ScarceMemoryTest {
   private static float[] step(Llama model, SteeringTable steering, Capture capture) {
     int sequence = model.cache().open();
     model.cache().reserve(sequence, TOKENS.length);
-    try {
+    try (Scope scope = model.device().scope()) {
       Batch batch = new Batch();
       int[] slots = steering == null ? new int[3] : new int[] {0, 1, 1};
-      batch.add(sequence, 0, TOKENS, slots, 0, capture);
-      return model
-          .forward(batch, steering)
-          .toFloats(TOKENS.length * model.config().vocabularySize());
+      Batch.Span span = batch.add(sequence, 0, TOKENS, slots, 0);
+      CaptureReader reader = new CaptureReader(scope, model);
+      reader.begin();
+      if (capture != null) {
+        reader.read(span, capture);
+      }
+      Buffer logits = model.forward(batch, steering, reader.hook());
+      reader.finish();
+      return logits.toFloats(TOKENS.length * model.config().vocabularySize());
     } finally {
       model.cache().release(sequence);
     }

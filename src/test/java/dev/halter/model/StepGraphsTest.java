@@ -65,7 +65,7 @@ class StepGraphsTest {
   private static float[] decode(Llama model, int[] sequences, SteeringTable steering) {
     Batch batch = new Batch();
     for (int sequence : sequences) {
-      batch.add(sequence, 3, new int[] {7}, new int[] {steering == null ? 0 : 1}, 0, null);
+      batch.add(sequence, 3, new int[] {7}, new int[] {steering == null ? 0 : 1}, 0);
     }
     return model.forward(batch, steering).toFloats(sequences.length * VOCABULARY);
   }
@@ -76,7 +76,7 @@ class StepGraphsTest {
       sequences[i] = model.cache().open();
       model.cache().reserve(sequences[i], 4);
       Batch prompt = new Batch();
-      prompt.add(sequences[i], 0, new int[] {5, 9, 11}, new int[3], 3, null);
+      prompt.add(sequences[i], 0, new int[] {5, 9, 11}, new int[3], 3);
       model.forward(prompt, null);
     }
     return sequences;

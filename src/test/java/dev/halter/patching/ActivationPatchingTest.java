@@ -62,7 +62,7 @@ class ActivationPatchingTest {
         JsonNode row = perHead ? expected.get(layer).get(head) : expected.get(layer);
         for (int token = 0; token < grid.positions(); token++) {
           double delta = row.get(token).get(0).asDouble() - reference;
-          Effects.Effect effect = grid.effects().of(grid.cell(golden.config, layer, head, token));
+          Effects.Effect effect = grid.of(layer, head, token);
           assertEquals(1, effect.pairs());
           String what = "%s %s %d.%d at %d".formatted(golden.name, site, layer, head, token);
           assertEquals(delta, effect.delta(), 1e-3 * largest + 5e-6 * Math.abs(reference), what);
@@ -110,11 +110,11 @@ class ActivationPatchingTest {
                       false,
                       false,
                       done -> {});
-              sum += one.effects().of(one.cell(golden.config, layer, 0, token)).delta();
+              sum += one.of(layer, 0, token).delta();
               count++;
             }
           }
-          Effects.Effect effect = both.effects().of(both.cell(golden.config, layer, 0, column));
+          Effects.Effect effect = both.of(layer, 0, column);
           assertEquals(count, effect.pairs());
           assertEquals(sum / count, effect.delta(), 1e-6);
         }
@@ -133,7 +133,11 @@ class ActivationPatchingTest {
       for (Site.Kind site : List.of(Site.Kind.RESID_PRE, Site.Kind.Z, Site.Kind.MLP_OUT)) {
         ActivationPatching grid =
             ActivationPatching.of(model, List.of(same), site, false, false, done -> {});
-        grid.effects().all().forEach(effect -> assertEquals(0.0, effect.delta()));
+        for (int layer = 0; layer < golden.config.nLayers(); layer++) {
+          for (int column = 0; column < grid.positions(); column++) {
+            assertEquals(0.0, grid.of(layer, 0, column).delta());
+          }
+        }
       }
     }
   }

@@ -49,12 +49,13 @@ class HeadToHeadTest {
           for (int i = 0; i < expected.size(); i++) {
             String what = name + " " + receivers + " sender " + i;
             if (expected.get(i) == null) {
-              assertEquals(0, effects.of(i).pairs(), what);
+              assertEquals(0, effects.all().get(i).effect().pairs(), what);
             } else {
               double delta = expected.get(i)[0] - reference;
               // f32 logits carry rounding of their own, in transformers as well.
               double rounding = 2e-6 * Math.abs(reference);
-              assertEquals(delta, effects.of(i).delta(), 1e-3 * largest + rounding, what);
+              assertEquals(
+                  delta, effects.all().get(i).effect().delta(), 1e-3 * largest + rounding, what);
             }
           }
         }
@@ -94,7 +95,7 @@ class HeadToHeadTest {
   }
 
   private static double[] deltas(Effects effects) {
-    return effects.all().stream().mapToDouble(Effects.Effect::delta).toArray();
+    return effects.all().stream().mapToDouble(sender -> sender.effect().delta()).toArray();
   }
 
   @Test
@@ -115,8 +116,8 @@ class HeadToHeadTest {
                 false,
                 done -> {});
         for (int sender = 0; sender <= golden.config.nHeads(); sender++) {
-          assertEquals(2, effects.of(sender).pairs());
-          assertEquals(0.0, effects.of(sender).delta());
+          assertEquals(2, effects.all().get(sender).effect().pairs());
+          assertEquals(0.0, effects.all().get(sender).effect().delta());
         }
       }
     }

@@ -9,6 +9,7 @@ import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
+import dev.halter.model.Head;
 import dev.halter.model.Llama;
 import dev.halter.patching.PathPatching.Variant;
 import dev.halter.weights.ModelConfig;
@@ -16,6 +17,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.ToDoubleFunction;
+import java.util.stream.DoubleStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -59,7 +61,7 @@ class PathPatchingTest {
       String what = golden.name + " " + variant + " sender " + i;
       double delta = expected.get(i)[0] - reference[0];
       double difference = expected.get(i)[0] - expected.get(i)[1];
-      Effects.Effect effect = effects.of(i);
+      Effects.Effect effect = effects.all().get(i).effect();
       assertEquals(delta, effect.delta(), 1e-3 * largest, what);
       assertEquals(
           delta / reference[0], effect.relative(), 1e-3 * largest / Math.abs(reference[0]), what);
@@ -86,7 +88,7 @@ class PathPatchingTest {
             one ->
                 one.toLogits(Variant.RECOMPUTE, golden.config).get(sender)[0] - one.reference()[0];
         double mean = mean(golden, delta);
-        Effects.Effect effect = effects.of(i);
+        Effects.Effect effect = effects.all().get(i).effect();
         assertEquals(golden.cases.size(), effect.pairs());
         assertEquals(mean, effect.delta(), 1e-3);
         assertEquals(mean / meanReference, effect.relativeOfMeans(), 1e-3);
@@ -107,7 +109,7 @@ class PathPatchingTest {
           int h = head;
           assertEquals(
               mean(golden, one -> one.probability(l, h)),
-              effects.of(PathPatching.head(golden.config, layer, head)).probability(),
+              effects.of(new Head(layer, head)).probability(),
               1e-4);
         }
       }
@@ -131,7 +133,8 @@ class PathPatchingTest {
           Effects effects = PathPatching.of(model, List.of(same, same), variant, true, done -> {});
           // cuBLAS on a card rounds a row otherwise among other rows.
           double allowed = TestCuda.REAL ? 1e-5 : 0;
-          for (Effects.Effect effect : effects.all()) {
+          for (Effects.Sender sender : effects.all()) {
+            Effects.Effect effect = sender.effect();
             assertEquals(0.0, effect.delta(), allowed);
             assertEquals(0.0, effect.relative(), allowed);
             assertEquals(effects.reference().probability(), effect.probability(), allowed);
@@ -165,7 +168,8 @@ class PathPatchingTest {
 
   private static double[] deltas(Effects effects) {
     return effects.all().stream()
-        .flatMapToDouble(e -> java.util.stream.DoubleStream.of(e.delta(), e.probability()))
+        .map(Effects.Sender::effect)
+        .flatMapToDouble(e -> DoubleStream.of(e.delta(), e.probability()))
         .toArray();
   }
 
@@ -201,7 +205,10 @@ class PathPatchingTest {
             Effects effects =
                 PathPatching.of(model, List.of(one.pair()), variant, false, done -> {});
             for (int i = 0; i < expected.size(); i++) {
-              assertEquals(expected.get(i)[0] - one.reference()[0], effects.of(i).delta(), 0.05);
+              assertEquals(
+                  expected.get(i)[0] - one.reference()[0],
+                  effects.all().get(i).effect().delta(),
+                  0.05);
             }
           }
         }

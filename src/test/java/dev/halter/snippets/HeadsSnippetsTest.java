@@ -7,6 +7,7 @@ import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.Knockout;
 import dev.halter.model.Head;
+import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
 import java.util.List;
@@ -22,8 +23,7 @@ class HeadsSnippetsTest {
       // @start region="knockout"
       Knockout knockout =
           new Knockout(
-              model.engine(),
-              new Knockout.Setting(Knockout.Mode.ZERO, Knockout.Tokens.ALL, List.of(), 1));
+              model.engine(), new Knockout.Setting(Knockout.Mode.ZERO, Reach.ALL, List.of(), 1));
       SteeringPlan without = knockout.plan(List.of(new Head(1, 0), new Head(1, 3)), 0);
       Answer answer = model.generate("My favourite animal is", without);
       // @end

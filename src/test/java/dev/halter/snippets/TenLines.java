@@ -3,7 +3,6 @@ package dev.halter.snippets;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
-import dev.halter.model.Head;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronSearch;
 import dev.halter.neurons.NeuronSearch.Bounds;
@@ -14,9 +13,7 @@ import dev.halter.patching.PathPatching;
 import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.Comparator;
 import java.util.List;
-import java.util.function.ToDoubleFunction;
 
 /** Halter in ten lines, as README shows them: reads, steers and patches a model. */
 public final class TenLines {
@@ -40,12 +37,7 @@ public final class TenLines {
       System.out.println("layer 2, last token: " + Arrays.toString(acts.at(2, -1)));
       Pair sum = Pair.of(model, "3 plus 4 is", "3 or 4 is", "7");
       Effects effects = PathPatching.of(model, List.of(sum));
-      ToDoubleFunction<Head> delta =
-          head -> effects.of(PathPatching.head(model.config(), head.layer(), head.head())).delta();
-      Head.all(model.config()).stream()
-          .sorted(Comparator.comparingDouble(head -> -Math.abs(delta.applyAsDouble(head))))
-          .limit(5)
-          .forEach(head -> System.out.println(head + ": " + delta.applyAsDouble(head)));
+      effects.top(5).forEach(System.out::println);
     }
     // @end
   }

@@ -4,6 +4,7 @@ import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
+import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
@@ -29,6 +30,8 @@ import java.util.Random;
  *       next two are given), {@code top_p}, {@code top_k}
  *   <li>{@code step:B}: the same, with one step in the middle as the {@link ProfiledRange}
  *   <li>{@code prefill:P}: prompt tokens a second of one prompt, up to and including its first token
+ *   <li>{@code capture:P}: the same, all its tokens captured at {@code sites} ({@code
+ *       blocks.*.hook_resid_post})
  *   <li>{@code plans:K}: new tokens a second, whole run, of requests that are steered by K distinct
  *       plans in turn, each of which adds a vector of its own at scale 0 after every block; K = 0
  *       is no plan. Options: {@code requests} (256), {@code prompt}, {@code tokens}
@@ -84,7 +87,12 @@ public final class Figures {
     return switch (kind[0]) {
       case "decode" -> decode(size, prompt, count, options, false);
       case "step" -> decode(size, prompt, count, options, true);
-      case "prefill" -> prefill(size);
+      case "prefill" -> prefill(size, List.of());
+      case "capture" ->
+          prefill(
+              size,
+              Site.expand(
+                  options.getOrDefault("sites", "blocks.*.hook_resid_post"), model.config()));
       case "plans" ->
           plans(
               size, Integer.parseInt(options.getOrDefault("requests", "256")), prompt, count);
@@ -133,9 +141,13 @@ public final class Figures {
     return batch * count / ((times[1] - times[0]) / 1e9);
   }
 
-  private double prefill(int length) {
+  private double prefill(int length, List<Site> sites) {
+    Request request = Request.of(prompt(length, 0)).withMaxTokens(1);
     long start = System.nanoTime();
-    engine.run(Request.of(prompt(length, 0)).withMaxTokens(1)).orThrow();
+    if (!sites.isEmpty()) {
+      request = request.with(new Capture(model.config(), sites, length));
+    }
+    engine.run(request).orThrow();
     return length / ((System.nanoTime() - start) / 1e9);
   }
 

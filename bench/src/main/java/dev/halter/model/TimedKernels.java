@@ -141,7 +141,7 @@ public final class TimedKernels {
       int opened = cache.open();
       cache.reserve(opened, tokens);
       int length = decodes ? 1 : rows;
-      batch.add(opened, tokens - length, new int[length], new int[length], length, null);
+      batch.add(opened, tokens - length, new int[length], new int[length], length);
     }
     Attention.Work.Shape work = step.upload(batch, attention);
     Buffer qkv = numbers((long) rows * (HEADS + 2 * KV_HEADS) * D_HEAD);

@@ -12,6 +12,7 @@ import dev.halter.heads.JointControl.Part;
 import dev.halter.model.Head;
 import dev.halter.patching.EffectsFile;
 import dev.halter.steering.HeadControl;
+import dev.halter.steering.Reach;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -84,7 +85,7 @@ final class CombineCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     OptionValue.requireOneOf("--contested", contested, "effect", "compose");
-    OptionValue.requireOneOf("--at", at, "answer", "end", "all");
+    Reach reach = OptionValue.of(Reach.class, "--at", at);
     int tasks = controls.size();
     if (tasks < 2) {
       throw new WrongUseException("--controls names " + tasks + " file, must be two or more");
@@ -121,8 +122,8 @@ final class CombineCommand implements Callable<Integer> {
             String.join(" + ", controls.stream().map(file -> stem(file)).toList()),
             "interventions",
             List.of(Json.object("op", "head_affine", "file", maps, "strength", 1)));
-    if (!at.equals("all")) {
-      String generation = at.equals("answer") ? "all" : "none";
+    if (reach != Reach.ALL) {
+      String generation = reach == Reach.ANSWER ? "all" : "none";
       plan.put("when", Json.object("prompt_positions", List.of(-1), "generation", generation));
     }
     WholeFile.write(out, text -> text.write(Json.text(plan) + "\n"));
@@ -135,11 +136,11 @@ final class CombineCommand implements Callable<Integer> {
     List<String> lines = new ArrayList<>();
     for (int i = 0; i < parts.size(); i++) {
       for (int j = i + 1; j < parts.size(); j++) {
-        String one = stem(controls.get(i));
-        String other = stem(controls.get(j));
+        String first = stem(controls.get(i));
+        String second = stem(controls.get(j));
         double share = JointControl.overlap(parts.get(i), parts.get(j));
-        overlaps.add(Json.object("controls", List.of(one, other), "overlap", share));
-        lines.add("%s and %s share %.0f%% of their heads".formatted(one, other, 100 * share));
+        overlaps.add(Json.object("controls", List.of(first, second), "overlap", share));
+        lines.add("%s and %s share %.0f%% of their heads".formatted(first, second, 100 * share));
       }
     }
     if (output.isJson()) {
@@ -166,8 +167,9 @@ final class CombineCommand implements Callable<Integer> {
     System.out.printf("%d heads: %s%n", joint.owners().size(), out);
     lines.forEach(System.out::println);
     for (Head head : joint.contested()) {
-      List<String> own = joint.owners().get(head).stream().map(i -> stem(controls.get(i))).toList();
-      System.out.printf("contested head %s: %s%n", head, String.join(", then ", own));
+      List<String> owners =
+          joint.owners().get(head).stream().map(i -> stem(controls.get(i))).toList();
+      System.out.printf("contested head %s: %s%n", head, String.join(", then ", owners));
     }
   }
 

@@ -10,7 +10,6 @@ import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Site;
 import dev.halter.patching.ActivationPatching;
-import dev.halter.patching.Effects;
 import dev.halter.patching.Effects.Effect;
 import dev.halter.patching.Pair;
 import dev.halter.weights.ModelConfig;
@@ -86,18 +85,17 @@ final class GridCommand implements Callable<Integer> {
   }
 
   private Map<String, Object> document(ModelConfig config, int count, ActivationPatching grid) {
-    Effects effects = grid.effects();
     Map<String, Object> document =
         Json.object(
             "site", site,
             "per_head", perHead,
             "pairs", count,
             "positions", list(grid.positions(), i -> i - grid.positions()),
-            "pairs_at", list(grid.positions(), i -> effects.of(grid.cell(config, 0, 0, i)).pairs()),
+            "pairs_at", list(grid.positions(), i -> grid.of(0, 0, i).pairs()),
             "relative", cells(config, grid, Effect::relative),
             "delta_logit", cells(config, grid, Effect::delta),
-            "reference_logit", effects.referenceLogit());
-    double difference = effects.reference().logitDifference();
+            "reference_logit", grid.referenceLogit());
+    double difference = grid.reference().logitDifference();
     if (!Double.isNaN(difference)) {
       document.put("reference_logit_difference", difference);
       document.put("logit_difference", cells(config, grid, Effect::logitDifference));
@@ -117,9 +115,7 @@ final class GridCommand implements Callable<Integer> {
                   head ->
                       list(
                           grid.positions(),
-                          column ->
-                              number.applyAsDouble(
-                                  grid.effects().of(grid.cell(config, layer, head, column)))));
+                          column -> number.applyAsDouble(grid.of(layer, head, column))));
           return perHead ? heads : heads.getFirst();
         });
   }
@@ -133,7 +129,7 @@ final class GridCommand implements Callable<Integer> {
     int first = Math.max(0, grid.positions() - 12);
     System.out.printf(
         "%,d pairs, %s; mean logit of the answer %.4f; delta by layer and position%n",
-        count, site, grid.effects().referenceLogit());
+        count, site, grid.referenceLogit());
     System.out.printf("%-6s", perHead ? "head" : "layer");
     for (int column = first; column < grid.positions(); column++) {
       System.out.printf(" %8d", column - grid.positions());
@@ -143,8 +139,7 @@ final class GridCommand implements Callable<Integer> {
       for (int head = 0; head < (perHead ? config.nHeads() : 1); head++) {
         System.out.printf("%-6s", perHead ? layer + "." + head : layer);
         for (int column = first; column < grid.positions(); column++) {
-          Effect effect = grid.effects().of(grid.cell(config, layer, head, column));
-          System.out.printf(" %8.4f", effect.delta());
+          System.out.printf(" %8.4f", grid.of(layer, head, column).delta());
         }
         System.out.println();
       }

@@ -11,6 +11,7 @@ import dev.halter.heads.Knockout;
 import dev.halter.model.Head;
 import dev.halter.patching.Pair;
 import dev.halter.scoring.Question;
+import dev.halter.steering.Reach;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -118,7 +119,7 @@ final class KnockoutCommand implements Callable<Integer> {
       Knockout.Setting setting =
           new Knockout.Setting(
               Knockout.Mode.valueOf(mode.toUpperCase(Locale.ROOT)),
-              Knockout.Tokens.valueOf(tokens.toUpperCase(Locale.ROOT)),
+              tokens.equals("all") ? Reach.ALL : Reach.ANSWER,
               sources,
               seed);
       List<Knockout.Accuracy> accuracies;

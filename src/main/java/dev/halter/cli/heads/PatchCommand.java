@@ -11,6 +11,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.model.Head;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Effects.Effect;
+import dev.halter.patching.Effects.Sender;
 import dev.halter.patching.HeadToHead;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -18,8 +19,6 @@ import dev.halter.patching.PathPatching.Variant;
 import dev.halter.patching.Receiver;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -177,36 +176,21 @@ final class PatchCommand implements Callable<Integer> {
         config,
         layer ->
             IntStream.range(0, config.nHeads())
-                .mapToObj(head -> effects.of(PathPatching.head(config, layer, head)))
+                .mapToObj(head -> effects.of(new Head(layer, head)))
                 .map(number::applyAsDouble)
                 .toList());
   }
 
   private static List<Double> mlps(
       ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
-    return layers(
-        config, layer -> number.applyAsDouble(effects.of(PathPatching.mlp(config, layer))));
+    return layers(config, layer -> number.applyAsDouble(effects.ofMlp(layer)));
   }
 
   private static <T> List<T> layers(ModelConfig config, IntFunction<T> of) {
     return IntStream.range(0, config.nLayers()).mapToObj(of).toList();
   }
 
-  /** A sender and its effect, for people. */
-  private record Row(String name, Effect effect) {}
-
   private void print(ModelConfig config, int count, List<Receiver> through, Effects effects) {
-    List<Row> rows = new ArrayList<>();
-    for (Head head : Head.all(config)) {
-      rows.add(
-          new Row(
-              head.toString(), effects.of(PathPatching.head(config, head.layer(), head.head()))));
-    }
-    for (int layer = 0; layer < config.nLayers(); layer++) {
-      rows.add(new Row("mlp " + layer, effects.of(PathPatching.mlp(config, layer))));
-    }
-    rows.removeIf(row -> row.effect.pairs() == 0);
-    rows.sort(Comparator.comparingDouble(row -> -Math.abs(row.effect.delta())));
     Effect reference = effects.reference();
     System.out.printf(
         "%,d pairs, %s; mean logit of the answer %.4f%s%s%n",
@@ -222,12 +206,12 @@ final class PatchCommand implements Callable<Integer> {
     System.out.printf(
         "%-8s %9s %9s %9s %9s %11s %13s%n",
         "sender", "delta", "+-", "relative", "of means", "probability", "answer - foil");
-    for (Row row : rows.subList(0, Math.min(top, rows.size()))) {
-      Effect effect = row.effect;
+    for (Sender sender : effects.top(top)) {
+      Effect effect = sender.effect();
       System.out.printf(
           Locale.ROOT,
           "%-8s %9.4f %9s %8.2f%% %8.2f%% %11s %13s%n",
-          row.name,
+          sender.name(),
           effect.delta(),
           text("%.4f", effect.standardError()),
           100 * effect.relative(),

@@ -1,0 +1,187 @@
+package dev.halter.model;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Scope;
+import dev.halter.weights.ModelConfig;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
+
+/**
+ * Fills captures: what they ask for of a step is read into one device buffer and copied to the host
+ * when the step is done. So reading costs a launch a site and one copy, of the rows asked for. Only
+ * where they are more than the buffer holds are there copies on the way.
+ */
+public final class CaptureReader {
+  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
+
+  /** Most bytes of the buffer, where no site needs more: copies of this size run at full speed. */
+  private static final long ROOM = 64L << 20;
+
+  private final ModelConfig config;
+  private final Scope scope;
+  private final SiteReader reader;
+  private final long room;
+  private final List<Part> parts = new ArrayList<>();
+  private final List<Read> pending = new ArrayList<>(); // in the buffer, not yet on the host
+  private Buffer buffer; // null until something is read
+  private long used; // of the buffer
+  private long largest; // bytes of one reading
+  private long sum; // bytes of all readings of the step
+
+  /** Tokens of a span that a capture asks for, from index {@code from} of the span on. */
+  private record Part(Batch.Span span, Capture capture, int from) {
+    int count() {
+      return span.length() - from;
+    }
+
+    int keys() {
+      return span.position() + span.length();
+    }
+
+    Part from(int index) {
+      return new Part(span, capture, Math.max(from, index));
+    }
+
+    IntStream rows() {
+      return IntStream.range(span.firstRow() + from, span.firstRow() + span.length());
+    }
+
+    IntStream outputRows() {
+      int first = span.firstOutputRow() - span.firstOutput();
+      return IntStream.range(first + from, first + span.length());
+    }
+  }
+
+  /** Values of a site in the buffer: of several parts, one after another. */
+  private record Read(Site site, List<Part> parts, long at) {}
+
+  /** For a model's steps; its buffers live in {@code scope}. */
+  public CaptureReader(Scope scope, Llama model) {
+    this(scope, model, ROOM);
+  }
+
+  /** As above, with a buffer of so many bytes where no site needs more. */
+  CaptureReader(Scope scope, Llama model, long room) {
+    this.config = model.config();
+    this.scope = scope;
+    this.reader = new SiteReader(scope, model);
+    this.room = room;
+  }
+
+  /** Begins a step, of which nothing is read yet. */
+  public void begin() {
+    parts.clear();
+    pending.clear();
+    used = 0;
+  }
+
+  /** Reads a span of the step's batch for a capture of its sequence. */
+  public void read(Batch.Span span, Capture capture) {
+    Part part = new Part(span, capture, Math.max(0, capture.first() - span.position()));
+    if (part.count() > 0) {
+      parts.add(part);
+    }
+  }
+
+  /**
+   * What the step is to be run with, once all its spans are known; null if nothing is read.
+   *
+   * @throws dev.halter.device.OutOfDeviceMemoryException if there is no room for what is read
+   */
+  public SiteHook hook() {
+    reader.begin();
+    largest = 0;
+    sum = 0;
+    // Captures of the same sites share a launch.
+    Map<Set<Site>, List<Part>> groups = new LinkedHashMap<>();
+    for (Part part : parts) {
+      groups.computeIfAbsent(part.capture.sites(), sites -> new ArrayList<>()).add(part);
+    }
+    groups.forEach(this::plan);
+    if (reader.isEmpty()) {
+      return null;
+    }
+    long needed = Math.max(largest, Math.min(sum, room));
+    if (buffer == null || buffer.bytes() < needed) {
+      if (buffer != null) {
+        buffer.close();
+        buffer = null;
+      }
+      buffer = scope.allocate(needed);
+    }
+    return reader;
+  }
+
+  private void plan(Set<Site> sites, List<Part> group) {
+    Set<Site> ofRows = new HashSet<>(sites);
+    Set<Site> patterns = new HashSet<>(sites);
+    patterns.removeIf(site -> !Capture.isPattern(site));
+    ofRows.removeAll(patterns);
+    if (ofRows.remove(LOGITS)) {
+      List<Part> outputs = group.stream().map(part -> part.from(part.span.firstOutput())).toList();
+      plan(Set.of(LOGITS), outputs, outputs.stream().flatMapToInt(Part::outputRows));
+    }
+    plan(ofRows, group, group.stream().flatMapToInt(Part::rows));
+    if (!patterns.isEmpty()) {
+      for (Part part : group) {
+        List<Part> alone = List.of(part);
+        long bytes = 4L * config.nHeads() * part.count() * part.keys();
+        count(bytes, patterns.size());
+        reader.readPatterns(
+            patterns, part.span, part.from, (site, size) -> space(site, alone, size));
+      }
+    }
+  }
+
+  private void plan(Set<Site> sites, List<Part> group, IntStream batchRows) {
+    SiteReader.Rows rows = reader.rows(batchRows.toArray());
+    for (Site site : sites) {
+      count(4L * rows.count() * site.width(config), 1);
+    }
+    reader.read(sites, rows, (site, size) -> space(site, group, size));
+  }
+
+  private void count(long bytes, int readings) {
+    largest = Math.max(largest, bytes);
+    sum += bytes * readings;
+  }
+
+  /** Space in the buffer, which what lies there leaves for the host if it has to. */
+  private Buffer space(Site site, List<Part> group, long bytes) {
+    if (bytes > buffer.bytes() - used) {
+      finish();
+    }
+    Buffer space = buffer.slice(used, bytes);
+    pending.add(new Read(site, group, used));
+    used += bytes;
+    return space;
+  }
+
+  /** Gives the captures what has been read; call it when the step has run. */
+  public void finish() {
+    if (pending.isEmpty()) {
+      return;
+    }
+    float[] values = buffer.toFloats(Math.toIntExact(used / 4));
+    for (Read read : pending) {
+      int from = Math.toIntExact(read.at / 4);
+      for (Part part : read.parts) {
+        int position = part.span.position() + part.from;
+        int count = part.count();
+        if (Capture.isPattern(read.site)) {
+          part.capture.takePattern(read.site, position, values, from, count, part.keys());
+        } else {
+          part.capture.take(read.site, position, values, from, count);
+          from += count * read.site.width(config);
+        }
+      }
+    }
+    pending.clear();
+    used = 0;
+  }
+}
