@@ -34,7 +34,8 @@ extern "C" __global__ void concept_rows(int* skip, const int* __restrict__ slots
 extern "C" __global__ void remove_concepts(
     float* x, float* removed, const int* __restrict__ slots,
     const int* __restrict__ sequences, const int4* __restrict__ table, const int* __restrict__ masks,
-    int words, SparseCodes codes, const float* __restrict__ atoms, float* changes, int stride, int d) {
+    int words, const __grid_constant__ SparseCodes codes, const float* __restrict__ atoms,
+    float* changes, int stride, int d) {
     const int row = blockIdx.x;
     const int4 how = table[slots[row]];
     if (how.x < 0) return;

@@ -188,8 +188,10 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
 // small problem is ours.
 // PRECOND: one block per place, any block size; the working set is not among the candidates.
 // Moves (count + new) * d * 4 + new * count * d * 4 bytes (these mostly from cache) per place.
-extern "C" __global__ void active_set(SparseRows rows, SparseCandidates candidates,
-                                      SparseWorking working, const float* __restrict__ atoms,
+extern "C" __global__ void active_set(const __grid_constant__ SparseRows rows,
+                                      const __grid_constant__ SparseCandidates candidates,
+                                      const __grid_constant__ SparseWorking working,
+                                      const float* __restrict__ atoms,
                                       const float* __restrict__ known, int n, float threshold,
                                       float ridge, const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x), d = rows.d, capacity = rows.capacity;

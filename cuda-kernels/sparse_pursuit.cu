@@ -73,8 +73,8 @@ __device__ __forceinline__ int place_of(int atom, const int* ids, int count) {
 // Moves (2 * count + 3) * d * 4 + count^2 * 8 bytes per place. All in one block: the steps depend
 // on one another, and count is small.
 extern "C" __global__ void orthogonal_matching_pursuit(
-    SparseRows rows, SparseCandidates candidates, double* factor, double* work,
-    const float* __restrict__ atoms, int n, int most, float tolerance,
+    const __grid_constant__ SparseRows rows, const __grid_constant__ SparseCandidates candidates,
+    double* factor, double* work, const float* __restrict__ atoms, int n, int most, float tolerance,
     const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x), d = rows.d, capacity = rows.capacity;
     if (rows.states[row] != RUNNING) return;
@@ -143,7 +143,8 @@ extern "C" __global__ void orthogonal_matching_pursuit(
 // A step of plain matching pursuit: the coefficient of the best candidate takes in its correlation
 // with the residual, nothing else moves. The row is done after `most` steps, or when no correlation
 // is left. Arguments and PRECOND as above; moves 4 * d * 4 bytes per place.
-extern "C" __global__ void matching_pursuit(SparseRows rows, SparseCandidates candidates,
+extern "C" __global__ void matching_pursuit(const __grid_constant__ SparseRows rows,
+                                            const __grid_constant__ SparseCandidates candidates,
                                             const float* __restrict__ atoms, int n, int most,
                                             const int* __restrict__ live) {
     const int row = row_of(live, blockIdx.x), d = rows.d;

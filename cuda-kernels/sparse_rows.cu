@@ -7,8 +7,9 @@
 // state, and zeros for z. x [rows, d] f32 with row stride `stride`.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * d * 12 bytes; one pass for the norm, which must be known before the second.
-extern "C" __global__ void sparse_begin(SparseRows rows, const float* __restrict__ x,
-                                        long long stride, const int* __restrict__ skip) {
+extern "C" __global__ void sparse_begin(const __grid_constant__ SparseRows rows,
+                                        const float* __restrict__ x, long long stride,
+                                        const int* __restrict__ skip) {
     const int row = blockIdx.x, d = rows.d;
     float* z = rows.z + (long long)row * d;
     float* residual = rows.residual + (long long)row * d;
@@ -57,10 +58,10 @@ __device__ __forceinline__ void pack(T* packed, const SparseRows& rows,
     if (threadIdx.x == 0) rows.slack[row] = (narrowing + 4e-6f) * norm + (1 + narrowing) * step;
 }
 
-#define SPARSE_PACK(T)                                                                       \
-    extern "C" __global__ void sparse_pack_##T(T* packed, SparseRows rows, const int* live, \
-                                               float narrowing) {                            \
-        pack(packed, rows, live, narrowing);                                                 \
+#define SPARSE_PACK(T)                                                                          \
+    extern "C" __global__ void sparse_pack_##T(T* packed, const __grid_constant__ SparseRows rows, \
+                                               const int* live, float narrowing) {              \
+        pack(packed, rows, live, narrowing);                                                    \
     }
 
 SPARSE_PACK(f32)
@@ -72,7 +73,9 @@ SPARSE_PACK(bf16)
 // violation. codes.iterations are those of rows already.
 // PRECOND: one block per row, any block size; codes.capacity = rows.capacity. Moves d * 4 + count * 20
 // bytes per row.
-extern "C" __global__ void sparse_finish(SparseCodes codes, SparseRows rows, float l1, float l2) {
+extern "C" __global__ void sparse_finish(const __grid_constant__ SparseCodes codes,
+                                         const __grid_constant__ SparseRows rows, float l1,
+                                         float l2) {
     const int row = blockIdx.x;
     const float* residual = rows.residual + (long long)row * rows.d;
     double squares = 0;
@@ -106,7 +109,8 @@ extern "C" __global__ void sparse_finish(SparseCodes codes, SparseRows rows, flo
 // Rows to which nothing is added keep their bits.
 // PRECOND: one block per row, any block size. Moves (size + 2) * d * 4 bytes per row.
 extern "C" __global__ void sparse_combine(float* out, long long stride, float factor,
-                                          SparseCodes codes, const float* __restrict__ atoms,
+                                          const __grid_constant__ SparseCodes codes,
+                                          const float* __restrict__ atoms,
                                           const int* __restrict__ chosen, int d) {
     const int row = blockIdx.x, size = codes.sizes[row];
     float* to = out + row * stride;

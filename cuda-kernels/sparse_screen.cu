@@ -42,7 +42,8 @@ __device__ __forceinline__ void select(int* ids, float* values, float* tile, int
 // correlations are finite.
 // Moves n * 4 bytes per place. A chunk is a block, so that a single row can fill a GPU; on a CPU
 // larger ones read memory in longer runs.
-extern "C" __global__ void screen_product(SparseCandidates candidates, SparseRows rows,
+extern "C" __global__ void screen_product(const __grid_constant__ SparseCandidates candidates,
+                                          const __grid_constant__ SparseRows rows,
                                           const float* __restrict__ correlations, int n,
                                           int chunk, const int* __restrict__ live) {
     __shared__ float tile[MOST_IN_CHUNK];
@@ -63,7 +64,8 @@ extern "C" __global__ void screen_product(SparseCandidates candidates, SparseRow
 // candidates too.
 // PRECOND: as screen_product. Moves (count + 1) * n * 4 bytes per place; four rows of the matrix at
 // a time, so that the tile is written a quarter as often.
-extern "C" __global__ void screen_gram(SparseCandidates candidates, SparseRows rows,
+extern "C" __global__ void screen_gram(const __grid_constant__ SparseCandidates candidates,
+                                       const __grid_constant__ SparseRows rows,
                                        const float* __restrict__ start,
                                        const float* __restrict__ gram, int n, int chunk, int again,
                                        const int* __restrict__ live) {

@@ -191,8 +191,6 @@ __device__ __forceinline__ void take_registers() {
 
 #include <vector>
 
-#define __grid_constant__
-
 inline unsigned char* shared_pointer(unsigned address, unsigned rank) {
     if (address < HALTER_SHARED_BASE) halter_stop("an address below shared memory");
     return static_cast<unsigned char*>(halter_cluster_shared(rank)) + address -

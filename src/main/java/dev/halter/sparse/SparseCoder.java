@@ -86,8 +86,11 @@ public final class SparseCoder implements AutoCloseable {
     return plan;
   }
 
-  /** The codes of the last {@link #enqueue}, on the device. */
-  public Struct<SparseCodes> codes() {
+  /**
+   * The codes of the last {@link #enqueue}, on the device, for kernels that take {@code
+   * SparseCodes} of {@code cuda-kernels/sparse.cuh}.
+   */
+  public Struct<?> codes() {
     return codes;
   }
 

@@ -16,7 +16,7 @@ import dev.halter.device.Struct;
  *     largest violation of the optimality conditions on x/‖x‖; as in {@link Code}
  * @param capacity most atoms of a code
  */
-public record SparseCodes(
+record SparseCodes(
     Buffer support,
     Buffer coefficients,
     Buffer sizes,

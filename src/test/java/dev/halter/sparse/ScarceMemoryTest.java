@@ -21,7 +21,10 @@ class ScarceMemoryTest {
       List.of(
           new Solver.Omp(5, 0), new Solver.MatchingPursuit(5), new Solver.ElasticNet(0.05, 0.95));
 
+  private static final int ATOMS = 8; // few, since each is put on the device again and again
+
   private final GoldenCodes golden = new GoldenCodes("gaussian");
+  private final float[] atoms = Arrays.copyOf(golden.atoms, ATOMS * golden.d);
   private final float[] vectors = Arrays.copyOf(golden.vectors, 2 * golden.d);
 
   static Stream<ScarceDevice> devices() {
@@ -30,16 +33,20 @@ class ScarceMemoryTest {
     return devices.map(ScarceDevice::new);
   }
 
+  private Dictionary dictionary(Device device) {
+    return GoldenCodes.dictionary(device, atoms, golden.d);
+  }
+
   @ParameterizedTest
   @MethodSource("devices")
   void aDictionaryIsThereWholeOrNotAtAll(ScarceDevice device) {
-    assertEquals(2, device.assertNothingLeaks(() -> golden.dictionary(device).close()));
+    assertEquals(2, device.assertNothingLeaks(() -> dictionary(device).close()));
   }
 
   @ParameterizedTest
   @MethodSource("devices")
   void aCoderIsThereWholeOrNotAtAll(ScarceDevice device) {
-    try (Dictionary dictionary = golden.dictionary(device)) {
+    try (Dictionary dictionary = dictionary(device)) {
       for (Solver solver : SOLVERS) {
         for (Correlations correlations : Correlations.values()) {
           CodingPlan plan = CodingPlan.of(dictionary, solver, 2, correlations);
@@ -58,15 +65,15 @@ class ScarceMemoryTest {
   void solvingLeavesNothing(ScarceDevice device) {
     Solver net = SOLVERS.getLast();
     for (Correlations correlations : Correlations.values()) {
-      int enough = device.assertNothingLeaks(() -> solve(device, net, correlations, 64));
-      int full = device.assertNothingLeaks(() -> solve(device, net, correlations, 3));
+      int enough = device.assertNothingLeaks(() -> solve(device, net, correlations, ATOMS));
+      int full = device.assertNothingLeaks(() -> solve(device, net, correlations, ATOMS / 2));
       assertTrue(full > enough + 16, full + " allocations where " + enough + " are enough");
     }
     assertEquals(0, device.buffers());
   }
 
   private void solve(Device device, Solver solver, Correlations correlations, int support) {
-    try (Dictionary dictionary = golden.dictionary(device);
+    try (Dictionary dictionary = dictionary(device);
         SparseCoder coder =
             new SparseCoder(
                 dictionary, solver, CodingPlan.of(dictionary, solver, 2, correlations, support))) {
@@ -78,7 +85,7 @@ class ScarceMemoryTest {
   @MethodSource("devices")
   void aCoderGoesOnAfterVectorsThatDidNotFit(ScarceDevice device) {
     for (Solver solver : SOLVERS) {
-      try (Dictionary dictionary = golden.dictionary(device);
+      try (Dictionary dictionary = dictionary(device);
           SparseCoder coder =
               new SparseCoder(
                   dictionary,

@@ -480,7 +480,7 @@ class SparseCoderTest {
           x.set(strided);
           skip.set(0, 1, 0, 0);
           coder.enqueue(x, stride, rows, skip);
-          SparseCodes queued = coder.codes().fields();
+          SparseCodes queued = (SparseCodes) coder.codes().fields();
           int capacity = queued.capacity();
           int[] sizes = queued.sizes().toInts(rows);
           int[] support = queued.support().toInts(rows * capacity);
