@@ -2,8 +2,12 @@ package dev.halter.cli;
 
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
+import dev.halter.files.PackedFiles;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.ModelConfig;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.URL;
 import java.nio.file.Path;
 import picocli.CommandLine.Option;
 
@@ -60,10 +64,19 @@ public final class ModelOptions {
       return model;
     }
     String models = System.getProperty("halter.models");
-    if (models == null) {
+    return models == null ? unpackedDemo() : Path.of(models, "demo");
+  }
+
+  private static Path unpackedDemo() {
+    URL config = ModelOptions.class.getResource("/dev/halter/models/demo/config.json");
+    if (config == null) {
       throw new WrongUseException("no model: name a folder with --model DIR");
     }
-    return Path.of(models, "demo");
+    try {
+      return PackedFiles.folder(config, name -> true);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   public LanguageModel open() {

@@ -23,7 +23,7 @@ import java.util.Map;
  * cuda-kernels/remove_concepts.cu}).
  */
 final class ConceptRemoval implements AutoCloseable {
-  /** Atoms that a token's report names: NAMED of the kernel. */
+  /** Atoms that a token's report names; the kernel's constant. */
   static final int NAMED = 8;
 
   private static final int BLOCK = 128;
@@ -34,6 +34,7 @@ final class ConceptRemoval implements AutoCloseable {
   /** Tokens that a dictionary meets in its life, for the choice of a Gram matrix. */
   private static final long LIFE = 100_000;
 
+  // Flags of a slot; the kernel's constants.
   private static final int SOLVE = 1;
   private static final int APPLY = 2;
 
@@ -208,12 +209,7 @@ final class ConceptRemoval implements AutoCloseable {
             table,
             masks,
             (dictionary.size() + 31) / 32,
-            coder.support(),
-            coder.coefficients(),
-            coder.sizes(),
-            coder.capacity(),
-            coder.iterations(),
-            coder.measures(),
+            coder.codes(),
             dictionary.atoms(),
             rows.changes().slice(4L * from * rows.stride()),
             rows.stride(),

@@ -87,7 +87,8 @@ public record HeadControl(
       HeadControl ofLayer = control.only(edited);
       int[] list = edited.stream().mapToInt(Head::head).toArray();
       edits.add(
-          new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, ofLayer.a, ofLayer.b, fingerprint));
+          new Edit.HeadAffine(
+              new Site(Site.Kind.Z, layer), list, ofLayer.a, ofLayer.b, fingerprint));
     }
     return edits;
   }

@@ -139,7 +139,8 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
         Concepts concepts = codes[i] == null ? null : codes[i].build();
         entries.add(new Entry(intervention.op(), site, tokens[i], mean, concepts));
         if (tokens[i] == 0) {
-          toldNotes.add(intervention.op() + " at " + site + " met no token that its \"when\" selects");
+          toldNotes.add(
+              intervention.op() + " at " + site + " met no token that its \"when\" selects");
         } else if (intervention.edit() instanceof RemoveConcepts edit
             && edit.strength() != 0
             && change[i] < NOTHING * before[i]) {
