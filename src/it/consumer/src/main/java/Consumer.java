@@ -1,6 +1,3 @@
-import java.io.ByteArrayOutputStream;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Capture;
 import dev.halter.model.Head;
@@ -9,6 +6,9 @@ import dev.halter.patching.Effects;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
 import dev.halter.steering.SteeringPlan;
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Comparator;
