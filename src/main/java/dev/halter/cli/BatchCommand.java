@@ -49,7 +49,7 @@ final class BatchCommand implements Callable<Integer> {
   @Option(
       names = "--max-tokens",
       paramLabel = "N",
-      defaultValue = "256",
+      defaultValue = "" + Request.MAX_TOKENS,
       description = "Most tokens per line that names none (default: ${DEFAULT-VALUE}).")
   int maxTokens;
 

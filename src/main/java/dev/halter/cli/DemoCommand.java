@@ -107,7 +107,7 @@ final class DemoCommand implements Callable<Integer> {
     List<SteeringPlan> plans =
         List.of(
             SteeringPlan.NONE,
-            SteeringPlan.of(Edit.clamp(best.site(), neuron, best.value())),
+            SteeringPlan.of(best.clamp()),
             SteeringPlan.of(Edit.clamp(best.site(), other, best.value())));
     List<DoseResponse.Effect> effects =
         DoseResponse.of(model.engine(), prompt, best.tokens(), plans);

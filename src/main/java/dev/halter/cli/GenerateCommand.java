@@ -32,7 +32,7 @@ final class GenerateCommand implements Callable<Integer> {
   @Option(
       names = "--max-tokens",
       paramLabel = "N",
-      defaultValue = "256",
+      defaultValue = "" + Request.MAX_TOKENS,
       description = "Most tokens to generate (default: ${DEFAULT-VALUE}).")
   int maxTokens;
 

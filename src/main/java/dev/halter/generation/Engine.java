@@ -23,6 +23,8 @@ import java.util.function.Consumer;
  *
  * <p>A request's pages of the KV cache are reserved for its whole length when it joins, so none is
  * ever thrown out again. Its text depends on itself alone, as far as the device's products do.
+ *
+ * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means.
  */
 public final class Engine implements AutoCloseable {
   private final Llama model;

@@ -30,7 +30,10 @@ public record Request(
   /** Most tokens to generate where nothing else is said. */
   public static final int MAX_TOKENS = 256;
 
-  /** Hears of generated tokens, the stop token included. */
+  /**
+   * Hears of generated tokens, the stop token included, in the thread that runs the engine and
+   * between two of its steps; it must not call the model.
+   */
   public interface Listener {
     /**
      * A token was chosen.

@@ -111,7 +111,8 @@ public final class Capture {
     }
     float[] heads = new float[config.nHeads() * length];
     for (int head = 0; head < config.nHeads(); head++) {
-      System.arraycopy(captured, (head * length + token) * length, heads, head * length, length);
+      int from = (head * (length - first) + token - first) * length;
+      System.arraycopy(captured, from, heads, head * length, length);
     }
     return heads;
   }

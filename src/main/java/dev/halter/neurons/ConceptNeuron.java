@@ -2,8 +2,10 @@ package dev.halter.neurons;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.text.Message;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -26,6 +28,25 @@ public record ConceptNeuron(
     NeuronSearch.Hit hit,
     float value,
     DoseResponse.Effect effect) {
+
+  /**
+   * Maps a model and looks for a concept's neuron by what clamping it does to the answer of a
+   * question. Blocks for the map and for one batch of clamps.
+   *
+   * @param question of a user, put through the model's chat template
+   * @param concept a word that the answer is to begin with, as {@link LanguageModel#tokensOf} takes
+   *     it
+   * @return empty if no neuron decodes to it
+   */
+  public static Optional<ConceptNeuron> find(LanguageModel model, String question, String concept) {
+    int[] prompt = model.encode(List.of(new Message("user", question)));
+    return new Search(model, NeuronMap.of(model), prompt).find(concept, model.tokensOf(concept));
+  }
+
+  /** The edit that holds it at its value. */
+  public Edit clamp() {
+    return Edit.clamp(site(), hit.neuron(), value);
+  }
 
   /** Where it is clamped. */
   public Site site() {

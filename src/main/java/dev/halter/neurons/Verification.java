@@ -64,10 +64,10 @@ public record Verification(Effect before, List<Trial> trials) {
    * most probable, since a neuron that names a concept first is likelier about it than a sure one.
    */
   public static List<Hit> candidates(NeuronSearch search, Set<Integer> tokens, Bounds bounds) {
-    Bounds all =
+    Bounds unlimited =
         new Bounds(
             bounds.firstLayer(), bounds.lastLayer(), bounds.minProbability(), Integer.MAX_VALUE);
-    return search.byToken(tokens, all).stream()
+    return search.byToken(tokens, unlimited).stream()
         .sorted(Comparator.comparingInt(Hit::rank))
         .limit(bounds.top())
         .toList();
@@ -105,11 +105,11 @@ public record Verification(Effect before, List<Trial> trials) {
     int at = 1;
     for (int i = 0; i < hits.size(); i++) {
       float[] signed = signed(values, hits.get(i).sign());
-      List<Clamp> own = clamps(signed, effects.subList(at, at + values.length));
+      List<Clamp> clamped = clamps(signed, effects.subList(at, at + values.length));
       at += values.length;
       List<Clamp> others = clamps(signed, effects.subList(at, at + values.length));
       at += values.length;
-      trials.add(new Trial(hits.get(i), own, controls[i], others));
+      trials.add(new Trial(hits.get(i), clamped, controls[i], others));
     }
     trials.sort(
         Comparator.comparingDouble((Trial trial) -> trial.best().effect.probability()).reversed());

@@ -84,11 +84,11 @@ final class ConceptRemovals implements AutoCloseable {
     free(removals, together -> !codings.contains(together.coding), ConceptRemoval::close);
     Set<Atoms> atoms = new HashSet<>();
     codings.forEach(coding -> atoms.add(Atoms.of(coding)));
-    free(dictionaries, held -> !atoms.contains(held), Dictionary::close);
+    free(dictionaries, key -> !atoms.contains(key), Dictionary::close);
   }
 
-  private static <K, V> void free(Map<K, V> all, Predicate<K> goes, Consumer<V> close) {
-    all.entrySet()
+  private static <K, V> void free(Map<K, V> held, Predicate<K> goes, Consumer<V> close) {
+    held.entrySet()
         .removeIf(
             entry -> {
               boolean free = goes.test(entry.getKey());

@@ -84,10 +84,11 @@ public record HeadControl(
     for (int layer : heads.stream().mapToInt(Head::layer).sorted().distinct().toArray()) {
       List<Head> edited =
           strength == 0 ? List.of() : heads.stream().filter(h -> h.layer() == layer).toList();
-      HeadControl layers = control.only(edited);
+      HeadControl ofLayer = control.only(edited);
       int[] list = edited.stream().mapToInt(Head::head).toArray();
       edits.add(
-          new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, layers.a, layers.b, fingerprint));
+          new Edit.HeadAffine(
+              new Site(Site.Kind.Z, layer), list, ofLayer.a, ofLayer.b, fingerprint));
     }
     return edits;
   }

@@ -207,7 +207,7 @@ public record RemoveConcepts(
   private static Solver solver(JsonObject json) {
     String name = choice(json, "solver", "elastic_net", "lasso", "omp", "mp");
     boolean net = name.equals("elastic_net") || name.equals("lasso");
-    List<String> own =
+    List<String> settings =
         switch (name) {
           case "elastic_net" -> List.of("alpha", "tau");
           case "lasso" -> List.of("alpha");
@@ -215,8 +215,8 @@ public record RemoveConcepts(
           default -> List.of("k");
         };
     for (String key : List.of("k", "tolerance", "alpha", "tau")) {
-      if (json.has(key) && !own.contains(key)) {
-        throw json.wrong(key, "left out: solver " + name + " takes " + String.join(", ", own));
+      if (json.has(key) && !settings.contains(key)) {
+        throw json.wrong(key, "left out: solver " + name + " takes " + String.join(", ", settings));
       }
     }
     try {

@@ -298,9 +298,9 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
     /** Distinct indices below {@code count}, at least one. */
     private int[] indices(String key, int count) {
-      String wanted = "a list of distinct integers from 0 to " + (count - 1);
+      String allowed = "a list of distinct integers from 0 to " + (count - 1);
       if (!(json.value(key) instanceof List<?> items) || items.isEmpty()) {
-        throw json.wrong(key, wanted);
+        throw json.wrong(key, allowed);
       }
       Set<Integer> seen = new HashSet<>();
       int[] indices = new int[items.size()];
@@ -311,7 +311,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             || !seen.add(index)) {
           throw new BadFileException(
               json.file(),
-              "\"" + json.path(key) + "\" names " + items.get(i) + ", but must be " + wanted);
+              "\"" + json.path(key) + "\" names " + items.get(i) + ", but must be " + allowed);
         }
         indices[i] = index;
       }

@@ -131,7 +131,7 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
 
     SteeringReport build() {
       List<Entry> entries = new ArrayList<>();
-      List<String> all = new ArrayList<>(notes);
+      List<String> toldNotes = new ArrayList<>(notes);
       for (int i = 0; i < tokens.length; i++) {
         SteeringPlan.Intervention intervention = plan.interventions().get(i);
         String site = intervention.edit().site().name();
@@ -139,17 +139,18 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
         Concepts concepts = codes[i] == null ? null : codes[i].build();
         entries.add(new Entry(intervention.op(), site, tokens[i], mean, concepts));
         if (tokens[i] == 0) {
-          all.add(intervention.op() + " at " + site + " met no token that its \"when\" selects");
+          toldNotes.add(
+              intervention.op() + " at " + site + " met no token that its \"when\" selects");
         } else if (intervention.edit() instanceof RemoveConcepts edit
             && edit.strength() != 0
             && change[i] < NOTHING * before[i]) {
-          all.add(
+          toldNotes.add(
               ("%s at %s changed next to nothing: %.2g of a norm of %.3g: the concepts are not there,"
                       + " or the dictionary is of texts unlike this prompt or of another layer")
                   .formatted(intervention.op(), site, mean, before[i] / tokens[i]));
         }
       }
-      return new SteeringReport(entries, all);
+      return new SteeringReport(entries, toldNotes);
     }
   }
 }

@@ -51,9 +51,9 @@ public final class SteeringSlots implements AutoCloseable {
 
     /** The interventions that have anything to do, in their order. */
     int[] interventions() {
-      BitSet all = (BitSet) active.clone();
-      all.or(solving);
-      return all.stream().toArray();
+      BitSet busy = (BitSet) active.clone();
+      busy.or(solving);
+      return busy.stream().toArray();
     }
   }
 

@@ -42,7 +42,8 @@ class GenerationSnippetsTest {
       assertEquals(model.decode(result.tokens()), answer.text());
       assertEquals(answer.text(), model.chat("What is your favourite animal?").toString());
       assertFalse(answer.text().isBlank());
-      assertThrows(IllegalArgumentException.class, () -> model.generate(""));
+      Request endless = model.request("a " + "dog ".repeat(model.engine().maxTokens()));
+      assertThrows(IllegalArgumentException.class, () -> model.generate(endless));
     }
   }
 

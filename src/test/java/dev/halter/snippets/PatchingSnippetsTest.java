@@ -26,7 +26,9 @@ class PatchingSnippetsTest {
       // @end
       assertTrue(Double.isFinite(effects.referenceLogit()));
       assertTrue(Arrays.equals(model.encode("3 plus 4 is"), pair.reference()));
-      assertThrows(IllegalArgumentException.class, () -> Pair.of(model, "3 plus 4 is", "", "7"));
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> Pair.of(model, "3 plus 4 is", "3 or 4 is", "a dog and a cat"));
     }
   }
 }

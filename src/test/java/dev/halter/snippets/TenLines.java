@@ -2,11 +2,7 @@ package dev.halter.snippets;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Capture;
-import dev.halter.model.Edit;
-import dev.halter.neurons.NeuronMap;
-import dev.halter.neurons.NeuronSearch;
-import dev.halter.neurons.NeuronSearch.Bounds;
-import dev.halter.neurons.NeuronSearch.Hit;
+import dev.halter.neurons.ConceptNeuron;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -27,13 +23,11 @@ public final class TenLines {
   static void run(Path folder) {
     // @start region="ten"
     try (LanguageModel model = LanguageModel.open(folder)) {
-      NeuronSearch search = NeuronMap.of(model).search();
-      Hit dog = search.byToken(model.tokensOf("dog"), Bounds.top(1)).getFirst();
-      SteeringPlan dogs =
-          SteeringPlan.of(Edit.clamp(search.site(dog), dog.neuron(), 20 * dog.sign()));
-      System.out.println("before: " + model.chat("What is your favourite animal?"));
-      System.out.println("after: " + model.chat("What is your favourite animal?", dogs));
-      Capture acts = model.read("My favourite animal is a dog", "blocks.*.hook_resid_post");
+      String question = "What is your favourite animal?";
+      ConceptNeuron dog = ConceptNeuron.find(model, question, "dog").orElseThrow();
+      System.out.println("before: " + model.chat(question));
+      System.out.println("after: " + model.chat(question, SteeringPlan.of(dog.clamp())));
+      Capture acts = model.read(question, "blocks.*.hook_resid_post");
       System.out.println("layer 2, last token: " + Arrays.toString(acts.at(2, -1)));
       Pair sum = Pair.of(model, "3 plus 4 is", "3 or 4 is", "7");
       Effects effects = PathPatching.of(model, List.of(sum));

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -14,6 +15,7 @@ import org.junit.jupiter.api.Test;
 
 class TenLinesTest {
   private static final Path SOURCE = Path.of("src/test/java/dev/halter/snippets/TenLines.java");
+  private static final Path CONSUMER = Path.of("src/it/consumer/src/main/java/Consumer.java");
 
   @Test
   void theModelSpeaksOfDogsAfterAndNotBefore() {
@@ -35,16 +37,20 @@ class TenLinesTest {
   }
 
   @Test
-  void readmeShowsTheseLines() throws Exception {
-    String source = Files.readString(SOURCE);
-    String marked = "// @start region=\"ten\"\n";
-    String lines =
-        source
-            .substring(source.indexOf(marked) + marked.length(), source.indexOf("    // @end"))
-            .stripIndent()
-            .strip();
+  void readmeAndTheProjectThatUsesHalterHaveTheseLines() throws Exception {
+    String lines = lines(SOURCE);
+    assertEquals(lines, lines(CONSUMER));
     assertTrue(lines.startsWith("try (LanguageModel model"), lines);
     String readme = Files.readString(Path.of("README.md"));
     assertTrue(readme.contains("```java\n" + lines + "\n```"), "README has other lines");
+  }
+
+  private static String lines(Path file) throws IOException {
+    String source = Files.readString(file);
+    String marked = "// @start region=\"ten\"\n";
+    return source
+        .substring(source.indexOf(marked) + marked.length(), source.indexOf("    // @end"))
+        .stripTrailing() // an empty last line would count as one without indent
+        .stripIndent();
   }
 }
