@@ -3,14 +3,14 @@
 // atoms go (row of `masks`; -1: the slot is left alone), SOLVE | APPLY, the first of the slot's
 // REPORTED places in a row of the report, and the bits of the float that the change is multiplied by.
 
-#include "reduce.cuh"
+#include "sparse.cuh"
 #include "types.cuh"
 
-#define SOLVE 1
-#define APPLY 2
+/// Flags of a slot.
+constexpr int SOLVE = 1, APPLY = 2;
 
-// Atoms of a row that the report names: the strongest of those removed.
-#define NAMED 8
+/// Atoms of a row that the report names: the strongest of those removed.
+constexpr int NAMED = 8;
 
 // skip[row] = 0 where the row's code is wanted, 1 elsewhere. slots [rows], skip [rows].
 // PRECOND: any grid and block. Moves 24 bytes per row. One thread per row: there is nothing to share.
@@ -27,18 +27,14 @@ extern "C" __global__ void concept_rows(int* skip, const int* __restrict__ slots
 // is null. Where it says APPLY: x[row] -= removed[at]. Writes to the report (f32, REPORTED places
 // from the slot's): squared norm of the change, rounds, worst KKT violation, number of atoms removed,
 // NAMED ids (bits of an int), NAMED coefficients, squared norm of the row before the change.
-// x [rows, d], removed [sequences or rows, d], support and coefficients [rows, capacity], sizes and
-// iterations [rows], measures f64 [rows, 3] as SparseCoder leaves them, atoms [n, d], masks
-// [., words] of 32 bits, changes [rows, stride].
+// x [rows, d], removed [sequences or rows, d], atoms [n, d], masks [., words] of 32 bits, changes
+// [rows, stride].
 // PRECOND: one block per row, any block size. Moves (removed atoms + 4) * d * 4 bytes per row. One
 // block per row, since a code's sum must be whole before it is applied.
 extern "C" __global__ void remove_concepts(
     float* x, float* removed, const int* __restrict__ slots,
     const int* __restrict__ sequences, const int4* __restrict__ table, const int* __restrict__ masks,
-    int words, const int* __restrict__ support, const float* __restrict__ coefficients,
-    const int* __restrict__ sizes, int capacity, const int* __restrict__ iterations,
-    const double* __restrict__ measures, const float* __restrict__ atoms, float* changes,
-    int stride, int d) {
+    int words, SparseCodes codes, const float* __restrict__ atoms, float* changes, int stride, int d) {
     const int row = blockIdx.x;
     const int4 how = table[slots[row]];
     if (how.x < 0) return;
@@ -48,22 +44,24 @@ extern "C" __global__ void remove_concepts(
     if (how.y & SOLVE) {
         const float strength = __int_as_float(how.w);
         const int* mask = masks + (long long)how.x * words;
+        const long long first = (long long)row * codes.capacity;
+        const int* __restrict__ support = codes.support + first;
+        const float* __restrict__ coefficients = codes.coefficients + first;
+        const int size = codes.sizes[row];
         for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] = 0;
-        for (int place = 0; place < sizes[row]; place++) {
-            const long long at = (long long)row * capacity + place;
-            const int atom = support[at];
+        for (int place = 0; place < size; place++) {
+            const int atom = support[place];
             if (((unsigned)mask[atom / 32] >> (atom % 32) & 1) == 0) continue;
-            const float c = strength * coefficients[at];
+            const float c = strength * coefficients[place];
             const float* a = atoms + (long long)atom * d;
             for (int i = threadIdx.x; i < d; i += blockDim.x) to[i] += c * a[i];
         }
         if (threadIdx.x == 0) {
             int found = 0;
-            for (int place = 0; place < sizes[row]; place++) {
-                const long long at = (long long)row * capacity + place;
-                const int atom = support[at];
+            for (int place = 0; place < size; place++) {
+                const int atom = support[place];
                 if (((unsigned)mask[atom / 32] >> (atom % 32) & 1) == 0) continue;
-                const float c = coefficients[at];
+                const float c = coefficients[place];
                 int rank = found < NAMED ? found : NAMED;
                 while (rank > 0 && fabsf(report[4 + NAMED + rank - 1]) < fabsf(c)) {
                     if (rank < NAMED) {
@@ -78,8 +76,8 @@ extern "C" __global__ void remove_concepts(
                 }
                 found++;
             }
-            report[1] = (float)iterations[row];
-            report[2] = (float)measures[3 * row + 2];
+            report[1] = (float)codes.iterations[row];
+            report[2] = (float)codes.measures[3 * row + 2];
             report[3] = (float)found;
         }
     }

@@ -1,16 +1,60 @@
-// What the kernels of sparse coding share. A batch is rows of unit vectors z [rows, d]; a code of a
-// row is kept as `counts[row]` atoms `ids` with `coefficients` [rows, capacity] (f64), and as the
-// residual z - sum of coefficient * atom in f32. Atoms [n, d] are unit vectors in f32.
+// What the kernels of sparse coding share. A batch is rows of unit vectors; a code of a row is kept as
+// the atoms that it has so far with their coefficients, and as the residual z - sum of coefficient *
+// atom in f32. Atoms [n, d] are unit vectors in f32.
 //
 // Most kernels have one block for each place of a list `live` of rows; null stands for all rows in
-// order. What a product makes for them lies packed by place, everything else by row.
+// order. What screening makes for them lies packed by place, everything else by row.
+//
+// The structures are records of the same names in dev.halter.sparse, field by field.
 
 #pragma once
 
 #include "reduce.cuh"
 
-/// States of a row; SparseCoder knows them by the same numbers.
+/// States of a row.
 constexpr int RUNNING = 0, DONE = 1, NOT_FINITE = 2, FULL = 3;
+
+/// A batch while it is coded, by row.
+struct SparseRows {
+    float* z;              // [rows, d] x / |x|
+    float* residual;       // [rows, d]
+    double* norms;         // [rows] |x|
+    int* states;           // [rows]
+    int* counts;           // [rows] atoms so far
+    int* iterations;       // [rows]
+    double* violations;    // [rows] largest violation of the solver's optimality conditions
+    float* slack;          // [rows] how far screening may be off
+    int* ids;              // [rows, capacity] atoms so far
+    double* coefficients;  // [rows, capacity] theirs, for z
+    int capacity;
+    int d;
+};
+
+/// Atoms that could matter, by place: `lists` lists of `kept`, best first; id -1 where a list has no
+/// more.
+struct SparseCandidates {
+    int* ids;        // [places, lists, kept]
+    float* values;   // [places, lists, kept] correlations with the residual, within the row's slack
+    double* exact;   // [places, lists, kept] scratch of the kernel that takes its pick
+    int lists;
+    int kept;
+
+    /// Those of one place.
+    __device__ __forceinline__ SparseCandidates at(int place) const {
+        const long long from = (long long)place * lists * kept;
+        return {ids + from, values + from, exact + from, lists, kept};
+    }
+};
+
+/// The codes of a batch, by row: atoms whose coefficient is not 0.
+struct SparseCodes {
+    int* support;         // [rows, capacity]
+    float* coefficients;  // [rows, capacity] of unit atoms, on the scale of x
+    int* sizes;           // [rows]
+    int* iterations;      // [rows]
+    double* measures;     // [rows, 3] see sparse_finish
+    int capacity;
+};
 
 __device__ __forceinline__ int row_of(const int* live, int place) {
     return live == nullptr ? place : live[place];

@@ -12,6 +12,14 @@ __device__ __forceinline__ double violation(double g, double c, double l1, doubl
     return fabs(g - l2 * c - (c > 0 ? l1 : -l1));
 }
 
+/// The working sets of all rows, by row.
+struct SparseWorking {
+    float* gram;     // [rows, capacity, capacity] Gram matrix of the set's atoms, kept over rounds
+    double* factor;  // [rows, capacity, capacity] scratch
+    double* work;    // [rows, 2, capacity] scratch
+    int* active;     // [rows, capacity + 1] scratch
+};
+
 /// A row's problem over its working set of m atoms, in device memory.
 struct Working {
     int m;
@@ -72,14 +80,14 @@ __device__ __forceinline__ void extend_gram(float* gram, long long stride, int f
 __device__ __forceinline__ void sweep(const Working& w, double l1, double l2) {
     for (int j = 0; j < w.m; j++) {
         const float* row = w.gram + j * w.stride;
-        const double own = row[j];
+        const double square = row[j];
         const double old = w.c[j];
-        const double wanted = soft(w.g[j] + own * old, l1) / (own + l2);
-        const double change = wanted - old;
+        const double best = soft(w.g[j] + square * old, l1) / (square + l2);
+        const double change = best - old;
         if (change == 0) continue;  // for all threads alike
         __syncthreads();            // all have read c and g
         for (int i = threadIdx.x; i < w.m; i += blockDim.x) w.g[i] -= change * row[i];
-        if (threadIdx.x == 0) w.c[j] = wanted;
+        if (threadIdx.x == 0) w.c[j] = best;
         __syncthreads();
     }
 }
@@ -168,47 +176,43 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
 }
 
 // A round: checks the optimality conditions on all atoms with the residual as it is, and unless
-// they hold to 1e-5 of l1, or to what the rounding of a residual in f32 leaves of them, takes the candidates that violate them into the row's working set,
-// minimises over that, and makes the residual anew. The row is done when the conditions hold, FULL
-// when its working set has no room. The atoms outside of the lists are known to keep within l1 if
-// the last of each list is below it by `slack`; if not, the list's atoms join the working set (and
-// will be left out of the next lists) although they do not violate, so that a round always brings
-// the end nearer.
-// candidates, values [places, lists, kept]; exact [places, lists, kept] and work [rows, 2,
-// capacity] f64, active [rows, capacity + 1], factor [rows, capacity, capacity] f64 are scratch;
-// own [rows, capacity] and coefficients hold the working set, gram [rows, capacity, capacity] f32
-// its Gram matrix, from round to round; `known` is that of all atoms [n, n], or null. violations:
-// largest one found.
+// they hold to 1e-5 of l1, or to what the rounding of a residual in f32 leaves of them, takes the
+// candidates that violate them into the row's working set, minimises over that, and makes the
+// residual anew. The row is done when the conditions hold, FULL when its working set has no room.
+// The atoms outside of the lists are known to keep within l1 if the last of each list is below it
+// by `slack`; if not, the list's atoms join the working set (and will be left out of the next
+// lists) although they do not violate, so that a round always brings the end nearer.
+// The row's atoms are its working set, those with coefficient 0 too. atoms [n, d]; `known` is their
+// Gram matrix [n, n], or null. rows.violations: largest one found.
 // Source: You et al., EnSC (CVPR 2016), for the rounds; that sweeps and Newton's steps solve the
 // small problem is ours.
 // PRECOND: one block per place, any block size; the working set is not among the candidates.
 // Moves (count + new) * d * 4 + new * count * d * 4 bytes (these mostly from cache) per place.
-extern "C" __global__ void active_set(
-    int* states, int* counts, int* iterations, double* violations, int* own, double* coefficients,
-    float* gram, double* factor, double* work, int* active, float* residual,
-    const float* __restrict__ z, const float* __restrict__ slack,
-    const int* __restrict__ candidates, const float* __restrict__ values, double* exact,
-    int lists, int kept, const float* __restrict__ atoms, const float* __restrict__ known, int n,
-    int d, int capacity, float threshold, float ridge, const int* __restrict__ live) {
-    const int row = row_of(live, blockIdx.x);
-    if (states[row] != RUNNING) return;
-    const int total = lists * kept;
-    const int* candidate = candidates + (long long)blockIdx.x * total;
-    const float* value = values + (long long)blockIdx.x * total;
-    double* correlation = exact + (long long)blockIdx.x * total;
+extern "C" __global__ void active_set(SparseRows rows, SparseCandidates candidates,
+                                      SparseWorking working, const float* __restrict__ atoms,
+                                      const float* __restrict__ known, int n, float threshold,
+                                      float ridge, const int* __restrict__ live) {
+    const int row = row_of(live, blockIdx.x), d = rows.d, capacity = rows.capacity;
+    if (rows.states[row] != RUNNING) return;
+    const SparseCandidates place = candidates.at(blockIdx.x);
+    const int* __restrict__ candidate = place.ids;
+    const float* __restrict__ value = place.values;
+    double* correlation = place.exact;
+    const int kept = place.kept, total = place.lists * kept;
     const long long first = (long long)row * capacity;
-    int* ids = own + first;
-    float* r = residual + (long long)row * d;
+    int* ids = rows.ids + first;
+    float* gram = working.gram + first * capacity;
+    float* r = rows.residual + (long long)row * d;
     const double l1 = threshold, l2 = ridge;
-    const float near = threshold - slack[row];  // from here on an atom may violate
-    const int count = counts[row];
+    const float near = threshold - rows.slack[row];  // from here on an atom may violate
+    const int count = rows.counts[row];
     Working w = {count,
-                 coefficients + first,
-                 work + 2 * first,
-                 work + 2 * first + capacity,
-                 active + first + row,
-                 factor + first * capacity,
-                 gram + first * capacity,
+                 rows.coefficients + first,
+                 working.work + 2 * first,
+                 working.work + 2 * first + capacity,
+                 working.active + first + row,
+                 working.factor + first * capacity,
+                 gram,
                  capacity};
 
     // Rounding r to f32 moves its product with a unit atom by up to 2^-24 |r|: no round can make
@@ -235,11 +239,11 @@ extern "C" __global__ void active_set(
     worst = block_max(worst);
     open = block_max(open);
     if (threadIdx.x == 0) {
-        violations[row] = worst;
-        iterations[row]++;
+        rows.violations[row] = worst;
+        rows.iterations[row]++;
     }
     if (worst <= tolerance && !open) {
-        if (threadIdx.x == 0) states[row] = DONE;
+        if (threadIdx.x == 0) rows.states[row] = DONE;
         return;
     }
 
@@ -250,7 +254,7 @@ extern "C" __global__ void active_set(
             const bool goes_on = candidate[last] >= 0 && fabsf(value[last]) >= near;
             if (fabs(correlation[i]) <= l1 && !(goes_on && candidate[i] >= 0)) continue;
             if (m == capacity) {
-                states[row] = FULL;
+                rows.states[row] = FULL;
                 break;
             }
             ids[m] = candidate[i];
@@ -258,19 +262,19 @@ extern "C" __global__ void active_set(
             w.g[m] = correlation[i];
             m++;
         }
-        counts[row] = m;
+        rows.counts[row] = m;
     }
     __syncthreads();
-    w.m = counts[row];
-    if (known == nullptr) extend_gram(gram + first * capacity, capacity, count, w.m, atoms, ids, d);
+    w.m = rows.counts[row];
+    if (known == nullptr) extend_gram(gram, capacity, count, w.m, atoms, ids, d);
     for (int j = count; known != nullptr && j < w.m; j++) {
         for (int i = threadIdx.x; i <= j; i += blockDim.x) {
             const float entry = known[(long long)ids[j] * n + ids[i]];
-            gram[(first + j) * capacity + i] = entry;
-            gram[(first + i) * capacity + j] = entry;
+            gram[(long long)j * capacity + i] = entry;
+            gram[(long long)i * capacity + j] = entry;
         }
     }
     __syncthreads();
     minimise(w, l1, l2);
-    subtract(r, z + (long long)row * d, atoms, ids, w.c, w.m, d);
+    subtract(r, rows.z + (long long)row * d, atoms, ids, w.c, w.m, d);
 }

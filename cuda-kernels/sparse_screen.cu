@@ -3,15 +3,15 @@
 #include "sparse.cuh"
 
 /// Most atoms of a chunk.
-constexpr int MOST = 4096;
+constexpr int MOST_IN_CHUNK = 4096;
 
 // Leaves out the atoms that the row has, and keeps the `kept` entries of largest magnitude of a
 // tile of `width` correlations, best first, lowest index on ties; id -1 where nothing is left.
 __device__ __forceinline__ void select(int* ids, float* values, float* tile, int first, int width,
-                                       int kept, const int* __restrict__ own, int count) {
+                                       int kept, const int* __restrict__ taken, int count) {
     __syncthreads();
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        const int at = own[i] - first;
+        const int at = taken[i] - first;
         if (at >= 0 && at < width) tile[at] = 0;
     }
     __syncthreads();
@@ -36,55 +36,49 @@ __device__ __forceinline__ void select(int* ids, float* values, float* tile, int
     }
 }
 
-// candidates and values [places, chunks, kept] of correlations [places, n] f32 that a product made.
-// Rows that are not running are left as they are. own, counts: the atoms of each row.
-// PRECOND: grid (places, ceil(n / chunk)), any block size; chunk <= 4,096; correlations are finite.
+// Candidates, a list of each chunk of atoms, of correlations [places, n] f32 that a product made. Rows
+// that are not running are left as they are.
+// PRECOND: grid (places, lists), lists = ceil(n / chunk), any block size; chunk <= MOST_IN_CHUNK;
+// correlations are finite.
 // Moves n * 4 bytes per place. A chunk is a block, so that a single row can fill a GPU; on a CPU
 // larger ones read memory in longer runs.
-extern "C" __global__ void screen_product(int* candidates, float* values,
+extern "C" __global__ void screen_product(SparseCandidates candidates, SparseRows rows,
                                           const float* __restrict__ correlations, int n,
-                                          int chunk, int kept, const int* __restrict__ states,
-                                          const int* __restrict__ own,
-                                          const int* __restrict__ counts, int capacity,
-                                          const int* __restrict__ live) {
-    __shared__ float tile[MOST];
+                                          int chunk, const int* __restrict__ live) {
+    __shared__ float tile[MOST_IN_CHUNK];
     const int row = row_of(live, blockIdx.x);
-    if (states[row] != RUNNING) return;
+    if (rows.states[row] != RUNNING) return;
     const int first = blockIdx.y * chunk;
     const int width = n - first < chunk ? n - first : chunk;
     const float* from = correlations + (long long)blockIdx.x * n + first;
     for (int i = threadIdx.x; i < width; i += blockDim.x) tile[i] = from[i];
-    const long long list = ((long long)blockIdx.x * gridDim.y + blockIdx.y) * kept;
-    select(candidates + list, values + list, tile, first, width, kept,
-           own + (long long)row * capacity, counts[row]);
+    const long long list = ((long long)blockIdx.x * gridDim.y + blockIdx.y) * candidates.kept;
+    select(candidates.ids + list, candidates.values + list, tile, first, width, candidates.kept,
+           rows.ids + (long long)row * rows.capacity, rows.counts[row]);
 }
 
 // The same from the Gram matrix of the atoms [n, n] f32: correlations with the residual are those
 // with z, `start` [rows, n], less the sum of coefficient * row of the Gram matrix over the row's
-// atoms. Also writes how far they can be off, slack [rows]. With again = 1 the row's own atoms are
+// atoms. Also writes how far they can be off, the row's slack. With again = 1 the row's own atoms are
 // candidates too.
 // PRECOND: as screen_product. Moves (count + 1) * n * 4 bytes per place; four rows of the matrix at
 // a time, so that the tile is written a quarter as often.
-extern "C" __global__ void screen_gram(int* candidates, float* values, float* slack,
+extern "C" __global__ void screen_gram(SparseCandidates candidates, SparseRows rows,
                                        const float* __restrict__ start,
-                                       const float* __restrict__ gram, int n, int chunk, int kept,
-                                       const int* __restrict__ states,
-                                       const int* __restrict__ own,
-                                       const double* __restrict__ coefficients,
-                                       const int* __restrict__ counts, int capacity, int again,
+                                       const float* __restrict__ gram, int n, int chunk, int again,
                                        const int* __restrict__ live) {
-    __shared__ float tile[MOST];
+    __shared__ float tile[MOST_IN_CHUNK];
     const int row = row_of(live, blockIdx.x);
-    if (states[row] != RUNNING) return;
+    if (rows.states[row] != RUNNING) return;
     const int first = blockIdx.y * chunk;
     const int width = n - first < chunk ? n - first : chunk;
-    const int count = counts[row];
-    const int* atoms = own + (long long)row * capacity;
-    const double* c = coefficients + (long long)row * capacity;
+    const int count = rows.counts[row];
+    const int* atoms = rows.ids + (long long)row * rows.capacity;
+    const double* c = rows.coefficients + (long long)row * rows.capacity;
     const float* from = start + (long long)row * n + first;
     for (int i = threadIdx.x; i < width; i += blockDim.x) tile[i] = from[i];
     // A thread reads and writes its own places only, so no barrier is needed before select's.
-    float rows[4];
+    float weights[4];
     const float* of[4];
     int filled = 0;
     float magnitude = 0;
@@ -92,14 +86,14 @@ extern "C" __global__ void screen_gram(int* candidates, float* values, float* sl
         const float value = (float)c[atom];
         magnitude += fabsf(value);
         if (value != 0) {
-            rows[filled] = value;
+            weights[filled] = value;
             of[filled] = gram + (long long)atoms[atom] * n + first;
             filled++;
         }
         if (filled == 4) {
             const float *__restrict__ g0 = of[0], *__restrict__ g1 = of[1];
             const float *__restrict__ g2 = of[2], *__restrict__ g3 = of[3];
-            const float c0 = rows[0], c1 = rows[1], c2 = rows[2], c3 = rows[3];
+            const float c0 = weights[0], c1 = weights[1], c2 = weights[2], c3 = weights[3];
             for (int i = threadIdx.x; i < width; i += blockDim.x) {
                 tile[i] -= (c0 * g0[i] + c1 * g1[i]) + (c2 * g2[i] + c3 * g3[i]);
             }
@@ -108,10 +102,11 @@ extern "C" __global__ void screen_gram(int* candidates, float* values, float* sl
     }
     for (int left = 0; left < filled; left++) {
         const float* g = of[left];
-        for (int i = threadIdx.x; i < width; i += blockDim.x) tile[i] -= rows[left] * g[i];
+        for (int i = threadIdx.x; i < width; i += blockDim.x) tile[i] -= weights[left] * g[i];
     }
     // f32's unit of rounding is 6e-8; every entry of the matrix is at most 1.
-    if (blockIdx.y == 0 && threadIdx.x == 0) slack[row] = 1e-6f * (1 + magnitude);
-    const long long list = ((long long)blockIdx.x * gridDim.y + blockIdx.y) * kept;
-    select(candidates + list, values + list, tile, first, width, kept, atoms, again ? 0 : count);
+    if (blockIdx.y == 0 && threadIdx.x == 0) rows.slack[row] = 1e-6f * (1 + magnitude);
+    const long long list = ((long long)blockIdx.x * gridDim.y + blockIdx.y) * candidates.kept;
+    select(candidates.ids + list, candidates.values + list, tile, first, width, candidates.kept,
+           atoms, again ? 0 : count);
 }

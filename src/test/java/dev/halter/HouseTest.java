@@ -151,6 +151,8 @@ class HouseTest {
     assertEquals(
         List.of(
             ROOT + "cli.Halter", // what java starts
+            ROOT + "device.Profile", // read by the benchmark of single kernels
+            ROOT + "device.ProfiledDevice", // likewise
             ROOT + "device.cpu.CpuDevice", // opened by name, as CudaDevice
             ROOT + "device.cpu.Schedule", // tests of every kernel choose one
             ROOT + "device.cuda.CudaDevice",

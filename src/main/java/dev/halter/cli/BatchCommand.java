@@ -189,15 +189,13 @@ final class BatchCommand implements Callable<Integer> {
               json.has("seed") ? seed(json) : defaults.forId(line.id().toString()).seed());
       int top = json.integer("logprobs", 0, LogProbabilities.MOST, sampling.logprobs);
       LogProbabilities thought = top < 0 ? null : new LogProbabilities(top);
-      return new Request(
-          line.id().toString(),
-          line.prompt(model),
-          json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens),
-          sampler,
-          model.stopTokens(),
-          cache.of(line.json()),
-          null,
-          thought);
+      return model
+          .request(line.prompt(model))
+          .withId(line.id().toString())
+          .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
+          .with(sampler)
+          .with(cache.of(line.json()))
+          .with(thought);
     }
 
     /** Whole numbers up to 2^53, which every writer of JSON keeps exactly. */

@@ -101,7 +101,9 @@ final class CaptureCommand implements Callable<Integer> {
   }
 
   private static Request request(Prompt prompt) {
-    return Request.greedy(prompt.line.id().toString(), prompt.tokens, 0, Set.of())
+    return Request.of(prompt.tokens)
+        .withId(prompt.line.id().toString())
+        .withMaxTokens(0)
         .with(prompt.plan);
   }
 

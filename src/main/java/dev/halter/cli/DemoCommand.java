@@ -1,9 +1,10 @@
 package dev.halter.cli;
 
 import dev.halter.files.Json;
+import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.generation.Result;
+import dev.halter.model.Edit;
 import dev.halter.neurons.ConceptNeuron;
 import dev.halter.neurons.DoseResponse;
 import dev.halter.neurons.NeuronMap;
@@ -56,14 +57,7 @@ final class DemoCommand implements Callable<Integer> {
       int neurons = model.config().nLayers() * model.config().dMlp();
       NeuronMap map;
       try (ProgressBar bar = new ProgressBar("map", neurons)) {
-        map =
-            NeuronMap.of(
-                model.llama(),
-                NeuronMap.Projection.UP,
-                NeuronMap.Decode.RAW,
-                NeuronMap.Sign.BOTH,
-                10,
-                bar::at);
+        map = NeuronMap.of(model, bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;
       int[] prompt = model.encode(List.of(new Message("user", question)));
@@ -113,25 +107,25 @@ final class DemoCommand implements Callable<Integer> {
     List<SteeringPlan> plans =
         List.of(
             SteeringPlan.NONE,
-            SteeringPlan.clamp(best.site(), neuron, best.value()),
-            SteeringPlan.clamp(best.site(), other, best.value()));
+            SteeringPlan.of(Edit.clamp(best.site(), neuron, best.value())),
+            SteeringPlan.of(Edit.clamp(best.site(), other, best.value())));
     List<DoseResponse.Effect> effects =
         DoseResponse.of(model.engine(), prompt, best.tokens(), plans);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
-      requests.add(Request.greedy(plan.name(), prompt, MAX_TOKENS, model.stopTokens()).with(plan));
+      requests.add(model.request(prompt).withMaxTokens(MAX_TOKENS).with(plan));
     }
     long start = System.nanoTime();
-    List<Result> results = model.engine().run(requests);
+    List<Answer> generations = model.generate(requests);
     double generated = (System.nanoTime() - start) / 1e9;
     List<Map<String, Object>> answers = new ArrayList<>();
     int count = 0;
     for (int i = 0; i < plans.size(); i++) {
-      Result result = results.get(i).orThrow();
-      count += result.tokens().length;
+      Answer generation = generations.get(i);
+      count += generation.result().tokens().length;
       answers.add(
           Json.object(
-              "text", model.decode(result.tokens()).strip(),
+              "text", generation.text().strip(),
               "probability", effects.get(i).probability()));
     }
     answers.get(2).put("neuron", other);

@@ -1,8 +1,8 @@
 package dev.halter.cli;
 
+import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
@@ -57,32 +57,29 @@ final class GenerateCommand implements Callable<Integer> {
               System.out.flush();
             }
           };
-      Request request =
-          new Request(
-              "prompt",
-              prompt.tokens(model),
-              maxTokens,
-              sampling,
-              model.stopTokens(),
-              plan,
-              null,
-              !output.isJson()
-                  ? print
-                  : this.sampling.logprobs < 0
-                      ? null
-                      : new LogProbabilities(this.sampling.logprobs));
-      Result result = model.engine().run(request).orThrow();
+      Request.Listener listener =
+          !output.isJson()
+              ? print
+              : this.sampling.logprobs < 0 ? null : new LogProbabilities(this.sampling.logprobs);
+      Answer answer =
+          model.generate(
+              model
+                  .request(prompt.tokens(model))
+                  .withMaxTokens(maxTokens)
+                  .with(sampling)
+                  .with(plan)
+                  .with(listener));
       if (output.isJson()) {
-        output.print(ResultJson.of(result, model.decode(result.tokens())));
+        output.print(ResultJson.of(answer.result(), answer.text()));
         return 0;
       }
       System.out.println(decoder.finish());
-      for (SteeringReport.Entry entry : result.report().interventions()) {
+      for (SteeringReport.Entry entry : answer.report().interventions()) {
         System.err.printf(
             "steered %s at %s: %d tokens, mean change %.3g%s%n",
             entry.op(), entry.site(), entry.tokens(), entry.meanChange(), removed(entry));
       }
-      result.report().notes().forEach(note -> System.err.println("note: " + note));
+      answer.report().notes().forEach(note -> System.err.println("note: " + note));
       return 0;
     }
   }

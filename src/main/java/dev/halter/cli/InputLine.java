@@ -173,7 +173,7 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
           throw new IllegalArgumentException(line.error);
         }
         int[] prompt = line.prompt(model);
-        model.engine().check(Request.greedy(line.id.toString(), prompt, 0, Set.of()));
+        model.engine().check(Request.of(prompt).withId(line.id.toString()).withMaxTokens(0));
         prompts.add(prompt);
       } catch (IllegalArgumentException e) {
         throw new IllegalArgumentException(file + ", " + line.failure(e.getMessage()), e);

@@ -2,8 +2,12 @@ package dev.halter.cli;
 
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
+import dev.halter.files.PackedFiles;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.ModelConfig;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.URL;
 import java.nio.file.Path;
 import picocli.CommandLine.Option;
 
@@ -60,10 +64,19 @@ public final class ModelOptions {
       return model;
     }
     String models = System.getProperty("halter.models");
-    if (models == null) {
+    return models == null ? unpackedDemo() : Path.of(models, "demo");
+  }
+
+  private static Path unpackedDemo() {
+    URL config = ModelOptions.class.getResource("/dev/halter/models/demo/config.json");
+    if (config == null) {
       throw new WrongUseException("no model: name a folder with --model DIR");
     }
-    return Path.of(models, "demo");
+    try {
+      return PackedFiles.folder(config, name -> true);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   public LanguageModel open() {
@@ -86,16 +99,19 @@ public final class ModelOptions {
     if (context < 0 || maxBatch < 0) {
       throw new WrongUseException("--context and --max-batch cannot be negative");
     }
-    Device opened = openDevice();
     LanguageModel language =
-        LanguageModel.open(
-            new LanguageModel.Options(folder(), device, dtype, threads, context, maxBatch), opened);
+        LanguageModel.at(folder())
+            .device(openDevice())
+            .dtype(dtype)
+            .context(context)
+            .maxBatch(maxBatch)
+            .open();
     int positions = language.config().maxPositions();
     if (context > positions) {
       System.err.println(
           "halter: --context " + context + " is cut to the " + positions + " that the model has");
     }
-    if (!opened.sharesHostMemory()) {
+    if (!language.device().sharesHostMemory()) {
       System.err.println("memory: " + language.plan());
     }
     return language;

@@ -184,7 +184,8 @@ public final class DictionaryBuilder {
               .replace("{text}", text.text);
       int[] tokens = encode.apply(prompt);
       requests.add(
-          Request.greedy("", tokens, 0, Set.of())
+          Request.of(tokens)
+              .withMaxTokens(0)
               .with(Capture.last(model.config(), sites, tokens.length)));
     }
     model.engine().run(requests).forEach(result -> result.orThrow());

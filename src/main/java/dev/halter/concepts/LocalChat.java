@@ -1,5 +1,6 @@
 package dev.halter.concepts;
 
+import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.text.Chat;
@@ -37,7 +38,7 @@ public final class LocalChat implements Chat {
             .mapToObj(
                 i -> {
                   int[] prompt = model.encode(conversations.get(i));
-                  return Request.greedy("" + i, prompt, maxTokens, model.stopTokens());
+                  return model.request(prompt).withId("" + i).withMaxTokens(maxTokens);
                 })
             .iterator();
     model

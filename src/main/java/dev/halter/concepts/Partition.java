@@ -1,7 +1,7 @@
 package dev.halter.concepts;
 
 import dev.halter.files.BadFileException;
-import dev.halter.files.PlainText;
+import dev.halter.files.TextFile;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.ConceptScores.Scored;
 import dev.halter.text.Chat;
@@ -118,7 +118,7 @@ public final class Partition {
    * @throws BadFileException if the path is none of these
    */
   public static List<Concept> read(Path path) {
-    String text = Files.isDirectory(path) ? "{" : PlainText.read(path).strip();
+    String text = Files.isDirectory(path) ? "{" : TextFile.readUnmarked(path).strip();
     List<Concept> concepts = new ArrayList<>();
     if (text.startsWith("{")) {
       Stimuli stimuli = Stimuli.read(path);

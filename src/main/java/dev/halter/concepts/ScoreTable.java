@@ -3,7 +3,7 @@ package dev.halter.concepts;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Csv;
 import dev.halter.files.GrowingFile;
-import dev.halter.files.PlainText;
+import dev.halter.files.TextFile;
 import dev.halter.sparse.ConceptScores;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -40,7 +40,7 @@ final class ScoreTable implements AutoCloseable {
     this.task = task;
     this.model = model;
     this.prompts = prompts;
-    this.table = new GrowingFile(file, PlainText.MOST_BYTES);
+    this.table = new GrowingFile(file, TextFile.MOST_BYTES);
     try {
       goOn();
     } catch (RuntimeException e) {

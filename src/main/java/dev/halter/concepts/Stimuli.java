@@ -2,7 +2,7 @@ package dev.halter.concepts;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
-import dev.halter.files.PlainText;
+import dev.halter.files.TextFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -97,7 +97,7 @@ public abstract sealed class Stimuli {
         throw new BadFileException(
             index, "no such file: stimuli are a .jsonl file or a folder with concept_index.txt");
       }
-      List<String> listed = PythonList.read(index, PlainText.read(index));
+      List<String> listed = PythonList.read(index, TextFile.readUnmarked(index));
       Set<String> distinct = new LinkedHashSet<>(listed);
       List<String> notes = new ArrayList<>();
       if (distinct.size() < listed.size()) {
@@ -127,7 +127,7 @@ public abstract sealed class Stimuli {
     @Override
     public List<String> texts(int concept) {
       Path file = file(folder, concepts().get(concept));
-      List<String> texts = PythonList.read(file, PlainText.read(file));
+      List<String> texts = PythonList.read(file, TextFile.readUnmarked(file));
       if (texts.isEmpty()) {
         throw new BadFileException(file, "has no text");
       }

@@ -76,8 +76,8 @@ public interface Device extends AutoCloseable {
   /**
    * Queues a kernel launch. Arguments are packed in order as CUDA passes them: {@link Buffer} or
    * {@code Long} as 8 bytes, {@code Integer} and {@code Float} as 4, {@code null} as a null
-   * pointer, a {@link MemorySegment} as the structure that it holds; they are checked against the
-   * kernel's own parameter sizes.
+   * pointer, a {@link Struct} or a {@link MemorySegment} as the structure that it holds; they are
+   * checked against the kernel's own parameter sizes.
    *
    * @param block threads in a block; kernels stride by it, so results do not depend on it
    * @param sharedBytes dynamic shared memory in bytes

@@ -61,40 +61,46 @@ public final class Kernel {
     }
     for (int i = 0; i < arguments.length; i++) {
       int bytes = size(arguments[i]);
+      if (bytes == 0) {
+        throw new IllegalArgumentException(
+            "kernel " + name + " cannot take a " + arguments[i].getClass().getSimpleName());
+      }
       if (bytes != parameterBytes[i]) {
         throw new IllegalArgumentException(
             "argument %d of kernel %s has %d bytes, not %d"
                 .formatted(i, name, bytes, parameterBytes[i]));
       }
-      put(offsets[i], arguments[i]);
+      put(values, offsets[i], arguments[i]);
     }
     return pointers;
   }
 
-  private int size(Object argument) {
+  /** Bytes of an argument as CUDA passes it; 0 of what cannot be passed. */
+  static int size(Object argument) {
     return switch (argument) {
       case null -> 8;
       case Buffer buffer -> 8;
       case Long number -> 8;
       case Integer number -> 4;
       case Float number -> 4;
+      case Struct<?> struct -> struct.bytes();
       case MemorySegment structure -> Math.toIntExact(structure.byteSize());
-      default ->
-          throw new IllegalArgumentException(
-              "kernel " + name + " cannot take a " + argument.getClass().getSimpleName());
+      default -> 0;
     };
   }
 
-  private void put(long offset, Object argument) {
+  /** Writes an argument that has a {@link #size}. */
+  static void put(MemorySegment values, long offset, Object argument) {
     switch (argument) {
       case null -> values.set(ValueLayout.JAVA_LONG, offset, 0L);
       case Buffer buffer -> values.set(ValueLayout.JAVA_LONG, offset, buffer.address());
       case Long number -> values.set(ValueLayout.JAVA_LONG, offset, number);
       case Integer number -> values.set(ValueLayout.JAVA_INT, offset, number);
       case Float number -> values.set(ValueLayout.JAVA_FLOAT, offset, number);
+      case Struct<?> struct -> put(values, offset, struct.packed());
       case MemorySegment structure ->
           MemorySegment.copy(structure, 0, values, offset, structure.byteSize());
-      default -> throw new AssertionError(argument); // size() refused it
+      default -> throw new AssertionError(argument); // its size is 0
     }
   }
 }

@@ -73,43 +73,45 @@ public final class Scope implements AutoCloseable {
    * @throws IllegalStateException if the scope is closed; {@code resource} is closed then too
    */
   public <T extends AutoCloseable> T add(T resource) {
+    held.addLast(resource);
     if (closed) {
       IllegalStateException late = new IllegalStateException("the scope is closed");
-      close(resource, late);
+      closeAfter(late);
       throw late;
     }
-    held.addLast(resource);
     return resource;
   }
 
   /** Closes the scope because of {@code failure}, to which is added what fails on the way. */
   public void closeAfter(Throwable failure) {
-    closed = true;
-    while (!held.isEmpty()) {
-      close(held.removeLast(), failure);
-    }
-  }
-
-  private static void close(AutoCloseable resource, Throwable failure) {
-    try {
-      resource.close();
-    } catch (Exception | Error e) {
-      failure.addSuppressed(e);
-    }
+    closeAll(failure);
   }
 
   /** Frees everything, the last first, also where something fails meanwhile; then throws that. */
   @Override
   public void close() {
-    DeviceException failure = new DeviceException("not all could be freed");
-    closeAfter(failure);
-    if (failure.getSuppressed().length > 0) {
-      Throwable first = failure.getSuppressed()[0];
-      switch (first) {
-        case RuntimeException e -> throw e;
-        case Error e -> throw e;
-        default -> throw failure;
+    switch (closeAll(null)) {
+      case null -> {}
+      case RuntimeException e -> throw e;
+      case Error e -> throw e;
+      case Throwable e -> throw new DeviceException("not all could be closed: " + e, e);
+    }
+  }
+
+  /** Returns {@code failure}, or else the first that there is, with what failed after it. */
+  private Throwable closeAll(Throwable failure) {
+    closed = true;
+    while (!held.isEmpty()) {
+      try {
+        held.removeLast().close();
+      } catch (Exception | Error e) {
+        if (failure == null) {
+          failure = e;
+        } else if (failure != e) {
+          failure.addSuppressed(e);
+        }
       }
     }
+    return failure;
   }
 }

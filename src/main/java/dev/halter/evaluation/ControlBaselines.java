@@ -6,9 +6,9 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.heads.ContrastRows.Sides;
 import dev.halter.heads.RandomHeads;
 import dev.halter.heads.RepeDirection;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
@@ -117,7 +117,7 @@ final class ControlBaselines {
               for (int i : chosen) {
                 edits.add(new Edit.Add(new Site(Site.Kind.RESID_POST, i), layers.get(i), scale));
               }
-              plans.add(new SteeringPlan(name, reach.of(ControlSearch.OP, edits)));
+              plans.add(new SteeringPlan(name, reach.of(edits)));
             }
           }
         });

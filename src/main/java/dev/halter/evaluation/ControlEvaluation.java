@@ -204,7 +204,7 @@ public final class ControlEvaluation {
     for (Intervention each : plan.interventions()) {
       boolean end = each.trigger().equals(Reach.END.trigger());
       Trigger trigger = end ? Trigger.FIRST : Trigger.ALWAYS;
-      interventions.add(new Intervention(each.op(), each.edit(), trigger));
+      interventions.add(new Intervention(each.edit(), trigger));
     }
     return new SteeringPlan(plan.name(), interventions);
   }

@@ -31,8 +31,6 @@ final class ControlSearch {
   /** Longest answer, in tokens. */
   static final int ANSWER = 32;
 
-  static final String OP = "control";
-
   /** Name of the maps that are fitted on all tasks' samples. */
   private static final String MERGED = "merged";
 
@@ -125,7 +123,7 @@ final class ControlSearch {
           for (float strength : setting.strengths()) {
             tried.add(new Choice(name, heads, reach, method, strength, 0, 0));
             List<Intervention> together = new ArrayList<>(inPlace);
-            together.addAll(reach.of(OP, control.edits(strength)));
+            together.addAll(reach.of(control.edits(strength)));
             plans.add(new SteeringPlan(name, together));
           }
         }
@@ -214,6 +212,6 @@ final class ControlSearch {
     }
     Choice choice = controlled.choice.of(heads);
     HeadControl control = control(controlled.fits, choice);
-    return choice.reach().of(OP, control.edits(choice.strength()));
+    return choice.reach().of(control.edits(choice.strength()));
   }
 }

@@ -3,8 +3,8 @@ package dev.halter.evaluation;
 import dev.halter.evaluation.RemovalTask.Item;
 import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.scoring.Perplexity;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.sparse.Solver;
@@ -12,8 +12,6 @@ import dev.halter.steering.RemoveConcepts;
 import dev.halter.steering.RemoveConcepts.Coding;
 import dev.halter.steering.RemoveConcepts.Solve;
 import dev.halter.steering.SteeringPlan;
-import dev.halter.steering.SteeringPlan.Intervention;
-import dev.halter.steering.Trigger;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -164,15 +162,14 @@ public final class RemovalEvaluation {
     List<Way> ways = new ArrayList<>();
     for (float strength : strengths) {
       for (int first : new TreeSet<>(quarters()).descendingSet()) {
-        List<Intervention> edits =
+        List<Edit> edits =
             layers.subList(first, layers.size()).stream()
                 .map(layer -> new Site(Site.Kind.RESID_POST, layer))
                 .map(site -> edit.apply(site, strength))
-                .map(one -> new Intervention("evaluate", one, Trigger.ALWAYS))
                 .toList();
         String setting =
             "layers %d..%d, strength %s".formatted(layers.get(first), layers.getLast(), strength);
-        ways.add(new Way(setting, new SteeringPlan(setting, edits), false));
+        ways.add(new Way(setting, SteeringPlan.of(edits).named(setting), false));
       }
     }
     return ways;
@@ -187,7 +184,7 @@ public final class RemovalEvaluation {
   }
 
   private Edit projection(Site site, float whole) {
-    return new Edit.Project(site, directions.get(site.layer()), 0, 0);
+    return new Edit.Ablate(site, directions.get(site.layer()));
   }
 
   private Edit removal(Site site, Solver solver, float strength) {

@@ -27,7 +27,7 @@ public final class Csv {
    * @throws BadFileException if it cannot be read, is larger than 64 MB, or is no such table
    */
   public static List<Map<String, String>> read(Path file) {
-    return parse(file, PlainText.read(file));
+    return parse(file, TextFile.readUnmarked(file));
   }
 
   /**

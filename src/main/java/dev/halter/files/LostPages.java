@@ -10,8 +10,6 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
-import java.nio.file.Files;
-import java.nio.file.Path;
 
 /**
  * libhalter-pages.so: pages of a mapped file that are gone read as zeros, and whoever mapped it can
@@ -67,10 +65,9 @@ final class LostPages {
   }
 
   private static SymbolLookup library() {
-    Path file = Path.of(System.getProperty("halter.native", ""), "libhalter-pages.so");
-    return Files.isRegularFile(file)
-        ? SymbolLookup.libraryLookup(file.toAbsolutePath(), Arena.global())
-        : null;
+    return NativeFiles.pages()
+        .map(file -> SymbolLookup.libraryLookup(file.toAbsolutePath(), Arena.global()))
+        .orElse(null);
   }
 
   private static MethodHandle handle(String name, FunctionDescriptor function) {

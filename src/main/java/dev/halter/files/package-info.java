@@ -3,5 +3,7 @@
  * wrong with it is a {@link dev.halter.files.BadFileException} of one line. What goes out is there
  * whole or not at all, or grows line by line. Uses no other package, so any may read and write
  * through it.
+ *
+ * {@snippet file="dev/halter/snippets/FilesSnippetsTest.java" region="json"}
  */
 package dev.halter.files;

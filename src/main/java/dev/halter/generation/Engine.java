@@ -32,6 +32,7 @@ public final class Engine implements AutoCloseable {
   private final CaptureReader captures;
   private final List<Sequence> running = new ArrayList<>();
 
+  /** An engine over a model, which is not closed with it. */
   public Engine(Llama model) {
     this.model = model;
     this.scope = model.device().scope();
@@ -70,6 +71,7 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /** The model that it runs. */
   public Llama model() {
     return model;
   }
@@ -79,14 +81,17 @@ public final class Engine implements AutoCloseable {
     return Math.min(model.limits().maxTokens(), model.cache().maxTokens());
   }
 
-  /** Serves requests and returns their results in the order of the requests. */
+  /**
+   * Serves requests and returns their results in the order of the requests. Blocks until all are
+   * served; one that cannot be is a result with its failure and costs the others nothing.
+   */
   public List<Result> run(List<Request> requests) {
     IdentityHashMap<Request, Result> results = new IdentityHashMap<>();
     run(requests.iterator(), result -> results.put(result.request(), result));
     return requests.stream().map(results::get).toList();
   }
 
-  /** Serves one request. */
+  /** Serves one request: as {@link #run(List)}, so see {@link Result#orThrow}. */
   public Result run(Request request) {
     return run(List.of(request)).getFirst();
   }

@@ -6,7 +6,9 @@ import java.util.Set;
 import java.util.function.Supplier;
 
 /**
- * One prompt and what to do with it.
+ * One prompt and what to do with it. Begin with {@link #of} and change what should be otherwise:
+ *
+ * {@snippet file="dev/halter/snippets/GenerationSnippetsTest.java" region="request"}
  *
  * @param id echoed in the result
  * @param prompt token ids, at least one
@@ -25,6 +27,8 @@ public record Request(
     SteeringPlan plan,
     Capture capture,
     Listener listener) {
+  /** Most tokens to generate where nothing else is said. */
+  public static final int MAX_TOKENS = 256;
 
   /** Hears of generated tokens, the stop token included. */
   public interface Listener {
@@ -37,20 +41,46 @@ public record Request(
     void token(int token, float logProbability, Supplier<float[]> logits);
   }
 
-  /** A greedy request without steering. */
-  public static Request greedy(String id, int[] prompt, int maxTokens, Set<Integer> stopTokens) {
+  /**
+   * A greedy request of up to {@link #MAX_TOKENS} tokens, without steering and without a stop
+   * token; {@link LanguageModel#request} gives one with those of the model.
+   */
+  public static Request of(int[] prompt) {
     return new Request(
-        id, prompt, maxTokens, Sampling.GREEDY, stopTokens, SteeringPlan.NONE, null, null);
+        "request", prompt, MAX_TOKENS, Sampling.GREEDY, Set.of(), SteeringPlan.NONE, null, null);
   }
 
+  /** The same under another id. */
+  public Request withId(String newId) {
+    return new Request(newId, prompt, maxTokens, sampling, stopTokens, plan, capture, listener);
+  }
+
+  /** The same with another limit; 0 only reads the prompt. */
+  public Request withMaxTokens(int count) {
+    return new Request(id, prompt, count, sampling, stopTokens, plan, capture, listener);
+  }
+
+  /** The same with other tokens that end it. */
+  public Request withStopTokens(Set<Integer> tokens) {
+    return new Request(id, prompt, maxTokens, sampling, tokens, plan, capture, listener);
+  }
+
+  /** The same with another choice of tokens. */
+  public Request with(Sampling newSampling) {
+    return new Request(id, prompt, maxTokens, newSampling, stopTokens, plan, capture, listener);
+  }
+
+  /** The same, steered by this plan. */
   public Request with(SteeringPlan newPlan) {
     return new Request(id, prompt, maxTokens, sampling, stopTokens, newPlan, capture, listener);
   }
 
+  /** The same, with activations of the prompt read; the capture must be for its length. */
   public Request with(Capture newCapture) {
     return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, newCapture, listener);
   }
 
+  /** The same with somebody who hears of each token; null for nobody. */
   public Request with(Listener newListener) {
     return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, capture, newListener);
   }

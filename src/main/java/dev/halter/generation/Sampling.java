@@ -11,6 +11,7 @@ import java.nio.charset.StandardCharsets;
  * @param seed of this request's draws; a request with its seed gives the same text in any batch
  */
 public record Sampling(float temperature, int topK, float topP, long seed) {
+  /** The likeliest token, always. */
   public static final Sampling GREEDY = new Sampling(0, 0, 1, 0);
 
   public Sampling {

@@ -130,7 +130,7 @@ public final class AttentionPatterns {
     Set<Site> sites = new LinkedHashSet<>();
     heads.forEach(head -> sites.add(new Site(Site.Kind.PATTERN, head.layer())));
     Capture capture = new Capture(config, sites, prompt.length, from);
-    engine.run(Request.greedy("pattern", prompt, 0, Set.of()).with(capture)).orThrow();
+    engine.run(Request.of(prompt).withId("pattern").withMaxTokens(0).with(capture)).orThrow();
     Map<Head, float[]> patterns = new LinkedHashMap<>();
     for (Head head : heads) {
       float[] layer = capture.values().get(new Site(Site.Kind.PATTERN, head.layer()));

@@ -174,8 +174,8 @@ public record Behaviour(String label, String reference, String counterfactual) {
       int[] reference = model.encode(conversation(system, behaviour.reference));
       int[] counterfactual =
           model.encode(conversation(bySystem ? counterfactualSystem : system, other));
-      requests.add(Request.greedy("reference", reference, most, model.stopTokens()));
-      requests.add(Request.greedy("counterfactual", counterfactual, most, model.stopTokens()));
+      requests.add(model.request(reference).withId("reference").withMaxTokens(most));
+      requests.add(model.request(counterfactual).withId("counterfactual").withMaxTokens(most));
     }
     List<Result> answers = model.engine().run(requests);
     List<Pair> pairs = new ArrayList<>();

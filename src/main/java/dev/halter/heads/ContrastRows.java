@@ -12,7 +12,6 @@ import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 
 /** Activations of texts that show a behaviour and of texts that do not, from a token on. */
 public final class ContrastRows {
@@ -68,7 +67,12 @@ public final class ContrastRows {
       }
       List<Request> requests =
           positive.stream()
-              .map(prompt -> Request.greedy("answer", prompt, most, model.stopTokens()))
+              .map(
+                  prompt ->
+                      Request.of(prompt)
+                          .withId("answer")
+                          .withMaxTokens(most)
+                          .withStopTokens(model.stopTokens()))
               .toList();
       List<Result> answers = model.engine().run(requests);
       List<Text> answeredPositive = new ArrayList<>();
@@ -110,7 +114,7 @@ public final class ContrastRows {
       for (Text text : together) {
         Capture capture =
             new Capture(engine.model().config(), sites, text.tokens.length, text.from);
-        requests.add(Request.greedy("activations", text.tokens, 0, Set.of()).with(capture));
+        requests.add(Request.of(text.tokens).withId("activations").withMaxTokens(0).with(capture));
       }
       engine.run(requests).forEach(Result::orThrow);
       for (Request request : requests) {

@@ -3,9 +3,9 @@ package dev.halter.heads;
 import dev.halter.generation.Engine;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.scoring.Question;
 import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
@@ -19,7 +19,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
@@ -118,7 +117,7 @@ public final class Knockout {
       int[] prompt = setting.sources.get(source);
       int first = setting.reach == Reach.ALL ? 0 : prompt.length - 1;
       Capture capture = new Capture(config, sites, prompt.length, first);
-      engine.run(Request.greedy("source", prompt, 0, Set.of()).with(capture)).orThrow();
+      engine.run(Request.of(prompt).withId("source").withMaxTokens(0).with(capture)).orThrow();
       for (int layer = 0; layer < config.nLayers(); layer++) {
         float[] z = capture.values().get(sites.get(layer));
         System.arraycopy(z, z.length - width, outputs[source], layer * width, width);
@@ -151,7 +150,7 @@ public final class Knockout {
             float[] added = projected(headsOfLayer, replacement(question));
             edits.add(new Edit.Add(new Site(Site.Kind.ATTN_OUT, layer), added, 1));
           }
-          interventions.addAll(setting.reach.of("knockout", edits));
+          interventions.addAll(setting.reach.of(edits));
         });
     return new SteeringPlan("without " + heads, interventions);
   }

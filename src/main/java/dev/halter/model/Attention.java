@@ -57,6 +57,11 @@ final class Attention {
           "attention_sm80_" + dHead, SM80_PACKED, 384 * dHead, splits ? Split.sm80(dHead) : null);
     }
 
+    /** Whether values come in whole pages, as keys do, and not only those that are seen. */
+    boolean readsValuesInPages() {
+      return packed == SM80_PACKED;
+    }
+
     /** This form without its split. */
     Form whole() {
       return new Form(kernel, packed, sharedBytes, null);
@@ -137,12 +142,11 @@ final class Attention {
     }
   }
 
-  private static final long[] UNKNOWN_BYTES = {Profile.UNKNOWN, Profile.UNKNOWN};
-
   private final Device device;
   private final ModelConfig config;
   private final DType type;
   private final Form form;
+  private final AttentionBytes bytes;
   private final int places; // of the scratch
   private final Buffer partials; // [places, n_heads, d_head + 4] f32, or null
   private final float scale;
@@ -177,6 +181,7 @@ final class Attention {
     this.config = config;
     this.type = type;
     this.form = form;
+    this.bytes = new AttentionBytes(config, type, form);
     this.scale = (float) (1 / Math.sqrt(dHead));
     this.inverseFrequencies = scope.of(config.inverseFrequencies());
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
@@ -314,7 +319,7 @@ final class Attention {
     int window = config.slidingWindow(layer);
     device.launch(
         attention,
-        device.isProfiled() ? bytes(step.work(), window) : Profile.UNKNOWN,
+        device.isProfiled() ? bytes.whole(step.work(), window) : Profile.UNKNOWN,
         Grid.of(work.whole(), config.nKvHeads()),
         BLOCK,
         form.sharedBytes(),
@@ -337,55 +342,6 @@ final class Attention {
         stride);
   }
 
-  /**
-   * What the kernel moves for tiles that blocks work on alone. The portable one reads pages of keys
-   * whole, but visible values alone; on tensor cores both come in pages.
-   */
-  private long bytes(Work work, int window) {
-    int group = config.nHeads() / config.nKvHeads();
-    boolean pagesOfValues = form.packed() == Form.SM80_PACKED;
-    long rows = 0;
-    long tokens = 0; // keys, and values, of a KV head
-    for (int[] tile : work.tiles().subList(0, work.shape().whole())) {
-      int last = tile[3] + tile[1] - 1;
-      int first = firstKey(tile[3], window);
-      int pages = last / KvCache.PAGE - first / KvCache.PAGE + 1;
-      int values = pagesOfValues ? pages * KvCache.PAGE : last + 1 - first;
-      long rounds = Math.ceilDiv(tile[1] * group, form.packed());
-      tokens += rounds * (pages * KvCache.PAGE + values);
-      rows += tile[1];
-    }
-    return (long) type.bytes()
-        * config.dHead()
-        * (config.nKvHeads() * tokens + 2 * rows * config.nHeads()); // and queries and z
-  }
-
-  /** The first key that the query at {@code position} sees. */
-  private static int firstKey(int position, int window) {
-    return window == 0 ? 0 : Math.max(0, position - window + 1);
-  }
-
-  /** What the split kernel moves, and what the one that merges; {@code edited}: heads are. */
-  private long[] splitBytes(Work work, int window, boolean edited) {
-    long tokens = 0; // of a KV head
-    long left = 0; // splits in the scratch
-    long merged = 0; // rows
-    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
-      int first = firstKey(tile[3], window);
-      int splits = tile[3] / Split.KEYS - first / Split.KEYS + 1;
-      tokens += 2L * KvCache.PAGE * (tile[3] / KvCache.PAGE - first / KvCache.PAGE + 1);
-      if (splits > 1 || edited) {
-        left += splits;
-        merged++;
-      }
-    }
-    long z = (long) config.nHeads() * config.dHead() * type.bytes(); // of a row, as its queries
-    long scratch = left * 4 * config.nHeads() * (config.dHead() + 4);
-    int rows = work.shape().split();
-    long keys = tokens * config.nKvHeads() * config.dHead() * type.bytes();
-    return new long[] {keys + rows * z + (rows - merged) * z + scratch, scratch + merged * z};
-  }
-
   private void attendSplit(
       Buffer z,
       Buffer qkv,
@@ -402,11 +358,10 @@ final class Attention {
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
     Buffer tiles = step.tiles.slice(16L * work.whole());
-    long[] bytes =
-        device.isProfiled() ? splitBytes(step.work(), window, ranges != null) : UNKNOWN_BYTES;
+    boolean edited = ranges != null;
     device.launch(
         split,
-        bytes[0],
+        device.isProfiled() ? bytes.split(step.work(), window, edited) : Profile.UNKNOWN,
         new Grid(work.split(), config.nKvHeads(), extent),
         BLOCK,
         form.split().sharedBytes(),
@@ -424,12 +379,12 @@ final class Attention {
         window,
         step.slots,
         ranges);
-    if (extent == 1 && ranges == null) {
+    if (extent == 1 && !edited) {
       return; // every row is finished
     }
     device.launch(
         merge,
-        bytes[1],
+        device.isProfiled() ? bytes.merge(step.work(), window, edited) : Profile.UNKNOWN,
         Grid.of(work.split(), config.nHeads()),
         32,
         0,

@@ -1,8 +1,10 @@
 package dev.halter.model;
 
 import dev.halter.weights.ModelConfig;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -10,6 +12,8 @@ import java.util.Set;
  * Activations of one sequence at chosen sites, gathered as its tokens pass: of all tokens or of
  * those from one on, and nothing else is read. Each site shows the value after its own edits: what
  * the rest of the forward pass sees.
+ *
+ * <p>It is filled while a request that has it runs, and may be read when that has ended.
  */
 public final class Capture {
   private final ModelConfig config;
@@ -60,6 +64,7 @@ public final class Capture {
     return site.kind() == Site.Kind.PATTERN;
   }
 
+  /** Whether a site is captured. */
   public boolean wants(Site site) {
     return values.containsKey(site);
   }
@@ -82,6 +87,56 @@ public final class Capture {
   /** All values, by site, in the order asked for; of each {@link #shape}. */
   public Map<Site, float[]> values() {
     return values;
+  }
+
+  /**
+   * A copy of what one token has at a site: its values in {@link Site#shape}, or of a pattern
+   * [n_heads, length], whom the token looks at.
+   *
+   * @param position from 0, or negative from the end; {@link #last} has -1 alone
+   * @throws IllegalArgumentException if the site or the position was not captured
+   */
+  public float[] at(Site site, int position) {
+    float[] captured = values.get(site);
+    int token = position < 0 ? length + position : position;
+    if (captured == null) {
+      throw new IllegalArgumentException("site " + site + " was not captured: " + values.keySet());
+    }
+    if (token < first || token >= length) {
+      throw new IllegalArgumentException(
+          "position %d was not captured: there are %d to %d"
+              .formatted(position, first, length - 1));
+    }
+    if (!isPattern(site)) {
+      int width = site.width(config);
+      return Arrays.copyOfRange(captured, (token - first) * width, (token - first + 1) * width);
+    }
+    float[] heads = new float[config.nHeads() * length];
+    for (int head = 0; head < config.nHeads(); head++) {
+      int row = head * (length - first) + token - first;
+      System.arraycopy(captured, row * length, heads, head * length, length);
+    }
+    return heads;
+  }
+
+  /** As {@link #at(Site, int)}, by the site's TransformerLens name. */
+  public float[] at(String site, int position) {
+    return at(Site.of(site), position);
+  }
+
+  /**
+   * As {@link #at(Site, int)}, at the one captured site of a layer: for a capture of one kind of
+   * site, such as {@code blocks.*.hook_resid_post}.
+   *
+   * @throws IllegalArgumentException if none or several of the layer's sites were captured
+   */
+  public float[] at(int layer, int position) {
+    List<Site> sites = values.keySet().stream().filter(site -> site.layer() == layer).toList();
+    if (sites.size() != 1) {
+      throw new IllegalArgumentException(
+          "of layer %d these sites were captured: %s; name one".formatted(layer, sites));
+    }
+    return at(sites.getFirst(), position);
   }
 
   /** Shape of a site's values over {@code length} tokens: [p, …]; a pattern is [n_heads, p, p]. */

@@ -16,6 +16,7 @@ import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.IntConsumer;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -74,6 +75,17 @@ public final class Llama implements AutoCloseable {
    */
   public Llama(
       Device device, ModelConfig config, Checkpoint checkpoint, DType type, Limits limits) {
+    this(device, config, checkpoint, type, limits, layers -> {});
+  }
+
+  /** As above; {@code progress} hears the number of layers whose weights are there. */
+  public Llama(
+      Device device,
+      ModelConfig config,
+      Checkpoint checkpoint,
+      DType type,
+      Limits limits,
+      IntConsumer progress) {
     this.device = device;
     this.config = config;
     this.type = type;
@@ -82,7 +94,7 @@ public final class Llama implements AutoCloseable {
     this.scope = device.scope();
     try {
       AttentionCheck.run(device, config, type);
-      this.weights = new LlamaWeights(scope, checkpoint, config, type);
+      this.weights = new LlamaWeights(scope, checkpoint, config, type, progress);
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);

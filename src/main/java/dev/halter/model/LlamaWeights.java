@@ -15,6 +15,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.Function;
+import java.util.function.IntConsumer;
 
 /**
  * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
@@ -61,8 +62,15 @@ public final class LlamaWeights {
   /**
    * Puts a checked checkpoint onto a device; it must stay open as long as {@code scope}, which the
    * weights live in.
+   *
+   * @param progress hears the number of layers that are there
    */
-  public LlamaWeights(Scope scope, Checkpoint checkpoint, ModelConfig config, DType activations) {
+  LlamaWeights(
+      Scope scope,
+      Checkpoint checkpoint,
+      ModelConfig config,
+      DType activations,
+      IntConsumer progress) {
     this.scope = scope;
     this.device = scope.device();
     this.checkpoint = checkpoint;
@@ -86,6 +94,7 @@ public final class LlamaWeights {
               bias(config, i, Block.UP),
               matrices(i, Block.DOWN).getFirst(),
               bias(config, i, Block.DOWN)));
+      progress.accept(i + 1);
     }
     checkpoint.requireWhole();
   }

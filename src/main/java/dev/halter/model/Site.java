@@ -6,6 +6,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.IntStream;
 
 /**
  * A place in the forward pass whose activations can be read and, for some kinds, edited. Names are
@@ -166,16 +167,48 @@ public record Site(Kind kind, int layer) {
   }
 
   /**
-   * The one site of this name.
+   * The site of a TransformerLens name, of no model in particular.
+   *
+   * @throws IllegalArgumentException if there is none of that name, naming those that there are
+   */
+  public static Site of(String name) {
+    Matcher block = BLOCK.matcher(name);
+    if (!block.matches()) {
+      Kind kind = kind(name, name);
+      if (kind.perLayer()) {
+        throw unknown(name);
+      }
+      return new Site(kind, -1);
+    }
+    Kind kind = kind("blocks.%d." + block.group(2), name);
+    if (block.group(1).equals("*")) {
+      throw new IllegalArgumentException("'" + name + "' is not one site: name a single layer");
+    }
+    return new Site(kind, Integer.parseInt(block.group(1)));
+  }
+
+  /**
+   * Checks that a model has the site.
+   *
+   * @throws IllegalArgumentException naming the layers that it has
+   */
+  public void requireOf(ModelConfig config) {
+    if (layer >= config.nLayers()) {
+      throw new IllegalArgumentException(
+          "site '%s': there is no layer %d, this model has layers 0 to %d"
+              .formatted(name(), layer, config.nLayers() - 1));
+    }
+  }
+
+  /**
+   * The one site of this name in a model.
    *
    * @throws IllegalArgumentException if the model has no such site, naming what it has
    */
   public static Site parse(String name, ModelConfig config) {
-    List<Site> sites = expand(name, config);
-    if (sites.size() != 1 || name.contains("*") || name.equals("all")) {
-      throw new IllegalArgumentException("'" + name + "' is not one site: name a single layer");
-    }
-    return sites.getFirst();
+    Site site = of(name);
+    site.requireOf(config);
+    return site;
   }
 
   /**
@@ -189,32 +222,18 @@ public record Site(Kind kind, int layer) {
       return all(config);
     }
     Matcher block = BLOCK.matcher(name);
-    String pattern = block.matches() ? "blocks.%d." + block.group(2) : name;
-    Kind kind =
-        Arrays.stream(Kind.values())
-            .filter(candidate -> candidate.pattern.equals(pattern))
-            .findFirst()
-            .orElseThrow(() -> unknown(name));
-    if (!kind.perLayer()) {
-      return List.of(new Site(kind, -1));
+    if (block.matches() && block.group(1).equals("*")) {
+      Kind kind = kind("blocks.%d." + block.group(2), name);
+      return IntStream.range(0, config.nLayers()).mapToObj(at -> new Site(kind, at)).toList();
     }
-    if (!block.matches()) {
-      throw unknown(name);
-    }
-    if (block.group(1).equals("*")) {
-      List<Site> sites = new ArrayList<>();
-      for (int layer = 0; layer < config.nLayers(); layer++) {
-        sites.add(new Site(kind, layer));
-      }
-      return sites;
-    }
-    int layer = Integer.parseInt(block.group(1));
-    if (layer >= config.nLayers()) {
-      throw new IllegalArgumentException(
-          "site '%s': there is no layer %d, this model has layers 0 to %d"
-              .formatted(name, layer, config.nLayers() - 1));
-    }
-    return List.of(new Site(kind, layer));
+    return List.of(parse(name, config));
+  }
+
+  private static Kind kind(String pattern, String name) {
+    return Arrays.stream(Kind.values())
+        .filter(candidate -> candidate.pattern.equals(pattern))
+        .findFirst()
+        .orElseThrow(() -> unknown(name));
   }
 
   private static IllegalArgumentException unknown(String name) {

@@ -3,9 +3,9 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
+import dev.halter.device.Struct;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
@@ -21,43 +21,6 @@ import java.util.stream.IntStream;
  * kernels do nothing more than without steering.
  */
 public final class SteeringTable implements AutoCloseable {
-  private static final int OP_BYTES = 32;
-
-  /** One edit of one slot at one site. */
-  public sealed interface Edit {
-    Site site();
-
-    /** x += scale · vector; vector [d_model] as it is. */
-    record Add(Site site, float[] vector, float scale) implements Edit {}
-
-    /** Clips the projection p = x·u to [min, max] along the unit vector u [d_model]. */
-    record Project(Site site, float[] unit, float min, float max) implements Edit {}
-
-    /** z of the listed heads times scale. */
-    record Heads(Site site, int[] heads, float scale) implements Edit {}
-
-    /**
-     * z of each listed head becomes A z + b.
-     *
-     * @param a [heads, d_head, d_head], row-major
-     * @param b [heads, d_head]
-     * @param fingerprint of the model that the maps were made for
-     */
-    record HeadAffine(Site site, int[] heads, float[] a, float[] b, String fingerprint)
-        implements Edit {}
-
-    /** One that the host queues between kernels, see {@link QueuedEdit}. */
-    non-sealed interface Queued extends Edit {
-      /** Floats of its report; the first is the squared norm of the change. */
-      int reported();
-
-      /** Edits of several slots at one site are made in one go where this is equal. */
-      Object together();
-    }
-
-    /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
-    record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {}
-  }
 
   /**
    * Where in a row of the report an edit writes: {@code count} values from {@code at}, squared
@@ -75,6 +38,42 @@ public final class SteeringTable implements AutoCloseable {
 
   private enum Kernels {
     EDITS
+  }
+
+  /** What an operation does; the kernels' numbers. */
+  private enum SteerKind {
+    ADD(1),
+    PROJECT(2),
+    HEADS(3),
+    GATE(4),
+    UP(5),
+    POST(6),
+    AFFINE(7);
+
+    private final int number;
+
+    SteerKind(int number) {
+      this.number = number;
+    }
+
+    /** The operation of neurons at their site. */
+    static SteerKind of(Site.Kind neurons) {
+      return switch (neurons) {
+        case PRE -> GATE;
+        case PRE_LINEAR -> UP;
+        default -> POST;
+      };
+    }
+  }
+
+  /** An operation; the kernels' structure. */
+  private record SteerOp(
+      int kind, int count, Buffer payload, float a, float lo, float hi, int report) {
+    static final int BYTES = 32;
+
+    SteerOp(SteerKind kind, int count, Buffer payload, float a, float lo, float hi, int report) {
+      this(kind.number, count, payload, a, lo, hi, report);
+    }
   }
 
   /** Edits of a slot that follow one another and are made in one go. */
@@ -131,7 +130,7 @@ public final class SteeringTable implements AutoCloseable {
     places.add(List.of());
     for (int slot = 1; slot <= slots.size(); slot++) {
       int at = 0;
-      List<ReportPlace> own = new ArrayList<>();
+      List<ReportPlace> ofSlot = new ArrayList<>();
       for (Edit edit : slots.get(slot - 1)) {
         int reported =
             switch (edit) {
@@ -140,18 +139,18 @@ public final class SteeringTable implements AutoCloseable {
             };
         ReportPlace place = new ReportPlace(at, reported);
         at += reported;
-        own.add(place);
+        ofSlot.add(place);
         count++;
         bySite
             .computeIfAbsent(tableOf(edit.site()), s -> new LinkedHashMap<>())
             .computeIfAbsent(slot, s -> new ArrayList<>())
             .add(new Placed(slot, edit, place));
       }
-      places.add(List.copyOf(own));
+      places.add(List.copyOf(ofSlot));
       stride = Math.max(stride, at);
     }
     this.reportStride = stride;
-    long bytes = (long) OP_BYTES * Math.max(1, count);
+    long bytes = (long) SteerOp.BYTES * Math.max(1, count);
     try (Arena arena = Arena.ofConfined()) {
       this.ops = scope.allocate(bytes);
       Operations operations = new Operations(arena.allocate(bytes, 8), slots.size());
@@ -177,12 +176,12 @@ public final class SteeringTable implements AutoCloseable {
     Map<Integer, List<Placed>> kernels = new LinkedHashMap<>();
     List<List<Run>> between = new ArrayList<>();
     edits.forEach(
-        (slot, own) -> {
-          own.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
-          List<Run> runs = runs(own);
-          Run kernelsOwn = kernelLast ? runs.getLast() : runs.getFirst();
-          if (kernelsOwn.ofKernels()) {
-            kernels.put(slot, kernelsOwn.edits);
+        (slot, ofSlot) -> {
+          ofSlot.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
+          List<Run> runs = runs(ofSlot);
+          Run outermost = kernelLast ? runs.getLast() : runs.getFirst();
+          if (outermost.ofKernels()) {
+            kernels.put(slot, outermost.edits);
             runs.remove(kernelLast ? runs.size() - 1 : 0);
           }
           between.add(runs);
@@ -234,13 +233,11 @@ public final class SteeringTable implements AutoCloseable {
     Buffer add(Map<Integer, List<Placed>> edits) {
       int[] range = new int[2 * (slots + 1)];
       edits.forEach(
-          (slot, own) -> {
+          (slot, ofSlot) -> {
             range[2 * slot] = next;
-            for (Placed placed : own) {
-              write(
-                  records.asSlice((long) OP_BYTES * next++, OP_BYTES),
-                  placed.edit,
-                  placed.place.at);
+            for (Placed placed : ofSlot) {
+              Struct<SteerOp> op = new Struct<>(operation(placed.edit, placed.place.at));
+              op.copyTo(records, (long) SteerOp.BYTES * next++);
             }
             range[2 * slot + 1] = next;
           });
@@ -248,55 +245,60 @@ public final class SteeringTable implements AutoCloseable {
     }
   }
 
-  private void write(MemorySegment op, Edit edit, int report) {
-    switch (edit) {
-      case Edit.Add add -> write(op, 1, 0, scope.of(add.vector), add.scale, 0, 0, report);
+  private SteerOp operation(Edit edit, int report) {
+    return switch (edit) {
+      case Edit.Add add ->
+          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector()), add.scale(), 0, 0, report);
+      case Edit.Ablate ablate ->
+          new SteerOp(SteerKind.PROJECT, 0, scope.of(ablate.unit()), 1, 0, 0, report);
       case Edit.Project project ->
-          write(op, 2, 0, scope.of(project.unit), 1, project.min, project.max, report);
+          new SteerOp(
+              SteerKind.PROJECT,
+              0,
+              scope.of(project.unit()),
+              1,
+              project.min(),
+              project.max(),
+              report);
       case Edit.Heads heads ->
-          write(op, 3, heads.heads.length, scope.of(heads.heads), heads.scale, 0, 0, report);
+          new SteerOp(
+              SteerKind.HEADS,
+              heads.heads().length,
+              scope.of(heads.heads()),
+              heads.scale(),
+              0,
+              0,
+              report);
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
-      case Edit.HeadAffine maps -> write(op, 7, maps.heads.length, payload(maps), 1, 0, 0, report);
-      case Edit.Neurons neurons -> {
-        int kind =
-            switch (neurons.site.kind()) {
-              case PRE -> 4;
-              case PRE_LINEAR -> 5;
-              default -> 6;
-            };
-        int count = neurons.neurons.length;
-        Buffer list = scope.of(neurons.neurons);
-        write(op, kind, count, list, neurons.scale, neurons.min, neurons.max, report);
-      }
-    }
-  }
-
-  private static void write(
-      MemorySegment op, int kind, int count, Buffer data, float a, float lo, float hi, int report) {
-    op.set(ValueLayout.JAVA_INT, 0, kind);
-    op.set(ValueLayout.JAVA_INT, 4, count);
-    op.set(ValueLayout.JAVA_LONG, 8, data.address());
-    op.set(ValueLayout.JAVA_FLOAT, 16, a);
-    op.set(ValueLayout.JAVA_FLOAT, 20, lo);
-    op.set(ValueLayout.JAVA_FLOAT, 24, hi);
-    op.set(ValueLayout.JAVA_INT, 28, report);
+      case Edit.HeadAffine maps ->
+          new SteerOp(SteerKind.AFFINE, maps.heads().length, payload(maps), 1, 0, 0, report);
+      case Edit.Neurons neurons ->
+          new SteerOp(
+              SteerKind.of(neurons.site().kind()),
+              neurons.neurons().length,
+              scope.of(neurons.neurons()),
+              neurons.scale(),
+              neurons.min(),
+              neurons.max(),
+              report);
+    };
   }
 
   /** Heads, filled up to a multiple of 16, then each head's A transposed and b. */
   private Buffer payload(Edit.HeadAffine maps) {
-    int count = maps.heads.length;
-    int d = count == 0 ? 0 : maps.b.length / count;
+    int count = maps.heads().length;
+    int d = count == 0 ? 0 : maps.b().length / count;
     int first = (count + 15) / 16 * 16;
     float[] values = new float[first + count * (d + 1) * d];
     for (int i = 0; i < count; i++) {
-      values[i] = Float.intBitsToFloat(maps.heads[i]);
+      values[i] = Float.intBitsToFloat(maps.heads()[i]);
       int to = first + i * (d + 1) * d;
       for (int row = 0; row < d; row++) {
         for (int column = 0; column < d; column++) {
-          values[to + column * d + row] = maps.a[(i * d + row) * d + column];
+          values[to + column * d + row] = maps.a()[(i * d + row) * d + column];
         }
       }
-      System.arraycopy(maps.b, i * d, values, to + d * d, d);
+      System.arraycopy(maps.b(), i * d, values, to + d * d, d);
     }
     return scope.of(values);
   }

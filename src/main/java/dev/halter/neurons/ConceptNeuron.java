@@ -115,7 +115,9 @@ public record ConceptNeuron(
       model
           .engine()
           .run(
-              Request.greedy("answers", prompt, 1, Set.of())
+              Request.of(prompt)
+                  .withId("answers")
+                  .withMaxTokens(1)
                   .with(
                       (token, p, logits) -> {
                         float[] row = logits.get();

@@ -2,6 +2,7 @@ package dev.halter.neurons;
 
 import dev.halter.generation.Engine;
 import dev.halter.generation.Request;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
@@ -31,7 +32,9 @@ public final class DoseResponse {
     for (int i = 0; i < effects.length; i++) {
       int row = i;
       requests.add(
-          Request.greedy(Integer.toString(i), prompt, 1, Set.of())
+          Request.of(prompt)
+              .withId(Integer.toString(i))
+              .withMaxTokens(1)
               .with(plans.get(i))
               .with((token, p, logits) -> effects[row] = effect(logits.get(), tokens)));
     }
@@ -43,7 +46,7 @@ public final class DoseResponse {
   public static List<SteeringPlan> plans(Site site, int neuron, float[] values) {
     List<SteeringPlan> plans = new ArrayList<>();
     for (float value : values) {
-      plans.add(SteeringPlan.clamp(site, neuron, value));
+      plans.add(SteeringPlan.of(Edit.clamp(site, neuron, value)));
     }
     return plans;
   }

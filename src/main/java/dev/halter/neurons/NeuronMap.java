@@ -4,9 +4,11 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Top;
 import dev.halter.files.BadFileException;
+import dev.halter.generation.LanguageModel;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights;
 import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.Site;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
@@ -41,14 +43,24 @@ public record NeuronMap(
 
   /** Whose weights: rows of up_proj or gate_proj, columns of down_proj. */
   public enum Projection {
-    UP(Block.UP),
-    GATE(Block.GATE),
-    DOWN(Block.DOWN);
+    /** Rows of up_proj: what {@code hook_pre_linear} is made with. */
+    UP(Block.UP, Site.Kind.PRE_LINEAR),
+    /** Rows of gate_proj: what {@code hook_pre} is made with. */
+    GATE(Block.GATE, Site.Kind.PRE),
+    /** Columns of down_proj: what {@code hook_post} writes into the residual stream. */
+    DOWN(Block.DOWN, Site.Kind.POST);
 
     private final Block part;
+    private final Site.Kind site;
 
-    Projection(Block part) {
+    Projection(Block part, Site.Kind site) {
       this.part = part;
+      this.site = site;
+    }
+
+    /** Where its neurons are clamped: what the weights that were decoded make. */
+    public Site.Kind site() {
+      return site;
     }
 
     /** The name of its tensor in a layer. */
@@ -116,6 +128,9 @@ public record NeuronMap(
     return setting.name().toLowerCase(Locale.ROOT);
   }
 
+  /** Tokens kept of a neuron and sign where nothing else is said. */
+  public static final int KEPT = 10;
+
   private static final String VERSION = "2";
 
   /** Far above any published vocabulary, and small enough for arrays of that length. */
@@ -138,6 +153,26 @@ public record NeuronMap(
    * @param head the LM head on the device
    */
   public record Source(Device device, ModelConfig config, Checkpoint checkpoint, Linear head) {}
+
+  /**
+   * Maps every up-projection neuron of a model: raw decoding, both signs, {@value #KEPT} tokens
+   * each. Blocks until all are mapped.
+   *
+   * {@snippet file="dev/halter/snippets/NeuronSnippetsTest.java" region="map"}
+   */
+  public static NeuronMap of(LanguageModel model) {
+    return of(model, done -> {});
+  }
+
+  /** As above; {@code progress} hears the number of neurons done. */
+  public static NeuronMap of(LanguageModel model, IntConsumer progress) {
+    return of(model.llama(), Projection.UP, Decode.RAW, Sign.BOTH, KEPT, progress);
+  }
+
+  /** An index of the map by token. */
+  public NeuronSearch search() {
+    return new NeuronSearch(this);
+  }
 
   /** Maps a model that has been loaded. */
   public static NeuronMap of(

@@ -1,5 +1,6 @@
 package dev.halter.neurons;
 
+import dev.halter.model.Site;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -66,6 +67,11 @@ public final class NeuronSearch {
 
   public NeuronMap map() {
     return map;
+  }
+
+  /** The site of a layer's neurons of this map: where a clamp of a hit acts. */
+  public Site site(Hit hit) {
+    return new Site(map.settings().projection().site(), hit.layer);
   }
 
   /**

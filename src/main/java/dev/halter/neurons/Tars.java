@@ -124,7 +124,8 @@ public final class Tars {
     List<Request> requests = new ArrayList<>();
     for (int[] prompt : prompts) {
       requests.add(
-          Request.greedy("", prompt, 0, Set.of())
+          Request.of(prompt)
+              .withMaxTokens(0)
               .with(Capture.last(model.config(), Set.of(site), prompt.length)));
     }
     model.engine().run(requests).forEach(result -> result.orThrow());
@@ -307,7 +308,8 @@ public final class Tars {
     for (int i = 0; i < triggers.length; i++) {
       int row = i;
       requests.add(
-          Request.greedy("", prompts.get(i), 1, Set.of())
+          Request.of(prompts.get(i))
+              .withMaxTokens(1)
               .with(
                   (token, p, logits) ->
                       triggers[row] = new Trigger(probability(logits.get()), token)));

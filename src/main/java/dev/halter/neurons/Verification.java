@@ -59,15 +59,6 @@ public record Verification(Effect before, List<Trial> trials) {
   /** A value that a neuron was held at, and what that did. */
   public record Clamp(float value, Effect effect) {}
 
-  /** Where the clamp of a map's neurons acts: what the weights that were decoded make. */
-  public static Site.Kind site(NeuronMap.Projection projection) {
-    return switch (projection) {
-      case UP -> Site.Kind.PRE_LINEAR;
-      case GATE -> Site.Kind.PRE;
-      case DOWN -> Site.Kind.POST;
-    };
-  }
-
   /**
    * Neurons to try for a concept, within bounds: those first that name it at a lower rank, then the
    * most probable, since a neuron that names a concept first is likelier about it than a sure one.

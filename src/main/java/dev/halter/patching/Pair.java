@@ -1,9 +1,11 @@
 package dev.halter.patching;
 
 import dev.halter.files.BadFileException;
+import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.scoring.Question;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -78,6 +80,21 @@ public record Pair(
                 .formatted(i + 1, pair.reference.length, pair.counterfactual.length));
       }
     }
+  }
+
+  /**
+   * A pair of texts.
+   *
+   * @param answer one token that follows the reference, with or without a space before it
+   * @throws BadFileException naming the part that is empty or too long, or the answer if it is no
+   *     single token there
+   */
+  public static Pair of(
+      LanguageModel model, String reference, String counterfactual, String answer) {
+    Map<String, Object> parts =
+        Json.object("reference", reference, "counterfactual", counterfactual, "answer", answer);
+    byte[] json = Json.text(parts).getBytes(StandardCharsets.UTF_8);
+    return of(JsonObject.parse(Path.of("pair"), json), model);
   }
 
   /**

@@ -1,6 +1,7 @@
 package dev.halter.patching;
 
 import dev.halter.device.Scope;
+import dev.halter.generation.LanguageModel;
 import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
@@ -33,6 +34,18 @@ public final class PathPatching {
   }
 
   private PathPatching() {}
+
+  /**
+   * Sweeps all heads and MLPs of a model, with MLPs recomputed and logits alone measured. Blocks
+   * until all pairs are done:
+   *
+   * {@snippet file="dev/halter/snippets/PatchingSnippetsTest.java" region="patch"}
+   *
+   * @throws dev.halter.device.OutOfDeviceMemoryException if not even one pair fits
+   */
+  public static Effects of(LanguageModel model, List<Pair> pairs) {
+    return of(model.llama(), pairs, Variant.RECOMPUTE, false, done -> {});
+  }
 
   /**
    * Sweeps all heads and MLPs.

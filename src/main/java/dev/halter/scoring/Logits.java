@@ -16,7 +16,7 @@ public final class Logits {
   /** Logits [p, vocabulary] at each token of a text. */
   public static float[] of(Engine engine, int[] text, SteeringPlan plan) {
     Capture capture = new Capture(engine.model().config(), Set.of(SITE), text.length);
-    engine.run(Request.greedy("text", text, 0, Set.of()).with(plan).with(capture)).orThrow();
+    engine.run(Request.of(text).withId("text").withMaxTokens(0).with(plan).with(capture)).orThrow();
     return capture.values().get(SITE);
   }
 

@@ -5,7 +5,6 @@ import dev.halter.files.JsonObject;
 import dev.halter.generation.Engine;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.nio.file.Path;
@@ -130,6 +129,10 @@ public record Question(
   }
 
   private Request request(String id, SteeringPlan plan) {
-    return new Request(id, prompt, maxTokens, Sampling.GREEDY, stopTokens, plan, null, null);
+    return Request.of(prompt)
+        .withId(id)
+        .withMaxTokens(maxTokens)
+        .withStopTokens(stopTokens)
+        .with(plan);
   }
 }

@@ -61,19 +61,19 @@ public record CodingPlan(
    * The plan that should be fastest.
    *
    * @param rows vectors at once; fewer are planned where their working memory would be too much
-   * @param all vectors in all that the dictionary will meet, which decides whether a Gram matrix is
+   * @param vectors in all that the dictionary will meet, which decides whether a Gram matrix is
    *     worth making
    */
-  public static CodingPlan of(Dictionary dictionary, Solver solver, int rows, long all) {
+  public static CodingPlan of(Dictionary dictionary, Solver solver, int rows, long vectors) {
     long free = dictionary.device().memory().free();
     long row = of(dictionary, solver, 1, Correlations.PRODUCTS).scratchBytes();
     int possible = Math.clamp((long) (SCRATCH_SHARE * free) / row, 1, rows);
     CodingPlan products = of(dictionary, solver, possible, Correlations.PRODUCTS);
     CodingPlan gram = of(dictionary, solver, possible, Correlations.GRAM);
     boolean fits = gram.bytes() <= GRAM_SHARE * free;
-    return fits && gram.seconds(dictionary, solver, all) < products.seconds(dictionary, solver, all)
-        ? gram
-        : products;
+    boolean faster =
+        gram.seconds(dictionary, solver, vectors) < products.seconds(dictionary, solver, vectors);
+    return fits && faster ? gram : products;
   }
 
   /** A plan with correlations from where the caller wants them. */
@@ -111,8 +111,8 @@ public record CodingPlan(
     return scratchBytes + gramBytes;
   }
 
-  /** Roughly how long {@code all} vectors take, {@link #rows} at a time. */
-  private double seconds(Dictionary dictionary, Solver solver, long all) {
+  /** Roughly how long so many vectors take, {@link #rows} at a time. */
+  private double seconds(Dictionary dictionary, Solver solver, long vectors) {
     double n = dictionary.size();
     double d = dictionary.width();
     int rounds = ROUNDS;
@@ -122,8 +122,8 @@ public record CodingPlan(
       inUse = (support + 1) / 2;
     }
     Speed speed = Speed.of(dictionary.device());
-    double batches = Math.max(1.0, (double) all / rows);
-    double together = Math.min(rows, all);
+    double batches = Math.max(1.0, (double) vectors / rows);
+    double together = Math.min(rows, vectors);
     if (correlations == Correlations.PRODUCTS) {
       boolean narrow = screening == DType.BF16;
       double products = 2 * together * n * d / (narrow ? speed.narrow : speed.wide);
@@ -131,7 +131,7 @@ public record CodingPlan(
       return batches * rounds * Math.max(products, reading);
     }
     double used =
-        Math.min(n, (double) all * (solver instanceof Solver.ElasticNet ? inUse : support));
+        Math.min(n, (double) vectors * (solver instanceof Solver.ElasticNet ? inUse : support));
     double making = 2 * used * n * d / speed.wide;
     double starting = Math.max(2 * together * n * d / speed.wide, 4 * n * d / speed.bytes);
     return making + batches * (starting + together * rounds * inUse * 4 * n / speed.bytes);

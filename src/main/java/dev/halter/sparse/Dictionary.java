@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import dev.halter.files.BadFileException;
 import dev.halter.weights.SafetensorsWriter;
 import java.lang.foreign.MemorySegment;
@@ -28,7 +29,7 @@ public final class Dictionary implements AutoCloseable {
   /** Floats that are read at once. */
   private static final int PIECE = 1 << 22;
 
-  private final Device device;
+  private final Scope scope;
   private final List<String> names;
   private final int width;
   private final float[] norms;
@@ -60,18 +61,18 @@ public final class Dictionary implements AutoCloseable {
   public Dictionary(
       Device device, Path path, List<String> names, int width, DType type, Atoms source) {
     int n = names.size();
-    this.device = device;
+    this.scope = device.scope();
     this.names = List.copyOf(names);
     this.width = width;
     this.norms = new float[n];
     this.firstTwins = new int[n];
-    this.atoms = device.allocate(4L * n * width);
-    this.narrowAtoms = device.allocate(2L * n * width);
     double furthest = 0;
     double[] sum = new double[width];
     Twins alike = new Twins(n, width);
     int together = Math.max(1, PIECE / width);
     try {
+      this.atoms = scope.allocate(4L * n * width);
+      this.narrowAtoms = scope.allocate(2L * n * width);
       for (int first = 0; first < n; first += together) {
         int count = Math.min(together, n - first);
         float[] rows = new float[count * width];
@@ -88,13 +89,13 @@ public final class Dictionary implements AutoCloseable {
         atoms.slice(4L * first * width).copyFrom(MemorySegment.ofArray(rows));
         narrowAtoms.slice(2L * first * width).copyFrom(MemorySegment.ofArray(narrow));
       }
+      findTwins(alike, type);
     } catch (RuntimeException | Error e) {
-      close();
+      scope.closeAfter(e);
       throw e;
     }
     this.narrowing = Math.sqrt(furthest);
     this.commonPart = Math.sqrt(Arrays.stream(sum).map(x -> x / n * (x / n)).sum());
-    findTwins(alike, type);
     for (int atom = 0; atom < n; atom++) {
       byName.computeIfAbsent(names.get(atom), name -> new ArrayList<>()).add(atom);
     }
@@ -219,7 +220,7 @@ public final class Dictionary implements AutoCloseable {
     if (twins.isEmpty()) {
       return List.of();
     }
-    String some =
+    String first =
         String.join(
             "; ",
             twins.values().stream()
@@ -235,7 +236,7 @@ public final class Dictionary implements AutoCloseable {
                 .toList());
     return List.of(
         "%,d of %,d atoms repeat others and are one concept with them: %s%s"
-            .formatted(repeats(), size(), some, twins.size() > 3 ? "; …" : ""));
+            .formatted(repeats(), size(), first, twins.size() > 3 ? "; …" : ""));
   }
 
   /** The unit atoms [n, d] in f32. */
@@ -261,7 +262,7 @@ public final class Dictionary implements AutoCloseable {
   /** The Gram matrix of the atoms, whose rows are made when they are needed. */
   Gram gram() {
     if (gram == null) {
-      gram = new Gram(this);
+      gram = scope.add(new Gram(this));
     }
     return gram;
   }
@@ -272,7 +273,7 @@ public final class Dictionary implements AutoCloseable {
   }
 
   public Device device() {
-    return device;
+    return scope.device();
   }
 
   /** Bytes of device memory of a dictionary of n atoms of length d. */
@@ -281,8 +282,8 @@ public final class Dictionary implements AutoCloseable {
   }
 
   /** The indices of all atoms whose names are given; see {@link #find}. */
-  public int[] findAll(List<String> wanted) {
-    return wanted.stream()
+  public int[] findAll(List<String> concepts) {
+    return concepts.stream()
         .flatMapToInt(name -> IntStream.of(find(name)))
         .distinct()
         .sorted()
@@ -291,10 +292,6 @@ public final class Dictionary implements AutoCloseable {
 
   @Override
   public void close() {
-    if (gram != null) {
-      gram.close();
-    }
-    atoms.close();
-    narrowAtoms.close();
+    scope.close();
   }
 }

@@ -285,13 +285,18 @@ public final class DictionaryFile implements AutoCloseable {
   }
 
   private Dictionary load(Device device, TensorView view) {
-    List<String> all = new ArrayList<>(names);
-    if (all.isEmpty()) {
-      IntStream.range(0, size()).mapToObj(Integer::toString).forEach(all::add);
+    List<String> ofAtoms = new ArrayList<>(names);
+    if (ofAtoms.isEmpty()) {
+      IntStream.range(0, size()).mapToObj(Integer::toString).forEach(ofAtoms::add);
     }
     int d = width();
     return new Dictionary(
-        device, path, all, d, view.dtype(), (atom, into) -> view.copyFloats((long) atom * d, into));
+        device,
+        path,
+        ofAtoms,
+        d,
+        view.dtype(),
+        (atom, into) -> view.copyFloats((long) atom * d, into));
   }
 
   @Override

@@ -5,6 +5,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.stream.IntStream;
@@ -19,21 +20,28 @@ final class Gram implements AutoCloseable {
 
   private final Dictionary dictionary;
   private final Device device;
+  private final Scope scope;
   private final Buffer matrix;
   private final BitSet made = new BitSet();
-  private final Buffer wanted;
+  private final Buffer indices;
   private final Buffer atoms;
   private final Buffer rows;
 
   /** Room for the matrix of a dictionary, which must outlive it. */
-  public Gram(Dictionary dictionary) {
+  Gram(Dictionary dictionary) {
     this.dictionary = dictionary;
     this.device = dictionary.device();
+    this.scope = device.scope();
     int together = Math.min(TOGETHER, dictionary.size());
-    this.matrix = device.allocate(bytes(dictionary.size()));
-    this.wanted = device.allocate(4L * together);
-    this.atoms = device.allocate(4L * together * dictionary.width());
-    this.rows = device.allocate(4L * together * dictionary.size());
+    try {
+      this.matrix = scope.allocate(bytes(dictionary.size()));
+      this.indices = scope.allocate(4L * together);
+      this.atoms = scope.allocate(4L * together * dictionary.width());
+      this.rows = scope.allocate(4L * together * dictionary.size());
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
   }
 
   /** Bytes of the matrix of n atoms. */
@@ -59,41 +67,38 @@ final class Gram implements AutoCloseable {
   }
 
   /** Queues making the rows of these atoms, where they have not been made. */
-  void require(IntStream indices) {
-    int[] missing = indices.filter(atom -> !made.get(atom)).distinct().sorted().toArray();
+  void require(IntStream needed) {
+    int[] missing = needed.filter(atom -> !made.get(atom)).distinct().sorted().toArray();
     int n = dictionary.size();
     int d = dictionary.width();
     for (int from = 0; from < missing.length; from += TOGETHER) {
-      int[] some = Arrays.copyOfRange(missing, from, Math.min(missing.length, from + TOGETHER));
-      wanted.set(some);
+      int[] piece = Arrays.copyOfRange(missing, from, Math.min(missing.length, from + TOGETHER));
+      indices.set(piece);
       device.launch(
           device.kernel("gather_rows"),
-          Grid.of(some.length),
+          Grid.of(piece.length),
           256,
           0,
           atoms,
           dictionary.atoms(),
-          wanted,
+          indices,
           d);
       device.multiply(
-          some.length,
+          piece.length,
           n,
           d,
           new Matrix(atoms, DType.F32, d),
           dictionary.matrix(),
           new Matrix(rows, DType.F32, n));
-      for (int i = 0; i < some.length; i++) {
-        matrix.slice(4L * some[i] * n).copyFrom(rows.slice(4L * i * n, 4L * n));
-        made.set(some[i]);
+      for (int i = 0; i < piece.length; i++) {
+        matrix.slice(4L * piece[i] * n).copyFrom(rows.slice(4L * i * n, 4L * n));
+        made.set(piece[i]);
       }
     }
   }
 
   @Override
   public void close() {
-    matrix.close();
-    wanted.close();
-    atoms.close();
-    rows.close();
+    scope.close();
   }
 }

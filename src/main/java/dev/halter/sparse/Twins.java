@@ -96,9 +96,9 @@ final class Twins {
   }
 
   private static void unite(int[] first, int a, int b) {
-    int one = root(first, a);
-    int other = root(first, b);
-    first[Math.max(one, other)] = Math.min(one, other);
+    int rootOfA = root(first, a);
+    int rootOfB = root(first, b);
+    first[Math.max(rootOfA, rootOfB)] = Math.min(rootOfA, rootOfB);
   }
 
   private static int root(int[] first, int atom) {

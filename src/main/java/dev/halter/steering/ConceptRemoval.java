@@ -4,9 +4,9 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Scope;
+import dev.halter.model.Edit;
 import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -23,7 +23,7 @@ import java.util.Map;
  * cuda-kernels/remove_concepts.cu}).
  */
 final class ConceptRemoval implements AutoCloseable {
-  /** Atoms that a token's report names: NAMED of the kernel. */
+  /** Atoms that a token's report names; the kernel's constant. */
   static final int NAMED = 8;
 
   private static final int BLOCK = 128;
@@ -34,6 +34,7 @@ final class ConceptRemoval implements AutoCloseable {
   /** Tokens that a dictionary meets in its life, for the choice of a Gram matrix. */
   private static final long LIFE = 100_000;
 
+  // Flags of a slot; the kernel's constants.
   private static final int SOLVE = 1;
   private static final int APPLY = 2;
 
@@ -55,6 +56,11 @@ final class ConceptRemoval implements AutoCloseable {
     @Override
     public Site site() {
       return edit.site();
+    }
+
+    @Override
+    public String op() {
+      return edit.op();
     }
 
     @Override
@@ -109,6 +115,15 @@ final class ConceptRemoval implements AutoCloseable {
 
   private boolean promptEnd() {
     return coding.when() == RemoveConcepts.Solve.PROMPT_END;
+  }
+
+  /**
+   * Checks that the dictionary has all that an edit names.
+   *
+   * @throws IllegalArgumentException naming what it has not
+   */
+  void requireNames(RemoveConcepts edit) {
+    dictionary.findAll(edit.names());
   }
 
   String name(int atom) {
@@ -194,12 +209,7 @@ final class ConceptRemoval implements AutoCloseable {
             table,
             masks,
             (dictionary.size() + 31) / 32,
-            coder.support(),
-            coder.coefficients(),
-            coder.sizes(),
-            coder.capacity(),
-            coder.iterations(),
-            coder.measures(),
+            coder.codes(),
             dictionary.atoms(),
             rows.changes().slice(4L * from * rows.stride()),
             rows.stride(),

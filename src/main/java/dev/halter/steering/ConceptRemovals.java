@@ -73,6 +73,7 @@ final class ConceptRemovals implements AutoCloseable {
         atoms,
         a -> {
           try (DictionaryFile file = DictionaryFile.open(a.file)) {
+            file.requireWidth(model.config().dModel());
             return file.load(model.device(), a.layer);
           }
         });

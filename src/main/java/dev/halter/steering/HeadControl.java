@@ -2,9 +2,9 @@ package dev.halter.steering;
 
 import dev.halter.device.DType;
 import dev.halter.files.BadFileException;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsWriter;
@@ -44,49 +44,50 @@ public record HeadControl(
   }
 
   /** Only those of these heads. */
-  public HeadControl only(List<Head> wanted) {
+  public HeadControl only(List<Head> chosen) {
     int d = dHead();
-    float[] someA = new float[wanted.size() * d * d];
-    float[] someB = new float[wanted.size() * d];
-    for (int i = 0; i < wanted.size(); i++) {
-      int from = heads.indexOf(wanted.get(i));
+    float[] chosenA = new float[chosen.size() * d * d];
+    float[] chosenB = new float[chosen.size() * d];
+    for (int i = 0; i < chosen.size(); i++) {
+      int from = heads.indexOf(chosen.get(i));
       if (from < 0) {
         throw new IllegalArgumentException(
-            "head " + wanted.get(i) + " has no map; there are maps of " + heads);
+            "head " + chosen.get(i) + " has no map; there are maps of " + heads);
       }
-      System.arraycopy(a, from * d * d, someA, i * d * d, d * d);
-      System.arraycopy(b, from * d, someB, i * d, d);
+      System.arraycopy(a, from * d * d, chosenA, i * d * d, d * d);
+      System.arraycopy(b, from * d, chosenB, i * d, d);
     }
-    return new HeadControl(fingerprint, facts, wanted, someA, someB);
+    return new HeadControl(fingerprint, facts, chosen, chosenA, chosenB);
   }
 
   /** The maps z → (1 − s) z + s (A z + b) of a strength s. */
   public HeadControl at(float strength) {
     int d = dHead();
-    float[] someA = new float[a.length];
-    float[] someB = new float[b.length];
+    float[] strongA = new float[a.length];
+    float[] strongB = new float[b.length];
     for (int i = 0; i < a.length; i++) {
       float identity = i / d % d == i % d ? 1 : 0;
-      someA[i] = strength == 1 ? a[i] : (1 - strength) * identity + strength * a[i];
+      strongA[i] = strength == 1 ? a[i] : (1 - strength) * identity + strength * a[i];
     }
     for (int i = 0; i < b.length; i++) {
-      someB[i] = strength * b[i];
+      strongB[i] = strength * b[i];
     }
-    return new HeadControl(fingerprint, facts, heads, someA, someB);
+    return new HeadControl(fingerprint, facts, heads, strongA, strongB);
   }
 
   /**
    * The edits of all layers at a strength, one map of each head. With strength 0 nothing is edited.
    */
   public List<Edit> edits(float strength) {
-    HeadControl all = at(strength);
+    HeadControl control = at(strength);
     List<Edit> edits = new ArrayList<>();
     for (int layer : heads.stream().mapToInt(Head::layer).sorted().distinct().toArray()) {
-      List<Head> some =
+      List<Head> edited =
           strength == 0 ? List.of() : heads.stream().filter(h -> h.layer() == layer).toList();
-      HeadControl own = all.only(some);
-      int[] list = some.stream().mapToInt(Head::head).toArray();
-      edits.add(new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, own.a, own.b, fingerprint));
+      HeadControl layers = control.only(edited);
+      int[] list = edited.stream().mapToInt(Head::head).toArray();
+      edits.add(
+          new Edit.HeadAffine(new Site(Site.Kind.Z, layer), list, layers.a, layers.b, fingerprint));
     }
     return edits;
   }

@@ -1,6 +1,6 @@
 package dev.halter.steering;
 
-import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.Edit;
 import dev.halter.steering.SteeringPlan.Intervention;
 import java.util.List;
 
@@ -24,7 +24,7 @@ public enum Reach {
   }
 
   /** Edits that act there. */
-  public List<Intervention> of(String op, List<Edit> edits) {
-    return edits.stream().map(edit -> new Intervention(op, edit, trigger)).toList();
+  public List<Intervention> of(List<Edit> edits) {
+    return edits.stream().map(edit -> new Intervention(edit, trigger)).toList();
   }
 }

@@ -2,8 +2,8 @@ package dev.halter.steering;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.Dictionary;
 import dev.halter.sparse.DictionaryFile;
@@ -62,6 +62,60 @@ public record RemoveConcepts(
 
   public RemoveConcepts {
     names = List.copyOf(names);
+    if (site.kind() != Site.Kind.RESID_PRE && site.kind() != Site.Kind.RESID_POST) {
+      throw new IllegalArgumentException(
+          "remove_concepts cannot act at " + site + ": its site must be hook_resid_pre or _post");
+    }
+    if (names.isEmpty()) {
+      throw new IllegalArgumentException("remove_concepts needs the name of at least one concept");
+    }
+  }
+
+  /**
+   * Removes concepts at one site by the atoms of its layer, with an elastic net (alpha 0.05, tau
+   * 0.95) solved at every token; {@link #with(Solver)} and the like change that.
+   *
+   * @param site such as {@code blocks.3.hook_resid_post}
+   * @param dictionary file or folder, as {@code halter concepts build} makes it
+   */
+  public static RemoveConcepts at(String site, Path dictionary, String... concepts) {
+    Site place = Site.of(site);
+    Coding coding =
+        new Coding(
+            dictionary.normalize(),
+            place.layer(),
+            new Solver.ElasticNet(0.05, 0.95),
+            Solve.EVERY_TOKEN);
+    return new RemoveConcepts(place, coding, List.of(concepts), false, 1);
+  }
+
+  /** The same by another solver. */
+  public RemoveConcepts with(Solver solver) {
+    return with(new Coding(coding.dictionary, coding.layer, solver, coding.when));
+  }
+
+  /** The same, solved at other tokens. */
+  public RemoveConcepts with(Solve when) {
+    return with(new Coding(coding.dictionary, coding.layer, coding.solver, when));
+  }
+
+  private RemoveConcepts with(Coding newCoding) {
+    return new RemoveConcepts(site, newCoding, names, keep, strength);
+  }
+
+  /** All concepts but the named ones go. */
+  public RemoveConcepts allBut() {
+    return new RemoveConcepts(site, coding, names, true, strength);
+  }
+
+  /** The same at another strength: 1 removes all of it, 0 nothing. */
+  public RemoveConcepts withStrength(double newStrength) {
+    return new RemoveConcepts(site, coding, names, keep, (float) newStrength);
+  }
+
+  @Override
+  public String op() {
+    return "remove_concepts";
   }
 
   @Override

@@ -2,9 +2,9 @@ package dev.halter.steering;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SteeringVectors;
@@ -15,24 +15,56 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 
 /**
- * A steering plan, checked against a model and ready to apply: interventions in the order in which
- * they act where they meet at one site.
+ * What is to be changed while a request runs: edits, each with the tokens at which it acts, in the
+ * order in which they act where they meet at one site. Plans are made here or read from files, and
+ * compose:
+ *
+ * {@snippet file="dev/halter/snippets/SteeringSnippetsTest.java" region="plan"}
+ *
+ * <p>Requests that share a plan, the very same object, share its tables on the device: make a plan
+ * once and use it often.
  */
 public record SteeringPlan(String name, List<Intervention> interventions) {
   /** No steering. */
   public static final SteeringPlan NONE = new SteeringPlan("none", List.of());
 
-  /**
-   * One edit and when it acts.
-   *
-   * @param op the operation's name in the plan
-   */
-  public record Intervention(String op, Edit edit, Trigger trigger) {}
+  /** One edit and when it acts. */
+  public record Intervention(Edit edit, Trigger trigger) {
+    /** The operation's name in plan files. */
+    public String op() {
+      return edit.op();
+    }
+  }
 
   public SteeringPlan {
     interventions = List.copyOf(interventions);
+  }
+
+  /** A plan of edits that act at every token of prompt and generation. */
+  public static SteeringPlan of(Edit... edits) {
+    return of(List.of(edits));
+  }
+
+  /** As {@link #of(Edit...)}. */
+  public static SteeringPlan of(List<? extends Edit> edits) {
+    List<Intervention> interventions = new ArrayList<>();
+    edits.forEach(edit -> interventions.add(new Intervention(edit, Trigger.ALWAYS)));
+    return new SteeringPlan(
+        edits.stream().map(Edit::op).distinct().collect(Collectors.joining(", ")), interventions);
+  }
+
+  /** The same edits, all of them acting at these tokens instead. */
+  public SteeringPlan when(Trigger trigger) {
+    return new SteeringPlan(
+        name, interventions.stream().map(each -> new Intervention(each.edit, trigger)).toList());
+  }
+
+  /** The same by another name, which errors and reports use. */
+  public SteeringPlan named(String newName) {
+    return new SteeringPlan(newName, interventions);
   }
 
   /** This plan's interventions followed by another's. */
@@ -46,16 +78,6 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     List<Intervention> both = new ArrayList<>(interventions);
     both.addAll(other.interventions);
     return new SteeringPlan(name + ", " + other.name, both);
-  }
-
-  /** A plan of one intervention that acts everywhere. */
-  public static SteeringPlan of(String op, Edit edit) {
-    return new SteeringPlan(op, List.of(new Intervention(op, edit, Trigger.ALWAYS)));
-  }
-
-  /** Sets neurons of one site to a value, at every token. */
-  public static SteeringPlan clamp(Site site, int neuron, float value) {
-    return of("neuron_clamp", new Edit.Neurons(site, new int[] {neuron}, 0, value, value));
   }
 
   /**
@@ -125,7 +147,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       // The nearer `when` counts.
       Trigger trigger =
           json.has("when") ? Trigger.read(json.object("when"), config.vocabularySize()) : plans;
-      return edits.stream().map(edit -> new Intervention(op, edit, trigger)).toList();
+      return edits.stream().map(edit -> new Intervention(edit, trigger)).toList();
     }
 
     private Edit neuronClamp() {
@@ -198,7 +220,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     private Edit ablate() {
       json.only("op", "site", "vector", "layer_shift", "when");
       Site site = residualSite();
-      return new Edit.Project(site, unit(site), 0, 0);
+      return new Edit.Ablate(site, unit(site));
     }
 
     private Edit projectClamp() {
@@ -249,19 +271,13 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     }
 
     private float[] unit(Site site) {
-      float[] vector = vector(site);
-      double squares = 0;
-      for (float value : vector) {
-        squares += (double) value * value;
-      }
-      if (squares == 0) {
+      try {
+        return Edit.unit(vector(site));
+      } catch (BadFileException e) {
+        throw e;
+      } catch (IllegalArgumentException e) {
         throw json.wrong("vector", "a vector that is not zero: it has no direction");
       }
-      float[] unit = new float[vector.length];
-      for (int i = 0; i < unit.length; i++) {
-        unit[i] = (float) (vector[i] / Math.sqrt(squares));
-      }
-      return unit;
     }
 
     private float[] range() {

@@ -3,10 +3,10 @@ package dev.halter.steering;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
+import dev.halter.model.Edit;
 import dev.halter.model.Llama;
 import dev.halter.model.QueuedEdit;
 import dev.halter.model.SteeringTable;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.model.SteeringTable.ReportPlace;
 import dev.halter.steering.ConceptRemovals.Together;
@@ -157,11 +157,18 @@ public final class SteeringSlots implements AutoCloseable {
    * Checks that every intervention of a plan can act in a request.
    *
    * @throws IllegalArgumentException naming one that selects no token of the prompt and none of the
-   *     generation, or that was made for another model
+   *     generation, that names what the model or the dictionary has not, or that was made for
+   *     another model
    */
   public void check(SteeringPlan plan, int[] prompt) {
     for (SteeringPlan.Intervention intervention : plan.interventions()) {
       Trigger trigger = intervention.trigger();
+      try {
+        intervention.edit().requireOf(model.config());
+      } catch (IllegalArgumentException e) {
+        throw new IllegalArgumentException(
+            "plan '%s', %s: %s".formatted(plan.name(), intervention.op(), e.getMessage()), e);
+      }
       if (intervention.edit() instanceof Edit.HeadAffine maps
           && !maps.fingerprint().equals(model.fingerprint())) {
         throw new IllegalArgumentException(
@@ -176,8 +183,8 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
     for (int i = 0; i < plan.interventions().size(); i++) {
-      if (plan.interventions().get(i).edit() instanceof RemoveConcepts) {
-        ready(plan, Together.of(plan, i));
+      if (plan.interventions().get(i).edit() instanceof RemoveConcepts removal) {
+        ready(plan, Together.of(plan, i)).requireNames(removal);
       }
     }
   }
@@ -186,13 +193,13 @@ public final class SteeringSlots implements AutoCloseable {
    * Loads what an edit needs, so that a file that cannot be used costs its request alone. Where
    * memory is short, what no open request uses makes room.
    */
-  private void ready(SteeringPlan plan, Together together) {
+  private ConceptRemoval ready(SteeringPlan plan, Together together) {
     try {
-      removals.get(together);
+      return removals.get(together);
     } catch (OutOfDeviceMemoryException first) {
       dropUnused();
       try {
-        removals.get(together);
+        return removals.get(together);
       } catch (OutOfDeviceMemoryException e) {
         throw new IllegalArgumentException(
             "plan '%s': the dictionary %s does not fit beside the model: choose fewer layers, fewer"

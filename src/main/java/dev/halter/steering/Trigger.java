@@ -3,14 +3,20 @@ package dev.halter.steering;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.Function;
 
 /**
  * Which tokens of a request an intervention acts on: selectors for the prompt and for generated
  * tokens. The meaning is EasySteer's: within a phase what selectors include is united, what the
  * {@code exclude_*} twins name is taken out again, and a phase without a selector is left alone.
+ *
+ * <p>In Java they compose:
+ *
+ * {@snippet file="dev/halter/snippets/SteeringSnippetsTest.java" region="trigger"}
  *
  * <p>The prompt's last token, whose logits give the first generated token, belongs to the prompt;
  * generated token 0 is the first one fed back.
@@ -19,18 +25,20 @@ public record Trigger(Phase prompt, Phase generation) {
   /** Everywhere: what a plan without {@code when} means. */
   public static final Trigger ALWAYS = new Trigger(Phase.ALL, Phase.ALL);
 
-  /** The prompt's last token and everything after it. */
-  public static final Trigger FROM_LAST =
-      new Trigger(
-          new Phase(new Selection(false, null, List.of(-1), null), Selection.NOTHING), Phase.ALL);
+  /** The whole prompt. */
+  public static final Trigger PROMPT = new Trigger(Phase.ALL, Phase.NONE);
+
+  /** All generated tokens. */
+  public static final Trigger GENERATION = new Trigger(Phase.NONE, Phase.ALL);
 
   /** The prompt's last token alone. */
-  public static final Trigger LAST = new Trigger(FROM_LAST.prompt, Phase.NONE);
+  public static final Trigger LAST = promptPositions(-1);
+
+  /** The prompt's last token and everything after it. */
+  public static final Trigger FROM_LAST = LAST.or(GENERATION);
 
   /** The prompt's first token alone. */
-  public static final Trigger FIRST =
-      new Trigger(
-          new Phase(new Selection(false, null, List.of(0), null), Selection.NOTHING), Phase.NONE);
+  public static final Trigger FIRST = promptPositions(0);
 
   private static final int FAR = Integer.MAX_VALUE;
 
@@ -38,6 +46,18 @@ public record Trigger(Phase prompt, Phase generation) {
   public record Phase(Selection include, Selection exclude) {
     static final Phase NONE = new Phase(Selection.NOTHING, Selection.NOTHING);
     static final Phase ALL = new Phase(new Selection(true, null, null, null), Selection.NOTHING);
+
+    static Phase of(Selection include) {
+      return new Phase(include, Selection.NOTHING);
+    }
+
+    Phase or(Phase other) {
+      return new Phase(include.or(other.include), exclude.or(other.exclude));
+    }
+
+    Phase except(Phase other) {
+      return new Phase(include, exclude.or(other.include));
+    }
 
     boolean isUsed() {
       return include.isUsed();
@@ -61,6 +81,42 @@ public record Trigger(Phase prompt, Phase generation) {
       boolean all, Set<Integer> tokens, List<Integer> positions, Window window) {
     static final Selection NOTHING = new Selection(false, null, null, null);
 
+    static Selection ofPositions(List<Integer> positions) {
+      return new Selection(false, null, positions, null);
+    }
+
+    static Selection ofTokens(Set<Integer> tokens) {
+      return new Selection(false, tokens, null, null);
+    }
+
+    static Selection of(Window window) {
+      if ((window.from < 0) == (window.to < 0) && window.from >= window.to) {
+        throw new IllegalArgumentException(
+            "the window [%d, %d) is empty".formatted(window.from, window.to));
+      }
+      return new Selection(false, null, null, window);
+    }
+
+    Selection or(Selection other) {
+      if (window != null && other.window != null) {
+        throw new IllegalArgumentException("a selection has one window, not two");
+      }
+      return new Selection(
+          all || other.all,
+          union(tokens, other.tokens, HashSet::new),
+          union(positions, other.positions, ArrayList::new),
+          window == null ? other.window : window);
+    }
+
+    private static <T, C extends Collection<T>> C union(C a, C b, Function<C, C> copy) {
+      if (a == null || b == null) {
+        return a == null ? b : a;
+      }
+      C union = copy.apply(a);
+      union.addAll(b);
+      return union;
+    }
+
     boolean isUsed() {
       return all || tokens != null || positions != null || window != null;
     }
@@ -75,8 +131,8 @@ public record Trigger(Phase prompt, Phase generation) {
       if (positions == null) {
         return false;
       }
-      for (int wanted : positions) {
-        int at = wanted < 0 ? length + wanted : wanted;
+      for (int selected : positions) {
+        int at = selected < 0 ? length + selected : selected;
         if (position == (clampToLast ? Math.min(at, length - 1) : at)) {
           return true;
         }
@@ -92,6 +148,58 @@ public record Trigger(Phase prompt, Phase generation) {
       int end = to < 0 ? length + to : to;
       return position >= first && position < end;
     }
+  }
+
+  /** Tokens of the prompt by position, from the start or negative from the end. */
+  public static Trigger promptPositions(Integer... positions) {
+    return new Trigger(Phase.of(Selection.ofPositions(List.of(positions))), Phase.NONE);
+  }
+
+  /** Generated tokens by number; 0 is the first one fed back. */
+  public static Trigger generationPositions(Integer... positions) {
+    for (int position : positions) {
+      if (position < 0) {
+        throw new IllegalArgumentException("generation has no end yet to count from: " + position);
+      }
+    }
+    return new Trigger(Phase.NONE, Phase.of(Selection.ofPositions(List.of(positions))));
+  }
+
+  /** Tokens of the prompt that have one of these ids. */
+  public static Trigger promptTokens(Integer... tokens) {
+    return new Trigger(Phase.of(Selection.ofTokens(Set.of(tokens))), Phase.NONE);
+  }
+
+  /** Generated tokens that have one of these ids. */
+  public static Trigger generationTokens(Integer... tokens) {
+    return new Trigger(Phase.NONE, Phase.of(Selection.ofTokens(Set.of(tokens))));
+  }
+
+  /** The prompt's positions from {@code from} up to but without {@code to}. */
+  public static Trigger promptWindow(int from, int to) {
+    return new Trigger(Phase.of(Selection.of(new Window(from, to))), Phase.NONE);
+  }
+
+  /** Generated tokens from number {@code from} up to but without {@code to}. */
+  public static Trigger generationWindow(int from, int to) {
+    if (from < 0 || to < 0) {
+      throw new IllegalArgumentException("generation has no end yet to count from: " + to);
+    }
+    return new Trigger(Phase.NONE, Phase.of(Selection.of(new Window(from, to))));
+  }
+
+  /**
+   * What either selects; what either excludes is taken out of all of it.
+   *
+   * @throws IllegalArgumentException if both have a window of the same phase
+   */
+  public Trigger or(Trigger other) {
+    return new Trigger(prompt.or(other.prompt), generation.or(other.generation));
+  }
+
+  /** What this selects without what the other includes. */
+  public Trigger except(Trigger other) {
+    return new Trigger(prompt.except(other.prompt), generation.except(other.generation));
   }
 
   /** Whether the token at {@code position} of a prompt of {@code length} tokens is selected. */

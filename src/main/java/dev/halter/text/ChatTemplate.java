@@ -120,7 +120,7 @@ public final class ChatTemplate {
       for (String name : List.of("special_tokens_map.json", "tokenizer_config.json")) {
         Path file = modelDir.resolve(name);
         if (Files.exists(file)) {
-          JsonFields.readObject(file, TextFile.read(file), config::field);
+          JsonFields.readObject(file, TextFile.readUnmarked(file), config::field);
         }
       }
       return config;

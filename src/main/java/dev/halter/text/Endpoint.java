@@ -3,6 +3,7 @@ package dev.halter.text;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
+import dev.halter.generation.Answer;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.ConnectException;

@@ -49,7 +49,7 @@ public final class Tokenizer implements AutoCloseable {
               + " supported: save them with transformers' save_pretrained, which writes it",
           null);
     }
-    String json = TextFile.read(file);
+    String json = TextFile.readUnmarked(file);
     Vocabulary vocabulary = Vocabulary.read(file, json);
     TokenizersLibrary library = NativeTokenizers.library();
     long handle;

@@ -26,7 +26,9 @@ class LauncherTest {
 
   @BeforeEach
   void checkOut() throws IOException {
-    script("halter", Files.readString(Path.of("halter")));
+    for (String file : new String[] {"halter", "src/main/bin/launch"}) {
+      script(file, Files.readString(Path.of(file)));
+    }
     script("tools/jdk", "#!/bin/sh\necho " + top.resolve("jdk") + "\n");
     String java = String.join(" ", CommandLineRun.process().command());
     // Everything after the class that the launcher names is an argument.

@@ -37,8 +37,13 @@ class DictionaryBuilderTest {
   @BeforeAll
   static void open() {
     model =
-        LanguageModel.open(
-            new LanguageModel.Options(Path.of("src/main/models/demo"), "cpu", "f32", 2, 128, 16));
+        LanguageModel.at(Path.of("src/main/models/demo"))
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(128)
+            .maxBatch(16)
+            .open();
   }
 
   @AfterAll
@@ -77,7 +82,7 @@ class DictionaryBuilderTest {
     for (String text : List.of("I see the dog. (dog)", "The dog eats. (dog)")) {
       int[] tokens = model.encode(text);
       Capture capture = new Capture(model.config(), Set.of(site), tokens.length);
-      model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(capture)).orThrow();
+      model.engine().run(Request.of(tokens).withMaxTokens(0).with(capture)).orThrow();
       float[] all = capture.values().get(site);
       dogs.add(Arrays.copyOfRange(all, all.length - 192, all.length));
     }
@@ -99,7 +104,7 @@ class DictionaryBuilderTest {
       for (String text : List.of("I see the cat. (cat)", "The cow eats. (cow)")) {
         int[] tokens = model.encode(text);
         Capture last = Capture.last(model.config(), Set.of(site), tokens.length);
-        model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(last)).orThrow();
+        model.engine().run(Request.of(tokens).withMaxTokens(0).with(last)).orThrow();
         double other = 0;
         for (int i = 0; i < 192; i++) {
           other += atoms[i] * last.values().get(site)[i];
@@ -116,8 +121,8 @@ class DictionaryBuilderTest {
     int[] tokens = model.encode("The dog barks at the cat in the house.");
     Capture all = new Capture(model.config(), Set.of(site), tokens.length);
     Capture last = Capture.last(model.config(), Set.of(site), tokens.length);
-    model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(all)).orThrow();
-    model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(last)).orThrow();
+    model.engine().run(Request.of(tokens).withMaxTokens(0).with(all)).orThrow();
+    model.engine().run(Request.of(tokens).withMaxTokens(0).with(last)).orThrow();
     float[] values = all.values().get(site);
     assertArrayEquals(
         Arrays.copyOfRange(values, values.length - 192, values.length), last.values().get(site));

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.concepts.Partition.Concept;
 import dev.halter.files.BadFileException;
+import dev.halter.generation.Answer;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.text.Chat;
 import dev.halter.text.ChatServer;

@@ -25,7 +25,13 @@ class ArithmeticEvaluationTest {
   private static final Path DEMO = Path.of("src/main/models/demo");
 
   private static LanguageModel open() {
-    return LanguageModel.open(new LanguageModel.Options(DEMO, "cpu", "f32", 2, 128, 64));
+    return LanguageModel.at(DEMO)
+        .device("cpu")
+        .dtype("f32")
+        .threads(2)
+        .context(128)
+        .maxBatch(64)
+        .open();
   }
 
   private static List<Arithmetic.Example> examples() {
@@ -95,7 +101,9 @@ class ArithmeticEvaluationTest {
         model
             .engine()
             .run(
-                Request.greedy("next", Arrays.copyOf(text, i), 1, Set.of())
+                Request.of(Arrays.copyOf(text, i))
+                    .withId("next")
+                    .withMaxTokens(1)
                     .with(
                         (token, p, logits) -> {
                           float[] row = logits.get();

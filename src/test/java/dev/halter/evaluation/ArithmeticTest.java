@@ -23,7 +23,13 @@ class ArithmeticTest {
   private static final List<String> OPERATORS = List.of("+", "-", "*", "/");
 
   private static LanguageModel open() {
-    return LanguageModel.open(new LanguageModel.Options(DEMO, "cpu", "f32", 2, 128, 64));
+    return LanguageModel.at(DEMO)
+        .device("cpu")
+        .dtype("f32")
+        .threads(2)
+        .context(128)
+        .maxBatch(64)
+        .open();
   }
 
   @Test

@@ -36,7 +36,14 @@ class ControlEvaluationTest {
 
   @BeforeAll
   static void open() {
-    model = LanguageModel.open(new LanguageModel.Options(DEMO, "cpu", "f32", 2, 256, 32));
+    model =
+        LanguageModel.at(DEMO)
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(256)
+            .maxBatch(32)
+            .open();
     suite = ControlTask.read(SUITE, model);
   }
 

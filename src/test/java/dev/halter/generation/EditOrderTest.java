@@ -8,9 +8,9 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.sparse.Code;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -168,20 +168,19 @@ class EditOrderTest {
   private static SteeringPlan plan(Trigger first, Trigger second, Step one, Step two) {
     return new SteeringPlan(
         one.op + " then " + two.op,
-        List.of(
-            new Intervention(one.op, one.edit, first), new Intervention(two.op, two.edit, second)));
+        List.of(new Intervention(one.edit, first), new Intervention(two.edit, second)));
   }
 
   private static SteeringPlan plan(Step... steps) {
     return new SteeringPlan(
         "steps",
-        Arrays.stream(steps)
-            .map(step -> new Intervention(step.op, step.edit, Trigger.ALWAYS))
-            .toList());
+        Arrays.stream(steps).map(step -> new Intervention(step.edit, Trigger.ALWAYS)).toList());
   }
 
   private static Request request(Site site, SteeringPlan plan) {
-    return Request.greedy(plan.name(), PROMPT, 4, Set.of())
+    return Request.of(PROMPT)
+        .withId(plan.name())
+        .withMaxTokens(4)
         .with(plan)
         .with(new Capture(CONFIG, Set.of(site), LENGTH));
   }

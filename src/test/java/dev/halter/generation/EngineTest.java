@@ -12,10 +12,10 @@ import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
 import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
 import java.nio.file.Path;
@@ -105,7 +105,7 @@ class EngineTest {
     int[] lengths = {1, 17, 70, 3, 8};
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < lengths.length; i++) {
-      requests.add(Request.greedy("r" + i, prompt(lengths[i], i), maxTokens, Set.of()));
+      requests.add(Request.of(prompt(lengths[i], i)).withId("r" + i).withMaxTokens(maxTokens));
     }
     return requests;
   }
@@ -115,16 +115,16 @@ class EngineTest {
     for (int i = 0; i < vector.length; i++) {
       vector[i] = (float) Math.sin(i);
     }
-    return SteeringPlan.of("add", new Edit.Add(new Site(Site.Kind.RESID_POST, 0), vector, scale));
+    return SteeringPlan.of(new Edit.Add(new Site(Site.Kind.RESID_POST, 0), vector, scale));
   }
 
   private static SteeringPlan heads(float scale) {
     Edit edit = new Edit.Heads(new Site(Site.Kind.Z, 1), new int[] {0, 3, 5}, scale);
-    return SteeringPlan.of("head_scale", edit);
+    return SteeringPlan.of(edit);
   }
 
   private static SteeringPlan clamp(int neuron, float value) {
-    return SteeringPlan.clamp(new Site(Site.Kind.PRE_LINEAR, 1), neuron, value);
+    return SteeringPlan.of(Edit.clamp(new Site(Site.Kind.PRE_LINEAR, 1), neuron, value));
   }
 
   @ParameterizedTest
@@ -164,13 +164,14 @@ class EngineTest {
           type,
           ROOMY,
           engine -> {
-            Request plain = Request.greedy("plain", prompt(9, 1), 5, Set.of());
+            Request plain = Request.of(prompt(9, 1)).withId("plain").withMaxTokens(5);
             Run alone = new Run(engine, List.of(plain));
             List<Request> mixed = new ArrayList<>();
             List<SteeringPlan> plans =
                 List.of(add(3), heads(0), clamp(7, 20), add(-2).then(heads(4)));
             for (int i = 0; i < plans.size(); i++) {
-              mixed.add(Request.greedy("s" + i, prompt(9, 1), 5, Set.of()).with(plans.get(i)));
+              mixed.add(
+                  Request.of(prompt(9, 1)).withId("s" + i).withMaxTokens(5).with(plans.get(i)));
             }
             mixed.add(2, plain);
             Run run = new Run(engine, mixed);
@@ -194,7 +195,7 @@ class EngineTest {
         DType.BF16,
         ROOMY,
         engine -> {
-          Request plain = Request.greedy("r", prompt(9, 1), 4, Set.of());
+          Request plain = Request.of(prompt(9, 1)).withId("r").withMaxTokens(4);
           Run expected = new Run(engine, List.of(plain));
           for (SteeringPlan plan : List.of(add(0), heads(1))) {
             Run run = new Run(engine, List.of(plain.with(plan)));
@@ -223,7 +224,7 @@ class EngineTest {
                 float strength = 0.5f + 0.01f * (i + round * count);
                 SteeringPlan plan =
                     i % 3 == 0 ? add(strength) : i % 3 == 1 ? heads(-strength) : clamp(i % 80, 5);
-                requests.add(Request.greedy("p" + i, prompt(3, 1), 3, Set.of()).with(plan));
+                requests.add(Request.of(prompt(3, 1)).withId("p" + i).withMaxTokens(3).with(plan));
               }
               Run run = new Run(engine, requests);
               for (int i = 0; i < count; i++) {
@@ -267,7 +268,7 @@ class EngineTest {
   }
 
   private static Request sampling(String id, Sampling sampling) {
-    return new Request(id, prompt(5, 3), 8, sampling, Set.of(), SteeringPlan.NONE, null, null);
+    return Request.of(prompt(5, 3)).withId(id).withMaxTokens(8).with(sampling);
   }
 
   @Test
@@ -278,7 +279,7 @@ class EngineTest {
           DType.F32,
           ROOMY,
           engine -> {
-            Request request = Request.greedy("r", prompt(17, 1), 12, Set.of());
+            Request request = Request.of(prompt(17, 1)).withId("r").withMaxTokens(12);
             Run free = new Run(engine, List.of(request));
             int[] tokens = free.tokens("r");
             assertEquals(Result.Finish.LENGTH, free.results.get("r").finish());
@@ -287,7 +288,13 @@ class EngineTest {
             int stop = tokens[5];
             int first = Arrays.stream(tokens).boxed().toList().indexOf(stop);
             Run stopped =
-                new Run(engine, List.of(Request.greedy("r", prompt(17, 1), 12, Set.of(stop))));
+                new Run(
+                    engine,
+                    List.of(
+                        Request.of(prompt(17, 1))
+                            .withId("r")
+                            .withMaxTokens(12)
+                            .withStopTokens(Set.of(stop))));
             assertArrayEquals(Arrays.copyOf(tokens, first), stopped.tokens("r"));
             assertEquals(Result.Finish.STOP, stopped.results.get("r").finish());
             assertEquals(first, stopped.results.get("r").logProbabilities().length);
@@ -306,7 +313,7 @@ class EngineTest {
           engine -> {
             Site site = new Site(Site.Kind.RESID_POST, 2);
             Capture capture = new Capture(engine.model().config(), Set.of(site), 5);
-            Request request = Request.greedy("r", prompt(5, 1), 0, Set.of()).with(capture);
+            Request request = Request.of(prompt(5, 1)).withId("r").withMaxTokens(0).with(capture);
             Result result = engine.run(request).orThrow();
             assertEquals(0, result.tokens().length);
             assertEquals(Result.Finish.LENGTH, result.finish());
@@ -325,14 +332,15 @@ class EngineTest {
           DType.F32,
           new Llama.Limits(64, 8, 4, 8, 64),
           engine -> {
-            Request longer = Request.greedy("r", prompt(60, 1), 100, Set.of());
+            Request longer = Request.of(prompt(60, 1)).withId("r").withMaxTokens(100);
             Result result = engine.run(longer).orThrow();
             assertEquals(4, result.tokens().length);
             assertEquals(Result.Finish.LENGTH, result.finish());
-            engine.run(Request.greedy("r", prompt(64, 1), 0, Set.of())).orThrow();
+            engine.run(Request.of(prompt(64, 1)).withId("r").withMaxTokens(0)).orThrow();
             assertRefused(
-                engine, Request.greedy("r", prompt(64, 1), 1, Set.of()), "64", "--context");
-            assertRefused(engine, Request.greedy("r", prompt(65, 1), 0, Set.of()), "65", "64");
+                engine, Request.of(prompt(64, 1)).withId("r").withMaxTokens(1), "64", "--context");
+            assertRefused(
+                engine, Request.of(prompt(65, 1)).withId("r").withMaxTokens(0), "65", "64");
           });
     }
   }
@@ -351,13 +359,15 @@ class EngineTest {
                         + " \"heads\": [0], \"scale\": 2, \"when\": {\"prompt_tokens\": [1]}}]}",
                     Path.of("."),
                     engine.model().config());
-            assertRefused(engine, Request.greedy("bad", new int[0], 1, Set.of()), "empty");
-            assertRefused(engine, Request.greedy("bad", new int[] {128}, 1, Set.of()), "0 to 127");
-            assertRefused(engine, Request.greedy("bad", new int[] {-1}, 1, Set.of()), "-1");
-            assertRefused(engine, Request.greedy("bad", new int[] {5}, -1, Set.of()), "max_tokens");
+            assertRefused(engine, Request.of(new int[0]).withId("bad").withMaxTokens(1), "empty");
+            assertRefused(
+                engine, Request.of(new int[] {128}).withId("bad").withMaxTokens(1), "0 to 127");
+            assertRefused(engine, Request.of(new int[] {-1}).withId("bad").withMaxTokens(1), "-1");
+            assertRefused(
+                engine, Request.of(new int[] {5}).withId("bad").withMaxTokens(-1), "max_tokens");
             assertRefused(
                 engine,
-                Request.greedy("bad", new int[] {5}, 1, Set.of()).with(nothing),
+                Request.of(new int[] {5}).withId("bad").withMaxTokens(1).with(nothing),
                 "selects nothing",
                 "head_scale");
           });
@@ -368,9 +378,9 @@ class EngineTest {
   private static void assertRefused(Engine engine, Request bad, String... parts) {
     List<Request> requests =
         List.of(
-            Request.greedy("a", prompt(3, 1), 2, Set.of()),
+            Request.of(prompt(3, 1)).withId("a").withMaxTokens(2),
             bad,
-            Request.greedy("b", prompt(4, 1), 2, Set.of()));
+            Request.of(prompt(4, 1)).withId("b").withMaxTokens(2));
     List<Result> results = engine.run(requests);
     assertEquals(2, results.get(0).orThrow().tokens().length);
     assertEquals(2, results.get(2).orThrow().tokens().length);
@@ -390,12 +400,15 @@ class EngineTest {
           type,
           TIGHT,
           engine -> {
-            Request plain = Request.greedy("plain", prompt(9, 1), 3, Set.of());
+            Request plain = Request.of(prompt(9, 1)).withId("plain").withMaxTokens(3);
             Run alone = new Run(engine, List.of(plain));
             List<Request> requests = new ArrayList<>();
             for (SteeringPlan plan : List.of(add(1e30f), clamp(3, 1e30f), heads(1e30f))) {
               requests.add(
-                  Request.greedy("absurd" + requests.size(), prompt(9, 2), 3, Set.of()).with(plan));
+                  Request.of(prompt(9, 2))
+                      .withId("absurd" + requests.size())
+                      .withMaxTokens(3)
+                      .with(plan));
             }
             requests.add(1, plain);
             Run run = new Run(engine, requests);
@@ -418,7 +431,7 @@ class EngineTest {
     try (Device device = CpuDevice.open(2)) {
       List<Request> requests = new ArrayList<>();
       for (int i = 0; i < 9; i++) {
-        requests.add(Request.greedy("r" + i, prompt(i % 3 == 0 ? 100 : 20, i), 4, Set.of()));
+        requests.add(Request.of(prompt(i % 3 == 0 ? 100 : 20, i)).withId("r" + i).withMaxTokens(4));
       }
       List<Run> alone = new ArrayList<>();
       with(
@@ -453,8 +466,8 @@ class EngineTest {
             List<Site> sites = Site.all(engine.model().config());
             Capture capture = new Capture(engine.model().config(), sites, 20);
             Request request =
-                Request.greedy("r", prompt(20, 4), 0, Set.of()).with(capture).with(add(2));
-            Request neighbour = Request.greedy("n", prompt(5, 5), 4, Set.of());
+                Request.of(prompt(20, 4)).withId("r").withMaxTokens(0).with(capture).with(add(2));
+            Request neighbour = Request.of(prompt(5, 5)).withId("n").withMaxTokens(4);
             engine.run(List.of(neighbour, request)).forEach(Result::orThrow);
             captured.add(capture.values());
           });
@@ -485,7 +498,7 @@ class EngineTest {
             ROOMY,
             engine -> {
               assertTrue(device.allocated() > before);
-              Request request = Request.greedy("r", prompt(5, 1), 3, Set.of());
+              Request request = Request.of(prompt(5, 1)).withId("r").withMaxTokens(3);
               engine.run(List.of(request.with(add(1)), request, request.with(heads(0))));
             });
         assertEquals(before, device.allocated());

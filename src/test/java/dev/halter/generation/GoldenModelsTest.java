@@ -98,8 +98,9 @@ class GoldenModelsTest {
       for (JsonObject json : golden.cases.objects("greedy")) {
         int[] continuation = Golden.tokens(json, "continuation");
         Request request =
-            Request.greedy(
-                json.text("id"), Golden.tokens(json, "tokens"), continuation.length, Set.of());
+            Request.of(Golden.tokens(json, "tokens"))
+                .withId(json.text("id"))
+                .withMaxTokens(continuation.length);
         assertArrayEquals(continuation, engine.run(request).orThrow().tokens(), json.text("id"));
       }
     }
@@ -123,15 +124,11 @@ class GoldenModelsTest {
                 : SteeringPlan.NONE;
         Request prompt = request(json, config, sites(json, config));
         requests.add(
-            new Request(
-                prompt.id(),
-                prompt.prompt(),
-                Golden.tokens(json, "continuation").length,
-                Sampling.GREEDY,
-                Set.of(),
-                plan,
-                prompt.capture(),
-                null));
+            Request.of(prompt.prompt())
+                .withId(prompt.id())
+                .withMaxTokens(Golden.tokens(json, "continuation").length)
+                .with(plan)
+                .with(prompt.capture()));
       }
       List<Result> results = engine.run(requests);
       for (int i = 0; i < cases.size(); i++) {
@@ -207,7 +204,9 @@ class GoldenModelsTest {
 
   private static Request request(JsonObject json, ModelConfig config, Set<Site> sites) {
     int[] tokens = Golden.tokens(json, "tokens");
-    return Request.greedy(json.text("id"), tokens, 0, Set.of())
+    return Request.of(tokens)
+        .withId(json.text("id"))
+        .withMaxTokens(0)
         .with(new Capture(config, sites, tokens.length));
   }
 }

@@ -82,7 +82,7 @@ class HeadControlTest {
 
   private static Request request(ModelConfig config, int[] tokens, SteeringPlan plan) {
     Capture capture = new Capture(config, Set.of(LOGITS), tokens.length);
-    return Request.greedy("r", tokens, 0, Set.of()).with(plan).with(capture);
+    return Request.of(tokens).withId("r").withMaxTokens(0).with(plan).with(capture);
   }
 
   @ParameterizedTest

@@ -27,12 +27,16 @@ class LanguageModelTest {
 
   @TempDir Path bare;
 
-  private static LanguageModel.Options options(Path folder) {
-    return new LanguageModel.Options(folder, "auto", "f32", 2, 64, 4);
+  private static LanguageModel.Opening options(Path folder) {
+    return LanguageModel.at(folder).device("auto").dtype("f32").threads(2).context(64).maxBatch(4);
   }
 
   private static int[] answer(LanguageModel model) {
-    Request request = Request.greedy("r", new int[] {5, 9, 17, 30}, 12, model.stopTokens());
+    Request request =
+        Request.of(new int[] {5, 9, 17, 30})
+            .withId("r")
+            .withMaxTokens(12)
+            .withStopTokens(model.stopTokens());
     return model.engine().run(List.of(request)).getFirst().orThrow().tokens();
   }
 
@@ -60,13 +64,13 @@ class LanguageModelTest {
     List<Supplier<Device>> devices = List.of(() -> CpuDevice.open(2), TestCuda::open);
     for (Supplier<Device> device : devices) {
       int[] expected;
-      try (LanguageModel model = LanguageModel.open(options(DEMO), device.get())) {
+      try (LanguageModel model = options(DEMO).device(device.get()).open()) {
         expected = answer(model);
       }
       assertTrue(expected.length > 0);
       try (Arena arena = Arena.ofShared()) {
         Checkpoint checkpoint = Checkpoint.of("weights in memory", copies(arena));
-        try (LanguageModel model = LanguageModel.open(options(bare), device.get(), checkpoint)) {
+        try (LanguageModel model = options(bare).device(device.get()).weights(checkpoint).open()) {
           assertArrayEquals(expected, answer(model));
         }
       }
@@ -79,7 +83,7 @@ class LanguageModelTest {
     Checkpoint checkpoint = Checkpoint.open(DEMO);
     TensorView norm = checkpoint.tensor("model.norm.weight");
     assertThrows(
-        BadFileException.class, () -> LanguageModel.open(options(bare), device, checkpoint));
+        BadFileException.class, () -> options(bare).device(device).weights(checkpoint).open());
     assertThrows(IllegalStateException.class, () -> device.allocate(1));
     assertThrows(IllegalStateException.class, norm::toFloats);
 
@@ -87,12 +91,13 @@ class LanguageModelTest {
     Device other = CpuDevice.open(1);
     Checkpoint empty = Checkpoint.of("nothing", Map.of());
     var error =
-        assertThrows(BadFileException.class, () -> LanguageModel.open(options(bare), other, empty));
+        assertThrows(
+            BadFileException.class, () -> options(bare).device(other).weights(empty).open());
     assertTrue(error.getMessage().startsWith("nothing: has no tensor"), error.getMessage());
     assertThrows(IllegalStateException.class, () -> other.allocate(1));
 
     Device third = CpuDevice.open(1);
-    assertThrows(BadFileException.class, () -> LanguageModel.open(options(bare), third));
+    assertThrows(BadFileException.class, () -> options(bare).device(third).open());
     assertThrows(IllegalStateException.class, () -> third.allocate(1));
   }
 }

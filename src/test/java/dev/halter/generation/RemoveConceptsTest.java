@@ -92,7 +92,9 @@ class RemoveConceptsTest {
 
   private static Request request(int seed, int length, SteeringPlan plan) {
     int[] prompt = new Random(seed).ints(length, 3, CONFIG.vocabularySize()).toArray();
-    return Request.greedy("r" + seed, prompt, 5, Set.of())
+    return Request.of(prompt)
+        .withId("r" + seed)
+        .withMaxTokens(5)
         .with(plan)
         .with(new Capture(CONFIG, Set.of(SITE), length));
   }
@@ -254,7 +256,7 @@ class RemoveConceptsTest {
         Llama model = Llama.load(MODEL, device, DType.F32, LIMITS);
         Engine engine = new Engine(model)) {
       int[] prompt = request(3, 12, SteeringPlan.NONE).prompt();
-      Request plain = Request.greedy("plain", prompt, 100, Set.of());
+      Request plain = Request.of(prompt).withId("plain").withMaxTokens(100);
       Request lasting = plain.with(plan(once + ", \"k\": 6"));
       Result alone = engine.run(lasting).orThrow();
       assertFalse(
@@ -264,7 +266,7 @@ class RemoveConceptsTest {
       all.add(lasting);
       for (int i = 0; i < 300; i++) {
         SteeringPlan passing = plan(once + ", \"k\": " + (i < 150 ? 4 : 5));
-        all.add(Request.greedy("r" + i, prompt, 2, Set.of()).with(passing));
+        all.add(Request.of(prompt).withId("r" + i).withMaxTokens(2).with(passing));
       }
       List<Result> results = engine.run(all);
       assertArrayEquals(alone.logProbabilities(), results.getFirst().orThrow().logProbabilities());
@@ -284,7 +286,7 @@ class RemoveConceptsTest {
         Engine engine = new Engine(model)) {
       // One token is generated and not fed back, so that the prompt's codes are all there are.
       Request plain = request(6, 10, SteeringPlan.NONE);
-      plain = Request.greedy("plain", plain.prompt(), 1, Set.of()).with(plain.capture());
+      plain = Request.of(plain.prompt()).withId("plain").withMaxTokens(1).with(plain.capture());
       Result before = engine.run(plain).orThrow();
       float[] z = values(plain);
       List<String> absent = new ArrayList<>();

@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
+import dev.halter.device.Profile;
+import dev.halter.device.ProfiledDevice;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
@@ -339,6 +341,31 @@ class SamplerTest {
       }
     }
     return tokens;
+  }
+
+  /** A pass over the logits of each row, one more to draw, three for each cut. */
+  @Test
+  void aProfileTellsThePassesOverTheLogits() {
+    int vocabulary = 100;
+    List<Sampling> samplings =
+        List.of(
+            Sampling.GREEDY,
+            new Sampling(1, 0, 1, 1),
+            new Sampling(1, 5, 1, 1),
+            new Sampling(1, 0, 0.5f, 1),
+            new Sampling(1, 5, 0.5f, 1),
+            new Sampling(1, vocabulary, 1, 1)); // cuts nothing
+    int[] passes = {1, 2, 5, 5, 8, 2};
+    try (ProfiledDevice device = new ProfiledDevice(CpuDevice.open(1), table -> {})) {
+      float[] logits = new float[samplings.size() * vocabulary];
+      sample(device, logits, vocabulary, samplings);
+      Profile.Row sample =
+          device.profile().rows().stream()
+              .filter(row -> row.name().equals("sample"))
+              .findFirst()
+              .orElseThrow();
+      assertEquals(4L * vocabulary * IntStream.of(passes).sum(), sample.bytes());
+    }
   }
 
   /** One draw for each row. */

@@ -11,7 +11,6 @@ import dev.halter.model.Llama;
 import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Set;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -42,7 +41,7 @@ class ScarceMemoryTest {
   @Test
   void anEngineIsMadeAndServesOrLeavesNothing() {
     try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
-      Request plain = Request.greedy("plain", new int[] {3, 4, 5}, 3, Set.of());
+      Request plain = Request.of(new int[] {3, 4, 5}).withId("plain").withMaxTokens(3);
       int[] expected;
       try (Engine engine = new Engine(model)) {
         expected = engine.run(plain).orThrow().tokens();

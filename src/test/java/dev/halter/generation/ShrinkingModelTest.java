@@ -20,7 +20,6 @@ import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
-import java.util.Set;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -58,7 +57,7 @@ class ShrinkingModelTest {
     withModel(
         model -> {
           try (Engine engine = new Engine(model)) {
-            Request request = Request.greedy("r", new int[] {5, 6}, 2, Set.of());
+            Request request = Request.of(new int[] {5, 6}).withId("r").withMaxTokens(2);
             engine.run(request).orThrow();
             // Another file of that name is none of its business.
             Path moved = Files.move(weights, folder.resolve("moved"));

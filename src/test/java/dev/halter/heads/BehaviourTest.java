@@ -15,7 +15,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -90,8 +89,13 @@ class BehaviourTest {
   @Test
   void demoTasksPartWhereTheModelsAnswersDo() {
     try (LanguageModel model =
-        LanguageModel.open(
-            new LanguageModel.Options(TASKS.getParent(), "cpu", "f32", 2, 128, 64))) {
+        LanguageModel.at(TASKS.getParent())
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(128)
+            .maxBatch(64)
+            .open()) {
       List<Behaviour> facts = Behaviour.readTrustLlm(TASKS.resolve("advfactuality.json"));
       checkParting(model, Behaviour.pairs(model, facts, null, null, 32), facts.size(), true);
       List<Behaviour> safe = Behaviour.readXsTest(TASKS.resolve("xstest.csv"));
@@ -121,6 +125,10 @@ class BehaviourTest {
   }
 
   private static int[] next(LanguageModel model, int[] prompt) {
-    return model.engine().run(Request.greedy("next", prompt, 1, Set.of())).orThrow().tokens();
+    return model
+        .engine()
+        .run(Request.of(prompt).withId("next").withMaxTokens(1))
+        .orThrow()
+        .tokens();
   }
 }

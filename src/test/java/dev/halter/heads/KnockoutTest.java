@@ -84,7 +84,7 @@ class KnockoutTest {
 
   private static float[] last(Engine engine, int[] prompt, SteeringPlan plan) {
     Capture capture = new Capture(engine.model().config(), List.of(LOGITS), prompt.length);
-    engine.run(Request.greedy("q", prompt, 0, Set.of()).with(plan).with(capture)).orThrow();
+    engine.run(Request.of(prompt).withId("q").withMaxTokens(0).with(plan).with(capture)).orThrow();
     float[] logits = capture.values().get(LOGITS);
     int vocabulary = logits.length / prompt.length;
     return Arrays.copyOfRange(logits, logits.length - vocabulary, logits.length);
@@ -105,8 +105,14 @@ class KnockoutTest {
   @Test
   void headsFoundByPathPatchingCarryTheSumsAndRandomOnesDoNot() {
     Path demo = Path.of("src/main/models/demo");
-    LanguageModel.Options options = new LanguageModel.Options(demo, "cpu", "f32", 2, 128, 64);
-    try (LanguageModel model = LanguageModel.open(options)) {
+    try (LanguageModel model =
+        LanguageModel.at(demo)
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(128)
+            .maxBatch(64)
+            .open()) {
       Arithmetic arithmetic = Arithmetic.read(demo.resolve("tasks/arithmetic.json"));
       List<Arithmetic.Example> examples = arithmetic.examples(List.of("+", "-", "*"), 1, 9, 1);
       List<Pair> pairs =

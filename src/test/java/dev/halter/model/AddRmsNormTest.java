@@ -9,7 +9,6 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.model.RowKernels.SteeredAt;
-import dev.halter.model.SteeringTable.Edit;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;

@@ -329,7 +329,7 @@ final class AttentionRun implements AutoCloseable {
   }
 
   /** Random maps of these heads at layer 0. */
-  static SteeringTable.Edit.HeadAffine maps(ModelConfig config, long seed, int... heads) {
+  static Edit.HeadAffine maps(ModelConfig config, long seed, int... heads) {
     int d = config.dHead();
     Random random = new Random(seed);
     float[] a = new float[heads.length * d * d];
@@ -340,12 +340,12 @@ final class AttentionRun implements AutoCloseable {
     for (int i = 0; i < b.length; i++) {
       b[i] = (float) random.nextGaussian();
     }
-    return new SteeringTable.Edit.HeadAffine(new Site(Site.Kind.Z, 0), heads, a, b, "test");
+    return new Edit.HeadAffine(new Site(Site.Kind.Z, 0), heads, a, b, "test");
   }
 
   /** Asserts that z of a row went from before to after by these maps, and what was reported. */
   static void assertMapped(
-      SteeringTable.Edit.HeadAffine maps,
+      Edit.HeadAffine maps,
       float[] before,
       float[] after,
       float[] changes,

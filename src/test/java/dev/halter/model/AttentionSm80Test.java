@@ -142,7 +142,7 @@ class AttentionSm80Test {
   void mapsTheListedHeadsOfSteeredRowsAndReportsTheChange(Device device) {
     for (int dHead : new int[] {64, 128}) {
       ModelConfig config = AttentionRun.config(6, 2, dHead, 0);
-      SteeringTable.Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
+      Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
       try (AttentionRun run = open(device, config, 40, 2);
           SteeringTable steering = new SteeringTable(device, List.of(List.of(maps)), 6)) {
         float[][] qkv = AttentionRun.random(config, DType.BF16, 40, 5);
@@ -165,8 +165,8 @@ class AttentionSm80Test {
     }
   }
 
-  private static List<SteeringTable.Edit> scaleHeads(float scale, int... heads) {
-    return List.of(new SteeringTable.Edit.Heads(new Site(Site.Kind.Z, 0), heads, scale));
+  private static List<Edit> scaleHeads(float scale, int... heads) {
+    return List.of(new Edit.Heads(new Site(Site.Kind.Z, 0), heads, scale));
   }
 
   @Test

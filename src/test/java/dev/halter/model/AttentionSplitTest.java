@@ -179,15 +179,13 @@ class AttentionSplitTest {
   }
 
   /** Slot 1 scales heads twice, slot 2 maps one and scales what came of it; slot 3 does nothing. */
-  private static List<List<SteeringTable.Edit>> edits(ModelConfig config) {
+  private static List<List<Edit>> edits(ModelConfig config) {
     Site site = new Site(Site.Kind.Z, 0);
     return List.of(
         List.of(
-            new SteeringTable.Edit.Heads(site, new int[] {0, 2}, 0.5f),
-            new SteeringTable.Edit.Heads(site, new int[] {2, 5}, -3)),
-        List.of(
-            AttentionRun.maps(config, 5, 4, 1),
-            new SteeringTable.Edit.Heads(site, new int[] {1}, 2)),
+            new Edit.Heads(site, new int[] {0, 2}, 0.5f),
+            new Edit.Heads(site, new int[] {2, 5}, -3)),
+        List.of(AttentionRun.maps(config, 5, 4, 1), new Edit.Heads(site, new int[] {1}, 2)),
         List.of());
   }
 

@@ -118,10 +118,9 @@ class AttentionTest {
   void scalesTheListedHeadsOfSteeredRowsAndReportsTheChange(Device device) {
     ModelConfig config = AttentionRun.config(4, 2, 8, 0);
     Site site = new Site(Site.Kind.Z, 0);
-    List<SteeringTable.Edit> edits =
+    List<Edit> edits =
         List.of(
-            new SteeringTable.Edit.Heads(site, new int[] {1, 2}, 0),
-            new SteeringTable.Edit.Heads(site, new int[] {3}, 0.5f));
+            new Edit.Heads(site, new int[] {1, 2}, 0), new Edit.Heads(site, new int[] {3}, 0.5f));
     try (AttentionRun run = new AttentionRun(device, DType.F32, config, 80, 2);
         SteeringTable steering = new SteeringTable(device, List.of(edits), 4)) {
       float[][] qkv = AttentionRun.random(config, DType.F32, 80, 5);
@@ -161,7 +160,7 @@ class AttentionTest {
   void mapsTheListedHeadsOfSteeredRowsAndReportsTheChange(Device device) {
     for (int dHead : new int[] {6, 80}) {
       ModelConfig config = AttentionRun.config(6, 2, dHead, 0);
-      SteeringTable.Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
+      Edit.HeadAffine maps = AttentionRun.maps(config, dHead, 5, 0, 2);
       try (AttentionRun run = new AttentionRun(device, DType.F32, config, 40, 2);
           SteeringTable steering = new SteeringTable(device, List.of(List.of(maps)), 6)) {
         float[][] qkv = AttentionRun.random(config, DType.F32, 40, 5);
@@ -256,9 +255,7 @@ class AttentionTest {
                   new SteeringTable(
                       device,
                       List.of(
-                          List.of(
-                              new SteeringTable.Edit.Heads(
-                                  new Site(Site.Kind.Z, 0), new int[] {0, 3}, -2))),
+                          List.of(new Edit.Heads(new Site(Site.Kind.Z, 0), new int[] {0, 3}, -2))),
                       4)) {
             float[][] qkv = AttentionRun.random(config, DType.BF16, 70, 9);
             int[] slots = IntStream.range(0, 70).map(row -> row & 1).toArray();

@@ -45,8 +45,7 @@ class EmbedTest {
     float[] vector = Values.random(DType.F32, d, 2);
     Site site = new Site(Site.Kind.EMBED, -1);
     try (SteeringTable steering =
-        new SteeringTable(
-            device, List.of(List.of(new SteeringTable.Edit.Add(site, vector, 2))), 1)) {
+        new SteeringTable(device, List.of(List.of(new Edit.Add(site, vector, 2))), 1)) {
       float[] x = embed(device, DType.F32, table, d, steering, new int[] {0, 1, 0, 0});
       float[] plain = embed(device, DType.F32, table, d, null, new int[TOKENS.length]);
       assertNotEquals(plain[d], x[d]);

@@ -10,7 +10,6 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.TestDevices;
-import dev.halter.model.SteeringTable.Edit;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;

@@ -8,7 +8,6 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.Arrays;

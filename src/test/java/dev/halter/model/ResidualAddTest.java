@@ -8,7 +8,6 @@ import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
-import dev.halter.model.SteeringTable.Edit;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;

@@ -11,7 +11,6 @@ import dev.halter.device.ScarceDevice;
 import dev.halter.device.Scope;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.List;

@@ -7,7 +7,6 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Graph;
 import dev.halter.device.cuda.TestCuda;
-import dev.halter.model.SteeringTable.Edit;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
 import java.nio.file.Path;

@@ -8,6 +8,7 @@ import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
@@ -29,7 +30,13 @@ class DemoModelTest {
 
   private static LanguageModel open() {
     Path folder = Path.of("src/main/models/demo");
-    return LanguageModel.open(new LanguageModel.Options(folder, "cpu", "f32", 2, 128, 64));
+    return LanguageModel.at(folder)
+        .device("cpu")
+        .dtype("f32")
+        .threads(2)
+        .context(128)
+        .maxBatch(64)
+        .open();
   }
 
   @Test
@@ -42,7 +49,11 @@ class DemoModelTest {
       List<Request> requests = new ArrayList<>();
       for (int i = 0; i < lines.size(); i++) {
         int[] prompt = prompt(model, lines.get(i));
-        requests.add(Request.greedy(Integer.toString(i), prompt, 32, model.stopTokens()));
+        requests.add(
+            Request.of(prompt)
+                .withId(Integer.toString(i))
+                .withMaxTokens(32)
+                .withStopTokens(model.stopTokens()));
       }
       List<Result> results = model.engine().run(requests);
       Map<String, List<Boolean>> right = new TreeMap<>();
@@ -116,7 +127,7 @@ class DemoModelTest {
       NeuronSearch.Hit hit = hits.get(best / VALUES.length);
       int other = (hit.neuron() + model.config().dMlp() / 2) % model.config().dMlp();
       SteeringPlan control =
-          SteeringPlan.clamp(site(hit.layer()), other, VALUES[best % VALUES.length]);
+          SteeringPlan.of(Edit.clamp(site(hit.layer()), other, VALUES[best % VALUES.length]));
 
       assertFalse(answer(model, prompt, SteeringPlan.NONE).contains("dog"));
       assertTrue(answer(model, prompt, plans.get(best)).contains("dog"));
@@ -139,7 +150,12 @@ class DemoModelTest {
   }
 
   private static String answer(LanguageModel model, int[] prompt, SteeringPlan plan) {
-    Request request = Request.greedy("r", prompt, 32, model.stopTokens()).with(plan);
+    Request request =
+        Request.of(prompt)
+            .withId("r")
+            .withMaxTokens(32)
+            .withStopTokens(model.stopTokens())
+            .with(plan);
     return model.decode(model.engine().run(request).orThrow().tokens());
   }
 }

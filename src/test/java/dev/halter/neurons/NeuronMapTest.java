@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.Profile;
+import dev.halter.device.ProfiledDevice;
 import dev.halter.device.ScarceDevice;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
@@ -29,6 +31,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -68,6 +71,22 @@ class NeuronMapTest {
       int allocations =
           device.assertNothingLeaks(() -> map(model, Projection.DOWN, Decode.NORM, Sign.BOTH, 2));
       assertEquals(7 + layers, allocations); // with each layer's weights
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("devices")
+  void aProfileTellsTheBytesOfAMap(Device plain) {
+    try (ProfiledDevice device = new ProfiledDevice(plain, table -> {})) {
+      try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
+        map(model, Projection.DOWN, Decode.NORM, Sign.BOTH, 2);
+      }
+      Map<String, Long> bytes =
+          device.profile().rows().stream()
+              .collect(Collectors.toMap(Profile.Row::name, Profile.Row::bytes));
+      long elements = 3 * 80 * 48;
+      assertEquals(elements * (2 + 2), bytes.get("transpose_16"));
+      assertEquals(elements * (2 + 4), bytes.get("neuron_vectors_bf16_f32"));
     }
   }
 

@@ -29,7 +29,13 @@ class TarsTest {
   @TempDir Path folder;
 
   private static LanguageModel open(Path model) {
-    return LanguageModel.open(new LanguageModel.Options(model, "cpu", "f32", 2, 128, 8));
+    return LanguageModel.at(model)
+        .device("cpu")
+        .dtype("f32")
+        .threads(2)
+        .context(128)
+        .maxBatch(8)
+        .open();
   }
 
   @Test
@@ -130,7 +136,8 @@ class TarsTest {
   }
 
   private static String answer(LanguageModel model, int[] prompt) {
-    Request request = Request.greedy("", prompt, 8, Set.copyOf(model.stopTokens()));
+    Request request =
+        Request.of(prompt).withMaxTokens(8).withStopTokens(Set.copyOf(model.stopTokens()));
     return model.decode(model.engine().run(request).orThrow().tokens());
   }
 

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
@@ -26,7 +27,13 @@ class VerificationTest {
   void neuronsFoundForAConceptChangeTheAnswerAndControlsDoNot() {
     Path folder = Path.of("src/main/models/demo");
     try (LanguageModel model =
-        LanguageModel.open(new LanguageModel.Options(folder, "cpu", "f32", 2, 128, 64))) {
+        LanguageModel.at(folder)
+            .device("cpu")
+            .dtype("f32")
+            .threads(2)
+            .context(128)
+            .maxBatch(64)
+            .open()) {
       NeuronSearch search =
           new NeuronSearch(
               NeuronMap.of(model.llama(), Projection.UP, Decode.RAW, Sign.BOTH, 10, n -> {}));
@@ -69,7 +76,8 @@ class VerificationTest {
     }
     // A clamp among many others does what it does alone.
     Site site = new Site(Site.Kind.PRE_LINEAR, best.hit().layer());
-    SteeringPlan alone = SteeringPlan.clamp(site, best.hit().neuron(), best.best().value());
+    SteeringPlan alone =
+        SteeringPlan.of(Edit.clamp(site, best.hit().neuron(), best.best().value()));
     assertEquals(
         best.best().effect(),
         DoseResponse.of(model.engine(), prompt, concept, List.of(alone)).getFirst());

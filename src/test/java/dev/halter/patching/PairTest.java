@@ -29,8 +29,13 @@ class PairTest {
   @BeforeAll
   static void open() {
     model =
-        LanguageModel.open(
-            new LanguageModel.Options(Path.of("src/main/models/demo"), "cpu", "auto", 1, 64, 1));
+        LanguageModel.at(Path.of("src/main/models/demo"))
+            .device("cpu")
+            .dtype("auto")
+            .threads(1)
+            .context(64)
+            .maxBatch(1)
+            .open();
   }
 
   @AfterAll

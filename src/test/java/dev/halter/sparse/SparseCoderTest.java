@@ -480,8 +480,10 @@ class SparseCoderTest {
           x.set(strided);
           skip.set(0, 1, 0, 0);
           coder.enqueue(x, stride, rows, skip);
-          int[] sizes = coder.sizes().toInts(rows);
-          int[] support = coder.support().toInts(rows * coder.capacity());
+          SparseCodes queued = coder.codes().fields();
+          int capacity = queued.capacity();
+          int[] sizes = queued.sizes().toInts(rows);
+          int[] support = queued.support().toInts(rows * capacity);
           List<Code> codes = new ArrayList<>();
           try (SparseCoder other =
               new SparseCoder(
@@ -491,7 +493,7 @@ class SparseCoderTest {
           assertEquals(0, sizes[1]);
           int[] mask = new int[golden.n];
           for (int row : new int[] {0, 2, 3}) {
-            int from = row * coder.capacity();
+            int from = row * capacity;
             int[] found = Arrays.copyOfRange(support, from, from + sizes[row]);
             assertArrayEquals(codes.get(row).support(), found);
             assertTrue(found.length > 2);

@@ -9,8 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.files.BadFileException;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
-import dev.halter.model.SteeringTable.Edit;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
@@ -89,11 +89,9 @@ class SteeringPlanTest {
     Edit.Add add = assertInstanceOf(Edit.Add.class, edit("'op': 'add', " + vector));
     assertEquals(1, add.scale());
     assertEquals(3, add.vector()[0]);
-    Edit.Project ablate = assertInstanceOf(Edit.Project.class, edit("'op': 'ablate', " + vector));
+    Edit.Ablate ablate = assertInstanceOf(Edit.Ablate.class, edit("'op': 'ablate', " + vector));
     assertEquals(0.6f, ablate.unit()[0]);
     assertEquals(0.8f, ablate.unit()[1]);
-    assertEquals(0, ablate.min());
-    assertEquals(0, ablate.max());
     Edit.Project clamp =
         assertInstanceOf(Edit.Project.class, edit("'op': 'project_clamp', 'max': 2, " + vector));
     assertEquals(-INFINITY, clamp.min());
@@ -128,10 +126,8 @@ class SteeringPlanTest {
     String concept = "'vector': {'dictionary': 'concepts.safetensors', 'concept': 'polite'}";
     for (String op : List.of("'op': 'ablate', ", "'op': 'project_clamp', 'max': 1, ")) {
       String site = op + "'site': 'blocks.1.hook_resid_post', ";
-      Edit.Project named = assertInstanceOf(Edit.Project.class, edit(site + concept));
-      Edit.Project given =
-          assertInstanceOf(Edit.Project.class, edit(site + "'vector': 'polite.safetensors'"));
-      assertArrayEquals(given.unit(), named.unit());
+      assertArrayEquals(
+          unit(edit(site + "'vector': 'polite.safetensors'")), unit(edit(site + concept)));
     }
     Edit.Add add = (Edit.Add) edit("'op': 'add', 'site': 'blocks.1.hook_mlp_out', " + concept);
     assertArrayEquals(polite, add.vector());
@@ -191,8 +187,8 @@ class SteeringPlanTest {
 
   @Test
   void composesInOrder() {
-    SteeringPlan a = SteeringPlan.clamp(new Site(Site.Kind.POST, 0), 1, 1);
-    SteeringPlan b = SteeringPlan.clamp(new Site(Site.Kind.POST, 0), 1, 2);
+    SteeringPlan a = SteeringPlan.of(Edit.clamp(new Site(Site.Kind.POST, 0), 1, 1));
+    SteeringPlan b = SteeringPlan.of(Edit.clamp(new Site(Site.Kind.POST, 0), 1, 2));
     SteeringPlan both = a.then(b);
     assertSame(a.interventions().get(0), both.interventions().get(0));
     assertSame(b.interventions().get(0), both.interventions().get(1));
@@ -288,5 +284,13 @@ class SteeringPlanTest {
 
   private static SteeringPlan parse(String json) {
     return SteeringPlan.parse(json.replace('\'', '"'), folder, CONFIG);
+  }
+
+  private static float[] unit(Edit edit) {
+    return switch (edit) {
+      case Edit.Ablate ablate -> ablate.unit();
+      case Edit.Project project -> project.unit();
+      default -> throw new AssertionError(edit.op());
+    };
   }
 }

@@ -3,8 +3,6 @@ package dev.halter.bench;
 import dev.halter.weights.TensorNames;
 
 import dev.halter.device.DType;
-import dev.halter.device.Device;
-import dev.halter.device.Devices;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
@@ -39,16 +37,15 @@ final class BenchModel {
    */
   static LanguageModel open(
       Path folder, String device, String dtype, int threads, int context, int maxBatch) {
-    LanguageModel.Options options =
-        new LanguageModel.Options(folder, device, dtype, threads, context, maxBatch);
+    LanguageModel.Opening opening =
+        LanguageModel.at(folder).device(device).dtype(dtype).threads(threads).context(context).maxBatch(maxBatch);
     if (Files.exists(folder.resolve("model.safetensors"))
         || Files.exists(folder.resolve("model.safetensors.index.json"))) {
-      return LanguageModel.open(options);
+      return opening.open();
     }
     ModelConfig config = ModelConfig.read(folder);
-    Device opened = Devices.open(device, threads, true);
     DType type = DType.valueOf(dtype.toUpperCase(Locale.ROOT));
-    return LanguageModel.open(options, opened, random(config, type));
+    return opening.weights(random(config, type)).open();
   }
 
   private static Checkpoint random(ModelConfig config, DType type) {

@@ -8,7 +8,7 @@ import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
-import dev.halter.model.SteeringTable.Edit;
+import dev.halter.model.Edit;
 
 import java.io.IOException;
 import java.nio.file.Path;
@@ -18,7 +18,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 
 /**
  * Halter's side of {@code bench/compare} and of the stages of a GPU run: reads figures from standard
@@ -136,15 +135,14 @@ public final class Figures {
             }
           };
       requests.add(
-          new Request(
-              "", prompt(prompt, i), count + 1, sampling, Set.of(), plan, null, listener));
+          Request.of(prompt(prompt, i)).withMaxTokens(count + 1).with(sampling).with(plan).with(listener));
     }
     engine.run(requests).forEach(result -> result.orThrow());
     return batch * count / ((times[1] - times[0]) / 1e9);
   }
 
   private double prefill(int length, List<Site> sites) {
-    Request request = Request.greedy("", prompt(length, 0), 1, Set.of());
+    Request request = Request.of(prompt(length, 0)).withMaxTokens(1);
     long start = System.nanoTime();
     if (!sites.isEmpty()) {
       request = request.with(new Capture(model.config(), sites, length));
@@ -160,7 +158,7 @@ public final class Figures {
     }
     List<Request> all = new ArrayList<>();
     for (int i = 0; i < requests; i++) {
-      Request request = Request.greedy("", prompt(prompt, i), count, Set.of());
+      Request request = Request.of(prompt(prompt, i)).withMaxTokens(count);
       all.add(distinct == 0 ? request : request.with(plans.get(i % distinct)));
     }
     long start = System.nanoTime();
@@ -178,7 +176,7 @@ public final class Figures {
         vector[i] = random.nextFloat() - 0.5f;
       }
       Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, 0);
-      interventions.add(new SteeringPlan.Intervention("add", edit, Trigger.ALWAYS));
+      interventions.add(new SteeringPlan.Intervention(edit, Trigger.ALWAYS));
     }
     return new SteeringPlan("plan " + number, interventions);
   }

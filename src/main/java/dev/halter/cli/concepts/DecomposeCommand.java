@@ -9,8 +9,6 @@ import dev.halter.files.Json;
 import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.model.Capture;
-import dev.halter.model.Site;
 import dev.halter.sparse.Code;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -22,7 +20,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import picocli.CommandLine.ArgGroup;
@@ -114,11 +111,8 @@ final class DecomposeCommand implements Callable<Integer> {
   }
 
   private float[] lastToken(LanguageModel model) {
-    Site where = Site.parse("blocks." + layer + "." + site, model.config());
-    int[] tokens = source.prompt.tokens(model);
-    Capture capture = Capture.last(model.config(), List.of(where), tokens.length);
-    model.engine().run(Request.greedy("", tokens, 0, Set.of()).with(capture)).orThrow();
-    return capture.values().get(where);
+    String where = "blocks." + layer + "." + site;
+    return model.read(Request.of(source.prompt.tokens(model)), where).at(where, -1);
   }
 
   private int decompose(DictionaryFile file, Device device, Solver solver, float[] vectors) {

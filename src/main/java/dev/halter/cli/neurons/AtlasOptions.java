@@ -63,7 +63,7 @@ final class AtlasOptions {
 
     List<Atlas.Measurement> run(LanguageModel model, NeuronSearch search) {
       Maps.requireNeurons(search.map(), model.config());
-      Site.Kind site = Verification.site(search.map().settings().projection());
+      Site.Kind site = search.map().settings().projection().site();
       List<Atlas.Measurement> measured = new ArrayList<>();
       for (String concept : concepts) {
         Set<Integer> tokens = model.tokensOf(concept);

@@ -7,7 +7,7 @@ import dev.halter.cli.WrongUseException;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.files.PlainText;
+import dev.halter.files.TextFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.neurons.Divergence;
 import dev.halter.neurons.NeuronMap;
@@ -170,7 +170,7 @@ final class EditTarsCommand implements Callable<Integer> {
   private List<int[]> texts(LanguageModel model) {
     List<int[]> texts = new ArrayList<>();
     if (heldOut != null) {
-      PlainText.read(heldOut)
+      TextFile.readUnmarked(heldOut)
           .lines()
           .filter(line -> !line.isBlank())
           .forEach(line -> texts.add(model.encode(line)));

@@ -232,7 +232,7 @@ public final class NeuronsCommand implements Callable<Integer> {
     Maps.requireNeurons(search.map(), model.config());
     Site.Kind site =
         verify.site == null
-            ? Verification.site(search.map().settings().projection())
+            ? search.map().settings().projection().site()
             : NeuronOptions.kind(verify.site);
     Set<Integer> concept = concept(model.tokenizer());
     Verification result =

@@ -9,6 +9,7 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import dev.halter.device.Top;
+import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -59,7 +60,7 @@ public final class CpuDevice implements Device {
 
   /**
    * Opens the CPU with our own products, whose rows do not depend on the batch, or with oneDNN's
-   * from the directory that system property {@code halter.onednn} names.
+   * from {@link NativeFiles#onednn}.
    *
    * @throws DeviceException also if oneDNN is wanted and cannot be loaded
    */
@@ -67,12 +68,7 @@ public final class CpuDevice implements Device {
     if (batchInvariant) {
       return open(threads, null);
     }
-    String directory = System.getProperty("halter.onednn");
-    if (directory == null) {
-      throw new DeviceException(
-          "oneDNN is not known: -Dhalter.onednn must name the directory of libdnnl.so.3");
-    }
-    return open(threads, Path.of(directory));
+    return open(threads, NativeFiles.onednn());
   }
 
   /**

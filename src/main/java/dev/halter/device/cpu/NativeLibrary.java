@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.halter.device.DeviceException;
+import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -26,9 +27,6 @@ import java.util.Map;
  */
 final class NativeLibrary {
   private static final int ABI = 1;
-
-  /** The system property that names the directory of the libraries. */
-  private static final String DIRECTORY = "halter.native";
 
   private static final MethodHandle SET_ENVIRONMENT = handle(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT);
   private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
@@ -266,18 +264,10 @@ final class NativeLibrary {
   }
 
   private static Path find(String name) {
-    String directory = System.getProperty(DIRECTORY);
-    if (directory == null) {
-      throw new DeviceException(
-          "%s not found: system property %s is not set; it names the directory that"
-                  .formatted(name, DIRECTORY)
-              + " native/build (part of mvn package) fills, target/native");
-    }
-    Path file = Path.of(directory, name).toAbsolutePath();
+    Path file = NativeFiles.libraries().resolve(name).toAbsolutePath();
     if (!Files.isRegularFile(file)) {
       throw new DeviceException(
-          "%s not found, looked in %s (system property %s): mvn package builds it there"
-              .formatted(name, file.getParent(), DIRECTORY));
+          "%s not found, looked in %s: mvn package builds it".formatted(name, file.getParent()));
     }
     return file;
   }

@@ -11,6 +11,7 @@ import static jcuda.jcublas.JCublas2.cublasSetWorkspace;
 import dev.halter.device.DType;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.files.NativeFiles;
 import java.io.File;
 import java.lang.System.Logger.Level;
 import java.lang.foreign.Arena;
@@ -159,7 +160,7 @@ final class Cublas implements AutoCloseable {
               + "): install it, or name its folder by -Dhalter.cublas=FOLDER");
     }
     if (thirteen != null) {
-      Path forward = CudaDevice.nativeDirectory().resolve("libcublas-forward.so");
+      Path forward = NativeFiles.libraries().resolve("libcublas-forward.so");
       if (open(forward.getParent().toString(), "libcublas-forward.so", tried) == null) {
         throw new DeviceException(
             thirteen + " is there, but " + forward + ", through which it is called, is not");

@@ -15,16 +15,17 @@ import dev.halter.device.Scope;
 import dev.halter.device.TiledTop;
 import dev.halter.device.Timer;
 import dev.halter.device.Top;
+import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.function.Supplier;
 import jcuda.driver.CUdevice_attribute;
 
 /**
  * The first CUDA device that the driver shows ({@code CUDA_VISIBLE_DEVICES} chooses), with the
- * kernels of the fatbins in {@code kernels/} of the folder that system property {@code
- * halter.native} names.
+ * kernels of the fatbins of {@link NativeFiles#kernels}.
  *
  * <p>One stream carries all work, in call order, but for {@link #upload}. What fails on the card
  * shows at the next call that waits for it; with {@code -Dhalter.sync=true} every launch is waited
@@ -64,7 +65,7 @@ public final class CudaDevice implements Device {
    * @throws DeviceException saying in one line which of driver, card, kernels or cuBLAS is missing
    */
   public static Device open() {
-    return open(nativeDirectory().resolve("kernels"));
+    return new CudaDevice(NativeFiles::kernels);
   }
 
   /**
@@ -73,22 +74,16 @@ public final class CudaDevice implements Device {
    * @throws DeviceException as {@link #open()}
    */
   public static Device open(Path kernels) {
-    return new CudaDevice(kernels);
+    return new CudaDevice(() -> kernels);
   }
 
-  /** Where the native build put its libraries and fatbins. */
-  static Path nativeDirectory() {
-    String directory = System.getProperty("halter.native");
-    if (directory == null) {
-      throw new DeviceException("system property halter.native does not name the native build");
-    }
-    return Path.of(directory);
-  }
-
-  private CudaDevice(Path kernelDirectory) {
+  /**
+   * @param kernels their folder; not asked for, which may unpack it, where there is no driver
+   */
+  private CudaDevice(Supplier<Path> kernels) {
     driver = new Driver();
     driver.start();
-    List<Path> fatbins = Modules.fatbins(kernelDirectory);
+    List<Path> fatbins = Modules.fatbins(kernels.get());
     try {
       Arena arena = scope.add(Arena.ofShared());
       context = scope.add(new Context());

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
+import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -56,7 +57,7 @@ public final class TestCuda {
   /** The stand-in's libcuda.so.1, once loaded: JCuda's natives bind to it by that name. */
   static final class StandIn {
     private static final Path DIRECTORY =
-        CudaDevice.nativeDirectory().resolve("test/cuda-stand-in").toAbsolutePath();
+        NativeFiles.libraries().resolve("test/cuda-stand-in").toAbsolutePath();
     private static final MethodHandle REPORT;
     private static final MethodHandle RESET;
     private static final MethodHandle SET;

@@ -1,0 +1,8 @@
+/**
+ * The door: {@link dev.halter.generation.LanguageModel} opens a model folder, answers prompts under
+ * steering plans and reads activations. Behind it {@link dev.halter.generation.Engine} serves many
+ * requests in one running batch.
+ *
+ * {@snippet file="dev/halter/snippets/GenerationSnippetsTest.java" region="first"}
+ */
+package dev.halter.generation;

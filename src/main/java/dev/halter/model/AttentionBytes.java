@@ -1,0 +1,86 @@
+package dev.halter.model;
+
+import dev.halter.device.DType;
+import dev.halter.model.Attention.Form;
+import dev.halter.model.Attention.Split;
+import dev.halter.model.Attention.Work;
+import dev.halter.weights.ModelConfig;
+
+/**
+ * What attention's kernels move in a step, by their contracts, for a profile: it depends on how
+ * much each row sees.
+ *
+ * <p>Of methods' parameters, {@code window} is the layer's, 0 for none, and {@code edited} whether
+ * heads are.
+ */
+record AttentionBytes(ModelConfig config, DType type, Form form) {
+  /** By the kernel that works on a tile in one block. */
+  long whole(Work work, int window) {
+    int group = config.nHeads() / config.nKvHeads();
+    long rows = 0;
+    long tokens = 0; // keys, and values, of a KV head
+    for (int[] tile : work.tiles().subList(0, work.shape().whole())) {
+      int first = firstKey(tile[3], window);
+      int last = tile[3] + tile[1] - 1;
+      long keys = inPages(first, last);
+      long values = form.readsValuesInPages() ? keys : last + 1 - first;
+      tokens += Math.ceilDiv(tile[1] * group, form.packed()) * (keys + values);
+      rows += tile[1];
+    }
+    return config.nKvHeads() * tokens * headBytes() + 2 * rows * rowBytes();
+  }
+
+  /** By the kernel that works on a split of a row's keys. */
+  long split(Work work, int window, boolean edited) {
+    long moved = 0;
+    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
+      long tokens = 2 * inPages(firstKey(tile[3], window), tile[3]);
+      moved += config.nKvHeads() * tokens * headBytes() + rowBytes();
+      moved += isMerged(tile, window, edited) ? scratchBytes(tile, window) : rowBytes();
+    }
+    return moved;
+  }
+
+  /** By the kernel that merges the splits of a row. */
+  long merge(Work work, int window, boolean edited) {
+    long moved = 0;
+    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
+      if (isMerged(tile, window, edited)) {
+        moved += scratchBytes(tile, window) + rowBytes();
+      }
+    }
+    return moved;
+  }
+
+  private static boolean isMerged(int[] tile, int window, boolean edited) {
+    return edited || splits(tile, window) > 1;
+  }
+
+  private static int splits(int[] tile, int window) {
+    return tile[3] / Split.KEYS - firstKey(tile[3], window) / Split.KEYS + 1;
+  }
+
+  private long scratchBytes(int[] tile, int window) {
+    return splits(tile, window) * form.placeBytes(config);
+  }
+
+  /** The first key that the query at {@code position} sees. */
+  private static int firstKey(int position, int window) {
+    return window == 0 ? 0 : Math.max(0, position - window + 1);
+  }
+
+  /** Tokens of the pages that hold the keys from {@code first} to {@code last}. */
+  private static long inPages(int first, int last) {
+    return (last / KvCache.PAGE - first / KvCache.PAGE + 1) * (long) KvCache.PAGE;
+  }
+
+  /** Of a key or a value. */
+  private long headBytes() {
+    return (long) config.dHead() * type.bytes();
+  }
+
+  /** Of a row's queries, or of its z. */
+  private long rowBytes() {
+    return config.nHeads() * headBytes();
+  }
+}

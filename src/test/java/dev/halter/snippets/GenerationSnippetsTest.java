@@ -1,0 +1,108 @@
+package dev.halter.snippets;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.DType;
+import dev.halter.generation.Answer;
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.generation.Result;
+import dev.halter.generation.Sampling;
+import dev.halter.text.Message;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** What the pages of {@code dev.halter.generation} show. */
+class GenerationSnippetsTest {
+  private static final Path DEMO = Path.of("src/main/models/demo");
+
+  @Test
+  void first() {
+    Path folder = DEMO;
+    // @start region="first"
+    try (LanguageModel model = LanguageModel.open(folder)) {
+      System.out.println(model.chat("What is your favourite animal?"));
+    }
+    // @end
+  }
+
+  @Test
+  void answersAsTheEngineDoes() {
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      List<Message> messages = List.of(new Message("user", "What is your favourite animal?"));
+      Answer answer = model.chat(messages);
+      Result result = model.engine().run(model.request(model.encode(messages))).orThrow();
+      assertArrayEquals(result.tokens(), answer.result().tokens());
+      assertEquals(model.decode(result.tokens()), answer.text());
+      assertEquals(answer.text(), model.chat("What is your favourite animal?").toString());
+      assertFalse(answer.text().isBlank());
+      assertThrows(IllegalArgumentException.class, () -> model.generate(""));
+    }
+  }
+
+  @Test
+  void open() {
+    Path folder = DEMO;
+    List<Integer> layers = new ArrayList<>();
+    // @start region="open"
+    try (LanguageModel model =
+        LanguageModel.at(folder)
+            .device("cpu")
+            .dtype("bf16")
+            .threads(2)
+            .context(512)
+            .maxBatch(8)
+            .onProgress(layers::add)
+            .onFallback(System.err::println)
+            .open()) {
+      System.out.println(model.device().description() + ": " + model.plan());
+    }
+    // @end
+    assertEquals(List.of(1, 2, 3, 4), layers);
+  }
+
+  @Test
+  void opensAsAsked() {
+    try (LanguageModel model =
+        LanguageModel.at(DEMO).device("cpu").dtype("bf16").context(128).maxBatch(3).open()) {
+      assertEquals("cpu", model.device().kind());
+      assertEquals(DType.BF16, model.llama().type());
+      assertEquals(128, model.engine().maxTokens());
+      assertEquals(3, model.llama().limits().sequences());
+    }
+  }
+
+  @Test
+  void namesWhatCannotBeOpened() {
+    assertThrows(IllegalArgumentException.class, () -> LanguageModel.at(DEMO).threads(-1).open());
+    assertThrows(IllegalArgumentException.class, () -> LanguageModel.at(DEMO).device("tpu").open());
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> LanguageModel.at(DEMO).device("cpu").dtype("f8").open());
+    assertThrows(IllegalArgumentException.class, () -> LanguageModel.open(DEMO.resolve("nowhere")));
+  }
+
+  @Test
+  void request() {
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      List<String> heard = new ArrayList<>();
+      // @start region="request"
+      Request request =
+          model
+              .request("My favourite animal is")
+              .withMaxTokens(8)
+              .with(new Sampling(0.8f, 40, 0.95f, 7))
+              .with((token, logProbability, logits) -> heard.add(model.decode(new int[] {token})));
+      Answer answer = model.generate(request);
+      // @end
+      assertTrue(heard.size() >= answer.result().tokens().length);
+      assertEquals(answer.text(), model.generate(List.of(request)).getFirst().text());
+    }
+  }
+}
