@@ -261,14 +261,14 @@ struct PackedAttention {
 
     // Divides by the sum of weights, steers and stores. A head edit changes the f32 value before it
     // is rounded to T, and writes the squared norm of its change to the report of op and head.
-    __device__ void store(T* z, STEERING_PARAMETERS) {
+    __device__ void store(T* z, const int2* __restrict__ ranges, const Steering& steering) {
         for (int i = 0; i < rows; i++) {
             float* value = sums + i * d_head;
             const float total = fold_sum(totals + i * LANES);
             for (int d = threadIdx.x; d < d_head; d += blockDim.x) value[d] /= total;
-            const int2 range = steer_range(slots, ranges, row(i));
+            const int2 range = steering.range(ranges, row(i));
             for (int k = range.x; k < range.y; k++) {
-                const SteerOp& op = ops[k];
+                const SteerOp& op = steering.ops[k];
                 const int place = steer_head(op, head(i));
                 if (place < 0) continue;
                 float* edited = q + i * d_head;  // the query has done its work
@@ -288,7 +288,7 @@ struct PackedAttention {
                 }
                 changed = block_sum(changed);
                 if (threadIdx.x == 0) {
-                    change_sq[(long long)row(i) * report_stride + op.report + head(i)] = changed;
+                    steering.report(row(i))[op.report + head(i)] = changed;
                 }
             }
             T* to = z + ((long long)row(i) * n_heads + head(i)) * d_head;
@@ -306,7 +306,7 @@ struct PackedAttention {
 // edited row and head). Scores, softmax and sums are f32.
 // A row's bits do not depend on the other rows of its tile, on the tile's size or on the block:
 // each sum runs over keys in order, one partial sum per lane of the page. Only what is written to
-// change_sq is summed in an order that depends on the block size.
+// The report is summed in an order that depends on the block size.
 // PRECOND: grid (tiles, KV), any block size; d_head even and at most 256, H a multiple of KV;
 // dynamic shared memory 64 * (2 * d_head + 100) bytes.
 // Moves, per tile and KV head, its pages of visible keys and the visible values once for every PACKED
@@ -317,7 +317,7 @@ __device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__
                           const T* __restrict__ v_cache, const int* __restrict__ page_table,
                           int pages_per_sequence, const int4* __restrict__ tiles, int n_heads,
                           int n_kv_heads, int d_head, float scale, int window,
-                          STEERING_PARAMETERS) {
+                          const int2* __restrict__ ranges, const Steering& steering) {
     SHARED_DYNAMIC(float, shared);
     PackedAttention<T> work;
     work.qkv = qkv;
@@ -347,7 +347,7 @@ __device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__
         work.load_queries();
         __syncthreads();
         work.attend();
-        work.store(z, slots, ranges, ops, change_sq, report_stride);
+        work.store(z, ranges, steering);
         __syncthreads();  // all have read the totals
     }
 }
@@ -356,18 +356,18 @@ extern "C" __global__ void attention_f32(float* z, const float* qkv, const float
                                          const float* v_cache, const int* page_table,
                                          int pages_per_sequence, const int4* tiles, int n_heads,
                                          int n_kv_heads, int d_head, float scale, int window,
-                                         const int* slots, const int2* ranges, const SteerOp* ops,
-                                         float* change_sq, int report_stride) {
+                                         const int2* ranges,
+                                         const __grid_constant__ Steering steering) {
     attention(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads, n_kv_heads,
-              d_head, scale, window, slots, ranges, ops, change_sq, report_stride);
+              d_head, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void attention_bf16(bf16* z, const bf16* qkv, const bf16* k_cache,
                                           const bf16* v_cache, const int* page_table,
                                           int pages_per_sequence, const int4* tiles, int n_heads,
                                           int n_kv_heads, int d_head, float scale, int window,
-                                          const int* slots, const int2* ranges, const SteerOp* ops,
-                                          float* change_sq, int report_stride) {
+                                          const int2* ranges,
+                                          const __grid_constant__ Steering steering) {
     attention(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads, n_kv_heads,
-              d_head, scale, window, slots, ranges, ops, change_sq, report_stride);
+              d_head, scale, window, ranges, steering);
 }

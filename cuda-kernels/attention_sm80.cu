@@ -261,7 +261,8 @@ __device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
                                const bf16* __restrict__ k_cache, const bf16* __restrict__ v_cache,
                                const int* __restrict__ page_table, int pages_per_sequence,
                                const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
-                               float scale, int window, STEERING_PARAMETERS) {
+                               float scale, int window, const int2* __restrict__ ranges,
+                               const Steering& steering) {
     SHARED_DYNAMIC(bf16, k_page);              // [D_HEAD][PAGE]
     bf16* v_page = k_page + D_HEAD * PAGE;     // [PAGE][D_HEAD]
     bf16* q_rows = v_page + PAGE * D_HEAD;     // [MOST][D_HEAD]
@@ -358,9 +359,9 @@ __device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
             folded[d][2 * h] *= inverse;
             folded[d][2 * h + 1] *= inverse;
         }
-        const int2 range = steer_range(slots, ranges, row);
+        const int2 range = steering.range(ranges, row);
         for (int k = range.x; k < range.y; k++) {
-            const SteerOp& op = ops[k];
+            const SteerOp& op = steering.ops[k];
             const int place = steer_head(op, head);
             if (place < 0) continue;
             float edited[D_HEAD / 8][2];
@@ -387,7 +388,7 @@ __device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
             }
             changed = quad_sum(changed);
             if (lane % 4 == 0) {
-                change_sq[(long long)row * report_stride + op.report + head] = changed;
+                steering.report(row)[op.report + head] = changed;
             }
         }
         bf16* to = z + ((long long)row * n_heads + head) * D_HEAD;
@@ -403,20 +404,18 @@ extern "C" __global__ void __launch_bounds__(128, 3)
     attention_sm80_64(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
                       const int* page_table, int pages_per_sequence, const int4* tiles,
                       int n_heads, int n_kv_heads, int d_head, float scale, int window,
-                      const int* slots, const int2* ranges, const SteerOp* ops, float* change_sq,
-                      int report_stride) {
+                      const int2* ranges, const __grid_constant__ Steering steering) {
     attention_sm80<64>(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
-                       n_kv_heads, scale, window, slots, ranges, ops, change_sq, report_stride);
+                       n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
     attention_sm80_128(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
                        const int* page_table, int pages_per_sequence, const int4* tiles,
                        int n_heads, int n_kv_heads, int d_head, float scale, int window,
-                       const int* slots, const int2* ranges, const SteerOp* ops, float* change_sq,
-                       int report_stride) {
+                       const int2* ranges, const __grid_constant__ Steering steering) {
     attention_sm80<128>(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
-                        n_kv_heads, scale, window, slots, ranges, ops, change_sq, report_stride);
+                        n_kv_heads, scale, window, ranges, steering);
 }
 
 // A split of one row's keys for the heads of one KV head: what it leaves goes to the scratch or,
@@ -440,8 +439,8 @@ __device__ void attention_split_sm80(bf16* z, float* partials, const bf16* __res
                                      const bf16* __restrict__ v_cache,
                                      const int* __restrict__ page_table, int pages_per_sequence,
                                      const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
-                                     float scale, int window, const int* __restrict__ slots,
-                                     const int2* __restrict__ ranges) {
+                                     float scale, int window, const int2* __restrict__ ranges,
+                                     const Steering& steering) {
     constexpr int WARPS = 4;
     constexpr int KEYS = PAGE / WARPS, COLUMNS = D_HEAD / WARPS;  // of a warp
     constexpr int PAGES = SPLIT / PAGE;
@@ -544,7 +543,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, const bf16* __res
     }
     wait_for_copies<0>();
 
-    const int2 range = steer_range(slots, ranges, tile.x);
+    const int2 range = steering.range(ranges, tile.x);
     const bool finishes = splits.count == 1 && range.x == range.y;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -597,14 +596,15 @@ __device__ __forceinline__ Columns<N> columns(const float* from) {
 template <int D_HEAD>
 __device__ void attention_merge_sm80(bf16* z, const float* __restrict__ partials,
                                      const int4* __restrict__ tiles, int n_heads, float scale,
-                                     int window, STEERING_PARAMETERS) {
+                                     int window, const int2* __restrict__ ranges,
+                                     const Steering& steering) {
     constexpr int N = D_HEAD / 32;
     constexpr int FLIGHT = 16;
     const int4 tile = tiles[blockIdx.x];
     const int head = blockIdx.y;
     const int lane = threadIdx.x;
     const int count = splits_of(tile.w, window).count;
-    const int2 range = steer_range(slots, ranges, tile.x);
+    const int2 range = steering.range(ranges, tile.x);
     if (count == 1 && range.x == range.y) return;
 
     const float c = scale * 1.44269504f;
@@ -637,7 +637,7 @@ __device__ void attention_merge_sm80(bf16* z, const float* __restrict__ partials
 
     __shared__ float whole[D_HEAD];
     for (int k = range.x; k < range.y; k++) {
-        const SteerOp& op = ops[k];
+        const SteerOp& op = steering.ops[k];
         const int place = steer_head(op, head);
         if (place < 0) continue;
         float edited[N];
@@ -663,7 +663,7 @@ __device__ void attention_merge_sm80(bf16* z, const float* __restrict__ partials
         }
         changed = warp_reduce(changed, Sum());
         if (lane == 0) {
-            change_sq[(long long)tile.x * report_stride + op.report + head] = changed;
+            steering.report(tile.x)[op.report + head] = changed;
         }
     }
     bf16* to = z + ((long long)tile.x * n_heads + head) * D_HEAD + lane * N;
@@ -676,32 +676,32 @@ extern "C" __global__ void __launch_bounds__(128)
     attention_split_sm80_64(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, int n_heads, int n_kv_heads, float scale,
-                            int window, const int* slots, const int2* ranges) {
+                            int window, const int2* ranges,
+                            const __grid_constant__ Steering steering) {
     attention_split_sm80<64>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, n_heads, n_kv_heads, scale, window, slots, ranges);
+                             tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(32)
     attention_merge_sm80_64(bf16* z, const float* partials, const int4* tiles, int n_heads,
-                            float scale, int window, const int* slots, const int2* ranges,
-                            const SteerOp* ops, float* change_sq, int report_stride) {
-    attention_merge_sm80<64>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops,
-                             change_sq, report_stride);
+                            float scale, int window, const int2* ranges,
+                            const __grid_constant__ Steering steering) {
+    attention_merge_sm80<64>(z, partials, tiles, n_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
     attention_split_sm80_128(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, int n_heads, int n_kv_heads, float scale,
-                            int window, const int* slots, const int2* ranges) {
+                            int window, const int2* ranges,
+                            const __grid_constant__ Steering steering) {
     attention_split_sm80<128>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, n_heads, n_kv_heads, scale, window, slots, ranges);
+                             tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(32)
     attention_merge_sm80_128(bf16* z, const float* partials, const int4* tiles, int n_heads,
-                             float scale, int window, const int* slots, const int2* ranges,
-                             const SteerOp* ops, float* change_sq, int report_stride) {
-    attention_merge_sm80<128>(z, partials, tiles, n_heads, scale, window, slots, ranges, ops,
-                             change_sq, report_stride);
+                             float scale, int window, const int2* ranges,
+                             const __grid_constant__ Steering steering) {
+    attention_merge_sm80<128>(z, partials, tiles, n_heads, scale, window, ranges, steering);
 }

@@ -92,14 +92,14 @@ extern "C" __global__ void gated_mlp_bf16(bf16* out, bf16* gate, bf16* up, const
 // an edit's report is a sum over neurons of all chunks, which one block makes in a fixed order.
 template <typename T>
 __device__ void gated_mlp_edit(T* out, T* gate, T* up, int d_mlp, long long stride,
-                               STEERING_PARAMETERS) {
+                               const int2* __restrict__ ranges, const Steering& steering) {
     const int row = blockIdx.x;
-    const int2 range = steer_range(slots, ranges, row);
+    const int2 range = steering.range(ranges, row);
     T* g = gate + row * stride;
     T* u = up + row * stride;
     T* to = out + (long long)row * d_mlp;
     for (int i = range.x; i < range.y; i++) {
-        const SteerOp& op = ops[i];
+        const SteerOp& op = steering.ops[i];
         const int* neurons = static_cast<const int*>(op.payload);
         T* site = op.kind == STEER_GATE ? g : op.kind == STEER_UP ? u : to;
         float changed = 0;
@@ -114,20 +114,18 @@ __device__ void gated_mlp_edit(T* out, T* gate, T* up, int d_mlp, long long stri
             }
         }
         changed = block_sum(changed);  // its barriers also keep one edit before the next
-        if (threadIdx.x == 0) change_sq[(long long)row * report_stride + op.report] = changed;
+        if (threadIdx.x == 0) steering.report(row)[op.report] = changed;
     }
 }
 
 extern "C" __global__ void gated_mlp_edit_f32(float* out, float* gate, float* up, int d_mlp,
-                                              long long stride, const int* slots,
-                                              const int2* ranges, const SteerOp* ops,
-                                              float* change_sq, int report_stride) {
-    gated_mlp_edit(out, gate, up, d_mlp, stride, slots, ranges, ops, change_sq, report_stride);
+                                              long long stride, const int2* ranges,
+                                              const __grid_constant__ Steering steering) {
+    gated_mlp_edit(out, gate, up, d_mlp, stride, ranges, steering);
 }
 
 extern "C" __global__ void gated_mlp_edit_bf16(bf16* out, bf16* gate, bf16* up, int d_mlp,
-                                               long long stride, const int* slots,
-                                               const int2* ranges, const SteerOp* ops,
-                                               float* change_sq, int report_stride) {
-    gated_mlp_edit(out, gate, up, d_mlp, stride, slots, ranges, ops, change_sq, report_stride);
+                                               long long stride, const int2* ranges,
+                                               const __grid_constant__ Steering steering) {
+    gated_mlp_edit(out, gate, up, d_mlp, stride, ranges, steering);
 }

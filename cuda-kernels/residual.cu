@@ -13,14 +13,15 @@
 template <typename T>
 __device__ void residual_add(float* x, T* y,
                              const float* __restrict__ bias, int d,
-                             const int2* __restrict__ branch_ranges, STEERING_PARAMETERS) {
+                             const int2* __restrict__ branch_ranges,
+                             const int2* __restrict__ ranges, const Steering& steering) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     float* to = x + (long long)row * d;
     T* from = y + (long long)row * d;
-    const ResidualEdits edits = residual_edits(slots, branch_ranges, ranges, row);
+    const ResidualEdits edits = residual_edits(steering, branch_ranges, ranges, row);
     if (bias != nullptr || edits.any()) {
-        add_edited_row(to, from, bias, d, edits, ops, change_sq + (long long)row * report_stride);
+        add_edited_row(to, from, bias, d, edits, steering.ops, steering.report(row));
     } else if (d % N == 0 && aligned(x, y)) {
         add_row<N>(to, from, d);
     } else {
@@ -29,15 +30,13 @@ __device__ void residual_add(float* x, T* y,
 }
 
 extern "C" __global__ void residual_add_f32(float* x, float* y, const float* bias, int d,
-                                            const int2* branch_ranges, const int* slots,
-                                            const int2* ranges, const SteerOp* ops,
-                                            float* change_sq, int report_stride) {
-    residual_add(x, y, bias, d, branch_ranges, slots, ranges, ops, change_sq, report_stride);
+                                            const int2* branch_ranges, const int2* ranges,
+                                            const __grid_constant__ Steering steering) {
+    residual_add(x, y, bias, d, branch_ranges, ranges, steering);
 }
 
 extern "C" __global__ void residual_add_bf16(float* x, bf16* y, const float* bias, int d,
-                                             const int2* branch_ranges, const int* slots,
-                                             const int2* ranges, const SteerOp* ops,
-                                             float* change_sq, int report_stride) {
-    residual_add(x, y, bias, d, branch_ranges, slots, ranges, ops, change_sq, report_stride);
+                                             const int2* branch_ranges, const int2* ranges,
+                                             const __grid_constant__ Steering steering) {
+    residual_add(x, y, bias, d, branch_ranges, ranges, steering);
 }

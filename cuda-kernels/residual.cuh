@@ -11,9 +11,10 @@ struct ResidualEdits {
     }
 };
 
-__device__ __forceinline__ ResidualEdits residual_edits(const int* slots, const int2* branch_ranges,
+__device__ __forceinline__ ResidualEdits residual_edits(const Steering& steering,
+                                                        const int2* branch_ranges,
                                                         const int2* ranges, int row) {
-    return {steer_range(slots, branch_ranges, row), steer_range(slots, ranges, row)};
+    return {steering.range(branch_ranges, row), steering.range(ranges, row)};
 }
 
 // x[d] += y[d], both as they are: a row without edits and bias.

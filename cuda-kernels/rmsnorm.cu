@@ -111,13 +111,14 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
 // each of the 32 rounds of a row of 4096 exposed.)
 template <typename T>
 __device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int d, float eps,
-                        float* scale, float* normalized, STEERING_PARAMETERS) {
+                        float* scale, float* normalized, const int2* __restrict__ ranges,
+                        const Steering& steering) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     const long long at = (long long)row * d;
-    const int2 range = steer_range(slots, ranges, row);
+    const int2 range = steering.range(ranges, row);
     if (range.x < range.y) {
-        steer_row(x + at, d, range, ops, change_sq + (long long)row * report_stride);
+        steer_row(x + at, d, range, steering.ops, steering.report(row));
         __syncthreads();  // packs are of elements that other threads edited
     }
     float* row_scale = scale == nullptr ? nullptr : scale + row;
@@ -132,19 +133,15 @@ __device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int 
 }
 
 extern "C" __global__ void rmsnorm_f32(float* out, float* x, const float* weight, int d, float eps,
-                                       float* scale, float* normalized, const int* slots,
-                                       const int2* ranges, const SteerOp* ops, float* change_sq,
-                                       int report_stride) {
-    rmsnorm(out, x, weight, d, eps, scale, normalized, slots, ranges, ops, change_sq,
-            report_stride);
+                                       float* scale, float* normalized, const int2* ranges,
+                                       const __grid_constant__ Steering steering) {
+    rmsnorm(out, x, weight, d, eps, scale, normalized, ranges, steering);
 }
 
 extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight, int d, float eps,
-                                        float* scale, float* normalized, const int* slots,
-                                        const int2* ranges, const SteerOp* ops, float* change_sq,
-                                        int report_stride) {
-    rmsnorm(out, x, weight, d, eps, scale, normalized, slots, ranges, ops, change_sq,
-            report_stride);
+                                        float* scale, float* normalized, const int2* ranges,
+                                        const __grid_constant__ Steering steering) {
+    rmsnorm(out, x, weight, d, eps, scale, normalized, ranges, steering);
 }
 
 // residual_add (x, y, bias, branch_ranges, ranges), then rmsnorm of x into out (weight, eps, and
@@ -157,12 +154,13 @@ template <typename T>
 __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bias,
                             const float* __restrict__ weight, int d, float eps,
                             const int2* __restrict__ branch_ranges,
-                            const int2* __restrict__ norm_ranges, STEERING_PARAMETERS) {
+                            const int2* __restrict__ norm_ranges, const int2* __restrict__ ranges,
+                            const Steering& steering) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     const long long at = (long long)row * d;
-    const ResidualEdits edits = residual_edits(slots, branch_ranges, ranges, row);
-    const int2 norm_edits = steer_range(slots, norm_ranges, row);
+    const ResidualEdits edits = residual_edits(steering, branch_ranges, ranges, row);
+    const int2 norm_edits = steering.range(norm_ranges, row);
     const bool in_packs = d % N == 0 && aligned(out, x, y, weight);
     if (bias == nullptr && !edits.any() && norm_edits.x == norm_edits.y) {
         if (in_packs) {
@@ -172,9 +170,9 @@ __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bi
         }
         return;
     }
-    float* report = change_sq + (long long)row * report_stride;
-    add_edited_row(x + at, y + at, bias, d, edits, ops, report);
-    if (norm_edits.x < norm_edits.y) steer_row(x + at, d, norm_edits, ops, report);
+    float* report = steering.report(row);
+    add_edited_row(x + at, y + at, bias, d, edits, steering.ops, report);
+    if (norm_edits.x < norm_edits.y) steer_row(x + at, d, norm_edits, steering.ops, report);
     __syncthreads();  // packs are of elements that other threads made
     if (in_packs) {
         norm_row<N, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
@@ -186,19 +184,15 @@ __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bi
 extern "C" __global__ void add_rmsnorm_f32(float* out, float* x, float* y, const float* bias,
                                            const float* weight, int d, float eps,
                                            const int2* branch_ranges, const int2* norm_ranges,
-                                           const int* slots, const int2* ranges,
-                                           const SteerOp* ops, float* change_sq,
-                                           int report_stride) {
-    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, slots, ranges, ops,
-                change_sq, report_stride);
+                                           const int2* ranges,
+                                           const __grid_constant__ Steering steering) {
+    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges, steering);
 }
 
 extern "C" __global__ void add_rmsnorm_bf16(bf16* out, float* x, bf16* y, const float* bias,
                                             const float* weight, int d, float eps,
                                             const int2* branch_ranges, const int2* norm_ranges,
-                                            const int* slots, const int2* ranges,
-                                            const SteerOp* ops, float* change_sq,
-                                            int report_stride) {
-    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, slots, ranges, ops,
-                change_sq, report_stride);
+                                            const int2* ranges,
+                                            const __grid_constant__ Steering steering) {
+    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges, steering);
 }

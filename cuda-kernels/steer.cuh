@@ -2,7 +2,7 @@
 //
 // A site instance (say blocks.7.hook_resid_post) has a table `ranges[slot] = {begin, end}` into the
 // common array `ops`; slot 0 is always empty. Edits run in the order of the table. Each writes the
-// squared L2 norm of the change that it made to change_sq[row * report_stride + op.report].
+// squared L2 norm of the change that it made to changes[row * stride + op.report].
 #pragma once
 #include "reduce.cuh"
 #include "types.cuh"
@@ -57,7 +57,7 @@ __device__ __forceinline__ float steer_neuron(const SteerOp& op, float value) {
 // Edits one row x[d] of a d_model site in place. Every thread of the block calls it; each thread
 // touches only elements threadIdx.x + n * blockDim.x, as its caller's own loops do.
 template <typename T>
-__device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, float* change_sq) {
+__device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, float* report) {
     for (int i = range.x; i < range.y; i++) {
         const SteerOp& op = ops[i];
         const float* v = static_cast<const float*>(op.payload);
@@ -81,16 +81,26 @@ __device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, flo
             }
             changed = step * step;
         }
-        if (threadIdx.x == 0) change_sq[op.report] = changed;
+        if (threadIdx.x == 0) report[op.report] = changed;
     }
 }
 
-// The steering arguments that every kernel with a d_model site takes, in this order.
-#define STEERING_PARAMETERS \
-    const int *__restrict__ slots, const int2 *__restrict__ ranges, \
-        const SteerOp *__restrict__ ops, float *change_sq, int report_stride
+// How the rows of a step are steered: the same for all kernels of the step. Each takes it, as a
+// __grid_constant__ (see sparse.cuh), after the table `ranges` of its site, which is null where
+// nothing is steered there; then none of this is read.
+struct Steering {
+    const int* slots;  // [rows]
+    const SteerOp* ops;
+    float* changes;  // [rows, stride] the report
+    int stride;
 
-// The edits of `row` at the site whose table is `table`; none where nothing is steered.
-__device__ __forceinline__ int2 steer_range(const int* slots, const int2* table, int row) {
-    return table == nullptr ? make_int2(0, 0) : table[slots[row]];
-}
+    // The edits of `row` at the site whose table is `ranges`.
+    __device__ __forceinline__ int2 range(const int2* ranges, int row) const {
+        return ranges == nullptr ? make_int2(0, 0) : ranges[slots[row]];
+    }
+
+    // Where edits of `row` report.
+    __device__ __forceinline__ float* report(int row) const {
+        return changes + (long long)row * stride;
+    }
+};

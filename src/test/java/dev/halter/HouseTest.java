@@ -156,7 +156,6 @@ class HouseTest {
             ROOT + "device.cpu.CpuDevice", // opened by name, as CudaDevice
             ROOT + "device.cpu.Schedule", // tests of every kernel choose one
             ROOT + "device.cuda.CudaDevice",
-            ROOT + "sparse.SparseCodes", // steering hands it on to a kernel unread
             ROOT + "text.jinja.TemplateException", // thrown out of its room
             ROOT + "weights.Rope"), // what a test computes attention's angles from
         needless,

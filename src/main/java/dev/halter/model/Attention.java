@@ -296,8 +296,6 @@ final class Attention {
    *
    * @param z [rows, n_heads d_head], written
    * @param work of the step
-   * @param ranges the site's table of edits, or null; likewise {@code ops}
-   * @param changes [rows, stride] f32: what edits changed
    */
   void attend(
       Buffer z,
@@ -306,12 +304,9 @@ final class Attention {
       StepTables step,
       KvCache cache,
       int layer,
-      Buffer ranges,
-      Buffer ops,
-      Buffer changes,
-      int stride) {
+      Edits edits) {
     if (work.split() > 0) {
-      attendSplit(z, qkv, work, step, cache, layer, ranges, ops, changes, stride);
+      attendSplit(z, qkv, work, step, cache, layer, edits);
     }
     if (work.whole() == 0) {
       return;
@@ -335,11 +330,8 @@ final class Attention {
         config.dHead(),
         scale,
         window,
-        step.slots,
-        ranges,
-        ops,
-        changes,
-        stride);
+        edits.ranges(Site.Kind.Z, layer),
+        edits.steering());
   }
 
   private void attendSplit(
@@ -349,15 +341,13 @@ final class Attention {
       StepTables step,
       KvCache cache,
       int layer,
-      Buffer ranges,
-      Buffer ops,
-      Buffer changes,
-      int stride) {
+      Edits edits) {
     int window = config.slidingWindow(layer);
     // A window lies in one split more than it fills.
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
     Buffer tiles = step.tiles.slice(16L * work.whole());
+    Buffer ranges = edits.ranges(Site.Kind.Z, layer);
     boolean edited = ranges != null;
     device.launch(
         split,
@@ -377,8 +367,8 @@ final class Attention {
         config.nKvHeads(),
         scale,
         window,
-        step.slots,
-        ranges);
+        ranges,
+        edits.steering());
     if (extent == 1 && !edited) {
       return; // every row is finished
     }
@@ -394,11 +384,8 @@ final class Attention {
         config.nHeads(),
         scale,
         window,
-        step.slots,
-        ranges,
-        ops,
-        changes,
-        stride);
+        edits.ranges(Site.Kind.Z, layer),
+        edits.steering());
   }
 
   /**

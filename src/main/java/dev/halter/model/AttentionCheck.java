@@ -71,8 +71,7 @@ final class AttentionCheck {
         Attention.Work.Shape work = step.upload(batch, attention);
         Buffer rowsOfStep = qkv.slice(2L * first * width);
         attention.rotateAndAppend(rowsOfStep, count, step, cache, 0);
-        attention.attend(
-            z.slice(2L * first * heads), rowsOfStep, work, step, cache, 0, null, null, null, 0);
+        attention.attend(z.slice(2L * first * heads), rowsOfStep, work, step, cache, 0, Edits.NONE);
       }
       return read(z, rows * heads);
     }

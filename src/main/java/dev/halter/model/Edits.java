@@ -1,17 +1,32 @@
 package dev.halter.model;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.Struct;
 import java.util.List;
 
 /**
  * The steering of a step's rows as kernels take it.
  *
  * @param table null if no row is steered
- * @param slots [rows] steering slot of each row; likewise may be null
- * @param changes [rows, stride] f32: what edits changed; likewise may be null
  */
-record Edits(SteeringTable table, Buffer slots, Buffer changes) {
+record Edits(SteeringTable table, Struct<Steering> steering) {
+  /** No row is steered. */
   static final Edits NONE = new Edits(null, null, null);
+
+  /**
+   * Those of a table.
+   *
+   * @param slots [rows] steering slot of each row; may be null where {@code table} is
+   * @param changes [rows, stride] f32: what edits changed; likewise
+   */
+  Edits(SteeringTable table, Buffer slots, Buffer changes) {
+    this(
+        table,
+        new Struct<>(
+            table == null
+                ? new Steering(slots, null, changes, 1)
+                : new Steering(slots, table.ops(), changes, table.reportStride())));
+  }
 
   /** The table of a site, or null where no slot steers it. */
   Buffer ranges(Site.Kind kind, int layer) {
@@ -21,13 +36,5 @@ record Edits(SteeringTable table, Buffer slots, Buffer changes) {
   /** Edits of a site that the host queues. */
   List<QueuedEdit> queued(Site.Kind kind, int layer) {
     return table == null ? List.of() : table.queued(kind, layer);
-  }
-
-  Buffer ops() {
-    return table == null ? null : table.ops();
-  }
-
-  int stride() {
-    return table == null ? 1 : table.reportStride();
   }
 }

@@ -49,6 +49,7 @@ public final class Llama implements AutoCloseable {
 
   private final StepTables step;
   private Buffer changes; // [rows, report stride] f32: what steering changed
+  private Edits edits = Edits.NONE;
   private final StepGraphs graphs;
   private String fingerprint; // once it has been asked for
 
@@ -286,6 +287,14 @@ public final class Llama implements AutoCloseable {
     steps.logits();
   }
 
+  /** The edits of a table, packed anew only when they are others than in the step before. */
+  private Edits edits(SteeringTable table) {
+    if (edits.table() != table || edits.steering().fields().changes() != changes) {
+      edits = new Edits(table, step.slots, changes);
+    }
+    return edits;
+  }
+
   /** One pass over a batch, site by site. */
   private final class Steps implements Positionwise.Observer {
     private final Batch batch;
@@ -301,7 +310,7 @@ public final class Llama implements AutoCloseable {
       this.batch = batch;
       this.rows = batch.rows();
       this.tiles = tiles;
-      this.edits = new Edits(steering, step.slots, changes);
+      this.edits = edits(steering);
       this.hook = hook;
       this.kept = wantsNorms() ? norms : null;
       this.pass = new Positionwise.Pass(rows, edits, kept, this);
@@ -319,11 +328,8 @@ public final class Llama implements AutoCloseable {
           weights.embedding().weight(),
           step.tokens,
           config.dModel(),
-          edits.slots(),
           edits.ranges(Site.Kind.EMBED, -1),
-          edits.ops(),
-          edits.changes(),
-          edits.stride());
+          edits.steering());
       at(Site.Kind.EMBED, -1, x, DType.F32, config.dModel(), 0);
     }
 
@@ -369,17 +375,7 @@ public final class Llama implements AutoCloseable {
             new Site(Site.Kind.PATTERN, layer),
             (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
       }
-      attention.attend(
-          z,
-          qkv,
-          tiles,
-          step,
-          cache,
-          layer,
-          edits.ranges(Site.Kind.Z, layer),
-          edits.ops(),
-          edits.changes(),
-          edits.stride());
+      attention.attend(z, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
       positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
       return positionwise.add(
@@ -433,17 +429,18 @@ public final class Llama implements AutoCloseable {
       if (queued.isEmpty()) {
         return;
       }
-      QueuedEdit.Rows all =
+      Steering steering = edits.steering().fields();
+      QueuedEdit.Rows every =
           new QueuedEdit.Rows(
               x,
               rows,
               config.dModel(),
-              edits.slots(),
+              steering.slots(),
               step.sequences,
-              edits.changes(),
-              edits.stride(),
+              steering.changes(),
+              steering.stride(),
               solves);
-      queued.forEach(edit -> edit.enqueue(all));
+      queued.forEach(edit -> edit.enqueue(every));
     }
 
     private void show(

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
+import dev.halter.device.Struct;
 
 /**
  * Edits of the residual stream that a kernel would make by itself, did they not stand between
@@ -43,10 +44,7 @@ final class RowEdits implements QueuedEdit {
         0,
         rows.x(),
         rows.d(),
-        rows.slots(),
         ranges,
-        ops,
-        rows.changes(),
-        rows.stride());
+        new Struct<>(new Steering(rows.slots(), ops, rows.changes(), rows.stride())));
   }
 }

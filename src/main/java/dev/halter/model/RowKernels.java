@@ -73,11 +73,8 @@ final class RowKernels {
         norm.eps,
         kept == null ? null : kept.scale(),
         kept == null ? null : kept.normalized(),
-        edits.slots(),
         ranges(edits, norm.input),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
+        edits.steering());
   }
 
   /** x += y + bias, with the edits of both sites; {@code bias} may be null. */
@@ -102,11 +99,8 @@ final class RowKernels {
         bias,
         d,
         ranges(edits, branch),
-        edits.slots(),
         ranges(edits, residual),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
+        edits.steering());
   }
 
   /** {@link #add}, then {@link #norm} of x. */
@@ -137,11 +131,8 @@ final class RowKernels {
         norm.eps,
         ranges(edits, branch),
         ranges(edits, norm.input),
-        edits.slots(),
         ranges(edits, residual),
-        edits.ops(),
-        edits.changes(),
-        edits.stride());
+        edits.steering());
   }
 
   /**
@@ -188,11 +179,8 @@ final class RowKernels {
           up,
           dMlp,
           stride,
-          edits.slots(),
           ranges,
-          edits.ops(),
-          edits.changes(),
-          edits.stride());
+          edits.steering());
     }
   }
 

@@ -134,7 +134,7 @@ final class AttentionRun implements AutoCloseable {
     int stride = steering == null ? 1 : steering.reportStride();
     try (Buffer changes = device.allocate(4L * n * stride)) {
       changes.clear();
-      run(work, n, steering, changes, stride);
+      run(work, n, steering, changes);
       return new Step(
           read(qkv, n, width()),
           read(z, n, config.nHeads() * config.dHead()),
@@ -142,20 +142,9 @@ final class AttentionRun implements AutoCloseable {
     }
   }
 
-  private void run(
-      Attention.Work.Shape work, int n, SteeringTable steering, Buffer changes, int stride) {
+  private void run(Attention.Work.Shape work, int n, SteeringTable steering, Buffer changes) {
     attention.rotateAndAppend(qkv, n, tables, cache, 0);
-    attention.attend(
-        z,
-        qkv,
-        work,
-        tables,
-        cache,
-        0,
-        steering == null ? null : steering.ranges(Site.Kind.Z, 0),
-        steering == null ? null : steering.ops(),
-        changes,
-        stride);
+    attention.attend(z, qkv, work, tables, cache, 0, new Edits(steering, tables.slots, changes));
   }
 
   /** z of {@link #step} without steering, as a decode step runs: recorded the second time. */
@@ -164,7 +153,7 @@ final class AttentionRun implements AutoCloseable {
     int n = batch.rows();
     Attention.Work.Shape work = upload(batch, parts);
     cache.pageTable();
-    graphs.run(n, work, null, false, () -> run(work, n, null, null, 1));
+    graphs.run(n, work, null, false, () -> run(work, n, null, null));
     return read(z, n, config.nHeads() * config.dHead());
   }
 

@@ -85,6 +85,10 @@ class CaptureReaderTest {
                             values,
                             1e-5f,
                             site.name()));
+            Capture everything = new Capture(config, sites, TOKENS.length);
+            run(model, ROOMY, step, everything);
+            sites.forEach(
+                site -> assertArrayEquals(everything.at(site, -1), capture.at(site, -1), 1e-5f));
           }
         }
       }

@@ -90,6 +90,7 @@ class EmbedTest {
         Buffer tokens = Values.buffer(device, TOKENS);
         Buffer slot = Values.buffer(device, slots);
         Buffer changes = device.allocate(4L * rows)) {
+      Edits edits = new Edits(steering, slot, changes);
       device.launch(
           device.kernel("embed_" + type.name().toLowerCase(Locale.ROOT)),
           Grid.of(rows),
@@ -99,11 +100,8 @@ class EmbedTest {
           weights,
           tokens,
           d,
-          slot,
-          steering == null ? null : steering.ranges(Site.Kind.EMBED, -1),
-          steering == null ? null : steering.ops(),
-          changes,
-          1);
+          edits.ranges(Site.Kind.EMBED, -1),
+          edits.steering());
       return x.toFloats(rows * d);
     }
   }

@@ -151,7 +151,7 @@ public final class TimedKernels {
     return switch (kernel) {
       case "qkv_bias_norm" -> () -> attention.biasAndNorm(qkv, rows, bias, gain, gain);
       case "rope_append" -> () -> attention.rotateAndAppend(qkv, rows, step, cache, 0);
-      default -> () -> attention.attend(z, qkv, work, step, cache, 0, null, null, null, 1);
+      default -> () -> attention.attend(z, qkv, work, step, cache, 0, Edits.NONE);
     };
   }
 
