@@ -3,7 +3,7 @@
 #include "types.cuh"
 
 // dev.halter.neurons.NeuronMap.Decode.
-enum Decode { DECODE_RAW, DECODE_UNIT, DECODE_NORM };
+enum Decode { DECODE_RAW = 0, DECODE_UNIT = 1, DECODE_NORM = 2 };
 
 // norms [rows] = |w|; out [rows, d], unless null, = w (DECODE_RAW), w / |w| and 0 where that is 0
 // (DECODE_UNIT), or gain * w / sqrt(mean(w^2) + eps) (DECODE_NORM), rounded once to To.

@@ -3,7 +3,7 @@
 #include "reduce.cuh"
 
 // dev.halter.device.Top.Sign: which entries are good. BOTH keeps two lists, of x and of -x.
-enum TopSign { TOP_PLUS, TOP_MINUS, TOP_BOTH, TOP_ABSOLUTE };
+enum TopSign { TOP_PLUS = 0, TOP_MINUS = 1, TOP_BOTH = 2, TOP_ABSOLUTE = 3 };
 
 // Values are ordered by this, larger first.
 template <bool ABSOLUTE>

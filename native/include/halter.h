@@ -85,15 +85,15 @@ HALTER_API int halter_multiply_top(int m, int n, int k,
                                    const void* w, int w_type, long w_stride,
                                    int sign, int kept, int* ids, float* values, float* log_sum);
 
-enum { HALTER_TOP_PLUS = 0, HALTER_TOP_MINUS = 1, HALTER_TOP_BOTH = 2, HALTER_TOP_ABSOLUTE = 3 };
+enum HalterTop { HALTER_TOP_PLUS = 0, HALTER_TOP_MINUS = 1, HALTER_TOP_BOTH = 2, HALTER_TOP_ABSOLUTE = 3 };
 
-enum { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
+enum HalterType { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
 
 /// The order in which the faithful build runs the threads of a block and the blocks of a grid.
 /// A kernel whose results depend on it lacks a barrier. The other build takes no schedule.
 HALTER_API int halter_schedule(int kind, long seed);
 
-enum { HALTER_FORWARD = 0, HALTER_REVERSE = 1, HALTER_RANDOM = 2 };
+enum HalterSchedule { HALTER_FORWARD = 0, HALTER_REVERSE = 1, HALTER_RANDOM = 2 };
 
 // libhalter-pages.so, for files that are mapped read-only and may get shorter.
 

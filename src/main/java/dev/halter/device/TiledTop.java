@@ -72,7 +72,7 @@ public final class TiledTop implements AutoCloseable {
         width,
         firstId,
         top.kept(),
-        top.sign().ordinal(),
+        top.sign().number(),
         firstId == 0 ? 1 : 0);
   }
 

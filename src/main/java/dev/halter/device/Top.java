@@ -19,13 +19,24 @@ public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum)
   /** What makes an entry good. */
   public enum Sign {
     /** The largest entries of P. */
-    PLUS,
+    PLUS(0),
     /** The largest entries of -P. */
-    MINUS,
+    MINUS(1),
     /** Two lists for each row: of P and of -P. */
-    BOTH,
+    BOTH(2),
     /** The entries of largest magnitude, kept with their signs. */
-    ABSOLUTE;
+    ABSOLUTE(3);
+
+    private final int number;
+
+    Sign(int number) {
+      this.number = number;
+    }
+
+    /** What kernels call it by. */
+    public int number() {
+      return number;
+    }
 
     /** S. */
     public int lists() {

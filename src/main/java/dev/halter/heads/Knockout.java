@@ -11,6 +11,7 @@ import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringPlan.Intervention;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames;
 import dev.halter.weights.TensorView;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -171,11 +172,7 @@ public final class Knockout {
     float[] row = new float[config.dHead()];
     for (Head head : heads) {
       TensorView weight =
-          engine
-              .model()
-              .weights()
-              .checkpoint()
-              .tensor("model.layers.%d.self_attn.o_proj.weight".formatted(head.layer()));
+          engine.model().weights().checkpoint().tensor(TensorNames.Block.O.weight(head.layer()));
       int from = (head.layer() * config.nHeads() + head.head()) * config.dHead();
       for (int out = 0; out < sum.length; out++) {
         weight.copyFloats(((long) out * config.nHeads() + head.head()) * config.dHead(), row);

@@ -163,7 +163,7 @@ final class NeuronDecoder implements AutoCloseable {
         gain,
         d,
         (float) source.config().rmsNormEps(),
-        settings.decode().ordinal());
+        settings.decode().number());
     device.multiplyTop(
         count,
         source.head().out(),

@@ -72,11 +72,22 @@ public record NeuronMap(
   /** What is done to a weight vector w before the LM head W_U. */
   public enum Decode {
     /** W_U w. */
-    RAW,
+    RAW(0),
     /** W_U w / ‖w‖. */
-    UNIT,
+    UNIT(1),
     /** W_U (γ ∘ w / rms(w)): the final norm with the model's gain and epsilon. */
-    NORM
+    NORM(2);
+
+    private final int number;
+
+    Decode(int number) {
+      this.number = number;
+    }
+
+    /** What the kernels call it by. */
+    int number() {
+      return number;
+    }
   }
 
   /** Which signs of w are decoded. */

@@ -3,6 +3,7 @@ package dev.halter.patching;
 import dev.halter.patching.Effects.Effect;
 
 /** Sums over pairs of prompts, for each of a number of patches, of what it does to the answer. */
+@SuppressWarnings("EnumOrdinal") // a place among sums, which no one else sees
 final class EffectSums {
   /**
    * The last token of one run.

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.reflect.Field;
+import java.lang.reflect.Method;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -64,7 +65,14 @@ class SharedWithKernelsTest {
   }
 
   @ParameterizedTest
-  @CsvSource("dev.halter.model.SteeringTable$SteerKind, number, steer.cuh, SteerKind, STEER_")
+  @CsvSource({
+    // enum, its field, file beside cuda-kernels or in it, its enum, what names begin with there
+    "dev.halter.model.SteeringTable$SteerKind, number, steer.cuh,          SteerKind, STEER_",
+    "dev.halter.device.Top$Sign,               number, top_tokens.cu,      TopSign,   TOP_",
+    "dev.halter.device.Top$Sign,               number, ../native/include/halter.h, HalterTop, HALTER_TOP_",
+    "dev.halter.device.cpu.Schedule,           number, ../native/include/halter.h, HalterSchedule, HALTER_",
+    "dev.halter.neurons.NeuronMap$Decode,      number, neuron_vectors.cu,  Decode,    DECODE_",
+  })
   void enumerationsAreEqual(
       String owner, String number, String file, String enumeration, String prefix)
       throws ReflectiveOperationException {
@@ -76,6 +84,21 @@ class SharedWithKernelsTest {
       values.put(prefix + value, field.getInt(value));
     }
     assertEquals(enumeration(read(KERNELS.resolve(file)), enumeration), values);
+  }
+
+  @Test
+  void typesOfMatricesAreEqual() throws ReflectiveOperationException {
+    Method number =
+        Class.forName("dev.halter.device.cpu.NativeLibrary")
+            .getDeclaredMethod("number", DType.class);
+    number.setAccessible(true);
+    Map<String, Integer> values = new TreeMap<>();
+    for (DType type : DType.values()) {
+      if (type.isWeight()) {
+        values.put("HALTER_" + type, (int) number.invoke(null, type));
+      }
+    }
+    assertEquals(enumeration(read(Path.of("native/include/halter.h")), "HalterType"), values);
   }
 
   @Test

@@ -6,6 +6,7 @@ import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
 import dev.halter.device.cuda.TestCuda;
 import java.util.Arrays;
+import java.util.List;
 import java.util.function.Function;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
@@ -72,8 +73,9 @@ public final class TestDevices {
                 })
             .toArray(float[][]::new);
     int[][] bits = Arrays.stream(results).map(TestDevices::bits).toArray(int[][]::new);
+    List<Schedule> schedules = List.of(Schedule.values());
     for (int i = 1; i < bits.length; i++) {
-      assertArrayEquals(bits[0], bits[i], Schedule.values()[i] + " differs from FORWARD");
+      assertArrayEquals(bits[0], bits[i], schedules.get(i) + " differs from FORWARD");
     }
     return results[0];
   }

@@ -41,7 +41,7 @@ class NeuronVectorsTest {
           gains,
           d,
           EPS,
-          decode.ordinal());
+          decode.number());
       float[] result = Arrays.copyOf(Values.read(out, to, w.length), w.length + ROWS);
       System.arraycopy(norms.toFloats(ROWS), 0, result, w.length, ROWS);
       return result;
@@ -102,7 +102,7 @@ class NeuronVectorsTest {
           null,
           2,
           EPS,
-          Decode.RAW.ordinal());
+          Decode.RAW.number());
       assertArrayEquals(new float[] {5, 13}, norms.toFloats(2));
     }
   }

@@ -1,13 +1,11 @@
 package dev.halter.bench;
 
-import dev.halter.weights.TensorNames;
-
 import dev.halter.device.DType;
 import dev.halter.generation.LanguageModel;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames;
 import dev.halter.weights.TensorView;
-
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;

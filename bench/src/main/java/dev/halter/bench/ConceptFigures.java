@@ -10,7 +10,6 @@ import dev.halter.sparse.DictionaryFile;
 import dev.halter.sparse.Solver;
 import dev.halter.sparse.SparseCoder;
 import dev.halter.sparse.Vectors;
-
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.HashMap;

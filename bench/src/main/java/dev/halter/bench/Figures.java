@@ -5,11 +5,10 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
 import dev.halter.model.Capture;
+import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
-import dev.halter.model.Edit;
-
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;

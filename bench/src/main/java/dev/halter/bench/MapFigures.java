@@ -9,7 +9,6 @@ import dev.halter.model.LlamaWeights;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
-
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;

@@ -2,7 +2,6 @@ package dev.halter.bench;
 
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronSearch;
-
 import java.util.List;
 import java.util.Set;
 import java.util.SplittableRandom;

@@ -3,7 +3,6 @@ package dev.halter.bench;
 import dev.halter.generation.LanguageModel;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
-
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -5,7 +5,6 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.device.Matrix;
-
 import java.lang.foreign.MemorySegment;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;

@@ -6,7 +6,6 @@ import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.device.Matrix;
 import dev.halter.device.Top;
-
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;

@@ -170,10 +170,7 @@ public final class TimedKernels {
             tokens,
             D_MODEL,
             null,
-            null,
-            null,
-            null,
-            1);
+            Edits.NONE.steering());
   }
 
   private Runnable gather() {

@@ -201,7 +201,7 @@ public final class CpuDevice implements Device {
     MemorySegment packed = kernel.pack(arguments);
     if (schedule != null) {
       requireMemory(arguments);
-      library.schedule(schedule.ordinal(), seed++);
+      library.schedule(schedule.number(), seed++);
     }
     int id = (int) kernel.handle();
     if (library.launch(id, grid.x(), grid.y(), grid.z(), block, sharedBytes, packed) != 0) {
@@ -227,13 +227,13 @@ public final class CpuDevice implements Device {
             n,
             k,
             x.buffer().address(),
-            x.type().ordinal(),
+            NativeLibrary.number(x.type()),
             x.rowStride(),
             w.buffer().address(),
-            w.type().ordinal(),
+            NativeLibrary.number(w.type()),
             w.rowStride(),
             out.buffer().address(),
-            out.type().ordinal(),
+            NativeLibrary.number(out.type()),
             out.rowStride());
     if (status != 0) {
       throw new DeviceException(library.error());
@@ -253,12 +253,12 @@ public final class CpuDevice implements Device {
             n,
             k,
             x.buffer().address(),
-            x.type().ordinal(),
+            NativeLibrary.number(x.type()),
             x.rowStride(),
             w.buffer().address(),
-            w.type().ordinal(),
+            NativeLibrary.number(w.type()),
             w.rowStride(),
-            top.sign().ordinal(),
+            top.sign().number(),
             top.kept(),
             top.ids().address(),
             top.values().address(),

@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
+import dev.halter.device.DType;
 import dev.halter.device.DeviceException;
 import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
@@ -189,7 +190,17 @@ final class NativeLibrary {
     }
   }
 
-  /** Addresses as longs and types as ordinals of DType. */
+  /** What libhalter calls a type of matrices by; 0, which it refuses, for all others. */
+  static int number(DType type) {
+    return switch (type) {
+      case F32 -> 1;
+      case F16 -> 2;
+      case BF16 -> 3;
+      default -> 0;
+    };
+  }
+
+  /** Addresses as longs and types by {@link #number}. */
   int gemm(
       int m,
       int n,

@@ -5,7 +5,18 @@ package dev.halter.device.cpu;
  * promises none, so the results of a correct kernel are the same under each, bit by bit.
  */
 public enum Schedule {
-  FORWARD,
-  REVERSE,
-  RANDOM
+  FORWARD(0),
+  REVERSE(1),
+  RANDOM(2);
+
+  private final int number;
+
+  Schedule(int number) {
+    this.number = number;
+  }
+
+  /** What libhalter calls it by. */
+  int number() {
+    return number;
+  }
 }
