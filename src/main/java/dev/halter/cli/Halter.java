@@ -21,6 +21,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
+import java.util.stream.Stream;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.OptionSpec;
@@ -34,23 +36,24 @@ import picocli.CommandLine.ScopeType;
     mixinStandardHelpOptions = true,
     scope = ScopeType.INHERIT,
     synopsisSubcommandLabel = "COMMAND",
-    description = "Reads and steers Llama-family language models from the inside.",
-    subcommands = {
-      DemoCommand.class,
-      InfoCommand.class,
-      TokensCommand.class,
-      GenerateCommand.class,
-      BatchCommand.class,
-      CaptureCommand.class,
-      MapCommand.class,
-      NeuronsCommand.class,
-      AgreeCommand.class,
-      DoseCommand.class,
-      EditCommand.class,
-      HeadsCommand.class,
-      ConceptsCommand.class
-    })
+    description = "Reads and steers Llama-family language models from the inside.")
 public final class Halter {
+  private static final List<Class<?>> COMMANDS =
+      List.of(
+          DemoCommand.class,
+          InfoCommand.class,
+          TokensCommand.class,
+          GenerateCommand.class,
+          BatchCommand.class,
+          CaptureCommand.class,
+          MapCommand.class,
+          NeuronsCommand.class,
+          AgreeCommand.class,
+          DoseCommand.class,
+          EditCommand.class,
+          HeadsCommand.class,
+          ConceptsCommand.class);
+
   /** The options of all commands that name a file to write. */
   private static final List<String> OUTPUTS = List.of("--out", "--export", "--html");
 
@@ -117,10 +120,26 @@ public final class Halter {
     }
   }
 
+  /**
+   * The command that is named, or all where that cannot be told: the model of all commands takes
+   * longer to make than most of them to begin.
+   */
+  private static List<Class<?>> commands(String... args) {
+    Optional<String> name =
+        Stream.of(args).filter(argument -> !argument.startsWith("-")).findFirst();
+    List<Class<?>> named =
+        COMMANDS.stream()
+            .filter(
+                type -> name.filter(type.getAnnotation(Command.class).name()::equals).isPresent())
+            .toList();
+    return named.isEmpty() ? COMMANDS : named;
+  }
+
   /** Runs a command line and returns its exit code. */
   static int run(String... args) {
     Halter halter = new Halter();
     CommandLine line = new CommandLine(halter);
+    commands(args).forEach(line::addSubcommand);
     line.setUsageHelpWidth(100);
     line.setExecutionExceptionHandler((e, command, parsed) -> report(e, halter.debug));
     line.setParameterExceptionHandler(
