@@ -133,6 +133,15 @@ class BrokenModelsTest {
   }
 
   @Test
+  void whatIsNoFolderButAKnownThingIsToldWhatToDo() throws IOException {
+    Path gguf = Files.writeString(folder.resolve("llama.gguf"), "GGUF");
+    String error = halter("info", "--model", gguf).error(1);
+    assertTrue(error.contains("GGUF models are not read: download"), error);
+    error = halter("info", "--model", "some-people/Some-Llama-1B").error(1);
+    assertTrue(error.contains("hf download some-people/Some-Llama-1B"), error);
+  }
+
+  @Test
   void aBrokenTokenizerIsAnErrorOfTheFolder() throws IOException {
     Files.writeString(folder.resolve("tokenizer.json"), "{\"model\":");
     Path in = folder.resolve("in.jsonl");

@@ -12,6 +12,7 @@ import java.io.IOException;
 import java.lang.ProcessBuilder.Redirect;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
@@ -23,6 +24,8 @@ import org.junit.jupiter.api.io.TempDir;
 @Timeout(300)
 class OutputsTest {
   private final Path model = golden("llama3").resolve("model");
+
+  private static final Path STIMULI = Path.of("src/main/models/demo/concepts/stimuli.jsonl");
 
   @TempDir Path folder;
 
@@ -188,6 +191,30 @@ class OutputsTest {
         halter("capture", "--model", model, "--in", few, "--sites", "logits", "--out", dump)
             .code());
     assertEquals(0, temporary(), "after the next run");
+  }
+
+  /** In processes of their own, since Java orders some sets and maps anew in each. */
+  @Test
+  void theSameInputGivesTheSameBytes() throws Exception {
+    for (List<Object> command :
+        List.of(
+            List.<Object>of("map", "--top", 2),
+            List.<Object>of(
+                "concepts", "build", "--stimuli", STIMULI, "--layers", "1..1", "--limit", 5))) {
+      List<byte[]> written = new ArrayList<>();
+      for (String name : List.of("first", "second", "third")) {
+        Path out = folder.resolve(command.getFirst() + name + ".safetensors");
+        List<Object> arguments = new ArrayList<>(command);
+        arguments.addAll(List.of("--out", out));
+        ProcessBuilder builder =
+            process(arguments.toArray()).redirectError(folder.resolve("err").toFile());
+        builder.redirectOutput(ProcessBuilder.Redirect.DISCARD);
+        assertEquals(0, builder.start().waitFor(), Files.readString(folder.resolve("err")));
+        written.add(Files.readAllBytes(out));
+      }
+      assertArrayEquals(written.get(0), written.get(1), command.toString());
+      assertArrayEquals(written.get(0), written.get(2), command.toString());
+    }
   }
 
   /** Digits, commas and titles are the same for every user. */

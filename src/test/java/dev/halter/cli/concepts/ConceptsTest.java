@@ -19,6 +19,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -267,6 +268,17 @@ class ConceptsTest {
     assertTrue(table.out().startsWith("vector 0: "), table.out());
     assertTrue(table.out().contains("concept "), table.out());
     assertTrue(table.out().contains("  and "), table.out());
+    // What adds most to the vector comes first.
+    List<Double> shares =
+        table
+            .out()
+            .lines()
+            .skip(1)
+            .limit(3)
+            .map(line -> Math.abs(Double.parseDouble(line.strip().split(" ", -1)[0])))
+            .toList();
+    assertEquals(shares.stream().sorted(Comparator.reverseOrder()).toList(), shares);
+    assertTrue(shares.get(0) > shares.get(2), shares.toString());
   }
 
   @Test
