@@ -1,7 +1,6 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
-import java.util.List;
 import java.util.Locale;
 import java.util.function.Consumer;
 
@@ -13,8 +12,7 @@ import java.util.function.Consumer;
  * kernel by kernel, so that on CUDA the whole is slower than without a profile, by what the host
  * takes for its launches.
  */
-public final class ProfiledDevice implements Device {
-  private final Device device;
+public final class ProfiledDevice extends ForwardingDevice {
   private final Timer timer;
   private final Consumer<String> table;
   private final Profile profile = new Profile();
@@ -26,7 +24,7 @@ public final class ProfiledDevice implements Device {
    * @param table hears the profile's table when this is closed, unless nothing ran
    */
   public ProfiledDevice(Device device, Consumer<String> table) {
-    this.device = device;
+    super(device);
     this.table = table;
     this.timer = device.timer();
   }
@@ -99,20 +97,15 @@ public final class ProfiledDevice implements Device {
   }
 
   /** Memory whose copies are timed. */
-  private final class Watched implements BufferMemory {
-    private final BufferMemory memory;
-
+  private final class Watched extends ForwardingMemory {
     Watched(BufferMemory memory) {
-      this.memory = memory;
+      super(memory);
     }
 
     @Override
     public void copyIn(MemorySegment from, long toAddress, long bytes) {
       time(
-          "copy to the device",
-          bytes,
-          Profile.UNKNOWN,
-          () -> memory.copyIn(from, toAddress, bytes));
+          "copy to the device", bytes, Profile.UNKNOWN, () -> super.copyIn(from, toAddress, bytes));
     }
 
     @Override
@@ -121,7 +114,7 @@ public final class ProfiledDevice implements Device {
           "copy from the device",
           bytes,
           Profile.UNKNOWN,
-          () -> memory.copyOut(fromAddress, to, bytes));
+          () -> super.copyOut(fromAddress, to, bytes));
     }
 
     @Override
@@ -130,17 +123,12 @@ public final class ProfiledDevice implements Device {
           "copy within the device",
           2 * bytes,
           Profile.UNKNOWN,
-          () -> memory.copyWithin(fromAddress, toAddress, bytes));
+          () -> super.copyWithin(fromAddress, toAddress, bytes));
     }
 
     @Override
     public void clear(long address, long bytes) {
-      time("clear", bytes, Profile.UNKNOWN, () -> memory.clear(address, bytes));
-    }
-
-    @Override
-    public void free(long address) {
-      memory.free(address);
+      time("clear", bytes, Profile.UNKNOWN, () -> super.clear(address, bytes));
     }
   }
 
@@ -185,61 +173,6 @@ public final class ProfiledDevice implements Device {
   @Override
   public boolean isProfiled() {
     return true;
-  }
-
-  @Override
-  public String description() {
-    return device.description();
-  }
-
-  @Override
-  public String kind() {
-    return device.kind();
-  }
-
-  @Override
-  public List<String> details() {
-    return device.details();
-  }
-
-  @Override
-  public Memory memory() {
-    return device.memory();
-  }
-
-  @Override
-  public DType weightType(DType file, DType activations) {
-    return device.weightType(file, activations);
-  }
-
-  @Override
-  public boolean sharesHostMemory() {
-    return device.sharesHostMemory();
-  }
-
-  @Override
-  public boolean mixesTypes() {
-    return device.mixesTypes();
-  }
-
-  @Override
-  public boolean wantsLargePieces() {
-    return device.wantsLargePieces();
-  }
-
-  @Override
-  public Kernel kernel(String name) {
-    return device.kernel(name);
-  }
-
-  @Override
-  public void synchronize() {
-    device.synchronize();
-  }
-
-  @Override
-  public String toString() {
-    return description();
   }
 
   @Override

@@ -106,6 +106,11 @@ public record CodingPlan(
         gram ? Gram.bytes(n) : 0);
   }
 
+  /** Whether correlations come from the Gram matrix. */
+  boolean usesGram() {
+    return correlations == Correlations.GRAM;
+  }
+
   /** All of its memory. */
   public long bytes() {
     return scratchBytes + gramBytes;
@@ -141,7 +146,7 @@ public record CodingPlan(
   @Override
   public String toString() {
     String how =
-        correlations == Correlations.GRAM
+        usesGram()
             ? "from the Gram matrix (%s)".formatted(mib(gramBytes))
             : "by products in " + screening.name().toLowerCase(Locale.ROOT);
     return "correlations %s, %,d vectors at once, up to %,d atoms each (%s)"

@@ -39,7 +39,7 @@ final class ElasticNetCoder implements RowCoder {
     this.rows = rows;
     this.candidates = candidates;
     this.working = SparseWorking.allocate(scope, plan.rows(), plan.support());
-    this.gram = plan.correlations() == CodingPlan.Correlations.GRAM;
+    this.gram = plan.usesGram();
     this.threshold = (float) net.threshold();
     this.ridge = (float) net.ridge();
   }

@@ -62,7 +62,7 @@ abstract sealed class Screening {
    */
   static Screening of(
       Scope scope, Dictionary dictionary, Solver solver, CodingPlan plan, Struct<SparseRows> rows) {
-    boolean gram = plan.correlations() == CodingPlan.Correlations.GRAM;
+    boolean gram = plan.usesGram();
     Lists lists = Lists.of(dictionary, solver, gram);
     if (gram) {
       boolean again = solver instanceof Solver.MatchingPursuit;

@@ -67,7 +67,7 @@ public final class SparseCoder implements AutoCloseable {
     this.device = dictionary.device();
     this.solver = solver;
     this.plan = plan;
-    this.gram = plan.correlations() == CodingPlan.Correlations.GRAM;
+    this.gram = plan.usesGram();
     this.d = dictionary.width();
     this.scope = device.scope();
     try {

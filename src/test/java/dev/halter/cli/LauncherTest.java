@@ -50,7 +50,9 @@ class LauncherTest {
       Files.createFile(top.resolve(file));
     }
     for (String folder :
-        new String[] {"src/main/java", "src/main/resources", "native", "cuda-kernels"}) {
+        new String[] {
+          "src/main/java", "src/main/resources", "native", "cuda-kernels", "tools/class-cache"
+        }) {
       Files.createDirectories(top.resolve(folder));
     }
     built();

@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.MemorySegment;
 import java.util.HashSet;
-import java.util.List;
 import java.util.Set;
 
 /**
@@ -17,17 +16,16 @@ import java.util.Set;
  * }
  * }</pre>
  */
-public final class ScarceDevice implements Device {
+public final class ScarceDevice extends ForwardingDevice {
   private static final int NEVER = -1;
 
-  private final Device device;
   private final Set<Long> open = new HashSet<>(); // numbers of allocations
   private long allocations;
   private int left = NEVER; // allocations until one is refused
 
   /** Over {@code device}, which is closed with this. */
   public ScarceDevice(Device device) {
-    this.device = device;
+    super(device);
   }
 
   /** Buffers that are open. */
@@ -79,33 +77,12 @@ public final class ScarceDevice implements Device {
   private Buffer counted(Buffer buffer) {
     long number = allocations++;
     open.add(number);
-    BufferMemory memory = buffer.memory();
     return new Buffer(
-        new BufferMemory() {
-          @Override
-          public void copyIn(MemorySegment from, long toAddress, long bytes) {
-            memory.copyIn(from, toAddress, bytes);
-          }
-
-          @Override
-          public void copyOut(long fromAddress, MemorySegment to, long bytes) {
-            memory.copyOut(fromAddress, to, bytes);
-          }
-
-          @Override
-          public void copyWithin(long fromAddress, long toAddress, long bytes) {
-            memory.copyWithin(fromAddress, toAddress, bytes);
-          }
-
-          @Override
-          public void clear(long address, long bytes) {
-            memory.clear(address, bytes);
-          }
-
+        new ForwardingMemory(buffer.memory()) {
           @Override
           public void free(long address) {
             assertTrue(open.remove(number), "a buffer was freed twice");
-            memory.free(address);
+            super.free(address);
           }
         },
         buffer.address(),
@@ -122,85 +99,5 @@ public final class ScarceDevice implements Device {
   public Buffer upload(MemorySegment host) {
     count(host.byteSize());
     return counted(device.upload(host));
-  }
-
-  @Override
-  public String description() {
-    return device.description();
-  }
-
-  @Override
-  public String kind() {
-    return device.kind();
-  }
-
-  @Override
-  public List<String> details() {
-    return device.details();
-  }
-
-  @Override
-  public Memory memory() {
-    return device.memory();
-  }
-
-  @Override
-  public DType weightType(DType file, DType activations) {
-    return device.weightType(file, activations);
-  }
-
-  @Override
-  public boolean sharesHostMemory() {
-    return device.sharesHostMemory();
-  }
-
-  @Override
-  public boolean mixesTypes() {
-    return device.mixesTypes();
-  }
-
-  @Override
-  public boolean wantsLargePieces() {
-    return device.wantsLargePieces();
-  }
-
-  @Override
-  public boolean recordsGraphs() {
-    return device.recordsGraphs();
-  }
-
-  @Override
-  public Kernel kernel(String name) {
-    return device.kernel(name);
-  }
-
-  @Override
-  public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
-    device.launch(kernel, grid, block, sharedBytes, arguments);
-  }
-
-  @Override
-  public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
-    device.multiply(m, n, k, x, w, out);
-  }
-
-  @Override
-  public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
-    device.multiplyTop(m, n, k, x, w, top);
-  }
-
-  @Override
-  public Graph record(Runnable work) {
-    return device.record(work);
-  }
-
-  @Override
-  public void synchronize() {
-    device.synchronize();
-  }
-
-  @Override
-  public void close() {
-    device.close();
   }
 }
