@@ -48,6 +48,11 @@ public final class ModelOptions {
   boolean anyBatch;
 
   @Option(
+      names = "--no-prefix-cache",
+      description = "Read every prompt from its first token, whatever prompts have in common.")
+  boolean readsAll;
+
+  @Option(
       names = "--context",
       paramLabel = "N",
       defaultValue = "0",
@@ -105,6 +110,7 @@ public final class ModelOptions {
             .dtype(dtype)
             .context(context)
             .maxBatch(maxBatch)
+            .sharePrefixes(!readsAll)
             .open();
     int positions = language.config().maxPositions();
     if (context > positions) {
