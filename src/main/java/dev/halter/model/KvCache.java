@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * Keys and values of all sequences, in pages of {@value #PAGE} tokens that sequences take as they
@@ -102,6 +103,11 @@ public final class KvCache {
 
   public int pages() {
     return pages;
+  }
+
+  /** The pages that hold nothing; tests spoil them. */
+  IntStream empty() {
+    return freePages.stream().mapToInt(Integer::intValue);
   }
 
   /** Longest sequence in tokens. */
