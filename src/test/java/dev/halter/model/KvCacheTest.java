@@ -254,7 +254,7 @@ class KvCacheTest {
       List<int[]> before = answers(engine, () -> {});
       Set<Integer> spoilt = new HashSet<>();
       List<int[]> after = answers(engine, () -> spoilt.addAll(spoil(model.cache())));
-      assertTrue(spoilt.size() > 4, spoilt::toString);
+      assertTrue(spoilt.size() >= 4, spoilt::toString);
       assertEquals(before.size(), after.size());
       for (int i = 0; i < before.size(); i++) {
         assertArrayEquals(before.get(i), after.get(i));
