@@ -138,7 +138,7 @@ class ControlVectorTest {
     ControlVector vector = parse(repeng());
     assertEquals(Optional.of("llama"), vector.modelHint());
     assertEquals(3, vector.length());
-    assertEquals(Set.of(1, 2), vector.directions().keySet());
+    assertEquals(Set.of(1, 2), vector.layers());
     assertArrayEquals(new float[] {1, 2, 3}, vector.directions().get(1));
     assertArrayEquals(new float[] {-4, 5, 0.5f}, vector.directions().get(2));
   }

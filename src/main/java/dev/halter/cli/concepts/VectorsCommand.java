@@ -1,0 +1,9 @@
+package dev.halter.cli.concepts;
+
+import picocli.CommandLine.Command;
+
+@Command(
+    name = "vectors",
+    description = "Control vectors: directions of a behaviour in the residual stream.",
+    subcommands = {VectorsFitCommand.class, VectorsInfoCommand.class})
+public final class VectorsCommand {}
