@@ -160,7 +160,7 @@ final class VectorsFitCommand implements Callable<Integer> {
         IntStream.rangeClosed(range.first(), range.last())
             .mapToObj(layer -> new Site(kind, layer))
             .toList();
-    sites.forEach(chosen -> chosen.requireOf(config));
+    sites.getLast().requireOf(config);
     try {
       ControlVectorFit.check(out, sites);
     } catch (IllegalArgumentException e) {
