@@ -17,6 +17,7 @@ import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.SortedMap;
 import java.util.TreeMap;
+import java.util.function.Supplier;
 import java.util.stream.DoubleStream;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -129,10 +130,21 @@ public final class ControlVectorFit {
     negativePrompts = negative.size();
     Activations read = Activations.read(model, sites, positive, negative);
     fits =
-        sites.stream()
-            .parallel()
-            .map(site -> fit(site, method, length, read.positive(site), read.negative(site)))
+        sites.stream().parallel().map(site -> attempt(site, read)).toList().stream()
+            .map(Supplier::get)
             .toList();
+  }
+
+  /** A site's fit, or its error, which a thread of its own would wrap. */
+  private Supplier<SiteFit> attempt(Site site, Activations read) {
+    try {
+      SiteFit fit = fit(site, method, length, read.positive(site), read.negative(site));
+      return () -> fit;
+    } catch (IllegalArgumentException e) {
+      return () -> {
+        throw e;
+      };
+    }
   }
 
   /** Activations of both sides' last tokens, a row [d_model] for each prompt. */

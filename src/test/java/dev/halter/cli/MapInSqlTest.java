@@ -21,7 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** Every question in SQL of doc/neurons.md gets the answer that stands below it, from DuckDB. */
 class MapInSqlTest {
   private static final Pattern QUESTION =
-      Pattern.compile("```sql\\n(.*?)```\\n\\n((?:\\|.*\\n)+)", Pattern.DOTALL);
+      Pattern.compile("```sql\\n(.*?)```\\n\\n((?:\\|[^\\n]*\\n)+)", Pattern.DOTALL);
 
   @TempDir Path folder;
 

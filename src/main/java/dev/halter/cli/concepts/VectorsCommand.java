@@ -4,6 +4,7 @@ import picocli.CommandLine.Command;
 
 @Command(
     name = "vectors",
-    description = "Control vectors: directions of a behaviour in the residual stream.",
+    description =
+        "Makes control vectors, directions of a behaviour in the residual stream, and shows them.",
     subcommands = {VectorsFitCommand.class, VectorsInfoCommand.class})
 public final class VectorsCommand {}

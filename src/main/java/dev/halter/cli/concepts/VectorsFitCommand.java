@@ -32,8 +32,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "fit",
     description = {
-      "Makes a control vector: for each layer the direction in which the activations of positive",
-      "prompts' last tokens differ from those of negative ones. llama.cpp and repeng read the GGUF."
+      "Makes a control vector of prompts that show a behaviour and prompts that do not.",
+      "For each layer it is the direction in which the activations of their last tokens differ. As GGUF",
+      "llama.cpp and repeng read it too."
     })
 final class VectorsFitCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
@@ -76,7 +77,7 @@ final class VectorsFitCommand implements Callable<Integer> {
       paramLabel = "S",
       defaultValue = "hook_resid_post",
       description =
-          "Where activations are read, another than ${DEFAULT-VALUE} for .safetensors alone.")
+          "Where activations are read (default: ${DEFAULT-VALUE}, the only place that GGUF knows).")
   String site;
 
   @Option(

@@ -16,7 +16,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
-@Command(name = "info", description = "What a file of vectors holds, and how long they are.")
+@Command(name = "info", description = "Shows what a file of vectors holds, and how long they are.")
 final class VectorsInfoCommand implements Callable<Integer> {
   @Parameters(paramLabel = "F", description = "A GGUF control vector, or safetensors.")
   Path file;
