@@ -14,6 +14,7 @@ import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.neurons.Verification;
 import dev.halter.text.Tokenizer;
+import dev.halter.text.VisibleText;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
@@ -199,7 +200,7 @@ public final class NeuronsCommand implements Callable<Integer> {
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
           Ordinal.of(hit.rank()),
-          tokenizer.piece(hit.tokenId()),
+          VisibleText.of(tokenizer.piece(hit.tokenId())),
           hit.logit(),
           hit.probability());
     }
@@ -267,8 +268,8 @@ public final class NeuronsCommand implements Callable<Integer> {
   private void printTable(LanguageModel model, Verification result) {
     double before = result.before().probability();
     System.out.printf(
-        "before: %.4f, the next token is '%s'%n",
-        before, model.tokenizer().piece(result.before().topToken()));
+        "before: %.4f, the next token is %s%n",
+        before, VisibleText.of(model.tokenizer().piece(result.before().topToken())));
     System.out.printf(
         "%-10s %4s %5s  %-14s %8s %8s %8s  %-14s %-10s %8s%n",
         "neuron",
@@ -288,11 +289,11 @@ public final class NeuronsCommand implements Callable<Integer> {
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
           Ordinal.of(hit.rank()),
-          model.tokenizer().piece(hit.tokenId()),
+          VisibleText.of(model.tokenizer().piece(hit.tokenId())),
           trial.best().value(),
           trial.best().effect().probability(),
           trial.best().effect().probability() - before,
-          model.tokenizer().piece(trial.best().effect().topToken()),
+          VisibleText.of(model.tokenizer().piece(trial.best().effect().topToken())),
           hit.layer() + "." + trial.control(),
           trial.controlBest().effect().probability() - before);
     }
