@@ -11,6 +11,7 @@ import dev.halter.model.Site;
 import dev.halter.steering.ActivePlans;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Spelling;
+import java.io.UncheckedIOException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -114,7 +115,7 @@ final class ChatSession {
       } else if (!said.isEmpty()) {
         ask(said);
       }
-    } catch (IllegalArgumentException e) {
+    } catch (IllegalArgumentException | UncheckedIOException e) {
       Halter.report(e, false);
     }
     return !ended;
