@@ -9,7 +9,7 @@
 
 enum SteerKind {  // also in SteeringTable
     STEER_ADD = 1,      // x += a * payload;               payload: float[d]
-    STEER_PROJECT = 2,  // p = x . u; x += (clip(p, lo, hi) - p) * u;  payload: unit float[d]
+    STEER_PROJECT = 2,  // p = x . u; x += strength * (clip(p, lo, hi) - p) * u;  payload: unit float[d]
     STEER_HEADS = 3,    // z_h *= a for the listed heads;  payload: int[count]
     STEER_GATE = 4,     // hook_pre of the listed neurons; payload: int[count], each neuron once
     STEER_UP = 5,       // hook_pre_linear, likewise
@@ -17,13 +17,14 @@ enum SteerKind {  // also in SteeringTable
     STEER_AFFINE = 7,   // z_h = A_h z_h + b_h for the listed heads; payload: see steer_map
 };
 
-struct SteerOp {  // 32 bytes; also in SteeringTable, which writes them
+struct SteerOp {  // 40 bytes; also in SteeringTable, which writes them
     int kind;
     int count;
     const void* payload;
     float a;   // factor
     float lo;  // result bounds: value -> clip(a * value, lo, hi); a value is set by lo = hi
     float hi;
+    float strength;  // of PROJECT and of neurons: which part of the change is made; 1 elsewhere
     int report;
 };
 
@@ -49,9 +50,11 @@ __device__ __forceinline__ float steer_clip(float value, float lo, float hi) {
     return value < lo ? lo : value > hi ? hi : value;
 }
 
-// The value of a neuron under an edit: clip(a * value, lo, hi); lo = hi sets it whatever it was.
+// The value of a neuron under an edit: clip(a * value, lo, hi), where lo = hi sets it whatever it was;
+// at a strength other than 1, as far towards that.
 __device__ __forceinline__ float steer_neuron(const SteerOp& op, float value) {
-    return op.lo == op.hi ? op.lo : steer_clip(op.a * value, op.lo, op.hi);
+    const float edited = op.lo == op.hi ? op.lo : steer_clip(op.a * value, op.lo, op.hi);
+    return op.strength == 1.0f ? edited : value + op.strength * (edited - value);
 }
 
 // Edits one row x[d] of a d_model site in place. Every thread of the block calls it; each thread
@@ -75,7 +78,7 @@ __device__ void steer_row(T* x, int d, const int2 range, const SteerOp* ops, flo
                 dot += to_float(x[j]) * v[j];
             }
             dot = block_sum(dot);
-            const float step = steer_clip(dot, op.lo, op.hi) - dot;
+            const float step = op.strength * (steer_clip(dot, op.lo, op.hi) - dot);
             for (int j = threadIdx.x; j < d; j += blockDim.x) {
                 x[j] = from_float<T>(to_float(x[j]) + step * v[j]);
             }

@@ -33,6 +33,7 @@ import picocli.CommandLine.Option;
 final class BatchCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
   @Mixin SamplingOptions sampling;
+  @Mixin LogProbabilityOptions logprobs;
 
   @Option(names = "--in", paramLabel = "F", required = true, description = "Input lines.")
   Path in;
@@ -76,6 +77,7 @@ final class BatchCommand implements Callable<Integer> {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
     defaults = sampling.sampling();
+    logprobs.count();
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
@@ -187,7 +189,7 @@ final class BatchCommand implements Callable<Integer> {
               json.integer("top_k", 0, Integer.MAX_VALUE, defaults.topK()),
               (float) json.number("top_p", 0, 1, defaults.topP()),
               json.has("seed") ? seed(json) : defaults.forId(line.id().toString()).seed());
-      int top = json.integer("logprobs", 0, LogProbabilities.MOST, sampling.logprobs);
+      int top = json.integer("logprobs", 0, LogProbabilities.MOST, logprobs.count());
       LogProbabilities thought = top < 0 ? null : new LogProbabilities(top);
       return model
           .request(line.prompt(model))

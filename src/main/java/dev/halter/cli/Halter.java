@@ -11,24 +11,37 @@ import dev.halter.cli.neurons.NeuronsCommand;
 import dev.halter.device.Devices;
 import dev.halter.files.Destination;
 import dev.halter.files.Reason;
+import dev.halter.text.Spelling;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
+import java.lang.reflect.Field;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.stream.Stream;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Help;
+import picocli.CommandLine.IHelpSectionRenderer;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
+import picocli.CommandLine.Model.UsageMessageSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ScopeType;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The {@code halter} command: arguments and printing, nothing else. */
 @Command(
@@ -45,6 +58,8 @@ public final class Halter {
           InfoCommand.class,
           TokensCommand.class,
           GenerateCommand.class,
+          ChatCommand.class,
+          CompareCommand.class,
           BatchCommand.class,
           CaptureCommand.class,
           MapCommand.class,
@@ -54,7 +69,19 @@ public final class Halter {
           EditCommand.class,
           HeadsCommand.class,
           ConceptsCommand.class,
-          VectorsCommand.class);
+          VectorsCommand.class,
+          CompletionCommand.class,
+          HelpCommand.class);
+
+  private static final int HELP_WIDTH = 100;
+
+  /** Names of the commands, for shells to complete. */
+  static final class Names implements Iterable<String> {
+    @Override
+    public Iterator<String> iterator() {
+      return COMMANDS.stream().map(Halter::name).iterator();
+    }
+  }
 
   /** The options of all commands that name a file to write. */
   private static final List<String> OUTPUTS = List.of("--out", "--export", "--html");
@@ -132,27 +159,81 @@ public final class Halter {
     Optional<String> name =
         Stream.of(args).filter(argument -> !argument.startsWith("-")).findFirst();
     List<Class<?>> named =
-        COMMANDS.stream()
-            .filter(
-                type -> name.filter(type.getAnnotation(Command.class).name()::equals).isPresent())
-            .toList();
+        COMMANDS.stream().filter(type -> name.filter(name(type)::equals).isPresent()).toList();
     return named.isEmpty() ? COMMANDS : named;
+  }
+
+  private static String name(Class<?> command) {
+    return command.getAnnotation(Command.class).name();
+  }
+
+  /** The model of the command that arguments begin with; without any, of all commands. */
+  static CommandLine commandLine(String... args) {
+    CommandLine line = new CommandLine(new Halter());
+    commands(args).forEach(line::addSubcommand);
+    line.setUsageHelpWidth(HELP_WIDTH);
+    Map<String, IHelpSectionRenderer> sections = new HashMap<>(line.getHelpSectionMap());
+    sections.put(UsageMessageSpec.SECTION_KEY_OPTION_LIST, Halter::optionList);
+    line.setHelpSectionMap(sections);
+    return line;
+  }
+
+  /** A command's own options, then under headings those of the model and those of all commands. */
+  private static String optionList(Help help) {
+    List<OptionSpec> own = new ArrayList<>();
+    List<OptionSpec> machine = new ArrayList<>();
+    List<OptionSpec> everywhere = new ArrayList<>();
+    for (OptionSpec option : help.commandSpec().options()) {
+      boolean isMachine = isOf(ModelOptions.class, option);
+      boolean isEverywhere =
+          isOf(Halter.class, option) || option.usageHelp() || option.versionHelp();
+      (isMachine ? machine : isEverywhere ? everywhere : own).add(option);
+    }
+    if (own.isEmpty() && machine.isEmpty()) {
+      return help.optionListExcludingGroups(everywhere);
+    }
+    return optionList(help, "", own)
+        + optionList(help, "\nModel and machine:\n", machine)
+        + optionList(help, "\nOf every command:\n", everywhere);
+  }
+
+  private static boolean isOf(Class<?> owner, OptionSpec option) {
+    return option.userObject() instanceof Field field && field.getDeclaringClass() == owner;
+  }
+
+  private static String optionList(Help help, String heading, List<OptionSpec> options) {
+    return options.isEmpty() ? "" : heading + help.optionListExcludingGroups(options);
+  }
+
+  /** Prints wrong use as one line, and what was likely meant; returns the exit code. */
+  private static int report(ParameterException e) {
+    CommandSpec command = e.getCommandLine().getCommandSpec();
+    String what = oneLine(e.getMessage()).replaceFirst("^Error: ", "");
+    if (e instanceof UnmatchedArgumentException unmatched) {
+      String word = unmatched.getUnmatched().getFirst().replaceFirst("=.*", "");
+      boolean option = unmatched.isUnknownOption();
+      if (option || !command.subcommands().isEmpty()) {
+        Set<String> known = option ? command.optionsMap().keySet() : command.subcommands().keySet();
+        what =
+            command.qualifiedName()
+                + (option ? " has no option '" : " has no command '")
+                + word
+                + "'"
+                + Spelling.meant(word, known)
+                    .map(name -> "; did you mean " + name + "?")
+                    .orElse("");
+      }
+    }
+    System.err.println("halter: " + what + " (" + command.qualifiedName() + " --help tells more)");
+    return 2;
   }
 
   /** Runs a command line and returns its exit code. */
   static int run(String... args) {
-    Halter halter = new Halter();
-    CommandLine line = new CommandLine(halter);
-    commands(args).forEach(line::addSubcommand);
-    line.setUsageHelpWidth(100);
+    CommandLine line = commandLine(args);
+    Halter halter = line.getCommand();
     line.setExecutionExceptionHandler((e, command, parsed) -> report(e, halter.debug));
-    line.setParameterExceptionHandler(
-        (e, arguments) -> {
-          String command = e.getCommandLine().getCommandSpec().qualifiedName();
-          String what = oneLine(e.getMessage()).replaceFirst("^Error: ", "");
-          System.err.println("halter: " + what + " (" + command + " --help tells more)");
-          return 2;
-        });
+    line.setParameterExceptionHandler((e, arguments) -> report(e));
     if (args.length == 0) {
       line.usage(System.err);
       return 2;
@@ -219,7 +300,7 @@ public final class Halter {
   }
 
   /** Prints an error as one line that says what, where and what to do; returns the exit code. */
-  private static int report(Throwable error, boolean debug) {
+  static int report(Throwable error, boolean debug) {
     if (error instanceof UncheckedIOException && error.getMessage().equals(error.getCause() + "")) {
       error = error.getCause(); // a wrapper that says nothing of its own
     }

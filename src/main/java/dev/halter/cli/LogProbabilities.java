@@ -2,6 +2,7 @@ package dev.halter.cli;
 
 import dev.halter.files.Json;
 import dev.halter.generation.Request;
+import dev.halter.scoring.Logits;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -33,33 +34,9 @@ final class LogProbabilities implements Request.Listener {
   }
 
   private List<Map<String, Object>> likeliest(float[] logits) {
-    double most = Double.NEGATIVE_INFINITY;
-    for (float logit : logits) {
-      most = Math.max(most, logit);
-    }
-    double sum = 0;
-    for (float logit : logits) {
-      sum += Math.exp(logit - most);
-    }
-    double logSum = most + Math.log(sum);
-    int[] best = new int[Math.min(top, logits.length)]; // likeliest first, of equals the lower id
-    int kept = 0;
-    for (int id = 0; id < logits.length; id++) {
-      int at = kept;
-      while (at > 0 && logits[id] > logits[best[at - 1]]) {
-        at--;
-      }
-      if (at < best.length) {
-        kept = Math.min(kept + 1, best.length);
-        System.arraycopy(best, at, best, at + 1, kept - at - 1);
-        best[at] = id;
-      }
-    }
-    List<Map<String, Object>> entries = new ArrayList<>();
-    for (int id : best) {
-      entries.add(Json.object("token", id, "logprob", (float) (logits[id] - logSum)));
-    }
-    return entries;
+    return Logits.likeliest(logits, top).stream()
+        .map(each -> Json.object("token", each.token(), "logprob", (float) each.logProbability()))
+        .toList();
   }
 
   /** Of the first {@code count} tokens: a stop token is heard, but no part of a result. */

@@ -42,6 +42,16 @@ public final class PromptOptions {
     return prompt != null ? prompt : model.render(conversation());
   }
 
+  /** What to show of it: a plain text, or what was said last. */
+  String title() {
+    if (prompt != null) {
+      return prompt;
+    }
+    return conversation().getLast().fields().get("content") instanceof String said
+        ? said
+        : messages.toString();
+  }
+
   public int[] tokens(LanguageModel model) {
     return prompt != null ? model.encode(prompt) : model.encode(conversation());
   }

@@ -33,20 +33,7 @@ final class SamplingOptions {
       description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
   long seed;
 
-  @Option(
-      names = "--logprobs",
-      paramLabel = "N",
-      defaultValue = "-1",
-      description =
-          "Tell the log-probability of each token, and those of the N likeliest, in JSON \"logprobs\""
-              + " (default: none).")
-  int logprobs;
-
   Sampling sampling() {
-    if (logprobs < -1 || logprobs > LogProbabilities.MOST) {
-      throw new WrongUseException(
-          "--logprobs is " + logprobs + ", must be 0 to " + LogProbabilities.MOST);
-    }
     try {
       return new Sampling(temperature, topK, topP, seed);
     } catch (IllegalArgumentException e) {

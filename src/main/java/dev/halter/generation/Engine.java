@@ -8,6 +8,7 @@ import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringSlots;
 import dev.halter.steering.SteeringSlots.Steered;
 import java.util.ArrayList;
@@ -210,6 +211,16 @@ public final class Engine implements AutoCloseable {
       }
     }
     slots.check(request.plan(), request.prompt());
+  }
+
+  /**
+   * Whether a plan can steer this model at all; whether it selects any of a prompt's tokens is
+   * checked with the request.
+   *
+   * @throws IllegalArgumentException saying why not
+   */
+  public void check(SteeringPlan plan) {
+    slots.check(plan);
   }
 
   /** Runs one step of all that are running. */

@@ -20,6 +20,13 @@ public sealed interface Edit {
   String op();
 
   /**
+   * The same edit at a strength: where this one makes x to e(x), x becomes x + strength · (e(x) −
+   * x). 0 leaves x as it is, 1 is this edit, 0.5 goes half the way, 2 twice as far. Strengths of
+   * strengths multiply.
+   */
+  Edit scaled(double strength);
+
+  /**
    * Checks that a model has all that the edit names.
    *
    * @throws IllegalArgumentException naming what it has not, and the range that it has
@@ -117,21 +124,37 @@ public sealed interface Edit {
     }
 
     @Override
+    public Edit scaled(double strength) {
+      return new Add(site, vector, (float) (strength * scale));
+    }
+
+    @Override
     public void requireOf(ModelConfig config) {
       site.requireOf(config);
       Check.width(site, vector, config);
     }
   }
 
-  /** x −= (x·u) u, along the unit vector u [d_model]. */
-  record Ablate(Site site, float[] unit) implements Edit {
+  /** x −= strength · (x·u) u, along the unit vector u [d_model]. */
+  record Ablate(Site site, float[] unit, float strength) implements Edit {
     public Ablate {
       Check.residual("ablate", site);
+      Check.number("strength", strength);
+    }
+
+    /** All of the component goes. */
+    public Ablate(Site site, float[] unit) {
+      this(site, unit, 1);
     }
 
     @Override
     public String op() {
       return "ablate";
+    }
+
+    @Override
+    public Edit scaled(double more) {
+      return new Ablate(site, unit, (float) (more * strength));
     }
 
     @Override
@@ -141,16 +164,27 @@ public sealed interface Edit {
     }
   }
 
-  /** Clips the projection p = x·u to [min, max] along the unit vector u [d_model]. */
-  record Project(Site site, float[] unit, float min, float max) implements Edit {
+  /** x += strength · (clip(p, min, max) − p) u, with p = x·u, along the unit vector u [d_model]. */
+  record Project(Site site, float[] unit, float min, float max, float strength) implements Edit {
     public Project {
       Check.residual("project_clamp", site);
       Check.range(min, max);
+      Check.number("strength", strength);
+    }
+
+    /** The projection is clipped to the whole. */
+    public Project(Site site, float[] unit, float min, float max) {
+      this(site, unit, min, max, 1);
     }
 
     @Override
     public String op() {
       return "project_clamp";
+    }
+
+    @Override
+    public Edit scaled(double more) {
+      return new Project(site, unit, min, max, (float) (more * strength));
     }
 
     @Override
@@ -170,6 +204,11 @@ public sealed interface Edit {
     @Override
     public String op() {
       return "head_scale";
+    }
+
+    @Override
+    public Edit scaled(double strength) {
+      return new Heads(site, heads, (float) (1 + strength * (scale - 1.0)));
     }
 
     @Override
@@ -197,6 +236,33 @@ public sealed interface Edit {
       return "head_affine";
     }
 
+    /** (1 − strength) z + strength · (A z + b). */
+    @Override
+    public Edit scaled(double strength) {
+      int d = heads.length == 0 ? 0 : b.length / heads.length;
+      return new HeadAffine(
+          site, heads, scaledMaps(a, d, strength), scaledOffsets(b, strength), fingerprint);
+    }
+
+    /** (1 − strength) I + strength · A of each map A [d, d]. */
+    public static float[] scaledMaps(float[] a, int d, double strength) {
+      float[] scaled = new float[a.length];
+      for (int i = 0; i < a.length; i++) {
+        boolean diagonal = i / d % d == i % d;
+        scaled[i] = (float) (strength * a[i] + (diagonal ? 1 - strength : 0));
+      }
+      return scaled;
+    }
+
+    /** strength · b. */
+    public static float[] scaledOffsets(float[] b, double strength) {
+      float[] scaled = new float[b.length];
+      for (int i = 0; i < b.length; i++) {
+        scaled[i] = (float) (strength * b[i]);
+      }
+      return scaled;
+    }
+
     @Override
     public void requireOf(ModelConfig config) {
       site.requireOf(config);
@@ -210,17 +276,32 @@ public sealed interface Edit {
     }
   }
 
-  /** The listed neurons become clip(scale · value, min, max); min = max sets them. */
-  record Neurons(Site site, int[] neurons, float scale, float min, float max) implements Edit {
+  /**
+   * The listed neurons go from their value towards clip(scale · value, min, max), all the way at
+   * strength 1; min = max sets them.
+   */
+  record Neurons(Site site, int[] neurons, float scale, float min, float max, float strength)
+      implements Edit {
     public Neurons {
       Check.neurons("neuron_clamp", site);
       Check.number("scale", scale);
       Check.range(min, max);
+      Check.number("strength", strength);
+    }
+
+    /** All the way. */
+    public Neurons(Site site, int[] neurons, float scale, float min, float max) {
+      this(site, neurons, scale, min, max, 1);
     }
 
     @Override
     public String op() {
       return "neuron_clamp";
+    }
+
+    @Override
+    public Edit scaled(double more) {
+      return new Neurons(site, neurons, scale, min, max, (float) (more * strength));
     }
 
     @Override

@@ -68,11 +68,19 @@ public final class SteeringTable implements AutoCloseable {
 
   /** An operation; the kernels' structure. */
   private record SteerOp(
-      int kind, int count, Buffer payload, float a, float lo, float hi, int report) {
-    static final int BYTES = 32;
+      int kind,
+      int count,
+      Buffer payload,
+      float a,
+      float lo,
+      float hi,
+      float strength,
+      int report) {
+    static final int BYTES = 40;
 
-    SteerOp(SteerKind kind, int count, Buffer payload, float a, float lo, float hi, int report) {
-      this(kind.number, count, payload, a, lo, hi, report);
+    /** One that multiplies or adds, and has no bounds. */
+    SteerOp(SteerKind kind, int count, Buffer payload, float a, int report) {
+      this(kind.number, count, payload, a, 0, 0, 1, report);
     }
   }
 
@@ -248,40 +256,35 @@ public final class SteeringTable implements AutoCloseable {
   private SteerOp operation(Edit edit, int report) {
     return switch (edit) {
       case Edit.Add add ->
-          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector()), add.scale(), 0, 0, report);
-      case Edit.Ablate ablate ->
-          new SteerOp(SteerKind.PROJECT, 0, scope.of(ablate.unit()), 1, 0, 0, report);
+          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector()), add.scale(), report);
+      case Edit.Ablate ablate -> project(ablate.unit(), 0, 0, ablate.strength(), report);
       case Edit.Project project ->
-          new SteerOp(
-              SteerKind.PROJECT,
-              0,
-              scope.of(project.unit()),
-              1,
-              project.min(),
-              project.max(),
-              report);
+          project(project.unit(), project.min(), project.max(), project.strength(), report);
       case Edit.Heads heads ->
           new SteerOp(
               SteerKind.HEADS,
               heads.heads().length,
               scope.of(heads.heads()),
               heads.scale(),
-              0,
-              0,
               report);
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
       case Edit.HeadAffine maps ->
-          new SteerOp(SteerKind.AFFINE, maps.heads().length, payload(maps), 1, 0, 0, report);
+          new SteerOp(SteerKind.AFFINE, maps.heads().length, payload(maps), 1, report);
       case Edit.Neurons neurons ->
           new SteerOp(
-              SteerKind.of(neurons.site().kind()),
+              SteerKind.of(neurons.site().kind()).number,
               neurons.neurons().length,
               scope.of(neurons.neurons()),
               neurons.scale(),
               neurons.min(),
               neurons.max(),
+              neurons.strength(),
               report);
     };
+  }
+
+  private SteerOp project(float[] unit, float min, float max, float strength, int report) {
+    return new SteerOp(SteerKind.PROJECT.number, 0, scope.of(unit), 1, min, max, strength, report);
   }
 
   /** Heads, filled up to a multiple of 16, then each head's A transposed and b. */

@@ -5,6 +5,8 @@ import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Set;
 
 /** Logits on the host, and what a row of them says of probabilities. */
@@ -18,6 +20,32 @@ public final class Logits {
     Capture capture = new Capture(engine.model().config(), Set.of(SITE), text.length);
     engine.run(Request.of(text).withId("text").withMaxTokens(0).with(plan).with(capture)).orThrow();
     return capture.values().get(SITE);
+  }
+
+  /**
+   * A token and what a row of logits gives it.
+   *
+   * @param logProbability natural log
+   */
+  public record Candidate(int token, double logProbability) {}
+
+  /** The {@code count} likeliest tokens of a row, likeliest first, of equals the lower id. */
+  public static List<Candidate> likeliest(float[] row, int count) {
+    int[] best = new int[Math.min(count, row.length)];
+    int kept = 0;
+    for (int id = 0; id < row.length; id++) {
+      int at = kept;
+      while (at > 0 && row[id] > row[best[at - 1]]) {
+        at--;
+      }
+      if (at < best.length) {
+        kept = Math.min(kept + 1, best.length);
+        System.arraycopy(best, at, best, at + 1, kept - at - 1);
+        best[at] = id;
+      }
+    }
+    double logSum = logSumExp(row, 0, row.length);
+    return Arrays.stream(best).mapToObj(id -> new Candidate(id, row[id] - logSum)).toList();
   }
 
   /**

@@ -4,6 +4,7 @@ import dev.halter.device.Device;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.files.Reason;
+import dev.halter.text.Spelling;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.TensorView;
 import java.io.IOException;
@@ -42,9 +43,6 @@ public final class DictionaryFile implements AutoCloseable {
   private static final Pattern ATOMS = Pattern.compile("atoms\\.(0|[1-9]\\d{0,5})");
   private static final Pattern HOOK = Pattern.compile("blocks\\.(\\d{1,6})\\..*");
   private static final int MAX_NAMES = 256 << 20;
-
-  /** Longer names are not compared with 40,000 others. */
-  private static final int LONGEST_COMPARED = 100;
 
   private final Path path;
   private final Safetensors tensors;
@@ -215,37 +213,9 @@ public final class DictionaryFile implements AutoCloseable {
 
   /** What else a user may have meant by a name that no atom has. */
   public String hint(String concept) {
-    String nearest = null;
-    int distance = concept.length() <= LONGEST_COMPARED ? Integer.MAX_VALUE : 0;
-    for (String name : names) {
-      if (Math.abs(name.length() - concept.length()) < distance) {
-        int edits = edits(name, concept);
-        if (edits < distance) {
-          distance = edits;
-          nearest = name;
-        }
-      }
-    }
-    return nearest == null
-        ? "its %,d concepts are such as \"%s\"".formatted(size(), name(0))
-        : "the nearest of its %,d is \"%s\"".formatted(size(), nearest);
-  }
-
-  /** Letters to insert, delete or replace, big and small alike, to make one name of another. */
-  private static int edits(String a, String b) {
-    int[] row = IntStream.rangeClosed(0, b.length()).toArray();
-    for (int i = 1; i <= a.length(); i++) {
-      int diagonal = row[0];
-      row[0] = i;
-      for (int j = 1; j <= b.length(); j++) {
-        boolean same =
-            Character.toLowerCase(a.charAt(i - 1)) == Character.toLowerCase(b.charAt(j - 1));
-        int replaced = diagonal + (same ? 0 : 1);
-        diagonal = row[j];
-        row[j] = Math.min(replaced, 1 + Math.min(row[j], row[j - 1]));
-      }
-    }
-    return row[b.length()];
+    return Spelling.nearest(concept, names)
+        .map(name -> "the nearest of its %,d is \"%s\"".formatted(size(), name))
+        .orElseGet(() -> "its %,d concepts are such as \"%s\"".formatted(size(), name(0)));
   }
 
   /** Name of an atom: its index where the file has no names. */

@@ -64,6 +64,11 @@ final class ConceptRemoval implements AutoCloseable {
     }
 
     @Override
+    public Edit scaled(double strength) {
+      return new Use((RemoveConcepts) edit.scaled(strength), together, solve, apply);
+    }
+
+    @Override
     public int reported() {
       return edit.reported();
     }

@@ -62,17 +62,12 @@ public record HeadControl(
 
   /** The maps z → (1 − s) z + s (A z + b) of a strength s. */
   public HeadControl at(float strength) {
-    int d = dHead();
-    float[] strongA = new float[a.length];
-    float[] strongB = new float[b.length];
-    for (int i = 0; i < a.length; i++) {
-      float identity = i / d % d == i % d ? 1 : 0;
-      strongA[i] = strength == 1 ? a[i] : (1 - strength) * identity + strength * a[i];
-    }
-    for (int i = 0; i < b.length; i++) {
-      strongB[i] = strength * b[i];
-    }
-    return new HeadControl(fingerprint, facts, heads, strongA, strongB);
+    return new HeadControl(
+        fingerprint,
+        facts,
+        heads,
+        Edit.HeadAffine.scaledMaps(a, dHead(), strength),
+        Edit.HeadAffine.scaledOffsets(b, strength));
   }
 
   /**

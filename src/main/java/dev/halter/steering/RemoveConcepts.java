@@ -119,6 +119,11 @@ public record RemoveConcepts(
   }
 
   @Override
+  public Edit scaled(double more) {
+    return withStrength(more * strength);
+  }
+
+  @Override
   public int reported() {
     return REPORTED;
   }

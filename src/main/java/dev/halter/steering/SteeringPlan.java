@@ -31,6 +31,9 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
   /** No steering. */
   public static final SteeringPlan NONE = new SteeringPlan("none", List.of());
 
+  /** What a file that gives no name calls its plan. */
+  public static final String UNNAMED = "unnamed";
+
   /** One edit and when it acts. */
   public record Intervention(Edit edit, Trigger trigger) {
     /** The operation's name in plan files. */
@@ -60,6 +63,18 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
   public SteeringPlan when(Trigger trigger) {
     return new SteeringPlan(
         name, interventions.stream().map(each -> new Intervention(each.edit, trigger)).toList());
+  }
+
+  /**
+   * The same plan at a strength: every intervention makes {@code strength} times the change that it
+   * would make, at the same tokens. 0 steers to no effect, 1 is this plan; see {@link Edit#scaled}.
+   */
+  public SteeringPlan scaled(double strength) {
+    return new SteeringPlan(
+        name,
+        interventions.stream()
+            .map(each -> new Intervention(each.edit.scaled(strength), each.trigger))
+            .toList());
   }
 
   /** The same by another name, which errors and reports use. */
@@ -120,7 +135,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     for (JsonObject intervention : list) {
       interventions.addAll(new Reader(intervention, folder, config).read(trigger));
     }
-    return new SteeringPlan(json.text("name", "unnamed"), interventions);
+    return new SteeringPlan(json.text("name", UNNAMED), interventions);
   }
 
   /** Reads one object of the list. */

@@ -171,12 +171,29 @@ public final class SteeringSlots implements AutoCloseable {
    * Checks that every intervention of a plan can act in a request.
    *
    * @throws IllegalArgumentException naming one that selects no token of the prompt and none of the
-   *     generation, that names what the model or the dictionary has not, or that was made for
-   *     another model
+   *     generation, or that {@link #check(SteeringPlan)} refuses
    */
   public void check(SteeringPlan plan, int[] prompt) {
     for (SteeringPlan.Intervention intervention : plan.interventions()) {
       Trigger trigger = intervention.trigger();
+      if (!trigger.actsOnGeneration() && !trigger.actsOnPrompt(prompt)) {
+        throw new IllegalArgumentException(
+            "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"
+                .formatted(
+                    plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
+      }
+    }
+    check(plan);
+  }
+
+  /**
+   * Checks that the model can be steered by a plan, whatever the prompt.
+   *
+   * @throws IllegalArgumentException naming an intervention that names what the model or the
+   *     dictionary has not, or that was made for another model
+   */
+  public void check(SteeringPlan plan) {
+    for (SteeringPlan.Intervention intervention : plan.interventions()) {
       try {
         intervention.edit().requireOf(model.config());
       } catch (IllegalArgumentException e) {
@@ -188,12 +205,6 @@ public final class SteeringSlots implements AutoCloseable {
         throw new IllegalArgumentException(
             "plan '%s': the file of %s was made for another model: fit one for this model"
                 .formatted(plan.name(), intervention.op()));
-      }
-      if (!trigger.actsOnGeneration() && !trigger.actsOnPrompt(prompt)) {
-        throw new IllegalArgumentException(
-            "plan '%s' selects nothing: %s at %s selects none of the prompt's %d tokens"
-                .formatted(
-                    plan.name(), intervention.op(), intervention.edit().site(), prompt.length));
       }
     }
     for (int i = 0; i < plan.interventions().size(); i++) {

@@ -127,6 +127,44 @@ class GatedMlpTest {
 
   @ParameterizedTest
   @MethodSource(DEVICES)
+  void aStrengthIsTheShareOfTheWay(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      int f = 257;
+      float[] gateUp = Values.random(type, ROWS * 2 * f, f);
+      double tolerance = type == DType.F32 ? 1e-5 : 0.05;
+      for (double strength : new double[] {0, 0.5, 1, -1}) {
+        List<Edit> edits =
+            List.of(
+                new Edit.Neurons(PRE, new int[] {1}, 1, 0.5f, 0.75f).scaled(strength),
+                new Edit.Neurons(PRE_LINEAR, new int[] {0}, 0, 3, 3).scaled(strength),
+                new Edit.Neurons(POST, new int[] {2}, 4, -1000, 1000).scaled(strength));
+        try (SteeringTable table = new SteeringTable(device, List.of(edits), 1)) {
+          Sites plain = run(device, type, gateUp, f, null, null, null);
+          Sites sites = run(device, type, gateUp, f, null, null, table);
+          int row = 2 * f; // of gateUp; row 1 is the steered one
+          double gate = gateUp[row + 1];
+          double up = gateUp[row + f];
+          double post = plain.post[f + 2];
+          double[] steps = {
+            strength * (Math.clamp(gate, 0.5, 0.75) - gate),
+            strength * (3 - up),
+            strength * (4 * post - post)
+          };
+          double exact = strength == 0 ? 0 : tolerance;
+          assertEquals(gate + steps[0], sites.gateUp[row + 1], exact);
+          assertEquals(up + steps[1], sites.gateUp[row + f], exact);
+          assertEquals(post + steps[2], sites.post[f + 2], exact);
+          for (int i = 0; i < 3; i++) {
+            float squares = sites.changes[table.reportStride() + table.places(1).get(i).at()];
+            assertEquals(Math.abs(steps[i]), Math.sqrt(squares), tolerance);
+          }
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
   void editsComeAfterTheBiases(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int f : new int[] {257, 2056}) {

@@ -50,6 +50,43 @@ class SteerRowsTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource("dev.halter.device.TestDevices#all")
+  void aStrengthIsTheShareOfTheChange(Device device) {
+    int d = 257;
+    float[] unit = Edit.unit(Values.random(DType.F32, d, 9));
+    float[] before = Values.random(DType.F32, d, d);
+    double dot = 0;
+    for (int i = 0; i < d; i++) {
+      dot += (double) before[i] * unit[i];
+    }
+    for (double strength : new double[] {0, 0.25, 1, -2}) {
+      for (Edit edit :
+          new Edit[] {new Edit.Ablate(SITE, unit), new Edit.Project(SITE, unit, 3, 4)}) {
+        double target = edit instanceof Edit.Ablate ? 0 : Math.clamp(dot, 3, 4);
+        double step = strength * (target - dot);
+        float[] after = run(device, before, edit.scaled(strength));
+        for (int i = 0; i < d; i++) {
+          assertEquals(before[i] + step * unit[i], after[i], strength == 0 ? 0 : 1e-5);
+        }
+        assertEquals(step * step, after[d], 1e-4 * (1 + step * step));
+      }
+    }
+  }
+
+  /** A row after an edit, then what it reports. */
+  private static float[] run(Device device, float[] row, Edit edit) {
+    int d = row.length;
+    try (SteeringTable table = new SteeringTable(device, List.of(List.of(edit)), 1);
+        Buffer x = Values.buffer(device, DType.F32, row);
+        Buffer slots = Values.buffer(device, new int[] {1});
+        Buffer changes = device.allocate(4)) {
+      new RowEdits(device, table.ranges(SITE.kind(), SITE.layer()), table.ops())
+          .enqueue(new QueuedEdit.Rows(x, 1, d, slots, slots, changes, 1, false));
+      return AttentionRun.concatenate(x.toFloats(d), changes.toFloats(1));
+    }
+  }
+
   @Test
   void schedulesAgreeBitByBit() {
     TestDevices.assertSchedulesAgree(device -> run(device, 257));

@@ -8,10 +8,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.generation.Answer;
+import dev.halter.generation.Conversation;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
+import dev.halter.model.Edit;
+import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -30,6 +33,22 @@ class GenerationSnippetsTest {
       System.out.println(model.chat("What is your favourite animal?"));
     }
     // @end
+  }
+
+  @Test
+  void conversation() {
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      SteeringPlan plan = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+      // @start region="conversation"
+      Conversation conversation = new Conversation(model, 64);
+      for (String question : List.of("What is your favourite animal?", "Is it big?")) {
+        Conversation.Prompt prompt = conversation.prompt(question);
+        System.out.println(conversation.answer(prompt, plan, Sampling.GREEDY, null));
+      }
+      // @end
+      assertEquals(2, conversation.turns());
+      assertTrue(conversation.lastAnswer().report().interventions().getFirst().tokens() > 0);
+    }
   }
 
   @Test

@@ -4,9 +4,12 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Sampling;
 import dev.halter.model.Edit;
+import dev.halter.scoring.Comparison;
 import dev.halter.scoring.Perplexity;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.text.Message;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -14,6 +17,23 @@ import org.junit.jupiter.api.Test;
 /** What the pages of {@code dev.halter.scoring} show. */
 class ScoringSnippetsTest {
   private static final Path DEMO = Path.of("src/main/models/demo");
+
+  @Test
+  void comparison() {
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      // @start region="comparison"
+      int[] question = model.encode(List.of(new Message("user", "What is your favourite animal?")));
+      SteeringPlan dogs = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+      Comparison comparison =
+          Comparison.of(model, List.of(question), List.of(dogs), Sampling.GREEDY, 64, 5).getFirst();
+      for (Comparison.Item item : comparison.steered()) {
+        System.out.println(item.answer() + " perplexity " + item.perplexity());
+      }
+      // @end
+      assertNotEquals(
+          comparison.unsteered().answer().text(), comparison.steered().getFirst().answer().text());
+    }
+  }
 
   @Test
   void perplexity() {

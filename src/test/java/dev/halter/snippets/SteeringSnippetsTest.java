@@ -11,6 +11,7 @@ import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Edit;
 import dev.halter.sparse.Solver;
+import dev.halter.steering.ActivePlans;
 import dev.halter.steering.RemoveConcepts;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringReport;
@@ -53,6 +54,27 @@ class SteeringSnippetsTest {
       // The vector is added to generated tokens alone.
       assertTrue(entries.getLast().tokens() < entries.getFirst().tokens());
       assertNotEquals(model.chat("What is your favourite animal?").text(), answer.text());
+    }
+  }
+
+  @Test
+  void active() {
+    SteeringPlan calm = SteeringPlan.of(Edit.scaleHeads("blocks.3.attn.hook_z", 0, 0, 3));
+    SteeringPlan dogs = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+    String question = "What is your favourite animal?";
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      // @start region="active"
+      ActivePlans plans = new ActivePlans();
+      plans.put("calm", calm);
+      plans.put("dogs", dogs);
+      plans.turn("calm", false);
+      System.out.println(model.chat(question, plans.plan()));
+      plans.scale("dogs", 0.25);
+      System.out.println(model.chat(question, plans.plan()));
+      // @end
+      assertEquals(model.chat(question).text(), model.chat(question, plans.plan()).text());
+      plans.scale("dogs", 1);
+      assertNotEquals(model.chat(question).text(), model.chat(question, plans.plan()).text());
     }
   }
 

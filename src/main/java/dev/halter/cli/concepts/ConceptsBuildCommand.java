@@ -23,8 +23,8 @@ import picocli.CommandLine.Option;
 @Command(
     name = "build",
     description = {
-      "Makes a concept dictionary from texts: for each concept and layer the direction in which its",
-      "texts' last-token activations (hook_resid_post) differ from those of other concepts.",
+      "Makes a concept dictionary from texts: a direction for each concept and layer.",
+      "In it the texts' last-token activations (hook_resid_post) differ from other concepts'.",
       "Run again after a kill, it goes on where it was."
     })
 final class ConceptsBuildCommand implements Callable<Integer> {

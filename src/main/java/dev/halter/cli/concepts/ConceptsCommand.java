@@ -4,7 +4,7 @@ import picocli.CommandLine.Command;
 
 @Command(
     name = "concepts",
-    description = "Concept dictionaries, and sparse codes of activations over them.",
+    description = "Makes concept dictionaries, and codes activations sparsely over them.",
     subcommands = {
       ConceptsBuildCommand.class,
       PartitionCommand.class,

@@ -23,8 +23,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "evaluate",
     description = {
-      "Removes a behaviour by asking, vector addition, orthogonal projection, OMP and elastic net:",
-      "each is set up on one half of a task's questions and measured on the other."
+      "Removes a behaviour in five ways, and measures each on questions held out.",
+      "Asking, vector addition, orthogonal projection, OMP and elastic net are each set up on one",
+      "half of a task's questions and measured on the other."
     })
 final class ConceptsEvaluateCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

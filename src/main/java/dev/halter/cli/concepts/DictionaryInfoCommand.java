@@ -17,7 +17,9 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
-@Command(name = "info", description = "What a dictionary holds, and how far its atoms are alike.")
+@Command(
+    name = "info",
+    description = "Shows what a dictionary holds, and how far its atoms are alike.")
 final class DictionaryInfoCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
 

@@ -26,8 +26,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "partition",
     description = {
-      "Takes the concepts that have most to do with a task out of a table of scores, as a file that",
-      "plans name: {\"op\": \"remove_concepts\", …, \"remove\": {\"file\": F, \"top\": N}}.",
+      "Chooses the concepts that have most to do with a task, by a table of scores.",
+      "Plans name the file that it writes: {\"op\": \"remove_concepts\", …, \"remove\": {\"file\": F,"
+          + " \"top\": N}}.",
       "With --endpoint or --model a language model scores the concepts that the table lacks; run",
       "again after a kill, it goes on where it was. Without either no model is asked."
     })

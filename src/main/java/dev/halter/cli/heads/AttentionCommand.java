@@ -24,8 +24,8 @@ import picocli.CommandLine.Option;
 @Command(
     name = "attention",
     description = {
-      "Where the last token of the references looks, by head: on the spans that the pairs name, on",
-      "the first token and on the rest, as means over the pairs."
+      "Shows where the last token of the references looks, by head.",
+      "It looks at the spans that the pairs name, the first token and the rest: means over pairs."
     })
 final class AttentionCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

@@ -26,8 +26,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "combine",
     description = {
-      "Makes one plan of several tasks' controls: their heads united. A head of several tasks goes",
-      "to the one in which its effect is largest, or has all maps one after the other."
+      "Makes one plan of several tasks' controls: their heads united.",
+      "A head of several tasks goes to the one in which its effect is largest, or has all maps one",
+      "after the other."
     })
 final class CombineCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

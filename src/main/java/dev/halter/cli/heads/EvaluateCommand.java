@@ -30,9 +30,10 @@ import picocli.CommandLine.Option;
 @Command(
     name = "evaluate",
     description = {
-      "Puts the claims about heads to a model: takes the heads of sums out, and controls several",
-      "behaviours, each alone and all at once, beside random heads and directions (RepE); on",
-      "prompts that nothing was chosen by, and what it costs elsewhere."
+      "Puts the claims about heads to a model: on sums, and on behaviours under control.",
+      "Takes the heads of sums out, and controls several behaviours, each alone and all at once,",
+      "beside random heads and directions (RepE); on prompts that nothing was chosen by, and what it",
+      "costs elsewhere."
     })
 final class EvaluateCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

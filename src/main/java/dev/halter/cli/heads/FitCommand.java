@@ -21,8 +21,8 @@ import picocli.CommandLine.Option;
 @Command(
     name = "fit",
     description = {
-      "Fits Gaussians of chosen heads' outputs on two sets of prompts, and writes the maps that",
-      "carry the negative ones into the positive ones: a file for head_affine in a plan."
+      "Fits maps that carry chosen heads' outputs from negative prompts to positive ones.",
+      "They are maps between the Gaussians of both sets: a file for head_affine in a plan."
     })
 final class FitCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

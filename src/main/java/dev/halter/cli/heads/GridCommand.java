@@ -27,9 +27,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "grid",
     description = {
-      "Activation patching: what the answer's logit does when one layer's value at one position is",
-      "the counterfactual's and everything after it is recomputed. Prompts of a pair must have as",
-      "many tokens; pairs of several lengths are aligned at their last token."
+      "Patches each layer's value at each position, and measures the answer's logit.",
+      "The value is the counterfactual's, and everything after it is recomputed. Prompts of a pair",
+      "must have as many tokens; pairs of several lengths are aligned at their last token."
     })
 final class GridCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

@@ -27,9 +27,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "knockout",
     description = {
-      "Takes heads out and counts what is still answered rightly, against as many random other",
-      "heads. Query heads are taken out one by one: with grouped-query attention their group's keys",
-      "and values stay."
+      "Takes heads out and counts what is still answered rightly, beside random other heads.",
+      "As many are drawn. Query heads are taken out one by one: with grouped-query attention their",
+      "group's keys and values stay."
     })
 final class KnockoutCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

@@ -19,8 +19,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "arithmetic",
     description = {
-      "Sums in 36 phrasings, and the same texts with a word for nothing in place of the operator.",
-      "The spans operand_a, operand_b and operator name the tokens of each sum."
+      "Makes sums in 36 phrasings, and the same texts without their operator.",
+      "A word for nothing stands in its place. The spans operand_a, operand_b and operator name the"
+          + " tokens of each sum."
     })
 final class PairsArithmeticCommand implements Callable<Integer> {
   private static final Pattern RANGE = Pattern.compile("(\\d{1,4})(?:\\.\\.(\\d{1,4}))?");

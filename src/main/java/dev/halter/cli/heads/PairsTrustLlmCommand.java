@@ -8,9 +8,9 @@ import picocli.CommandLine.Mixin;
 @Command(
     name = "trustllm",
     description = {
-      "Prompts from a JSON list like TrustLLM's: adversarial factuality (knowledge, modified",
-      "knowledge, prompt), preference (option_a, option_b, prompt, type) or exaggerated safety",
-      "(prompt)."
+      "Makes pairs of prompts from a JSON list like TrustLLM's.",
+      "They are of adversarial factuality (knowledge, modified knowledge, prompt), preference",
+      "(option_a, option_b, prompt, type) or exaggerated safety (prompt)."
     })
 final class PairsTrustLlmCommand implements Callable<Integer> {
   @Mixin BehaviourOptions options;

@@ -8,8 +8,8 @@ import picocli.CommandLine.Mixin;
 @Command(
     name = "xstest",
     description = {
-      "Harmless prompts that sound harmful and their harmful contrasts, from a CSV like XSTest's:",
-      "columns prompt and type; the n-th prompt of type T goes with the n-th of contrast_T."
+      "Makes pairs of prompts from a CSV like XSTest's: harmless ones, and harmful contrasts.",
+      "Columns are prompt and type; the n-th prompt of type T goes with the n-th of contrast_T."
     })
 final class PairsXsTestCommand implements Callable<Integer> {
   @Mixin BehaviourOptions options;

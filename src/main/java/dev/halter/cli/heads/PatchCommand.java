@@ -35,7 +35,7 @@ import picocli.CommandLine.Option;
 @Command(
     name = "patch",
     description = {
-      "Exact path patching of every head and MLP, from pairs of prompts to the answer's logit.",
+      "Patches the path from every head and MLP to the answer's logit, over pairs of prompts.",
       "A line of pairs: {\"reference\"|\"reference_tokens\", \"counterfactual\"|"
           + "\"counterfactual_tokens\", \"answer\"|\"answer_token\", \"foil\"|\"foil_token\"?}."
     })

@@ -18,8 +18,9 @@ import picocli.CommandLine.Parameters;
 @Command(
     name = "agree",
     description = {
-      "Compares two maps: the share of neurons that have the same top token, and of their kept",
-      "tokens that both have. Of two models, or of one model decoded in two ways."
+      "Compares two maps: the share of neurons that have the same top token.",
+      "It also tells the share of kept tokens that both have. The maps are of two models, or of one",
+      "model decoded in two ways."
     })
 public final class AgreeCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "A", description = "A map.")

@@ -31,8 +31,9 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tars",
     description = {
-      "Takes a concept out of a model: replaces the feed-forward vectors nearest to it by the",
-      "reversed targeting vector (TARS, arXiv 2412.10257), writes the edited model and measures it."
+      "Takes a concept out of a model's weights, and measures the edited copy.",
+      "It replaces the feed-forward vectors nearest to the concept by the reversed targeting vector",
+      "(TARS, arXiv 2412.10257)."
     })
 final class EditTarsCommand implements Callable<Integer> {
   @Mixin ModelOptions options;

@@ -7,11 +7,11 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /** Names of neurons and their sites on the command line. */
-record NeuronOptions(int layer, int neuron) {
+public record NeuronOptions(int layer, int neuron) {
   private static final Pattern NAME = Pattern.compile("(\\d{1,6})\\.(\\d{1,9})");
 
   /** Reads {@code L.N}. */
-  static NeuronOptions parse(String name) {
+  public static NeuronOptions parse(String name) {
     Matcher matcher = NAME.matcher(name);
     if (!matcher.matches()) {
       throw new WrongUseException(
@@ -22,7 +22,7 @@ record NeuronOptions(int layer, int neuron) {
   }
 
   /** The neuron's site: {@code hook_pre_linear} or {@code blocks.L.mlp.hook_pre_linear}. */
-  Site site(String name, ModelConfig config) {
+  public Site site(String name, ModelConfig config) {
     String full = name.contains(".") ? name : "blocks." + layer + ".mlp." + name;
     Site site = Site.parse(full, config);
     if (!site.kind().isNeurons() || site.layer() != layer) {

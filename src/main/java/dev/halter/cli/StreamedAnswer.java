@@ -1,0 +1,34 @@
+package dev.halter.cli;
+
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.text.StreamingDecoder;
+import java.util.function.Supplier;
+
+/** Prints an answer on standard output while it is made. */
+final class StreamedAnswer implements Request.Listener {
+  private final LanguageModel model;
+  private final StreamingDecoder decoder;
+  private boolean begun;
+
+  StreamedAnswer(LanguageModel model) {
+    this.model = model;
+    this.decoder = new StreamingDecoder(model.tokenizer(), true);
+  }
+
+  @Override
+  public void token(int token, float logProbability, Supplier<float[]> logits) {
+    begun = true;
+    if (!model.stopTokens().contains(token)) {
+      System.out.print(decoder.next(token));
+      System.out.flush();
+    }
+  }
+
+  /** Ends its last line, unless there was not even a first token. */
+  void end() {
+    if (begun) {
+      System.out.println(decoder.finish());
+    }
+  }
+}
