@@ -62,6 +62,7 @@ public record HeatMap(String title, List<String> notes, Scale scale, List<Panel>
       double[][] values) {}
 
   private static final double LABEL = 10.5; // sizes of type
+  private static final double TITLE = 12;
   private static final double SMALLEST = 6;
   private static final double TITLE_HEIGHT = 20;
   private static final double LEGEND_WIDTH = 240;
@@ -109,7 +110,7 @@ public record HeatMap(String title, List<String> notes, Scale scale, List<Panel>
     int abreast = Math.min(3, panels.size());
     int columns = panels.stream().limit(abreast).mapToInt(panel -> panel.columns.size()).sum();
     int most = panels.stream().mapToInt(panel -> panel.columns.size()).max().orElse(1);
-    return Math.clamp(Math.floor((860.0 - 70 * abreast) / columns), most > 36 ? 14 : 26, 46);
+    return Math.clamp(Math.floor((860.0 - 70 * abreast) / columns), most > 36 ? 14 : 30, 46);
   }
 
   /** A panel and where its parts are. */
@@ -125,7 +126,7 @@ public record HeatMap(String title, List<String> notes, Scale scale, List<Panel>
       this.panel = panel;
       this.cellWidth = cellWidth;
       this.cellHeight = Math.clamp(Math.floor(cellWidth * 0.7), 14, 30);
-      this.left = 8 + Math.max(longest(panel.rows), Font.sans().width(panel.rowName, LABEL));
+      this.left = 8 + longest(panel.rows);
       this.turned = panel.columns.stream().anyMatch(name -> name.length() > 3);
       this.top = TITLE_HEIGHT + (turned ? 8 + longest(panel.columns) : 18);
     }
@@ -144,13 +145,22 @@ public record HeatMap(String title, List<String> notes, Scale scale, List<Panel>
     }
 
     Figure figure() {
-      double width =
-          Math.max(left + panel.columns.size() * cellWidth, Font.sans().width(panel.title, 12) + 2);
+      double heading = titleWidth() + Font.sans().width(axes(), LABEL);
+      double width = Math.max(left + panel.columns.size() * cellWidth, heading + 2);
       return new Figure(panel.title, width, top + panel.rows.size() * cellHeight, this::draw);
     }
 
+    private double titleWidth() {
+      return Font.sans().width(panel.title, TITLE) + 8;
+    }
+
+    private String axes() {
+      return panel.rowName + " down, " + panel.columnName + " across";
+    }
+
     private void draw(Canvas canvas, double x, double y) {
-      canvas.text(x, y + 12, 12, Anchor.START, Ink.TEXT, panel.title);
+      canvas.text(x, y + 12, TITLE, Anchor.START, Ink.TEXT, panel.title);
+      canvas.text(x + titleWidth(), y + 12, LABEL, Anchor.START, Ink.FAINT, axes());
       drawColumnNames(canvas, x + left, y + top - 6);
       canvas.group(
           Role.GRID,
@@ -187,9 +197,8 @@ public record HeatMap(String title, List<String> notes, Scale scale, List<Panel>
 
     private void drawRowNames(Canvas canvas, double x, double y) {
       double height = panel.rows.size() * cellHeight;
-      canvas.rectangle(x, y - 18, left - 2, 18 + height, Ink.PAPER, null);
+      canvas.rectangle(x, y, left - 2, height, Ink.PAPER, null);
       double right = x + left - 7;
-      canvas.text(right, y - 6, LABEL, Anchor.END, Ink.FAINT, panel.rowName);
       for (int row = 0; row < panel.rows.size(); row++) {
         double base = y + (row + 0.5) * cellHeight + 3.5;
         canvas.text(right, base, LABEL, Anchor.END, Ink.FAINT, cut(panel.rows.get(row)));

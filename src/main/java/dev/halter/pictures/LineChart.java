@@ -32,8 +32,8 @@ public record LineChart(
    */
   public record Point(double x, double y, String name) {}
 
-  private static final double WIDTH = 560;
-  private static final double HEIGHT = 330;
+  private static final double WIDTH = 500;
+  private static final double HEIGHT = 310;
   private static final double LEFT = 58;
   private static final double RIGHT = 14;
   private static final double TOP = 26;

@@ -18,7 +18,7 @@ import java.util.Map;
 public final class PictureFile {
   private static final double MARGIN = 16;
   private static final double GAP = 24; // between figures
-  private static final double MOST_WIDTH = 900; // of a line, unless one figure is wider
+  private static final double MOST_WIDTH = 980; // of a line, unless one figure is wider
   private static final double TITLE = 16; // sizes of type
   private static final double NOTE = 11.5;
   private static final double NOTE_LINE = 16;

@@ -386,6 +386,12 @@ function showSimilar() {
       ...(neuron ? [make("a", {href: "#neuron=" + neuron}, `neuron ${neuron}`)] : []), ...similar.slice(0, 10).map(tokenLink));
 }
 
+/** Where the panels are one below the other, a bar that leads to those that hold something. */
+function showPanels() {
+  element("panels").replaceChildren(...[...document.querySelectorAll("section")].filter(panel => panel.children.length).map(
+      panel => make("button", {type: "button", onclick: () => panel.scrollIntoView()}, panel.getAttribute("aria-label"))));
+}
+
 let shown = new URLSearchParams();
 
 /** Draws what the address asks for, as far as it changed: what stays keeps its focus. */
@@ -404,6 +410,7 @@ async function show() {
     markChosen();
   }
   await Promise.all(drawing);
+  showPanels();
   if (neuron !== before.get("neuron") && before.size) element("neuron").scrollIntoView({block: "nearest"});
 }
 

@@ -17,6 +17,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -458,5 +460,61 @@ class CommandsTest {
       probabilities.add(row.get("probability").asDouble());
     }
     assertEquals(3, probabilities.stream().distinct().count(), "the clamp must act");
+  }
+
+  @Test
+  void doseDrawsItsCurve() throws IOException {
+    for (String ending : List.of("svg", "png", "html")) {
+      Path curve = folder.resolve("curve." + ending);
+      Object[] dose = {
+        "dose",
+        "--neuron",
+        "1.270",
+        "--values",
+        "20,-40",
+        "--ask",
+        QUESTION,
+        "--token",
+        "dog",
+        "--out",
+        curve
+      };
+      String table = halter(dose).out();
+      if (ending.equals("svg")) {
+        String svg = Files.readString(curve);
+        String before = table.lines().toList().get(1).strip().split(" +")[1];
+        assertTrue(svg.contains(">unsteered: " + before + "</text>"), before);
+        // Points come by value, as they stand in the table.
+        List<String> points =
+            Pattern.compile("held at (\\S+): probability ([0-9.]+)")
+                .matcher(svg)
+                .results()
+                .map(point -> point.group(1) + " " + point.group(2))
+                .toList();
+        List<String> rows = table.lines().skip(2).map(row -> row.strip()).toList();
+        assertEquals(
+            Stream.of(rows.get(1), rows.get(0))
+                .map(row -> row.split(" +")[0] + " " + row.split(" +")[1])
+                .toList(),
+            points);
+        assertTrue(svg.contains("blocks.1.mlp.hook_pre_linear of neuron 270"), svg);
+      }
+      assertTrue(Files.size(curve) > 1000);
+    }
+    String error =
+        halter(
+                "dose",
+                "--neuron",
+                "1.2",
+                "--values",
+                "1",
+                "--ask",
+                "a",
+                "--token",
+                "dog",
+                "--out",
+                "curve.jpg")
+            .error(2);
+    assertTrue(error.contains("--out is curve.jpg, must end in .svg, .png or .html"), error);
   }
 }

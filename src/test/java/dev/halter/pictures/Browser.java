@@ -17,6 +17,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
@@ -212,10 +213,14 @@ public final class Browser implements AutoCloseable {
 
   /** Presses a key, by its DOM name. */
   public void press(String key) throws InterruptedException {
-    for (String type : List.of("rawKeyDown", "keyUp")) {
-      call(
-          "Input.dispatchKeyEvent",
-          Map.of("type", type, "key", key, "code", key, "windowsVirtualKeyCode", CODES.get(key)));
+    Map<String, Object> event = new HashMap<>();
+    event.putAll(Map.of("key", key, "code", key, "windowsVirtualKeyCode", CODES.get(key)));
+    if (key.equals("Enter")) {
+      event.put("text", "\r"); // or no form is sent by it
+    }
+    for (String type : List.of("keyDown", "keyUp")) {
+      event.put("type", type);
+      call("Input.dispatchKeyEvent", event);
     }
   }
 

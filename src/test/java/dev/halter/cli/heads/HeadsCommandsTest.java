@@ -126,6 +126,11 @@ class HeadsCommandsTest {
     }
     assertEquals(1, sum, 1e-4, "a head's parts are all that it looks at");
     assertTrue(Files.readString(page).contains("Head 2.1"));
+    Path patterns = folder.resolve("patterns.svg");
+    assertEquals(
+        0,
+        halter("heads", "attention", "--pairs", pairs, "--heads", "0.4", "--out", patterns).code());
+    assertTrue(Files.readString(patterns).contains("<title>from "), "as SVG");
 
     for (String ending : List.of("svg", "png", "html")) {
       Path picture = folder.resolve("effects." + ending);
@@ -177,6 +182,9 @@ class HeadsCommandsTest {
         "heads knockout --pairs F --heads 0.0 --mode resample --at all",
         "heads knockout --pairs F --heads 0.0 --draws -1",
         "heads picture F --out F.jpg",
+        "heads attention --pairs F --heads 0.0 --out F.jpg",
+        "heads picture F --out F.svg --limit 0",
+        "heads picture F --out F.svg --limit NaN",
         "heads picture F --out F.svg --value x"
       })
   void wrongUseIsOneLine(String arguments) {

@@ -146,6 +146,7 @@ class PatchTest {
             "per_head",
             "pairs",
             "positions",
+            "tokens",
             "pairs_at",
             "relative",
             "delta_logit",
@@ -154,13 +155,31 @@ class PatchTest {
     assertEquals(parse("[-4, -3, -2, -1]"), grid.get("positions"));
     assertEquals(parse("[1, 2, 2, 2]"), grid.get("pairs_at"));
     assertEquals(3, grid.get("delta_logit").size());
+    // Named where all references that reach so far have the same token; the folder has no texts.
+    assertEquals(parse("[\"5\", null, null, null]"), grid.get("tokens"));
     // The prompts of both pairs begin alike.
     assertEquals(0.0, grid.get("delta_logit").get(0).get(0).asDouble());
     assertNotEquals(0.0, grid.get("delta_logit").get(0).get(2).asDouble());
-    JsonNode heads = run("grid", "--json", "--site", "hook_z", "--per-head").json();
+    Path byHead = folder.resolve("by-head.json");
+    JsonNode heads =
+        run("grid", "--json", "--site", "hook_z", "--per-head", "--out", byHead).json();
     assertEquals(6, heads.get("relative").get(2).size());
     assertEquals(4, heads.get("relative").get(2).get(5).size());
     assertEquals(5, run("grid", "--site", "hook_mlp_out").out().lines().count());
+
+    Path picture = folder.resolve("grid.svg");
+    assertEquals(0, halter("heads", "picture", out, "--out", picture).code());
+    String drawn = Files.readString(picture);
+    assertTrue(drawn.contains(">−4 5</text>"), "the token at its column");
+    String effect =
+        "layer 0, position −2: %+.1f %%"
+            .formatted(100 * grid.get("relative").get(0).get(2).asDouble())
+            .replace('-', '−');
+    assertTrue(drawn.contains(effect), effect);
+    assertEquals(0, halter("heads", "picture", byHead, "--out", picture).code());
+    drawn = Files.readString(picture);
+    assertTrue(drawn.contains(">Layer 2</text>"), "a panel for each layer");
+    assertTrue(drawn.contains("head 5, position −1: "), "a row for each head");
   }
 
   @Test
