@@ -3,7 +3,8 @@
     python tools/demo-model/tasks.py [--out src/main/models/demo/tasks]
 
 The sentences are the corpus' own, so that the demo model understands them; of the benchmarks only the
-columns and keys are taken. texts.txt holds documents drawn anew, one a line, to compare models on.
+columns and keys are taken. texts.txt holds documents drawn anew, one a line, to compare models on;
+declines.jsonl and takes-sides.jsonl are prompts of a behaviour and of its absence, to fit controls to.
 """
 
 import argparse
@@ -54,6 +55,13 @@ def preference(rng, count):
     return items
 
 
+def conversations(items, system=None):
+    """The prompts of a list as messages, one conversation a line, under a system message if there is one."""
+    first = [{"role": "system", "content": system}] if system else []
+    messages = ([*first, {"role": "user", "content": item["prompt"]}] for item in items)
+    return "".join(json.dumps({"id": str(i), "messages": each}) + "\n" for i, each in enumerate(messages))
+
+
 def exaggerated_safety(rows):
     return [{"id": i, "type": kind, "prompt": prompt, "focus": focus, "note": note, "source": ""}
             for i, prompt, kind, label, focus, note in rows if label == "safe"]
@@ -77,7 +85,10 @@ def main():
     with open(out / "xstest.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("id", "prompt", "type", "label", "focus", "note"), *rows])
     write_list(out / "advfactuality.json", advfactuality(rng, 40))
-    write_list(out / "preference.json", preference(rng, 40))
+    preferences = preference(rng, 40)
+    write_list(out / "preference.json", preferences)
+    (out / "declines.jsonl").write_text(conversations(preferences))
+    (out / "takes-sides.jsonl").write_text(conversations(preferences, "You take sides."))
     write_list(out / "exaggerated_safety.json", exaggerated_safety(rows))
     (out / "texts.txt").write_text("".join(text + "\n" for text in texts(rng, 60)))
 

@@ -4,10 +4,10 @@ import dev.halter.files.Json;
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.model.Edit;
 import dev.halter.neurons.ConceptNeuron;
 import dev.halter.neurons.DoseResponse;
 import dev.halter.neurons.NeuronMap;
+import dev.halter.neurons.Verification.Clamp;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.util.ArrayList;
@@ -25,8 +25,8 @@ import picocli.CommandLine.Option;
     name = "demo",
     description = {
       "Steers a model by one neuron, end to end.",
-      "Maps every neuron of the model to tokens, finds the one that speaks of a concept, clamps it,",
-      "and shows what the model answers before and after."
+      "Maps every neuron of the model to tokens, finds the one that speaks of a concept, clamps it",
+      "where the question ends, and shows what the model answers before and after."
     })
 final class DemoCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
@@ -49,6 +49,9 @@ final class DemoCommand implements Callable<Integer> {
 
   private static final String CONCEPT = "dog";
   private static final int MAX_TOKENS = 32;
+
+  /** Characters that stand for a probability of 1. */
+  private static final int BAR = 40;
 
   @Override
   public Integer call() {
@@ -84,7 +87,7 @@ final class DemoCommand implements Callable<Integer> {
     Optional<ConceptNeuron> likely = search.ofLikelyAnswers();
     return Stream.of(usual, likely)
         .flatMap(Optional::stream)
-        .max(Comparator.comparingDouble(neuron -> neuron.effect().probability()))
+        .max(Comparator.comparingDouble(neuron -> neuron.clamp().effect().probability()))
         .orElseThrow(() -> noNeuron(CONCEPT));
   }
 
@@ -99,16 +102,11 @@ final class DemoCommand implements Callable<Integer> {
 
   private void report(
       LanguageModel model, int neurons, double seconds, int[] prompt, ConceptNeuron best) {
-    String name = best.concept();
-    int layer = best.hit().layer();
+    int dMlp = model.config().dMlp();
     int neuron = best.hit().neuron();
     // A control of equal strength: the neuron half a layer away.
-    int other = (neuron + model.config().dMlp() / 2) % model.config().dMlp();
-    List<SteeringPlan> plans =
-        List.of(
-            SteeringPlan.NONE,
-            SteeringPlan.of(best.clamp()),
-            SteeringPlan.of(Edit.clamp(best.site(), other, best.value())));
+    int other = (neuron + dMlp / 2) % dMlp;
+    List<SteeringPlan> plans = List.of(SteeringPlan.NONE, best.plan(), best.control(other));
     List<DoseResponse.Effect> effects =
         DoseResponse.of(model.engine(), prompt, best.tokens(), plans);
     List<Request> requests = new ArrayList<>();
@@ -136,14 +134,17 @@ final class DemoCommand implements Callable<Integer> {
               "device", device,
               "neurons", neurons,
               "map_seconds", seconds,
-              "concept", name,
-              "layer", layer,
+              "concept", best.concept(),
+              "layer", best.hit().layer(),
               "neuron", neuron,
               "site", best.site().name(),
-              "value", best.value(),
+              "value", best.clamp().value(),
               "before", answers.get(0),
               "after", answers.get(1),
-              "control", answers.get(2)));
+              "control", answers.get(2),
+              "doses", best.doses().stream().map(DemoCommand::dose).toList(),
+              "fluent", best.isFluent(),
+              "plan", plan(best)));
       return;
     }
     System.out.printf("device   %s%n", device);
@@ -151,21 +152,68 @@ final class DemoCommand implements Callable<Integer> {
         "map      %,d neurons decoded through the LM head in %.2f s%n", neurons, seconds);
     System.out.printf(
         "neuron   %d.%d: '%s' is the %s of the tokens that its up-projection row (%s) decodes to%n",
-        layer,
+        best.hit().layer(),
         neuron,
         model.tokenizer().piece(best.hit().tokenId()),
         Ordinal.of(best.hit().rank()),
         best.hit().sign() > 0 ? "+" : "-");
-    System.out.printf("plan     clamp %s to %.0f%n", best.site(), best.value());
+    printDoses(best);
+    System.out.printf("plan     %s%n", Json.text(plan(best)));
+    if (!best.isFluent()) {
+      System.out.printf("         (no value that was tried leaves a fluent answer)%n");
+    }
     System.out.printf("%n%s%n", question);
     String[] names = {"before", "after", "control"};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < names.length; i++) {
       System.out.printf(
           "  %-8s %-60s p(%s) = %.3f%n",
-          names[i], answers.get(i).get("text"), name, effects.get(i).probability());
+          names[i], answers.get(i).get("text"), best.concept(), effects.get(i).probability());
     }
     System.out.printf(
-        "%n%d tokens for 3 requests with 3 plans in one batch: %,.0f tokens/s%n",
-        count, count / generated);
+        "  control is the same clamp of neuron %d.%d, half a layer away%n",
+        best.hit().layer(), other);
+    System.out.printf(
+        "%n%d tokens for %d requests with %d plans in one batch: %,.0f tokens/s%n",
+        count, plans.size(), plans.size(), count / generated);
+  }
+
+  private static Map<String, Object> dose(Clamp clamp) {
+    return Json.object("value", clamp.value(), "probability", clamp.effect().probability());
+  }
+
+  /** The plan as a file for --plan. */
+  private static Map<String, Object> plan(ConceptNeuron best) {
+    return Json.object(
+        "interventions",
+        List.of(
+            Json.object(
+                "op", "neuron_clamp",
+                "site", best.site().name(),
+                "neurons", List.of(best.hit().neuron()),
+                "value", best.clamp().value(),
+                "when", Json.object("prompt_positions", List.of(-1)))));
+  }
+
+  /** A bar for each value that the neuron was held at, and one for the model as it is. */
+  private static void printDoses(ConceptNeuron best) {
+    System.out.printf(
+        "dose     p(%s) as the answer's first token, the neuron held where the question ends at%n",
+        best.concept());
+    boolean isPrinted = false;
+    for (Clamp dose : best.doses()) {
+      if (!isPrinted && dose.value() > 0) {
+        printDose("as it is", best.before().probability(), "");
+        isPrinted = true;
+      }
+      String mark = dose.equals(best.clamp()) ? "  <- the plan" : "";
+      printDose("%.0f".formatted(dose.value()), dose.effect().probability(), mark);
+    }
+  }
+
+  private static void printDose(String value, double probability, String mark) {
+    int eighths = (int) Math.round(8 * BAR * probability);
+    String part = eighths % 8 == 0 ? "" : Character.toString(0x2590 - eighths % 8);
+    String bar = "\u2588".repeat(eighths / 8) + part;
+    System.out.printf("%17s  %.3f %s%s%n", value, probability, bar, mark);
   }
 }

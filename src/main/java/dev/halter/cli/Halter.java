@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.cli.concepts.ConceptsCommand;
+import dev.halter.cli.concepts.VectorsCommand;
 import dev.halter.cli.heads.HeadsCommand;
 import dev.halter.cli.neurons.AgreeCommand;
 import dev.halter.cli.neurons.DoseCommand;
@@ -68,6 +69,7 @@ public final class Halter {
           EditCommand.class,
           HeadsCommand.class,
           ConceptsCommand.class,
+          VectorsCommand.class,
           CompletionCommand.class,
           HelpCommand.class);
 
@@ -102,6 +104,8 @@ public final class Halter {
   public static void main(String[] args) {
     // Digits, commas and titles are the same for every user: other programs read them.
     Locale.setDefault(Locale.ROOT);
+    // parquet-java asks for a logger, and SLF4J would say that there is none.
+    System.setProperty("slf4j.internal.verbosity", "ERROR");
     StandardOutput out = new StandardOutput();
     System.setOut(out.printing());
     System.setErr(new PrintStream(System.err, true, StandardCharsets.UTF_8));

@@ -1,9 +1,11 @@
 package dev.halter.cli;
 
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Devices;
 import dev.halter.files.PackedFiles;
 import dev.halter.generation.LanguageModel;
+import dev.halter.model.KvCache;
 import dev.halter.weights.ModelConfig;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -13,6 +15,9 @@ import picocli.CommandLine.Option;
 
 /** The options of every command that opens a model. */
 public final class ModelOptions {
+  private static final int MANY = 256;
+  private static final long SMALL_CACHE = 1L << 30;
+
   @Option(
       names = "--model",
       paramLabel = "DIR",
@@ -46,6 +51,11 @@ public final class ModelOptions {
           "Let oneDNN make the CPU's products: the last bits of a result may then depend on its"
               + " batch. Worth it on CPUs with AMX; cuBLAS makes no such promise on CUDA either.")
   boolean anyBatch;
+
+  @Option(
+      names = "--no-prefix-cache",
+      description = "Read every prompt from its first token, whatever prompts have in common.")
+  boolean readsAll;
 
   @Option(
       names = "--context",
@@ -84,14 +94,18 @@ public final class ModelOptions {
   }
 
   /**
-   * Opens the model for short prompts and much work between them: without --context sequences are
-   * of up to 1,024 tokens, so that a GPU's memory is not taken by a cache that nothing fills.
+   * Opens the model for many short prompts and much work between them: without --context sequences
+   * are of up to 1,024 tokens, so that a GPU's memory is not taken by a cache that nothing fills.
+   * As many run at once as make a step worth its launches, where their cache is small, as that of
+   * small models is.
    */
   public LanguageModel openForPairs() {
+    ModelConfig config = ModelConfig.read(folder());
     if (context == 0) {
-      context = Math.min(1024, ModelConfig.read(folder()).maxPositions());
+      context = Math.min(1024, config.maxPositions());
     }
-    return open(64);
+    long most = KvCache.pagesFor(context) * KvCache.pageBytes(config, DType.F32) * MANY;
+    return open(most <= SMALL_CACHE ? MANY : 64);
   }
 
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
@@ -105,6 +119,7 @@ public final class ModelOptions {
             .dtype(dtype)
             .context(context)
             .maxBatch(maxBatch)
+            .sharePrefixes(!readsAll)
             .open();
     int positions = language.config().maxPositions();
     if (context > positions) {

@@ -1,5 +1,7 @@
 package dev.halter.cli;
 
+import dev.halter.pictures.PictureFile;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -28,6 +30,13 @@ public final class OptionValue {
     if (!List.of(choices).contains(value)) {
       throw new WrongUseException(
           option + " is '" + value + "'; choose one of " + String.join(", ", choices));
+    }
+  }
+
+  /** Refuses a file for a picture whose ending is of none; null, an option not given, is fine. */
+  public static void requirePicture(String option, Path file) {
+    if (file != null && !PictureFile.isOne(file)) {
+      throw new WrongUseException(option + " is " + file + ", must end in .svg, .png or .html");
     }
   }
 

@@ -2,6 +2,7 @@ package dev.halter.cli;
 
 import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
+import dev.halter.text.VisibleText;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -34,7 +35,7 @@ final class TokensCommand implements Callable<Integer> {
       System.out.println(text);
       System.out.println();
       for (int i = 0; i < tokens.length; i++) {
-        System.out.printf("%6d  %s%n", tokens[i], pieces.get(i));
+        System.out.printf("%6d  %s%n", tokens[i], VisibleText.of(pieces.get(i)));
       }
       return 0;
     }

@@ -1,5 +1,5 @@
 /**
- * Concept dictionaries from stimuli, and what removing concepts does.
+ * Concept dictionaries from stimuli, and control vectors from two sides of a behaviour.
  *
  * {@snippet file="dev/halter/snippets/ConceptsSnippetsTest.java" region="stimuli"}
  */

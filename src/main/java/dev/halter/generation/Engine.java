@@ -25,10 +25,16 @@ import java.util.function.Consumer;
  * <p>A request's pages of the KV cache are reserved for its whole length when it joins, so none is
  * ever thrown out again. Its text depends on itself alone, as far as the device's products do.
  *
+ * <p>What requests have in common at their beginning is read once: keys and values of tokens that
+ * no edit has reached yet depend on these tokens alone, so the cache keeps them for others,
+ * whatever their plans do later. Of requests that begin alike and come together the first reads and
+ * the others wait. {@link LanguageModel.Opening#sharePrefixes} turns it off.
+ *
  * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means.
  */
 public final class Engine implements AutoCloseable {
   private final Llama model;
+  private final boolean sharesPrefixes;
   private final Scope scope;
   private final SteeringSlots slots;
   private final Sampler sampler;
@@ -37,7 +43,17 @@ public final class Engine implements AutoCloseable {
 
   /** An engine over a model, which is not closed with it. */
   public Engine(Llama model) {
+    this(model, true);
+  }
+
+  /**
+   * As {@link #Engine(Llama)}.
+   *
+   * @param sharesPrefixes whether what requests have in common at their beginning is read once
+   */
+  public Engine(Llama model, boolean sharesPrefixes) {
     this.model = model;
+    this.sharesPrefixes = sharesPrefixes;
     this.scope = model.device().scope();
     try {
       this.slots = scope.add(new SteeringSlots(model));
@@ -55,8 +71,10 @@ public final class Engine implements AutoCloseable {
     final Steered steered;
     final int id;
     final int maxTokens;
+    final int unsteered; // leading tokens of the prompt that no edit reaches
     final int[] generated;
     final float[] logProbabilities;
+    boolean isBegun;
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
 
@@ -65,12 +83,20 @@ public final class Engine implements AutoCloseable {
       this.steered = steered;
       this.id = id;
       this.maxTokens = maxTokens;
+      this.unsteered = steered.unsteered();
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
     }
 
     boolean isPrompt() {
       return done < request.prompt().length;
+    }
+
+    /** The beginning that it may have from others: all must be read where all is captured. */
+    int[] sharable() {
+      int[] prompt = request.prompt();
+      int most = request.capture() == null ? Math.min(unsteered, prompt.length - 1) : 0;
+      return Arrays.copyOf(prompt, most);
     }
   }
 
@@ -213,6 +239,7 @@ public final class Engine implements AutoCloseable {
     }
     for (Sequence sequence : running) {
       if (sequence.isPrompt()
+          && begin(sequence)
           && addPrompt(batch, sequence, rows - batch.rows(), outputs - batch.outputs())) {
         order.add(sequence);
       }
@@ -225,7 +252,45 @@ public final class Engine implements AutoCloseable {
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
       sequence.done += batch.spans().get(i).length();
+      keep(sequence);
       finishIfDone(sequence, done);
+    }
+  }
+
+  /**
+   * Gives a prompt that begins what is known of it; false if it is to wait for one in front of it
+   * that reads the same tokens now.
+   */
+  private boolean begin(Sequence sequence) {
+    if (sequence.isBegun || !sharesPrefixes) {
+      return true;
+    }
+    int[] sharable = sequence.sharable();
+    int least = model.cache().known(sharable) + KvCache.WORTH_SHARING;
+    for (Sequence other : running) {
+      if (other.isBegun && other.isPrompt() && common(sharable, other) >= least) {
+        return false;
+      }
+    }
+    sequence.done = model.cache().share(sequence.id, sharable);
+    sequence.isBegun = true;
+    return true;
+  }
+
+  private static int common(int[] tokens, Sequence other) {
+    int mismatch =
+        Arrays.mismatch(tokens, 0, tokens.length, other.request.prompt(), 0, other.unsteered);
+    return mismatch < 0 ? tokens.length : mismatch;
+  }
+
+  /**
+   * Makes known what a prompt has read before an edit acts; at its last token also for the first
+   * time.
+   */
+  private void keep(Sequence sequence) {
+    int read = Math.min(sequence.done, sequence.unsteered);
+    if (sharesPrefixes && sequence.count <= 1 && read >= KvCache.WORTH_SHARING) {
+      model.cache().keep(sequence.id, Arrays.copyOf(sequence.request.prompt(), read));
     }
   }
 

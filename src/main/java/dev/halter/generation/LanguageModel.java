@@ -66,12 +66,17 @@ public final class LanguageModel implements AutoCloseable {
   private ChatTemplate template;
 
   private LanguageModel(
-      Path folder, Device device, MemoryPlan plan, Llama llama, GenerationConfig generation) {
+      Path folder,
+      Device device,
+      MemoryPlan plan,
+      Llama llama,
+      Engine engine,
+      GenerationConfig generation) {
     this.folder = folder;
     this.device = device;
     this.plan = plan;
     this.llama = llama;
-    this.engine = new Engine(llama);
+    this.engine = engine;
     this.generation = generation;
   }
 
@@ -107,6 +112,7 @@ public final class LanguageModel implements AutoCloseable {
     private String dtype = "auto";
     private int threads;
     private boolean batchInvariant = true;
+    private boolean sharePrefixes = true;
     private int context;
     private int maxBatch;
     private Consumer<String> fallback;
@@ -158,6 +164,15 @@ public final class LanguageModel implements AutoCloseable {
      */
     public Opening batchInvariant(boolean invariant) {
       this.batchInvariant = invariant;
+      return this;
+    }
+
+    /**
+     * Whether what prompts have in common at their beginning, before an edit acts, is read once,
+     * which is the default. Results are the same to the bit where they do not depend on the batch.
+     */
+    public Opening sharePrefixes(boolean share) {
+      this.sharePrefixes = share;
       return this;
     }
 
@@ -218,7 +233,8 @@ public final class LanguageModel implements AutoCloseable {
         DType type = activations(dtype, on, weights);
         MemoryPlan plan = plan(on, config, weights, type);
         Llama llama = new Llama(on, config, weights, type, plan.limits(), progress);
-        return new LanguageModel(folder, on, plan, llama, generation);
+        return new LanguageModel(
+            folder, on, plan, llama, new Engine(llama, sharePrefixes), generation);
       } catch (RuntimeException | Error e) {
         if (weights != null) {
           weights.close();

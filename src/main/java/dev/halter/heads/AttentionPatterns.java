@@ -8,6 +8,7 @@ import dev.halter.model.Site;
 import dev.halter.patching.Pair;
 import dev.halter.pictures.HeatMap;
 import dev.halter.pictures.HeatMap.Panel;
+import dev.halter.text.VisibleText;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -149,10 +150,7 @@ public final class AttentionPatterns {
    */
   public static HeatMap picture(
       Engine engine, int[] prompt, List<String> pieces, List<Head> heads) {
-    List<String> names = new ArrayList<>();
-    for (String piece : pieces) {
-      names.add(piece.replace(' ', '·').replace("\n", "⏎"));
-    }
+    List<String> names = pieces.stream().map(VisibleText::of).toList();
     List<Panel> panels = new ArrayList<>();
     patterns(engine, prompt, 0, heads)
         .forEach(
@@ -164,16 +162,14 @@ public final class AttentionPatterns {
                         "to",
                         names,
                         names,
-                        percent(pattern, prompt.length),
-                        false,
-                        "%",
-                        0)));
+                        percent(pattern, prompt.length))));
     return new HeatMap(
         "Attention of %d heads".formatted(heads.size()),
         List.of(
             String.join("", pieces),
             "Each row shows where its token looks, in % that add up to 100; a token sees itself and"
                 + " what comes before it."),
+        new HeatMap.Scale(false, "%", 0, 100),
         panels);
   }
 

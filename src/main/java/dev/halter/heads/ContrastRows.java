@@ -25,7 +25,7 @@ public final class ContrastRows {
    *
    * @param from the first token that is read
    */
-  record Text(int[] tokens, int from) {
+  public record Text(int[] tokens, int from) {
 
     /** A prompt of which the last token (END) is read. */
     static Text end(int[] prompt) {
@@ -105,7 +105,8 @@ public final class ContrastRows {
   }
 
   /** For each site a row for each token that is read, text by text. */
-  static Map<Site, List<float[]>> read(Engine engine, Collection<Site> sites, List<Text> texts) {
+  public static Map<Site, List<float[]>> read(
+      Engine engine, Collection<Site> sites, List<Text> texts) {
     Map<Site, List<float[]>> rows = new LinkedHashMap<>();
     sites.forEach(site -> rows.put(site, new ArrayList<>()));
     for (int first = 0; first < texts.size(); first += TOGETHER) {

@@ -9,15 +9,25 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * Keys and values of all sequences, in pages of {@value #PAGE} tokens that sequences take as they
  * grow and give back when they end. A page holds, for each layer and KV head, keys as [d_head,
  * {@value #PAGE}] and values as [{@value #PAGE}, d_head].
+ *
+ * <p>Beginnings that sequences have in common need to be read once: {@link #keep} makes what a
+ * sequence holds known by its tokens, and {@link #share} gives it to another, whole pages as they
+ * are and of the page where the two part a copy. What is known outlives its sequence; where pages
+ * run short, those that were unused for longest go first. The caller sees to it that keys and
+ * values depend on nothing but the tokens: no edit may have acted.
  */
 public final class KvCache {
   /** Tokens per page; the kernels' constant. */
   public static final int PAGE = 64;
+
+  /** Least number of tokens that are had from others: fewer are sooner read than copied. */
+  public static final int WORTH_SHARING = 16;
 
   private final List<Buffer> keys = new ArrayList<>();
   private final List<Buffer> values = new ArrayList<>();
@@ -28,6 +38,11 @@ public final class KvCache {
   private final Deque<Integer> freePages = new ArrayDeque<>();
   private final Deque<Integer> freeSequences = new ArrayDeque<>();
   private final int pages;
+  private final int[] holders; // of each page: sequences, and the tree of known beginnings
+  private final boolean[] kept; // pages that the tree holds
+  private final PrefixTree known = new PrefixTree();
+  private int keptAlone; // pages that only the tree holds
+  private final long pageBytes; // of keys, or of values, in one layer
   private boolean changed = true;
 
   /**
@@ -45,10 +60,12 @@ public final class KvCache {
     this.pagesPerSequence = Math.min(pages, pagesFor(maxTokens));
     this.table = new int[sequences * pagesPerSequence];
     this.pagesHeld = new int[sequences];
-    long bytes = pages * pageBytes(config, type) / 2 / config.nLayers();
+    this.holders = new int[pages];
+    this.kept = new boolean[pages];
+    this.pageBytes = pageBytes(config, type) / 2 / config.nLayers();
     for (int layer = 0; layer < config.nLayers(); layer++) {
-      keys.add(scope.allocate(bytes));
-      values.add(scope.allocate(bytes));
+      keys.add(scope.allocate(pages * pageBytes));
+      values.add(scope.allocate(pages * pageBytes));
     }
     this.pageTable = scope.allocate(4L * table.length);
     for (int page = 0; page < pages; page++) {
@@ -79,12 +96,18 @@ public final class KvCache {
     return freeSequences.size();
   }
 
+  /** Pages that no sequence holds; some may hold known beginnings until they are needed. */
   public int pagesFree() {
-    return freePages.size();
+    return freePages.size() + keptAlone;
   }
 
   public int pages() {
     return pages;
+  }
+
+  /** The pages that hold nothing; tests spoil them. */
+  IntStream empty() {
+    return freePages.stream().mapToInt(Integer::intValue);
   }
 
   /** Longest sequence in tokens. */
@@ -103,25 +126,142 @@ public final class KvCache {
       throw new IllegalArgumentException(
           tokens + " tokens do not fit the cache's longest sequence of " + maxTokens());
     }
-    if (needed - pagesHeld[sequence] > freePages.size()) {
+    if (needed - pagesHeld[sequence] > pagesFree()) {
       return false;
     }
     while (pagesHeld[sequence] < needed) {
-      table[sequence * pagesPerSequence + pagesHeld[sequence]++] = freePages.removeFirst();
+      int page = takePage();
+      holders[page] = 1;
+      table[place(sequence, pagesHeld[sequence]++)] = page;
       changed = true;
     }
     return true;
   }
 
+  private int place(int sequence, int index) {
+    return sequence * pagesPerSequence + index;
+  }
+
+  private int takePage() {
+    if (freePages.isEmpty()) {
+      forget(known.oldest(page -> holders[page] == 1));
+    }
+    return freePages.removeFirst();
+  }
+
   /** Ends a sequence and frees its pages. */
   public void release(int sequence) {
     for (int i = pagesHeld[sequence] - 1; i >= 0; i--) {
-      freePages.addFirst(table[sequence * pagesPerSequence + i]);
+      letGo(table[place(sequence, i)]);
     }
-    Arrays.fill(
-        table, sequence * pagesPerSequence, sequence * pagesPerSequence + pagesHeld[sequence], 0);
+    Arrays.fill(table, place(sequence, 0), place(sequence, pagesHeld[sequence]), 0);
     pagesHeld[sequence] = 0;
     freeSequences.addFirst(sequence);
+  }
+
+  /**
+   * How many of the first {@code tokens} are known: what {@link #share} would give.
+   *
+   * @param tokens of a sequence, from its first on
+   */
+  public int known(int[] tokens) {
+    return match(tokens).tokens();
+  }
+
+  private PrefixTree.Match match(int[] tokens) {
+    PrefixTree.Match match = known.match(tokens);
+    return match.partTokens() < WORTH_SHARING ? new PrefixTree.Match(match.full(), null, 0) : match;
+  }
+
+  /**
+   * Gives a sequence the keys and values of the longest known beginning of its tokens.
+   *
+   * @param sequence with room reserved for the tokens, and none read yet
+   * @param tokens of it from its first on; the last of a prompt is better left out, since its
+   *     logits are only had by reading it
+   * @return how many of them it has, from its first on
+   */
+  public int share(int sequence, int[] tokens) {
+    PrefixTree.Match match = match(tokens);
+    for (int i = 0; i < match.full().size(); i++) {
+      hold(sequence, i, match.full().get(i).page);
+    }
+    if (match.part() != null) {
+      copyPage(match.part().page, table[place(sequence, match.full().size())]);
+      known.use(match.part());
+    } else if (!match.full().isEmpty()) {
+      known.use(match.full().getLast());
+    }
+    return match.tokens();
+  }
+
+  /** Lets a sequence hold a known page in place of its own. */
+  private void hold(int sequence, int index, int page) {
+    int place = place(sequence, index);
+    if (table[place] == page) {
+      return;
+    }
+    if (holders[page]++ == 1) {
+      keptAlone--;
+    }
+    letGo(table[place]);
+    table[place] = page;
+    changed = true;
+  }
+
+  private void letGo(int page) {
+    holders[page]--;
+    if (holders[page] == 0) {
+      freePages.addFirst(page);
+    } else if (holders[page] == 1 && kept[page]) {
+      keptAlone++;
+    }
+  }
+
+  private void copyPage(int from, int to) {
+    for (List<Buffer> side : List.of(keys, values)) {
+      for (Buffer layer : side) {
+        layer.slice(to * pageBytes, pageBytes).copyFrom(layer.slice(from * pageBytes, pageBytes));
+      }
+    }
+  }
+
+  /**
+   * Makes what a sequence holds known. It may grow on, behind these tokens; pages that were known
+   * already take the place of its own.
+   *
+   * @param tokens of it from its first on, all of which it has read
+   */
+  public void keep(int sequence, int[] tokens) {
+    PrefixTree.Node parent = null;
+    for (int i = 0; i * PAGE < tokens.length; i++) {
+      int[] held = PrefixTree.page(tokens, i * PAGE);
+      int page = table[place(sequence, i)];
+      PrefixTree.Node node = known.along(parent, held);
+      if (node != null && node.tokens.length < held.length) {
+        forget(node); // what was known is the beginning of what this page holds
+        node = null;
+      }
+      if (node == null) {
+        node = known.add(parent, held, page);
+        kept[page] = true;
+        holders[page]++;
+      } else if (held.length == PAGE) {
+        hold(sequence, i, node.page);
+      }
+      parent = node;
+    }
+    known.use(parent);
+  }
+
+  private void forget(PrefixTree.Node leaf) {
+    known.remove(leaf);
+    int page = leaf.page;
+    kept[page] = false;
+    if (--holders[page] == 0) {
+      keptAlone--;
+      freePages.addFirst(page);
+    }
   }
 
   Buffer keys(int layer) {

@@ -5,6 +5,7 @@ import dev.halter.files.Json;
 import dev.halter.model.Site;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.pictures.Page;
+import dev.halter.text.VisibleText;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -23,12 +24,12 @@ import java.util.zip.GZIPOutputStream;
  * A map as one HTML file to look around in, offline: search by token, where in the layers a concept
  * lives, each neuron's tokens, and curves of effects that were measured.
  *
- * <p>The tokens' texts stand in the page once, those that the map uses. Each layer is a gzip block
- * of its own, which the page opens when it is first needed: for every kept token its number among
- * those texts (24 bits) and −ln of its probability in steps of 1/1000 (16 bits, from the second
- * rank on the difference to the rank before), both as planes of bytes, since the upper bytes hardly
- * vary; then the weight norms. So a probability is good to 0.1 %, and the 9.2 million tokens of
- * Llama-3.1-8B take some 40 MB.
+ * <p>The tokens' texts stand in the page once, those that the map uses, as they are shown. Each
+ * layer is a gzip block of its own, which the page opens when it is first needed: for every kept
+ * token its number among those texts (24 bits) and −ln of its probability in steps of 1/1000 (16
+ * bits, from the second rank on the difference to the rank before), both as planes of bytes, since
+ * the upper bytes hardly vary; then the weight norms. So a probability is good to 0.1 %, and the
+ * 9.2 million tokens of Llama-3.1-8B take some 40 MB.
  */
 public final class Atlas {
   /** The page stays near this size: with larger models it keeps fewer ranks than the map. */
@@ -125,9 +126,10 @@ public final class Atlas {
       json.writeNumberField("steps", STEPS);
       json.writeFieldName("ids");
       json.writeArray(used, 0, used.length);
+      json.writeStringField("space", VisibleText.of(" "));
       json.writeArrayFieldStart("tokens");
       for (int id : used) {
-        json.writeString(pieces.apply(id));
+        json.writeString(VisibleText.of(pieces.apply(id)));
       }
       json.writeEndArray();
       json.writeArrayFieldStart("clearest");
@@ -186,7 +188,8 @@ public final class Atlas {
     String name = new Site(measurement.site, 0).name();
     json.writeStringField("site", name.substring(name.lastIndexOf('.') + 1));
     json.writeNumberField("before", (float) measurement.effects.before().probability());
-    json.writeStringField("answer", pieces.apply(measurement.effects.before().topToken()));
+    json.writeStringField(
+        "answer", VisibleText.of(pieces.apply(measurement.effects.before().topToken())));
     json.writeNumberField("candidates", trials.size());
     json.writeArrayFieldStart("curves");
     for (Verification.Trial trial : trials.subList(0, Math.min(CURVES, trials.size()))) {
@@ -212,7 +215,7 @@ public final class Atlas {
       json.writeStartArray();
       json.writeNumber(clamp.value());
       json.writeNumber((float) clamp.effect().probability());
-      json.writeString(pieces.apply(clamp.effect().topToken()));
+      json.writeString(VisibleText.of(pieces.apply(clamp.effect().topToken())));
       json.writeEndArray();
     }
     json.writeEndArray();

@@ -2,24 +2,45 @@ package dev.halter.neurons;
 
 import com.fasterxml.jackson.core.JsonGenerator;
 import dev.halter.files.Json;
+import dev.halter.files.ParquetTable;
+import dev.halter.files.ParquetTable.Column;
 import dev.halter.files.WholeFile;
 import dev.halter.neurons.NeuronSearch.Hit;
 import java.io.IOException;
 import java.io.Writer;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
 import java.util.function.IntFunction;
 
 /**
- * A map as a table that other programs read: JSON lines, or CSV as RFC 4180 has it (tokens always
- * quoted, quotes doubled, lines ended by CR LF, a header line).
+ * A map as a table that other programs read: Parquet, JSON lines, or CSV as RFC 4180 has it (tokens
+ * always quoted, quotes doubled, lines ended by CR LF, a header line).
  *
  * <p>One row for each kept token, ordered by layer, neuron, sign and rank: {@code layer, neuron,
  * proj, sign, rank, token_id, token, logit, probability, log_z, weight_norm, decode}. What is not
- * finite is null in JSON and empty in CSV.
+ * finite is null in Parquet and JSON and empty in CSV. A Parquet file also says what it is of, in
+ * its key-value metadata: {@code fingerprint, k, vocabulary}.
  */
 public enum MapExport {
+  PARQUET,
   JSONL,
   CSV;
+
+  private static final List<Column> COLUMNS =
+      List.of(
+          Column.int32("layer"),
+          Column.int32("neuron"),
+          Column.text("proj"),
+          Column.int32("sign"),
+          Column.int32("rank"),
+          Column.int32("token_id"),
+          Column.text("token"),
+          Column.number("logit"),
+          Column.number("probability"),
+          Column.number("log_z"),
+          Column.number("weight_norm"),
+          Column.text("decode"));
 
   private static final String HEADER =
       "layer,neuron,proj,sign,rank,token_id,token,logit,probability,log_z,weight_norm,decode\r\n";
@@ -27,10 +48,13 @@ public enum MapExport {
   /**
    * The format that a file's name asks for.
    *
-   * @throws IllegalArgumentException if it ends neither in .jsonl nor in .csv
+   * @throws IllegalArgumentException if it ends in none of .parquet, .jsonl and .csv
    */
   public static MapExport of(Path file) {
     String name = file.getFileName().toString();
+    if (name.endsWith(".parquet")) {
+      return PARQUET;
+    }
     if (name.endsWith(".jsonl")) {
       return JSONL;
     }
@@ -38,7 +62,7 @@ public enum MapExport {
       return CSV;
     }
     throw new IllegalArgumentException(
-        file + ": no such export: name a file that ends in .jsonl or .csv");
+        file + ": no such export: name a file that ends in .parquet, .jsonl or .csv");
   }
 
   /**
@@ -47,14 +71,42 @@ public enum MapExport {
    * @param pieces the text of a token
    */
   public void write(NeuronMap map, IntFunction<String> pieces, Path file) {
-    WholeFile.write(
-        file,
-        out -> {
-          switch (this) {
-            case JSONL -> lines(map, pieces, out);
-            case CSV -> table(map, pieces, out);
-          }
-        });
+    switch (this) {
+      case PARQUET ->
+          ParquetTable.write(file, facts(map), COLUMNS, rows -> rows(map, pieces, rows));
+      case JSONL -> WholeFile.write(file, out -> lines(map, pieces, out));
+      case CSV -> WholeFile.write(file, out -> table(map, pieces, out));
+    }
+  }
+
+  private static Map<String, String> facts(NeuronMap map) {
+    NeuronMap.Settings settings = map.settings();
+    return Map.of(
+        "fingerprint", settings.fingerprint(),
+        "k", Integer.toString(settings.k()),
+        "vocabulary", Integer.toString(settings.vocabulary()));
+  }
+
+  private static void rows(NeuronMap map, IntFunction<String> pieces, ParquetTable rows)
+      throws IOException {
+    NeuronMap.Settings settings = map.settings();
+    String proj = NeuronMap.name(settings.projection());
+    String decode = NeuronMap.name(settings.decode());
+    for (int place = 0; place < map.tokenIds().length; place++) {
+      Hit hit = NeuronSearch.hit(map, place);
+      rows.add(hit.layer())
+          .add(hit.neuron())
+          .add(proj)
+          .add(hit.sign())
+          .add(hit.rank())
+          .add(hit.tokenId())
+          .add(pieces.apply(hit.tokenId()))
+          .add(hit.logit())
+          .add((float) hit.probability())
+          .add(map.logZ()[place / settings.k()])
+          .add(norm(map, hit))
+          .add(decode);
+    }
   }
 
   private static void lines(NeuronMap map, IntFunction<String> pieces, Writer out)

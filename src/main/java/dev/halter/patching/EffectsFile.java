@@ -37,25 +37,28 @@ public record EffectsFile(
    * @throws BadFileException naming the key that is missing or has another shape
    */
   public static EffectsFile read(Path file) {
-    JsonObject json = JsonObject.read(file);
-    double[][] heads = matrix(json, "heads", -1, -1);
+    return of(JsonObject.read(file));
+  }
+
+  /** What a file that is read already holds; errors as above. */
+  public static EffectsFile of(JsonObject json) {
+    double[][] heads = matrix(json, "heads", json.value("heads"), -1, -1);
     int layers = heads.length;
     return new EffectsFile(
-        file,
+        json.file(),
         json.text("variant"),
         json.integer("pairs", 1, Integer.MAX_VALUE),
         heads,
-        matrix(json, "delta_logit", layers, heads[0].length),
+        matrix(json, "delta_logit", json.value("delta_logit"), layers, heads[0].length),
         numbers(json, "mlps", json.value("mlps"), layers),
         numbers(json, "mlp_delta_logit", json.value("mlp_delta_logit"), layers),
         json.number("reference_logit", -Double.MAX_VALUE, Double.MAX_VALUE));
   }
 
-  private static double[][] matrix(JsonObject json, String key, int rows, int columns) {
-    if (!(json.value(key) instanceof List<?> list)
-        || list.isEmpty()
-        || rows >= 0 && list.size() != rows) {
-      throw json.wrong(key, "a list of " + (rows < 0 ? "layers" : rows + " layers"));
+  /** A value as rows of numbers, null as NaN; −1 stands for any count above 0. */
+  static double[][] matrix(JsonObject json, String key, Object value, int rows, int columns) {
+    if (!(value instanceof List<?> list) || list.isEmpty() || rows >= 0 && list.size() != rows) {
+      throw json.wrong(key, "a list of " + (rows < 0 ? "rows" : rows + " rows"));
     }
     double[][] matrix = new double[list.size()][];
     for (int row = 0; row < matrix.length; row++) {
@@ -65,7 +68,8 @@ public record EffectsFile(
     return matrix;
   }
 
-  private static double[] numbers(JsonObject json, String key, Object value, int count) {
+  /** A value as numbers, null as NaN; −1 stands for any count above 0. */
+  static double[] numbers(JsonObject json, String key, Object value, int count) {
     if (!(value instanceof List<?> list) || list.isEmpty() || count >= 0 && list.size() != count) {
       throw json.wrong(key, "lists of " + (count < 0 ? "numbers" : count + " numbers"));
     }

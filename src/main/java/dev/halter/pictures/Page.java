@@ -8,6 +8,7 @@ import java.io.UncheckedIOException;
 import java.io.Writer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -20,7 +21,7 @@ import java.util.regex.Pattern;
  * dark, type, tables), and {@code /*{data}*}{@code /}, within {@code <script id="data"
  * type="application/json">}, for the document. Its script reads it by {@code
  * JSON.parse(document.getElementById("data").textContent)}, and must put strings into the page as
- * text, never as HTML.
+ * text, never as HTML. Pages that are drawn without a script have places of their own.
  */
 public final class Page {
   private static final Pattern PLACE = Pattern.compile("/\\*\\{([a-z.]+)}\\*/");
@@ -37,6 +38,11 @@ public final class Page {
    * @throws UncheckedIOException if the file cannot be written
    */
   public static void write(Path file, String template, WholeFile.Content data) {
+    write(file, template, Map.of("data", out -> data.write(new ScriptSafe(out))));
+  }
+
+  /** Writes a page likewise; {@code places} says what else than resources stands where, as HTML. */
+  static void write(Path file, String template, Map<String, WholeFile.Content> places) {
     String page = resource(template + ".html");
     WholeFile.write(
         file,
@@ -45,10 +51,11 @@ public final class Page {
           int done = 0;
           while (place.find()) {
             out.write(page, done, place.start() - done);
-            if (place.group(1).equals("data")) {
-              data.write(new ScriptSafe(out));
+            String name = place.group(1);
+            if (places.containsKey(name)) {
+              places.get(name).write(out);
             } else {
-              out.write(resource(place.group(1)));
+              out.write(resource(name));
             }
             done = place.end();
           }

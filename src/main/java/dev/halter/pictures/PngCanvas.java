@@ -3,35 +3,22 @@ package dev.halter.pictures;
 import java.io.ByteArrayOutputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.zip.CRC32;
 import java.util.zip.DeflaterOutputStream;
 
 /**
  * Draws a PNG of three pixels for each px of the picture, sharp at 300 dpi, without AWT, which
- * would double what a bundled Java runtime weighs. Letters are strokes of a round pen.
+ * would double what a bundled Java runtime weighs and needs the system's font configuration.
  */
 final class PngCanvas implements Canvas {
   private static final int SCALE = 3;
   private static final int MOST_PIXELS = 200_000_000;
-
-  /** Height of a capital, of a text's size. */
-  private static final double CAPITAL = 0.72;
-
-  /** A step of the letters' grid to the right, of one downwards. */
-  private static final double NARROW = 0.86;
-
-  /**
-   * Strokes of each letter: x, y, x, y, … on a grid of 4 by 8, the base line at 6. A line of the
-   * resource is a letter and its strokes, each of its points two digits.
-   */
-  private static final Map<Integer, List<int[]>> LETTERS = letters();
+  private static final double DASH = 5;
+  private static final double DASH_AND_GAP = 9;
 
   private final int width;
   private final int height;
@@ -49,90 +36,160 @@ final class PngCanvas implements Canvas {
     Arrays.fill(pixels, (byte) 255);
   }
 
-  private static Map<Integer, List<int[]>> letters() {
-    Map<Integer, List<int[]>> letters = new HashMap<>();
-    try (InputStream file = PngCanvas.class.getResourceAsStream("letters.txt")) {
-      String text = new String(file.readAllBytes(), StandardCharsets.UTF_8);
-      for (String line : text.lines().toList()) {
-        letters.put(
-            line.codePointAt(0),
-            Arrays.stream(line.substring(2).split(" "))
-                .map(stroke -> stroke.chars().map(digit -> digit - '0').toArray())
-                .toList());
-      }
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-    return letters;
+  @Override
+  public void group(Role role, String name, Runnable shapes) {
+    shapes.run();
   }
 
   @Override
-  public void rectangle(double x, double y, double w, double h, int colour, String name) {
+  public void rectangle(double x, double y, double w, double h, Paint paint, String name) {
     int right = (int) Math.min(width, Math.round((x + w) * SCALE));
     int bottom = (int) Math.min(height, Math.round((y + h) * SCALE));
     for (int row = (int) Math.max(0, Math.round(y * SCALE)); row < bottom; row++) {
       for (int column = (int) Math.max(0, Math.round(x * SCALE)); column < right; column++) {
-        blend(column, row, colour, 1);
+        blend(column, row, paint.colour(), 1);
       }
     }
   }
 
   @Override
-  public void text(double x, double y, double size, Anchor anchor, int colour, String text) {
-    double unit = size * CAPITAL / 6;
-    double wide = unit * NARROW;
-    double length = 0;
-    for (int letter : text.codePoints().toArray()) {
-      length += advance(letter);
+  public void dot(double x, double y, double radius, Paint paint, String name) {
+    segment(x, y, x, y, radius, paint.colour());
+  }
+
+  @Override
+  public void line(double[] points, double width, boolean dashed, Ink ink) {
+    for (int i = 0; i + 3 < points.length; i += 2) {
+      double dx = points[i + 2] - points[i];
+      double dy = points[i + 3] - points[i + 1];
+      double length = Math.hypot(dx, dy);
+      for (double from = 0; from < length; from += dashed ? DASH_AND_GAP : length) {
+        double to = dashed ? Math.min(length, from + DASH) : length;
+        segment(
+            points[i] + from / length * dx,
+            points[i + 1] + from / length * dy,
+            points[i] + to / length * dx,
+            points[i + 1] + to / length * dy,
+            width / 2,
+            ink.colour());
+      }
     }
-    double at =
+  }
+
+  @Override
+  public void text(double x, double y, double size, Anchor anchor, Ink ink, String text) {
+    double length = Font.sans().width(text, size);
+    double start =
         switch (anchor) {
           case START -> x;
-          case MIDDLE -> x - length * wide / 2;
-          case END -> x - length * wide;
+          case MIDDLE -> x - length / 2;
+          case END -> x - length;
         };
-    for (int letter : text.codePoints().toArray()) {
-      for (int[] stroke : strokes(letter)) {
-        for (int i = 0; i + 3 < stroke.length; i += 2) {
-          double left = at + wide * (0.9 - leftmost(letter));
-          segment(
-              left + wide * stroke[i],
-              y + unit * (stroke[i + 1] - 6),
-              left + wide * stroke[i + 2],
-              y + unit * (stroke[i + 3] - 6),
-              unit * 0.42,
-              colour);
+    List<double[]> outlines = Font.sans().outlines(text, size);
+    for (double[] outline : outlines) {
+      for (int i = 0; i < outline.length; i += 2) {
+        outline[i] = SCALE * (start + outline[i]);
+        outline[i + 1] = SCALE * (y + outline[i + 1]);
+      }
+    }
+    fill(outlines, ink.colour());
+  }
+
+  @Override
+  public void textUpwards(double x, double y, double size, Ink ink, String text) {
+    List<double[]> outlines = Font.sans().outlines(text, size);
+    for (double[] outline : outlines) {
+      for (int i = 0; i < outline.length; i += 2) {
+        double along = outline[i];
+        outline[i] = SCALE * (x + outline[i + 1]);
+        outline[i + 1] = SCALE * (y - along);
+      }
+    }
+    fill(outlines, ink.colour());
+  }
+
+  /**
+   * Fills polygons, in pixels. Each edge adds to the pixels that it crosses how much of them lies
+   * right of it, and to the next what is left of 1; summed along a row that is how much of each
+   * pixel is inside (as in Raph Levien's font-rs).
+   */
+  private void fill(List<double[]> polygons, int colour) {
+    if (polygons.isEmpty()) {
+      return;
+    }
+    double[] box = box(polygons);
+    int left = (int) Math.floor(box[0]) - 1;
+    int top = (int) Math.floor(box[1]) - 1;
+    int columns = (int) Math.ceil(box[2]) + 2 - left;
+    int rows = (int) Math.ceil(box[3]) + 2 - top;
+    double[] covered = new double[rows * columns];
+    for (double[] polygon : polygons) {
+      double x = polygon[polygon.length - 2];
+      double y = polygon[polygon.length - 1];
+      for (int i = 0; i < polygon.length; i += 2) {
+        cover(covered, columns, x - left, y - top, polygon[i] - left, polygon[i + 1] - top);
+        x = polygon[i];
+        y = polygon[i + 1];
+      }
+    }
+    for (int row = 0; row < rows; row++) {
+      double sum = 0;
+      for (int column = 0; column < columns; column++) {
+        sum += covered[row * columns + column];
+        int x = left + column;
+        int y = top + row;
+        if (x >= 0 && x < width && y >= 0 && y < height) {
+          blend(x, y, colour, Math.min(1, Math.abs(sum)));
         }
       }
-      at += advance(letter) * wide;
     }
   }
 
-  /** A letter that there is no drawing of is a box. */
-  private static List<int[]> strokes(int letter) {
-    return letter == ' '
-        ? List.of()
-        : LETTERS.getOrDefault(letter, List.of(new int[] {0, 0, 4, 0, 4, 6, 0, 6, 0, 0}));
-  }
-
-  private static int leftmost(int letter) {
-    int left = 4;
-    for (int[] stroke : strokes(letter)) {
-      for (int i = 0; i < stroke.length; i += 2) {
-        left = Math.min(left, stroke[i]);
+  /** Least x and y, largest x and y. */
+  private static double[] box(List<double[]> polygons) {
+    double[] box = {1e9, 1e9, -1e9, -1e9};
+    for (double[] polygon : polygons) {
+      for (int i = 0; i < polygon.length; i++) {
+        box[i % 2] = Math.min(box[i % 2], polygon[i]);
+        box[2 + i % 2] = Math.max(box[2 + i % 2], polygon[i]);
       }
     }
-    return left;
+    return box;
   }
 
-  private static double advance(int letter) {
-    int right = 0;
-    for (int[] stroke : strokes(letter)) {
-      for (int i = 0; i < stroke.length; i += 2) {
-        right = Math.max(right, stroke[i]);
-      }
+  private static void cover(
+      double[] covered, int columns, double x0, double y0, double x1, double y1) {
+    if (y0 == y1) {
+      return;
     }
-    return letter == ' ' ? 3 : right - leftmost(letter) + 2;
+    double low = Math.min(y0, y1);
+    double high = Math.max(y0, y1);
+    double slope = (x1 - x0) / (y1 - y0);
+    double x = y0 < y1 ? x0 : x1;
+    for (int row = (int) low; row < high; row++) {
+      double tall = Math.min(row + 1, high) - Math.max(row, low);
+      double next = x + slope * tall;
+      coverRow(
+          covered, row * columns, Math.min(x, next), Math.max(x, next), y0 < y1 ? tall : -tall);
+      x = next;
+    }
+  }
+
+  /** An edge within a row of pixels, from {@code left} to {@code right} and {@code tall} high. */
+  private static void coverRow(double[] covered, int row, double left, double right, double tall) {
+    int first = (int) left;
+    int last = Math.max(first, (int) Math.ceil(right) - 1);
+    double before = 0; // of the edge's height, what the pixels up to here have
+    for (int pixel = first; pixel <= last; pixel++) {
+      double from = Math.max(left, pixel);
+      double to = Math.min(right, pixel + 1);
+      // The share of the edge within this pixel, and how much of the pixel is right of it.
+      double share = right == left ? 1 : (to - from) / (right - left);
+      double rightOf = pixel + 1 - (from + to) / 2;
+      covered[row + pixel] += tall * (before + share * rightOf);
+      before = share * (1 - rightOf);
+    }
+    covered[row + last + 1] += tall * before;
   }
 
   /** A line of a round pen, from (x0, y0) to (x1, y1). */

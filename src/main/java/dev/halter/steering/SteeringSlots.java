@@ -102,6 +102,20 @@ public final class SteeringSlots implements AutoCloseable {
       return result;
     }
 
+    /** How many leading tokens of the prompt no intervention has anything to do with. */
+    public int unsteered() {
+      if (plan.interventions().isEmpty()) {
+        return prompt.length;
+      }
+      for (int i = 0; i < prompt.length; i++) {
+        BitSet active = active(i, prompt[i]);
+        if (!solving(i, active).isEmpty() || !active.isEmpty()) {
+          return i;
+        }
+      }
+      return prompt.length;
+    }
+
     private BitSet active(int position, int token) {
       BitSet active = new BitSet();
       for (int i = 0; i < plan.interventions().size(); i++) {

@@ -2,18 +2,24 @@ package dev.halter.weights;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.MappedFile;
+import dev.halter.files.WholeFile;
+import java.io.ByteArrayOutputStream;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -24,17 +30,35 @@ import java.util.regex.Pattern;
  * <p>The rules are llama.cpp's (common_control_vector_load): any other tensor is an error, so are N
  * = 0, another type, more than one dimension, and directions of different lengths; several
  * directions of one layer add up. llama.cpp adds {@code direction.N} to the output of block N,
- * counted from 0, which is {@code blocks.N.hook_resid_post}.
+ * counted from 0, which is {@code blocks.N.hook_resid_post}; repeng reads and adds it there too.
  *
- * <p>The GGUF layout (versions 2 and 3, little-endian) is that of ggml's gguf.h. The file is taken
- * for hostile: memory used is in proportion to the directions it really holds.
+ * <p>The GGUF layout (versions 2 and 3, little-endian; 3 is written) is that of ggml's gguf.h. The
+ * file is taken for hostile: memory used is in proportion to the directions it really holds.
  *
- * @param modelHint the kind of model it was made for, if the file says so
+ * @param modelHint the kind of model it was made for, {@code model_type} of its config.json, if the
+ *     file says so; repeng takes no file without
+ * @param method how it was made, if the file says so
  * @param directions the vectors by layer, all of one length; not to be modified
  */
-record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> directions) {
+public record ControlVector(
+    Optional<String> modelHint, Optional<String> method, SortedMap<Integer, float[]> directions) {
+  private static final String ARCHITECTURE = "general.architecture";
+  private static final String CONTROL_VECTOR = "controlvector";
+  private static final String MODEL_HINT = "controlvector.model_hint";
+  private static final String METHOD = "controlvector.method";
+  private static final String LAYER_COUNT = "controlvector.layer_count";
+  private static final int MAGIC = 0x46554747; // "GGUF"
+  private static final int VERSION = 3;
+  private static final int ALIGNMENT = 32; // where a file does not say another
   private static final Pattern DIRECTION = Pattern.compile("direction\\.([0-9]{1,6})");
   private static final int F32 = 0;
+
+  // GGUF's value types.
+  private static final int U32 = 4;
+  private static final int I32 = 5;
+  private static final int STRING = 8;
+  private static final int ARRAY = 9;
+
   private static final int MAX_LENGTH = 1 << 20;
 
   public ControlVector {
@@ -53,6 +77,79 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
     }
   }
 
+  /**
+   * Writes it, so that llama.cpp and repeng read it as well; readers see the whole file or none.
+   *
+   * @throws IllegalArgumentException if it has no direction, one of layer 0, which llama.cpp has no
+   *     place for, or directions of different lengths
+   * @throws java.io.UncheckedIOException if the file cannot be written
+   */
+  public void write(Path file) {
+    if (directions.isEmpty() || directions.firstKey() < 1) {
+      throw new IllegalArgumentException(
+          file + ": a control vector has directions of layers from 1 on, not " + layers());
+    }
+    WholeFile.write(file, bytes());
+  }
+
+  private byte[] bytes() {
+    Map<String, String> texts = new TreeMap<>();
+    modelHint.ifPresent(hint -> texts.put(MODEL_HINT, hint));
+    method.ifPresent(name -> texts.put(METHOD, name));
+    Layout out = new Layout();
+    out.i32(MAGIC).i32(VERSION).i64(directions.size()).i64(2 + texts.size());
+    out.text(ARCHITECTURE).i32(STRING).text(CONTROL_VECTOR);
+    texts.forEach((key, text) -> out.text(key).i32(STRING).text(text));
+    out.text(LAYER_COUNT).i32(U32).i32(directions.size());
+    long offset = 0;
+    for (int layer : directions.keySet()) {
+      out.text("direction." + layer).i32(1).i64(length()).i32(F32).i64(offset);
+      offset = aligned(offset + 4L * length(), ALIGNMENT);
+    }
+    for (float[] direction : directions.values()) {
+      out.align().floats(direction);
+    }
+    return out.align().bytes.toByteArray();
+  }
+
+  /** Grows from the beginning of a file on. */
+  private static final class Layout {
+    private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+
+    Layout i32(int value) {
+      return put(4, buffer -> buffer.putInt(value));
+    }
+
+    Layout i64(long value) {
+      return put(8, buffer -> buffer.putLong(value));
+    }
+
+    Layout text(String text) {
+      byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
+      return i64(utf8.length).put(utf8.length, buffer -> buffer.put(utf8));
+    }
+
+    Layout floats(float[] values) {
+      return put(4 * values.length, buffer -> buffer.asFloatBuffer().put(values));
+    }
+
+    Layout align() {
+      return put((int) (aligned(bytes.size(), ALIGNMENT) - bytes.size()), padding -> {});
+    }
+
+    private Layout put(int size, Consumer<ByteBuffer> content) {
+      byte[] part = new byte[size];
+      content.accept(ByteBuffer.wrap(part).order(ByteOrder.LITTLE_ENDIAN));
+      bytes.writeBytes(part);
+      return this;
+    }
+  }
+
+  /** The layers that have a direction. */
+  public Set<Integer> layers() {
+    return directions.keySet();
+  }
+
   /** Number of values of each direction: d_model of the model it was made for. */
   public int length() {
     return directions.firstEntry().getValue().length;
@@ -63,11 +160,11 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
   /** Parses the content of a file; {@code file} is for messages. */
   static ControlVector parse(Path file, MemorySegment content) {
     var in = new Cursor(file, content);
-    if (content.byteSize() < 4 || in.i32() != 0x46554747) { // "GGUF"
+    if (content.byteSize() < 4 || in.i32() != MAGIC) {
       throw new BadFileException(file, "is no GGUF file");
     }
     int version = in.i32();
-    if (version != 2 && version != 3) {
+    if (version != 2 && version != VERSION) {
       throw new BadFileException(
           file,
           "is GGUF of version "
@@ -77,7 +174,7 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
     long tensors = in.count("tensors", 8 + 4 + 4 + 8);
     long entries = in.count("metadata entries", 8 + 4 + 1);
     Metadata metadata = Metadata.read(in, entries);
-    if (metadata.architecture.filter(name -> !name.equals("controlvector")).isPresent()) {
+    if (metadata.architecture.filter(name -> !name.equals(CONTROL_VECTOR)).isPresent()) {
       throw new BadFileException(
           file,
           "is a GGUF file of architecture \""
@@ -92,7 +189,8 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
       throw new BadFileException(file, "holds no directions");
     }
     long start = aligned(in.position, metadata.alignment);
-    return new ControlVector(metadata.modelHint, sum(file, content, infos, start, metadata));
+    return new ControlVector(
+        metadata.modelHint, metadata.method, sum(file, content, infos, start, metadata));
   }
 
   private static Tensor tensor(Cursor in) {
@@ -189,13 +287,8 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
   private static final class Metadata {
     Optional<String> architecture = Optional.empty();
     Optional<String> modelHint = Optional.empty();
-    long alignment = 32;
-
-    // GGUF's value types.
-    private static final int U32 = 4;
-    private static final int I32 = 5;
-    private static final int STRING = 8;
-    private static final int ARRAY = 9;
+    Optional<String> method = Optional.empty();
+    long alignment = ALIGNMENT;
 
     static Metadata read(Cursor in, long entries) {
       var metadata = new Metadata();
@@ -212,15 +305,16 @@ record ControlVector(Optional<String> modelHint, SortedMap<Integer, float[]> dir
 
     private void readValue(Cursor in, String key, int type) {
       switch (key) {
-        case "general.architecture" -> architecture = Optional.of(text(in, key, type));
-        case "controlvector.model_hint" -> modelHint = Optional.of(text(in, key, type));
+        case ARCHITECTURE -> architecture = Optional.of(text(in, key, type));
+        case MODEL_HINT -> modelHint = Optional.of(text(in, key, type));
+        case METHOD -> method = Optional.of(text(in, key, type));
         case "general.alignment" -> {
           alignment = type == U32 ? Integer.toUnsignedLong(in.i32()) : 0;
           if (alignment == 0 || Long.bitCount(alignment) != 1) {
             throw in.bad("metadata entry \"" + key + "\" is no u32 power of two");
           }
         }
-        case "controlvector.layer_count" -> {
+        case LAYER_COUNT -> {
           // repeng writes u32, llama.cpp i32; what it counts differs too, so only its type counts.
           if (type != U32 && type != I32) {
             throw in.bad("metadata entry \"" + key + "\" has type " + type + ", not u32 or i32");

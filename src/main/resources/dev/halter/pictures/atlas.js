@@ -6,6 +6,7 @@ const kept = data.kept;
 const element = id => document.getElementById(id);
 const shownRows = 12;
 const mostRows = 1000;
+const mostDots = 2000;
 
 /** An element with attributes and children; strings become text, never HTML. */
 function make(tag, attributes = {}, ...children) {
@@ -74,13 +75,20 @@ async function search(numbers) {
   return hits.sort((a, b) => b.p - a.p || a.rank - b.rank);
 }
 
+/** A text without spaces at its ends, which data.tokens have as data.space. */
+const bare = text => text.split(new RegExp(`[\\s${data.space}]+`)).filter(word => word !== "").join(data.space);
+
 /** The tokens a text means: itself, with and without a space before it; else its words, each so. */
 function tokensOf(text) {
-  const of = word => data.tokens.flatMap(
-      (token, i) => token === word || token === word.trim() || token === " " + word.trim() ? [i] : []);
-  const whole = text.trim() === "" ? data.tokens.flatMap((t, i) => t === text ? [i] : []) : of(text);
-  return whole.length ? whole : [...new Set(text.trim().split(/\s+/).flatMap(of))];
+  const marked = text.replaceAll(" ", data.space), word = bare(text);
+  const among = wanted => data.tokens.flatMap((token, i) => wanted.includes(token) ? [i] : []);
+  if (word === "") return among([marked]);
+  const whole = among([marked, word, data.space + word]);
+  return whole.length ? whole : among(word.split(data.space).flatMap(part => [part, data.space + part]));
 }
+
+/** The neuron that a text is the address of, such as 2.731; null if it is none. */
+const addressed = text => /^\s*\d+\.\d+\s*$/.test(text) ? text.trim() : null;
 
 // ---- how things are shown
 
@@ -96,13 +104,6 @@ function ordinal(rank) {
 const minus = sign => sign > 0 ? "+" : "−";
 const number = x => String(Math.round(x * 1000) / 1000).replace("-", "−");
 
-/** A token's text with what cannot be seen made visible. */
-function visible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u00a0\u2000-\u200f\u2028\u2029\ufeff]/g,
-      c => ({"\n": "⏎", "\t": "⇥", "\r": "␍"})[c] ?? "⟨" + c.charCodeAt(0).toString(16).padStart(4, "0") + "⟩")
-    .replace(/^ | $/g, "␣") || "⟨empty⟩";
-}
-
 const view = () => new URLSearchParams(location.hash.slice(1));
 
 /** Changes what is shown and keeps the rest. */
@@ -114,7 +115,7 @@ function go(changes) {
 
 const tokenLink = index => make("a",
     {class: "token", href: "#" + new URLSearchParams({token: data.tokens[index]}), title: `${data.tokens[index]} (token ${data.ids[index]})`},
-    visible(data.tokens[index]));
+    data.tokens[index]);
 
 const neuronLink = hit => make("a", {href: "#neuron=" + name(hit)}, name(hit));
 
@@ -133,7 +134,7 @@ async function showFound(text) {
   const place = element("found");
   const numbers = tokensOf(text);
   if (!numbers.length) {
-    element("status").textContent = `No token “${visible(text)}” among those that this map's neurons name.`;
+    element("status").textContent = `No token “${text}” among those that this map's neurons name.`;
     place.replaceChildren();
     return;
   }
@@ -152,25 +153,48 @@ async function showFound(text) {
     more.remove();
   }}, most < hits.length ? `Show ${most} of ${hits.length}` : `Show all ${most}`);
   element("status").textContent = `${hits.length.toLocaleString("en")} neuron${hits.length === 1 ? "" : "s"}` +
-      ` of ${(data.layers * data.neurons).toLocaleString("en")} with “${visible(text)}” among ${data.kept} tokens` +
+      ` of ${(data.layers * data.neurons).toLocaleString("en")} with “${text}” among ${data.kept} tokens` +
       (signs > 1 ? ", each sign for itself" : "");
   place.replaceChildren(make("h2", {}, "Where it lives: ", ...numbers.slice(0, 8).map(tokenLink)));
-  place.append(picture(hits), legend(), list, ...(hits.length > shownRows ? [more] : [])); // now it has a width
+  const drawn = picture(hits); // now that it has a width
+  place.append(drawn, legend(drawn), make("div", {class: "scroll"}, list), ...(hits.length > shownRows ? [more] : []));
   markChosen();
 }
 
-/** Marks the rows of the neuron that is open. */
+/** Marks the rows and dots of the neuron that is open. */
 function markChosen() {
   const chosen = view().get("neuron");
-  for (const row of element("found").querySelectorAll("tr")) {
-    row.classList.toggle("chosen", row.dataset.neuron === chosen);
+  for (const shown of element("found").querySelectorAll("[data-neuron]")) {
+    shown.classList.toggle("chosen", shown.dataset.neuron === chosen);
+    if (shown.role === "option") shown.setAttribute("aria-selected", shown.dataset.neuron === chosen);
   }
 }
 
-const legend = () => make("p", {class: "faint legend"},
+const legend = drawn => make("p", {class: "faint legend"},
     ...(data.signs.includes(1) ? [make("span", {class: "key plus"}, "w names it")] : []),
     ...(data.signs.includes(-1) ? [make("span", {class: "key minus"}, "−w names it")] : []),
-    "Within a layer left to right by number; below, how many.");
+    "Within a layer left to right by number; below, how many. ", saveButton(drawn, "neurons"));
+
+/** A button that saves a picture as a file of its own, as it is in light. */
+function saveButton(svg, title) {
+  return make("button", {type: "button", class: "save", "aria-label": `Save this picture as SVG: ${title}`, onclick: () => {
+    const copy = svg.cloneNode(true);
+    const [from, to] = [svg, copy].map(root => [root, ...root.querySelectorAll("*")]);
+    const root = document.documentElement;
+    root.style.colorScheme = "light";
+    from.forEach((node, i) => {
+      const style = getComputedStyle(node);
+      for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "font-size", "font-family"]) {
+        to[i].style.setProperty(name, style.getPropertyValue(name));
+      }
+    });
+    root.style.colorScheme = "";
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    const address = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], {type: "image/svg+xml"}));
+    make("a", {href: address, download: title + ".svg"}).click();
+    setTimeout(() => URL.revokeObjectURL(address), 1000);
+  }}, "Save as SVG");
+}
 
 /** Layers across, probability up on a log scale, a dot for each neuron; how many of each layer below. */
 function picture(hits) {
@@ -208,15 +232,42 @@ function picture(hits) {
     if (l % every === 0) parts.push(draw("text", {x: x + band / 2, y: height - 6, "text-anchor": "middle"}, String(l)));
   }
   parts.push(draw("text", {x: left - 6, y: height - 6, "text-anchor": "end"}, "layer"));
-  for (const hit of hits.slice(0, 2000).reverse()) {
-    parts.push(draw("circle", {
-      class: "dot " + (hit.sign > 0 ? "plus" : "minus"), r: hit.rank === 0 ? 5 : 3.5,
+  const shown = hits.slice(0, mostDots);
+  const dots = shown.map(hit => {
+    const label = `${name(hit)} ${minus(hit.sign)}, ${data.tokens[hit.token]} ${ordinal(hit.rank)}, ${percent(hit.p)}`;
+    return draw("circle", {
+      class: "dot " + (hit.sign > 0 ? "plus" : "minus"), r: hit.rank === 0 ? 5 : 3.5, "data-neuron": name(hit),
       cx: left + band * (hit.layer + .08 + .84 * (hit.neuron + .5) / data.neurons), cy: y(hit.p),
-      onclick: () => go([["neuron", name(hit)]])
-    }, draw("title", {}, `${name(hit)} ${minus(hit.sign)}, ${ordinal(hit.rank)}, ${percent(hit.p)}`)));
-  }
-  return draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
+      role: "option", tabindex: -1, "aria-label": label, onclick: () => go([["neuron", name(hit)]])
+    }, draw("title", {}, label));
+  });
+  parts.push(draw("g", {role: "listbox",
+    "aria-label": "Neurons as dots: left and right by layer and number, up and down by probability, Enter opens one"}, ...dots.toReversed()));
+  walk(dots, shown.map((_, i) => i).sort((a, b) => shown[a].layer - shown[b].layer || shown[a].neuron - shown[b].neuron));
+  return draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "group",
     "aria-label": `Neurons by layer and probability; the table below has the same. Counts by layer: ${counts.join(", ")}`}, ...parts);
+}
+
+/** One of the dots is a stop of the tab key; arrow keys go to the others, in either order. */
+function walk(dots, byLayer) {
+  let current = 0; // they come most probable first
+  dots[0].setAttribute("tabindex", 0);
+  dots.forEach((dot, i) => dot.addEventListener("focus", () => {
+    dots[current].setAttribute("tabindex", -1);
+    current = i;
+    dot.setAttribute("tabindex", 0);
+  }));
+  dots.forEach(dot => dot.addEventListener("keydown", event => {
+    const across = step => byLayer[byLayer.indexOf(current) + step];
+    const to = {
+      ArrowLeft: () => across(-1), ArrowRight: () => across(1), ArrowUp: () => current - 1, ArrowDown: () => current + 1,
+      Home: () => byLayer[0], End: () => byLayer.at(-1), Enter: () => current, " ": () => current
+    }[event.key];
+    if (!to) return;
+    event.preventDefault();
+    if (event.key === "Enter" || event.key === " ") dot.dispatchEvent(new Event("click"));
+    else dots[to()]?.focus();
+  }));
 }
 
 // ---- one neuron
@@ -225,7 +276,7 @@ async function showNeuron(text) {
   const place = element("neuron");
   const [l, n] = text.split(".").map(Number);
   if (!/^\d+\.\d+$/.test(text) || l >= data.layers || n >= data.neurons) {
-    place.replaceChildren(make("p", {}, `No neuron “${text}”: layers are 0 to ${data.layers - 1}, neurons 0 to ${data.neurons - 1}.`));
+    place.replaceChildren(make("p", {role: "alert"}, `No neuron “${text}”: layers are 0 to ${data.layers - 1}, neurons 0 to ${data.neurons - 1}.`));
     return;
   }
   const {tokens, steps, norms} = await layer(l);
@@ -250,6 +301,8 @@ async function showNeuron(text) {
     if (sign < 0) list.className = "negative";
     place.append(make("h3", {}, sign > 0 ? "w decodes to" : "−w decodes to"), list);
   });
+  element("said").textContent = `Neuron ${l}.${n}. ` + data.signs.map((sign, i) =>
+      `${minus(sign)}w decodes to ${[...tokens.slice(first(i), first(i) + Math.min(3, kept))].map(t => data.tokens[t]).join(", ")}`).join("; ");
   [...place.querySelectorAll("button")].find(button => button.title === focused)?.focus();
 }
 
@@ -263,36 +316,41 @@ function showMeasured() {
         make("h2", {}, "Measured: clamping the neurons of “", make("a", {href: "#" + new URLSearchParams({token: m.concept})}, m.concept), "”"),
         make("p", {}, `Probability of “${m.concept}” as the next token when one neuron's ${m.site} is held at a value at every token. ` +
             `Tried: ${m.candidates} neurons that name it, ${m.curves[0].neuron.length} values each; shown: the ${m.curves.length} with the largest effect, ` +
-            `each with a random neuron of its layer as a control. Unclamped it is ${percent(m.before)}, and the next token “${m.answer.trim()}”.`),
+            `each with a random neuron of its layer as a control. Unclamped it is ${percent(m.before)}, and the next token ${m.answer}.`),
         make("p", {class: "faint"}, "Prompt: ", make("code", {class: "answer"}, m.prompt)),
         make("div", {class: "curves"}, ...m.curves.map(c => curve(m, c, high))));
   }));
 }
 
 function curve(m, c, high) {
-  const [width, height, left, bottom] = [320, 180, 34, 20];
+  const [width, height, left, top, bottom] = [320, 210, 34, 24, 38];
   const values = c.neuron.map(point => point[0]);
   const [low, last] = [Math.min(...values), Math.max(...values)];
   const x = v => left + 6 + (v - low) / (last - low || 1) * (width - left - 14);
-  const y = p => 8 + (1 - p / high) * (height - bottom - 14);
+  const y = p => top + (1 - p / high) * (height - top - bottom);
   const path = points => points.map((point, i) => `${i ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`).join("");
   const best = c.neuron.reduce((a, b) => b[1] > a[1] ? b : a);
   const bestOther = c.other.reduce((a, b) => b[1] > a[1] ? b : a);
   const ticks = [...new Set([low, low < 0 && last > 0 ? 0 : (low + last) / 2, last])];
-  return make("figure", {},
-      draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
-        "aria-label": `Neuron ${name(c.hit)}: at most ${percent(best[1])}, at ${number(best[0])}; control ${c.hit.layer}.${c.control}: at most ${percent(bestOther[1])}; unclamped ${percent(m.before)}`},
-          ...[0, high / 2, high].flatMap(p => [
-            draw("line", {class: "grid", x1: left, x2: width, y1: y(p), y2: y(p)}),
-            draw("text", {x: left - 5, y: y(p) + 4, "text-anchor": "end"}, String(+p.toPrecision(2)))]),
-          draw("line", {class: "chance", x1: left, x2: width, y1: y(m.before), y2: y(m.before)}),
-          ...ticks.map(v => draw("text", {x: x(v), y: height - 4, "text-anchor": "middle"}, number(v))),
-          draw("path", {class: "control", d: path(c.other)}),
-          draw("path", {class: "line", d: path(c.neuron)}),
-          ...c.neuron.map(([v, p, answer]) => draw("circle", {class: "point", cx: x(v), cy: y(p), r: 2.6},
-              draw("title", {}, `held at ${number(v)}: ${percent(p)}, next token “${answer}”`)))),
-      make("figcaption", {}, neuronLink(c.hit), ` (${minus(c.hit.sign)}, ${ordinal(c.hit.rank)}): ${percent(best[1])} at ${number(best[0])}, next token “${best[2].trim()}”; `,
-          make("span", {class: "faint"}, `grey: control ${c.hit.layer}.${c.control}`)));
+  const drawn = draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
+    "aria-label": `Neuron ${name(c.hit)}: at most ${percent(best[1])}, at ${number(best[0])}; control ${c.hit.layer}.${c.control}: at most ${percent(bestOther[1])}; unclamped ${percent(m.before)}`},
+      draw("text", {x: 0, y: 10}, `probability of “${m.concept}”`),
+      ...[0, high / 2, high].flatMap(p => [
+        draw("line", {class: "grid", x1: left, x2: width, y1: y(p), y2: y(p)}),
+        draw("text", {x: left - 5, y: y(p) + 4, "text-anchor": "end"}, String(+p.toPrecision(2)))]),
+      draw("line", {class: "chance", x1: left, x2: width, y1: y(m.before), y2: y(m.before)}),
+      draw("text", {x: width, y: y(m.before) + (y(m.before) > height / 2 ? -4 : 13), "text-anchor": "end"}, "unclamped"),
+      ...ticks.flatMap(v => [
+        draw("line", {class: "grid", x1: x(v), x2: x(v), y1: y(0), y2: y(0) + 4}),
+        draw("text", {x: x(v), y: y(0) + 16, "text-anchor": "middle"}, number(v))]),
+      draw("text", {x: (left + width) / 2, y: height - 4, "text-anchor": "middle"}, `${m.site} held at`),
+      draw("path", {class: "control", d: path(c.other)}),
+      draw("path", {class: "line", d: path(c.neuron)}),
+      ...c.neuron.map(([v, p, answer]) => draw("circle", {class: "point", cx: x(v), cy: y(p), r: 2.6},
+          draw("title", {}, `held at ${number(v)}: ${percent(p)}, next token ${answer}`))));
+  return make("figure", {}, drawn,
+      make("figcaption", {}, neuronLink(c.hit), ` (${minus(c.hit.sign)}, ${ordinal(c.hit.rank)}): ${percent(best[1])} at ${number(best[0])}, next token ${best[2]}; `,
+          make("span", {class: "faint"}, `grey: control ${c.hit.layer}.${c.control}. `), saveButton(drawn, `neuron ${name(c.hit)}`)));
 }
 
 // ---- the rest of the page
@@ -312,17 +370,20 @@ function showFrame() {
   element("notes").textContent = `Each neuron's weight vector w, ${data.projection === "down" ? "a column" : "a row"} of ${data.projection}_proj, ` +
       `goes through the LM head ${decodings[data.decode]}; probability is the softmax over all ${data.vocabulary.toLocaleString("en")} tokens, good to 0.1 %, ` +
       `and “of chance” is that times ${data.vocabulary.toLocaleString("en")}. Of each neuron ${data.signs.length > 1 ? "and sign " : ""}` +
-      `${data.kept} tokens are kept.${fewer} ␣ marks a space at a token's end. What a neuron's weights say is not yet what it does: see the measured curves, or halter neurons --verify.`;
+      `${data.kept} tokens are kept.${fewer} ${data.space} marks a space. What a neuron's weights say is not yet what it does: see the measured curves, or halter neurons --verify.`;
 }
 
 function showSimilar() {
-  const text = element("query").value.trim().toLowerCase();
+  const query = element("query").value;
+  const text = bare(query).toLowerCase();
   const similar = [];
   for (let i = 0; text && i < data.tokens.length && similar.length < 400; i++) {
     if (data.tokens[i].toLowerCase().includes(text)) similar.push(i);
   }
   similar.sort((a, b) => data.tokens[a].length - data.tokens[b].length);
-  element("similar").replaceChildren(...similar.slice(0, 10).map(tokenLink));
+  const neuron = addressed(query);
+  element("similar").replaceChildren(
+      ...(neuron ? [make("a", {href: "#neuron=" + neuron}, `neuron ${neuron}`)] : []), ...similar.slice(0, 10).map(tokenLink));
 }
 
 let shown = new URLSearchParams();
@@ -334,7 +395,7 @@ async function show() {
   const [token, neuron] = [next.get("token"), next.get("neuron")];
   const drawing = [];
   if (token !== before.get("token")) {
-    if (element("query").value.trim() !== token?.trim()) element("query").value = token?.trim() ?? "";
+    if (bare(element("query").value) !== bare(token ?? "")) element("query").value = bare(token ?? "") || token;
     showSimilar();
     drawing.push(token === null ? element("found").replaceChildren() : showFound(token));
   }
@@ -348,7 +409,9 @@ async function show() {
 
 element("search").addEventListener("submit", event => {
   event.preventDefault();
-  go([["token", element("query").value]]);
+  const text = element("query").value, neuron = addressed(text);
+  if (neuron) go([["neuron", neuron], ...(tokensOf(text).length ? [["token", text]] : [])]);
+  else go([["token", text]]);
 });
 element("query").addEventListener("input", showSimilar);
 document.addEventListener("click", event => {

@@ -129,7 +129,7 @@ class CommandsTest {
   }
 
   @Test
-  void demoRaisesTheConceptByOneNeuron() {
+  void demoRaisesTheConceptByOneNeuron() throws Exception {
     JsonNode demo = halter("demo", "--json").json();
     assertEquals(
         List.of(
@@ -143,7 +143,10 @@ class CommandsTest {
             "value",
             "before",
             "after",
-            "control"),
+            "control",
+            "doses",
+            "fluent",
+            "plan"),
         keys(demo));
     assertEquals(
         "blocks." + demo.get("layer").asInt() + ".mlp.hook_pre_linear", demo.get("site").asText());
@@ -152,11 +155,40 @@ class CommandsTest {
     double before = demo.get("before").get("probability").asDouble();
     double after = demo.get("after").get("probability").asDouble();
     double control = demo.get("control").get("probability").asDouble();
-    assertTrue(after > 2 * before, demo.toString());
-    assertTrue(after > 2 * control, demo.toString());
+    assertTrue(after > 0.3, demo.toString());
+    assertTrue(after > 5 * before, demo.toString());
+    assertTrue(after > 5 * control, demo.toString());
     String concept = demo.get("concept").asText();
     assertTrue(!demo.get("before").get("text").asText().contains(concept), demo.toString());
-    assertTrue(demo.get("after").get("text").asText().contains(concept), demo.toString());
+    assertTrue(demo.get("fluent").asBoolean(), demo.toString());
+    assertEquals(
+        "dog. I like the dog because it guards the house.", demo.get("after").get("text").asText());
+    double ofPlan = 0;
+    for (JsonNode dose : demo.get("doses")) {
+      assertEquals(List.of("value", "probability"), keys(dose));
+      if (dose.get("value").equals(demo.get("value"))) {
+        ofPlan = dose.get("probability").asDouble();
+      }
+    }
+    assertEquals(after, ofPlan, 1e-6 * after);
+
+    Path plan = Files.writeString(folder.resolve("demo-plan.json"), demo.get("plan").toString());
+    JsonNode again =
+        halter("generate", "--ask", "What is your favourite animal?", "--plan", plan, "--json")
+            .json();
+    assertEquals(demo.get("after").get("text").asText(), again.get("text").asText().strip());
+  }
+
+  @Test
+  void demoDrawsTheDosesOfItsNeuron() {
+    List<String> lines = halter("demo").out().lines().toList();
+    List<String> doses = lines.stream().filter(line -> line.matches(" +-?[0-9]+  .*")).toList();
+    assertEquals(10, doses.size(), lines::toString);
+    String chosen = doses.getFirst();
+    assertTrue(chosen.matches(" +-60  0\\.9.*\u2588{36,39}.?  <- the plan"), lines::toString);
+    assertTrue(doses.getLast().matches(" +60  0\\.000 "), lines::toString);
+    assertTrue(
+        lines.stream().anyMatch(line -> line.matches(" +as it is  0\\.02. .")), lines::toString);
   }
 
   @Test

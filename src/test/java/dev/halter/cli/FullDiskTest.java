@@ -118,6 +118,7 @@ class FullDiskTest {
       strings = {
         "map --out DISK/out",
         "map --export DISK/out.csv",
+        "map --export DISK/out.parquet",
         "map --html DISK/out.html",
         "batch --in IN/in.jsonl --max-tokens 2 --out DISK/out",
         "capture --in IN/in.jsonl --sites blocks.0.hook_resid_post --out DISK/out",
@@ -131,6 +132,7 @@ class FullDiskTest {
             + " --out DISK/out",
         "heads combine --controls IN/control.safetensors,IN/control.safetensors"
             + " --effects IN/effects.json,IN/effects.json --out DISK/out.json",
+        "vectors fit --positive IN/positive.jsonl --negative IN/negative.jsonl --out DISK/out.gguf",
         "concepts partition --scores IN/scores.csv --out DISK/out",
         "concepts build --stimuli IN/stimuli.jsonl --layers 0..1 --out DISK/out",
         "concepts decompose --dictionary IN/atoms.safetensors --vectors IN/vectors.safetensors"

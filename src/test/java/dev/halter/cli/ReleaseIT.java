@@ -132,6 +132,16 @@ class ReleaseIT {
     assertTrue(demo.at("/after/text").asText().contains("dog"), demo.toString());
   }
 
+  /** By a library that no other command loads, in a runtime with few modules. */
+  @Test
+  void mapsAreExportedAsParquet() throws Exception {
+    Path open = Files.createDirectory(temporary.resolve("open"));
+    Files.setPosixFilePermissions(open, PosixFilePermissions.fromString("rwxrwxrwx"));
+    Path table = open.resolve("up.parquet");
+    halter(Map.of(), "map", "--export", table.toString());
+    assertEquals("PAR1", new String(Files.readAllBytes(table), 0, 4, StandardCharsets.ISO_8859_1));
+  }
+
   @Test
   void generateFollowsAPlan() throws Exception {
     Path plan =

@@ -70,7 +70,7 @@ class WrongUseTest {
         "map --out m --decode loud",
         "map --out m --sign minor",
         "map --out m --top 0",
-        "map --export m.parquet",
+        "map --export m.xlsx",
         "map --map m",
         "map --map m --out n",
         "map --map m --export n.csv --proj up",

@@ -98,7 +98,7 @@ class AttentionPatternsTest {
       for (int i = 0; i < HEADS.size(); i++) {
         HeatMap.Panel panel = picture.panels().get(i);
         assertEquals("Head " + HEADS.get(i), panel.title());
-        assertEquals("·x", panel.rows().getFirst());
+        assertEquals("␣x", panel.rows().getFirst());
         for (int query = 0; query < LENGTH; query++) {
           double[] expected = row(HEADS.get(i), query);
           for (int key = 0; key < LENGTH; key++) {

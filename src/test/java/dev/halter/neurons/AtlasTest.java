@@ -48,7 +48,15 @@ class AtlasTest {
 
   /** The document after the page's script has drawn what the fragment asks for. */
   private String shown(Path page, String fragment) throws IOException, InterruptedException {
-    String dom = Browser.show(page, fragment, folder);
+    String dom;
+    try (Browser browser = Browser.start(folder)) {
+      browser.open(page, fragment);
+      browser.until("document.getElementById('status').textContent !== 'Opening the map …'");
+      browser.until(
+          "!new URLSearchParams(location.hash.slice(1)).has('neuron')"
+              + " || document.getElementById('neuron').children.length > 0");
+      dom = browser.document();
+    }
     // Without the data and the script that are still in it.
     return dom.substring(0, dom.indexOf("<script type=\"application/json\""));
   }
@@ -75,7 +83,7 @@ class AtlasTest {
     assertTrue(hits.size() > 12, "enough to be cut");
     String found = section("found", dom);
     assertTrue(dom.contains(">" + hits.size() + " neurons of 15 with “dog”"), dom);
-    List<String> neurons = all("data-neuron=\"([^\"]*)\"", found);
+    List<String> neurons = all("<tr data-neuron=\"([^\"]*)\"", found);
     assertEquals(neurons(hits.subList(0, 12)), neurons);
     assertEquals(hits.size(), all("(<circle)", found).size(), "a dot for each in the picture");
     List<String> shares = all("number\">([0-9.e-]+)</td><td class=\"number\">[0-9.]+×", found);
@@ -110,7 +118,7 @@ class AtlasTest {
     assertTrue(section("found", dom).contains(">&lt;/script&gt;</a>"), dom);
     assertTrue(section("found", dom).contains(">&lt;!--</a>"), dom);
     assertTrue(section("neuron", dom).contains(">&lt;script&gt;document.title"), dom);
-    assertTrue(section("neuron", dom).contains(">&lt;img src=x onerror="), dom);
+    assertTrue(section("neuron", dom).contains(">&lt;img␣src=x␣onerror="), dom);
   }
 
   private static List<String> neurons(List<Hit> hits) {
@@ -154,7 +162,7 @@ class AtlasTest {
   void theFileNeedsNothingElse() throws IOException {
     String page = Files.readString(page(List.of(), 1 << 20));
     for (String needs : List.of("src=", "<link", "@import", "url(", "http:", "https:")) {
-      String rest = page.replace("http://www.w3.org/2000/svg", "").replace("src=x onerror", "");
+      String rest = page.replace("http://www.w3.org/2000/svg", "").replace("src=x␣onerror", "");
       assertFalse(rest.contains(needs), needs);
     }
   }

@@ -11,6 +11,10 @@ import dev.halter.neurons.NeuronMap.Sign;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.ResultSet;
+import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
@@ -56,6 +60,55 @@ class MapExportTest {
       Map<String, String> expected = row(place);
       assertEquals(List.copyOf(expected.keySet()), table.getFirst());
       assertEquals(List.copyOf(expected.values()), table.get(place + 1));
+    }
+  }
+
+  /** Read by DuckDB, which shares nothing with what wrote it. */
+  @Test
+  void parquetHoldsTheSameWithItsTypes() throws Exception {
+    Path file = folder.resolve("map.parquet");
+    MapExport.of(file).write(MAP, PIECES::get, file);
+    try (Connection duckdb = DriverManager.getConnection("jdbc:duckdb:");
+        Statement statement = duckdb.createStatement()) {
+      try (ResultSet rows = statement.executeQuery("FROM '" + file + "'")) {
+        for (int place = 0; place < 2 * 3 * 2 * 4; place++) {
+          assertTrue(rows.next());
+          Map<String, String> found = new LinkedHashMap<>();
+          for (int column = 1; column <= rows.getMetaData().getColumnCount(); column++) {
+            found.put(rows.getMetaData().getColumnName(column), rows.getString(column));
+          }
+          assertEquals(row(place), found);
+        }
+        assertFalse(rows.next());
+      }
+      try (ResultSet columns = statement.executeQuery("DESCRIBE FROM '" + file + "'")) {
+        List<String> types = new ArrayList<>();
+        while (columns.next()) {
+          types.add(columns.getString("column_name") + " " + columns.getString("column_type"));
+        }
+        assertEquals(
+            List.of(
+                "layer INTEGER",
+                "neuron INTEGER",
+                "proj VARCHAR",
+                "sign INTEGER",
+                "rank INTEGER",
+                "token_id INTEGER",
+                "token VARCHAR",
+                "logit FLOAT",
+                "probability FLOAT",
+                "log_z FLOAT",
+                "weight_norm FLOAT",
+                "decode VARCHAR"),
+            types);
+      }
+      try (ResultSet facts =
+          statement.executeQuery(
+              "SELECT value::VARCHAR FROM parquet_kv_metadata('%s') WHERE key = 'fingerprint'"
+                  .formatted(file))) {
+        assertTrue(facts.next());
+        assertEquals(MAP.settings().fingerprint(), facts.getString(1));
+      }
     }
   }
 
@@ -114,10 +167,10 @@ class MapExportTest {
 
   @Test
   void anotherEndingIsRefused() {
-    for (String name : List.of("map.parquet", "csv", "map.jsonl.gz")) {
+    for (String name : List.of("map.xlsx", "csv", "map.jsonl.gz")) {
       var error =
           assertThrows(IllegalArgumentException.class, () -> MapExport.of(folder.resolve(name)));
-      assertTrue(error.getMessage().contains(".jsonl or .csv"), error.getMessage());
+      assertTrue(error.getMessage().contains(".parquet, .jsonl or .csv"), error.getMessage());
     }
   }
 }

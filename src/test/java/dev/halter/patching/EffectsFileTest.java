@@ -11,6 +11,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.OptionalDouble;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -42,16 +43,20 @@ class EffectsFileTest {
 
   @Test
   void picturesShowPercentOrLogits() throws IOException {
-    HeatMap relative = EffectsPicture.of(read(EFFECTS), EffectsPicture.Value.RELATIVE);
+    HeatMap relative =
+        EffectsPicture.of(read(EFFECTS), EffectsPicture.Value.RELATIVE, OptionalDouble.empty());
     assertEquals(-30, relative.panels().get(0).values()[1][0], 1e-9);
     assertEquals(-20, relative.panels().get(1).values()[1][0], 1e-9);
     assertTrue(Double.isNaN(relative.panels().get(0).values()[0][2]));
-    assertEquals(50, relative.panels().get(0).limit(), 1e-9);
+    assertEquals(50, relative.scale().limit(), 1e-9);
     assertTrue(relative.notes().get(1).startsWith("Blue"), relative.notes().toString());
-    HeatMap logits = EffectsPicture.of(read(EFFECTS), EffectsPicture.Value.DELTA_LOGIT);
+    HeatMap logits =
+        EffectsPicture.of(read(EFFECTS), EffectsPicture.Value.DELTA_LOGIT, OptionalDouble.of(3));
     assertEquals(-6, logits.panels().get(0).values()[1][0], 1e-9);
+    assertEquals(3, logits.scale().limit());
     String negative = EFFECTS.replace("20.0", "-20.0");
-    HeatMap turned = EffectsPicture.of(read(negative), EffectsPicture.Value.RELATIVE);
+    HeatMap turned =
+        EffectsPicture.of(read(negative), EffectsPicture.Value.RELATIVE, OptionalDouble.empty());
     assertTrue(turned.notes().get(1).startsWith("Orange"), turned.notes().toString());
   }
 

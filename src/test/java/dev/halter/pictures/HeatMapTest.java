@@ -7,14 +7,14 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.pictures.HeatMap.Panel;
+import dev.halter.pictures.HeatMap.Scale;
 import java.awt.image.BufferedImage;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Pattern;
 import javax.imageio.ImageIO;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
@@ -26,37 +26,26 @@ import org.w3c.dom.NodeList;
 /** The same table as SVG, PNG and page: cells, colours and written values. */
 class HeatMapTest {
   private static final double[][] EFFECTS = {{-12.5, 0.04, 6.25}, {3.1, Double.NaN, 12.5}};
+  private static final List<Panel> PANELS =
+      List.of(
+          new Panel("Heads", "layer", "head", List.of("0", "1"), List.of("0", "1", "2"), EFFECTS),
+          new Panel(
+              "More",
+              "layer",
+              "part",
+              List.of("0", "1"),
+              List.of("</script>"),
+              new double[][] {{0.5}, {25}}));
+
   private static final HeatMap PICTURE =
       new HeatMap(
-          "Effects <of> heads & more",
-          List.of("A note."),
-          List.of(
-              new Panel(
-                  "Heads",
-                  "layer",
-                  "head",
-                  List.of("0", "1"),
-                  List.of("0", "1", "2"),
-                  EFFECTS,
-                  true,
-                  "%",
-                  1),
-              new Panel(
-                  "Shares",
-                  "layer",
-                  "part",
-                  List.of("0", "1"),
-                  List.of("</script>"),
-                  new double[][] {{0.5}, {1}},
-                  false,
-                  "",
-                  2)));
+          "Effects <of> heads & more", List.of("A note."), Scale.of(true, "%", 1, PANELS), PANELS);
 
   @TempDir Path folder;
 
-  private Document svg() throws Exception {
+  private Document svg(HeatMap picture) throws Exception {
     Path file = folder.resolve("picture.svg");
-    PICTURE.write(file);
+    picture.write(file);
     return DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(file.toFile());
   }
 
@@ -79,22 +68,43 @@ class HeatMapTest {
   }
 
   @Test
-  void cellsOfTheSvgAreNamedAndColouredSymmetrically() throws Exception {
-    Map<String, Element> cells = cells(svg());
+  void panelsShareOneScaleThatIsSymmetric() throws Exception {
+    Map<String, Element> cells = cells(svg(PICTURE));
     assertEquals(8, cells.size(), cells.keySet().toString());
-    int most = colour(cells.get("layer 1, head 2: +12.5 %"));
-    int half = colour(cells.get("layer 0, head 2: +6.3 %"));
-    int least = colour(cells.get("layer 0, head 0: −12.5 %"));
+    int most = colour(cells.get("layer 1, part </script>: +25.0 %"));
+    int half = colour(cells.get("layer 1, head 2: +12.5 %"));
+    int low = colour(cells.get("layer 0, head 0: −12.5 %"));
     int zero = colour(cells.get("layer 0, head 1: 0.0 %"));
     int none = colour(cells.get("layer 1, head 1: not measured"));
-    assertEquals(5, List.of(most, half, least, zero, none).stream().distinct().count());
+    assertEquals(5, List.of(most, half, low, zero, none).stream().distinct().count());
     // Orange above 0, blue below, by the channels that colour-blind readers see too.
     assertTrue(red(most) > blue(most) + 60 && red(half) > blue(half) + 60);
-    assertTrue(blue(least) > red(least) + 60);
+    assertTrue(blue(low) > red(low) + 60);
     assertTrue(Math.abs(red(zero) - blue(zero)) < 20 && red(zero) > 220);
     assertTrue(luminance(half) > luminance(most) && luminance(zero) > luminance(half));
-    // Shares start at 0, in their own scale.
-    assertTrue(cells.containsKey("layer 1, part </script>: 1.00"), cells.keySet().toString());
+    // Half of the scale, although it is the most that its own panel has.
+    assertEquals(new Shade(0.5).colour(), half);
+  }
+
+  @Test
+  void aScaleThatEndsEarlierSaysSo() throws Exception {
+    HeatMap picture = new HeatMap("Effects", List.of(), new Scale(true, "%", 1, 12.5), PANELS);
+    Document svg = svg(picture);
+    Map<String, Element> cells = cells(svg);
+    assertEquals(
+        colour(cells.get("layer 1, head 2: +12.5 %")),
+        colour(cells.get("layer 1, part </script>: +25.0 %")));
+    assertTrue(texts(svg).containsAll(List.of("+12.5 % or more", "−12.5 % or less", "+25.0")));
+  }
+
+  @Test
+  void aScaleWithoutSignsIsBlueFromZero() throws Exception {
+    HeatMap picture =
+        new HeatMap("Weights", List.of(), new Scale(false, "", 2, 1), PANELS.subList(1, 2));
+    Document svg = svg(picture);
+    int half = colour(cells(svg).get("layer 0, part </script>: 0.50"));
+    assertTrue(blue(half) > red(half) + 60, "no sign, one colour");
+    assertTrue(texts(svg).containsAll(List.of("0", "1.00 or more")), texts(svg).toString());
   }
 
   private static int red(int colour) {
@@ -109,25 +119,30 @@ class HeatMapTest {
     return 0.3 * red(colour) + 0.59 * (colour >> 8 & 0xff) + 0.11 * blue(colour);
   }
 
-  @Test
-  void largeValuesAndTheLegendAreWritten() throws Exception {
-    NodeList nodes = svg().getElementsByTagName("text");
+  private static List<String> texts(Document svg) {
+    NodeList nodes = svg.getElementsByTagName("text");
     List<String> texts = new ArrayList<>();
     for (int i = 0; i < nodes.getLength(); i++) {
       texts.add(nodes.item(i).getTextContent());
     }
+    return texts;
+  }
+
+  @Test
+  void largeValuesAndTheLegendAreWritten() throws Exception {
+    List<String> texts = texts(svg(PICTURE));
     for (String text :
         List.of(
             "Effects <of> heads & more",
             "A note.",
             "−12.5",
-            "+12.5",
+            "+25.0",
             "+3.1",
-            "−12.5 %",
-            "+12.5 %",
-            "0.50")) {
+            "−25.0 %",
+            "+25.0 %")) {
       assertTrue(texts.contains(text), text + " in " + texts);
     }
+    assertEquals(1, texts.stream().filter("−25.0 %"::equals).count(), "one legend");
     assertFalse(texts.contains("0.0"), "what is next to nothing is not");
   }
 
@@ -136,7 +151,7 @@ class HeatMapTest {
     Path file = folder.resolve("picture.png");
     PICTURE.write(file);
     BufferedImage image = ImageIO.read(file.toFile());
-    Document svg = svg();
+    Document svg = svg(PICTURE);
     double width = Double.parseDouble(svg.getDocumentElement().getAttribute("width"));
     double height = Double.parseDouble(svg.getDocumentElement().getAttribute("height"));
     assertEquals(Math.ceil(3 * width), image.getWidth());
@@ -158,24 +173,6 @@ class HeatMapTest {
     assertTrue(dark > 500, "the title is drawn");
   }
 
-  /** Every letter that pictures use has a drawing of its own. */
-  @Test
-  void lettersOfThePngDiffer() throws Exception {
-    String letters =
-        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.,:;%()/=+-−±'\"?!<>#*_[]Δ·×|→";
-    List<Integer> drawn = new ArrayList<>();
-    for (int letter : letters.codePoints().toArray()) {
-      PngCanvas canvas = new PngCanvas(20, 24);
-      canvas.text(4, 18, 18, Canvas.Anchor.START, 0, Character.toString(letter));
-      drawn.add(Arrays.hashCode(canvas.document()));
-    }
-    PngCanvas unknown = new PngCanvas(20, 24);
-    unknown.text(4, 18, 18, Canvas.Anchor.START, 0, "龍");
-    assertFalse(drawn.contains(Arrays.hashCode(unknown.document())));
-    // 0 and O are one shape, and so are x and ×.
-    assertEquals(drawn.size() - 2, drawn.stream().distinct().count());
-  }
-
   @Test
   void otherEndingsAreRefused() {
     for (String name : List.of("picture.jpg", "picture", "png")) {
@@ -186,27 +183,58 @@ class HeatMapTest {
   }
 
   @Test
-  void thePageDrawsEveryCell() throws Exception {
+  void thePageHasTheDrawingAndItsCellsAreWalked() throws Exception {
     Path page = folder.resolve("picture.html");
     PICTURE.write(page);
-    String dom = Browser.show(page, "", folder);
-    List<String> names =
-        Pattern.compile("<td[^>]*aria-label=\"([^\"]*)\"")
-            .matcher(dom)
-            .results()
-            .map(found -> found.group(1))
-            .toList();
-    assertEquals(8, names.size(), dom);
-    assertEquals("Heads, layer 0, head 0: −12.5 %", names.getFirst());
-    assertTrue(names.contains("Heads, layer 1, head 1: none"), names.toString());
-    assertTrue(dom.contains("<title>Effects &lt;of&gt; heads &amp; more</title>"), dom);
-    List<String> shades =
-        Pattern.compile("background: (color-mix[^;]*);")
-            .matcher(dom)
-            .results()
-            .map(found -> found.group(1))
-            .toList();
-    assertTrue(shades.getFirst().contains("--minus"), shades.toString());
-    assertNotEquals(shades.get(0), shades.get(2));
+    try (Browser browser = Browser.start(folder)) {
+      browser.window(420, 800, false);
+      browser.open(page, "");
+      assertEquals("Effects <of> heads & more", browser.value("document.title"));
+      assertEquals("8", browser.value("document.querySelectorAll('[role=gridcell]').length"));
+      String readout = "document.getElementById('readout').textContent";
+      browser.press("Tab");
+      assertEquals("Heads, layer 0, head 0: −12.5 %", browser.value(readout));
+      browser.press("ArrowRight");
+      browser.press("ArrowDown");
+      assertEquals("Heads, layer 1, head 1: not measured", browser.value(readout));
+      browser.press("End");
+      browser.press("ArrowRight"); // there is nothing
+      assertEquals("Heads, layer 1, head 2: +12.5 %", browser.value(readout));
+      browser.press("Tab");
+      assertEquals("More, layer 0, part </script>: +0.5 %", browser.value(readout));
+      String width = "getComputedStyle(document.activeElement).strokeWidth";
+      assertEquals("2.5px", browser.value(width), "the focus is seen");
+      String colour =
+          "getComputedStyle(document.querySelector('[role=gridcell]')).fill"
+              + " + getComputedStyle(document.querySelector('svg .text')).fill";
+      String light = browser.value(colour);
+      browser.window(420, 800, true);
+      assertNotEquals(light, browser.value(colour), "dark has colours of its own");
+    }
+  }
+
+  @Test
+  void pagesFitNarrowAndWideWindows() throws Exception {
+    List<String> tokens = Collections.nCopies(60, "␣unbelievably");
+    double[][] values = new double[60][60];
+    HeatMap wide =
+        new HeatMap(
+            "A title of some length about heads and tokens",
+            List.of("unbelievably".repeat(20)),
+            new Scale(false, "%", 0, 100),
+            List.of(new Panel("Head 0.0", "from", "to", tokens, tokens, values)));
+    Path page = folder.resolve("picture.html");
+    wide.write(page);
+    try (Browser browser = Browser.start(folder)) {
+      for (int width : new int[] {420, 1200}) {
+        browser.window(width, 800, false);
+        browser.open(page, "");
+        assertEquals("", browser.overflowing(), width + " px");
+      }
+      // What scrolls within the page keeps the names of its rows in view.
+      browser.window(420, 800, false);
+      browser.value("document.querySelector('figure').scrollLeft = 300");
+      browser.until("document.querySelector('.rowheaders').getBoundingClientRect().left >= 0");
+    }
   }
 }

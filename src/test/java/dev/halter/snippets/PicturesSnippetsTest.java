@@ -15,21 +15,17 @@ class PicturesSnippetsTest {
   void heatMap(@TempDir Path folder) throws Exception {
     Path file = folder.resolve("effects.svg");
     // @start region="heat-map"
-    new HeatMap(
-            "Effects of heads",
-            List.of("made up"),
-            List.of(
-                new HeatMap.Panel(
-                    "change of the logit",
-                    "layer",
-                    "head",
-                    List.of("0", "1"),
-                    List.of("0", "1", "2"),
-                    new double[][] {{0.5, -1, 0}, {0, 2, Double.NaN}},
-                    true,
-                    "",
-                    1)))
-        .write(file);
+    List<HeatMap.Panel> panels =
+        List.of(
+            new HeatMap.Panel(
+                "Heads",
+                "layer",
+                "head",
+                List.of("0", "1"),
+                List.of("0", "1", "2"),
+                new double[][] {{0.5, -1, 0}, {0, 2, Double.NaN}}));
+    HeatMap.Scale scale = HeatMap.Scale.of(true, "logits", 1, panels);
+    new HeatMap("Effects of heads", List.of("made up"), scale, panels).write(file);
     // @end
     assertTrue(Files.readString(file).contains("Effects of heads"));
   }

@@ -6,7 +6,6 @@ import dev.halter.neurons.ConceptNeuron;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
-import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -26,7 +25,7 @@ public final class TenLines {
       String question = "What is your favourite animal?";
       ConceptNeuron dog = ConceptNeuron.find(model, question, "dog").orElseThrow();
       System.out.println("before: " + model.chat(question));
-      System.out.println("after: " + model.chat(question, SteeringPlan.of(dog.clamp())));
+      System.out.println("after: " + model.chat(question, dog.plan()));
       Capture acts = model.read(question, "blocks.*.hook_resid_post");
       System.out.println("layer 2, last token: " + Arrays.toString(acts.at(2, -1)));
       Pair sum = Pair.of(model, "3 plus 4 is", "3 or 4 is", "7");

@@ -2,22 +2,28 @@ package dev.halter.weights;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.files.BadFileException;
+import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -138,9 +144,54 @@ class ControlVectorTest {
     ControlVector vector = parse(repeng());
     assertEquals(Optional.of("llama"), vector.modelHint());
     assertEquals(3, vector.length());
-    assertEquals(Set.of(1, 2), vector.directions().keySet());
+    assertEquals(Set.of(1, 2), vector.layers());
     assertArrayEquals(new float[] {1, 2, 3}, vector.directions().get(1));
     assertArrayEquals(new float[] {-4, 5, 0.5f}, vector.directions().get(2));
+  }
+
+  /** The file that repeng's export_gguf makes of the same directions, by the gguf package. */
+  @Test
+  void writesWhatRepengWrites(@TempDir Path folder) throws IOException {
+    Path golden = Path.of("src/test/resources/control-vectors/repeng.gguf");
+    ControlVector vector = ControlVector.read(golden);
+    assertEquals(Set.of(1, 3), vector.layers());
+    try (Safetensors sides = Safetensors.open(golden.resolveSibling("sides.safetensors"))) {
+      assertArrayEquals(sides.tensor("pca").toFloats(), vector.directions().get(1));
+      assertArrayEquals(sides.tensor("few_pca").toFloats(), vector.directions().get(3));
+    }
+    Path written = folder.resolve("v.gguf");
+    vector.write(written);
+    assertArrayEquals(Files.readAllBytes(golden), Files.readAllBytes(written));
+  }
+
+  @Test
+  void whatIsWrittenIsReadBack(@TempDir Path folder) {
+    Path file = folder.resolve("v.gguf");
+    float[] first = {1, -2, Float.MIN_VALUE, 1e30f, 0.1f};
+    float[] second = {0, 0, 7, 8, 9};
+    new ControlVector(
+            Optional.of("qwen3"), Optional.of("mean"), new TreeMap<>(Map.of(31, second, 2, first)))
+        .write(file);
+    ControlVector read = ControlVector.read(file);
+    assertEquals(Optional.of("qwen3"), read.modelHint());
+    assertEquals(Optional.of("mean"), read.method());
+    assertEquals(List.of(2, 31), List.copyOf(read.layers()));
+    assertArrayEquals(first, read.directions().get(2));
+    assertArrayEquals(second, read.directions().get(31));
+    // Where a plan adds it: at the layer that it was made for, without a shift.
+    assertArrayEquals(second, SteeringVectors.read(folder, "v.gguf", 31, 0, 5));
+  }
+
+  @Test
+  void layerZeroAndNoLayerAreNotWritten(@TempDir Path folder) throws IOException {
+    Path file = folder.resolve("v.gguf");
+    for (Map<Integer, float[]> directions :
+        List.of(Map.<Integer, float[]>of(), Map.of(0, new float[] {1}, 1, new float[] {1}))) {
+      ControlVector vector =
+          new ControlVector(Optional.empty(), Optional.empty(), new TreeMap<>(directions));
+      assertThrows(IllegalArgumentException.class, () -> vector.write(file));
+    }
+    assertFalse(Files.exists(file));
   }
 
   @Test

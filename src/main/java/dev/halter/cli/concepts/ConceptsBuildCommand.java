@@ -1,5 +1,6 @@
 package dev.halter.cli.concepts;
 
+import dev.halter.cli.LayerRange;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
@@ -15,8 +16,6 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.function.Function;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -29,8 +28,6 @@ import picocli.CommandLine.Option;
       "Run again after a kill, it goes on where it was."
     })
 final class ConceptsBuildCommand implements Callable<Integer> {
-  private static final Pattern LAYERS = Pattern.compile("(\\d{1,6})(?:\\.\\.(\\d{1,6}))?");
-
   @Mixin ModelOptions options;
 
   @Option(
@@ -98,18 +95,13 @@ final class ConceptsBuildCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     Direction direction = OptionValue.of(Direction.class, "--method", method);
-    Matcher range = LAYERS.matcher(layers);
-    if (!range.matches()) {
-      throw new WrongUseException("--layers is '" + layers + "', must be like 3..21");
-    }
+    LayerRange range = LayerRange.parse(layers);
     if (limit < 1 || others < 2) {
       throw new WrongUseException("--limit must be 1 or more, --others 2 or more");
     }
     if (!template.contains("{text}")) {
       throw new WrongUseException("--template has no {text}: every prompt would be the same");
     }
-    int first = Integer.parseInt(range.group(1));
-    int last = range.group(2) == null ? first : Integer.parseInt(range.group(2));
     try (LanguageModel model = options.open()) {
       Stimuli texts = Stimuli.read(stimuli);
       texts.notes().forEach(note -> System.err.println("halter: " + note));
@@ -124,7 +116,7 @@ final class ConceptsBuildCommand implements Callable<Integer> {
               encode,
               texts,
               new DictionaryBuilder.Settings(
-                  first, last, direction, template, limit, others, seed));
+                  range.first(), range.last(), direction, template, limit, others, seed));
       int concepts = texts.concepts().size();
       int found;
       try (ProgressBar bar = new ProgressBar("concepts", concepts)) {
@@ -138,15 +130,15 @@ final class ConceptsBuildCommand implements Callable<Integer> {
                 "resumed",
                 found,
                 "layers",
-                new int[] {first, last},
+                new int[] {range.first(), range.last()},
                 "out",
                 out.toString()));
       } else {
         System.out.printf(
             "%,d concepts of layers %d to %d%s: %s%n",
             concepts,
-            first,
-            last,
+            range.first(),
+            range.last(),
             found > 0 ? " (%,d were done before)".formatted(found) : "",
             out);
       }

@@ -1,6 +1,7 @@
 package dev.halter.cli.heads;
 
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.ProgressBar;
 import dev.halter.cli.WrongUseException;
@@ -10,6 +11,7 @@ import dev.halter.heads.AttentionPatterns;
 import dev.halter.heads.AttentionPatterns.Weight;
 import dev.halter.model.Head;
 import dev.halter.patching.Pair;
+import dev.halter.pictures.HeatMap;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -44,16 +46,23 @@ final class AttentionCommand implements Callable<Integer> {
   Path html;
 
   @Option(
+      names = "--out",
+      paramLabel = "F",
+      description = "Draw the same as .svg, .png or .html by its ending.")
+  Path picture;
+
+  @Option(
       names = "--pair",
       paramLabel = "N",
       defaultValue = "1",
-      description = "Pair whose reference the page shows, from 1 (default: ${DEFAULT-VALUE}).")
+      description = "Pair whose reference is shown, from 1 (default: ${DEFAULT-VALUE}).")
   int shown;
 
   @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
+    OptionValue.requirePicture("--out", picture);
     try (LanguageModel model = options.open()) {
       List<Head> chosen = heads.of(model.config());
       List<Pair> read = Pair.read(pairs, model);
@@ -65,20 +74,27 @@ final class AttentionCommand implements Callable<Integer> {
       try (ProgressBar bar = new ProgressBar("attention", read.size())) {
         weights = AttentionPatterns.read(model.engine(), read, chosen, bar::at);
       }
-      if (html != null) {
-        writePage(model, read.get(shown - 1), chosen);
-      }
+      draw(model, read.get(shown - 1), chosen);
       print(model, weights);
       return 0;
     }
   }
 
-  private void writePage(LanguageModel model, Pair pair, List<Head> chosen) {
+  private void draw(LanguageModel model, Pair pair, List<Head> chosen) {
+    if (html == null && picture == null) {
+      return;
+    }
     List<String> pieces = new ArrayList<>();
     for (int token : pair.reference()) {
       pieces.add(model.hasTokenizer() ? model.tokenizer().piece(token) : Integer.toString(token));
     }
-    AttentionPatterns.picture(model.engine(), pair.reference(), pieces, chosen).writeHtml(html);
+    HeatMap patterns = AttentionPatterns.picture(model.engine(), pair.reference(), pieces, chosen);
+    if (html != null) {
+      patterns.writeHtml(html);
+    }
+    if (picture != null) {
+      patterns.write(picture);
+    }
   }
 
   private void print(LanguageModel model, List<Weight> weights) {

@@ -47,7 +47,10 @@ final class GridCommand implements Callable<Integer> {
   @Option(names = "--per-head", description = "Patch hook_z head by head.")
   boolean perHead;
 
-  @Option(names = "--out", paramLabel = "F", description = "Grid to write, as JSON.")
+  @Option(
+      names = "--out",
+      paramLabel = "F",
+      description = "Grid to write, as JSON, which halter heads picture draws.")
   Path out;
 
   @Mixin OutputOptions output;
@@ -71,7 +74,7 @@ final class GridCommand implements Callable<Integer> {
       try (ProgressBar bar = new ProgressBar("grid", (long) read.size() * config.nLayers())) {
         grid = ActivationPatching.of(model.llama(), read, kind, perHead, false, bar::at);
       }
-      Map<String, Object> document = document(config, read.size(), grid);
+      Map<String, Object> document = document(model, read, grid);
       if (out != null) {
         WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
       }
@@ -84,13 +87,16 @@ final class GridCommand implements Callable<Integer> {
     }
   }
 
-  private Map<String, Object> document(ModelConfig config, int count, ActivationPatching grid) {
+  private Map<String, Object> document(
+      LanguageModel model, List<Pair> read, ActivationPatching grid) {
+    ModelConfig config = model.config();
     Map<String, Object> document =
         Json.object(
             "site", site,
             "per_head", perHead,
-            "pairs", count,
+            "pairs", read.size(),
             "positions", list(grid.positions(), i -> i - grid.positions()),
+            "tokens", list(grid.positions(), i -> token(model, read, i - grid.positions())),
             "pairs_at", list(grid.positions(), i -> grid.of(0, 0, i).pairs()),
             "relative", cells(config, grid, Effect::relative),
             "delta_logit", cells(config, grid, Effect::delta),
@@ -101,6 +107,21 @@ final class GridCommand implements Callable<Integer> {
       document.put("logit_difference", cells(config, grid, Effect::logitDifference));
     }
     return document;
+  }
+
+  /** The text of the token that all references have so far from their end; null if they differ. */
+  private static String token(LanguageModel model, List<Pair> pairs, int fromEnd) {
+    int[] tokens =
+        pairs.stream()
+            .map(Pair::reference)
+            .filter(reference -> reference.length + fromEnd >= 0)
+            .mapToInt(reference -> reference[reference.length + fromEnd])
+            .distinct()
+            .toArray();
+    if (tokens.length > 1) {
+      return null;
+    }
+    return model.hasTokenizer() ? model.tokenizer().piece(tokens[0]) : Integer.toString(tokens[0]);
   }
 
   /** [layers, positions], or [layers, heads, positions]. */

@@ -2,10 +2,12 @@ package dev.halter.cli.heads;
 
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.WrongUseException;
+import dev.halter.files.JsonObject;
 import dev.halter.patching.EffectsFile;
 import dev.halter.patching.EffectsPicture;
+import dev.halter.patching.GridFile;
 import java.nio.file.Path;
-import java.util.Locale;
+import java.util.OptionalDouble;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -13,9 +15,12 @@ import picocli.CommandLine.Parameters;
 
 @Command(
     name = "picture",
-    description = "Draws effects as a heat map: layers down, heads across, MLPs beside them.")
+    description =
+        "Draws effects as a heat map: of heads and MLPs by layer, or of a grid by layer and token.")
 final class PictureCommand implements Callable<Integer> {
-  @Parameters(paramLabel = "EFFECTS", description = "Effects that halter heads patch has written.")
+  @Parameters(
+      paramLabel = "EFFECTS",
+      description = "Effects that halter heads patch or halter heads grid has written.")
   Path effects;
 
   @Option(
@@ -33,15 +38,28 @@ final class PictureCommand implements Callable<Integer> {
           "relative (in %% of the reference's logit) or delta_logit (default: ${DEFAULT-VALUE}).")
   String value;
 
+  @Option(
+      names = "--limit",
+      paramLabel = "X",
+      description =
+          "End of the colour scale, to compare pictures or to see weak heads beside strong MLPs"
+              + " (default: the largest effect).")
+  Double limit;
+
   @Override
   public Integer call() {
-    OptionValue.requireOneOf("--value", value, "relative", "delta_logit");
-    if (!out.getFileName().toString().matches(".*\\.(svg|png|html)")) {
-      throw new WrongUseException("--out is " + out + ", must end in .svg, .png or .html");
+    EffectsPicture.Value shown = OptionValue.of(EffectsPicture.Value.class, "--value", value);
+    OptionValue.requirePicture("--out", out);
+    if (limit != null && !(limit > 0 && limit < Double.POSITIVE_INFINITY)) {
+      throw new WrongUseException("--limit is " + limit + ", must be a number above 0");
     }
-    EffectsPicture.of(
-            EffectsFile.read(effects), EffectsPicture.Value.valueOf(value.toUpperCase(Locale.ROOT)))
-        .write(out);
+    OptionalDouble end = limit == null ? OptionalDouble.empty() : OptionalDouble.of(limit);
+    JsonObject json = JsonObject.read(effects);
+    if (GridFile.isOne(json)) {
+      EffectsPicture.of(GridFile.of(json), shown, end).write(out);
+    } else {
+      EffectsPicture.of(EffectsFile.of(json), shown, end).write(out);
+    }
     return 0;
   }
 }

@@ -13,6 +13,7 @@ import dev.halter.neurons.Divergence;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.Tars;
 import dev.halter.text.Message;
+import dev.halter.text.VisibleText;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -230,7 +231,12 @@ final class EditTarsCommand implements Callable<Integer> {
               "top_token_after", saysNow));
       say(
           "%9.4f %9.4f  %-13s %-13s %s"
-              .formatted(was.probability(), is.probability(), saidBefore, saysNow, asked.get(i)));
+              .formatted(
+                  was.probability(),
+                  is.probability(),
+                  VisibleText.of(saidBefore),
+                  VisibleText.of(saysNow),
+                  asked.get(i)));
     }
     Map<String, Object> kl = null;
     if (divergence != null) {

@@ -57,7 +57,7 @@ public final class MapCommand implements Callable<Integer> {
   @Option(
       names = "--export",
       paramLabel = "F",
-      description = "Table of all kept tokens to write: F ends in .jsonl or .csv.")
+      description = "Table of all kept tokens to write: F ends in .parquet, .jsonl or .csv.")
   Path export;
 
   @ArgGroup(exclusive = false)

@@ -1,5 +1,6 @@
 package dev.halter.cli.neurons;
 
+import dev.halter.cli.LayerRange;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.Ordinal;
 import dev.halter.cli.OutputOptions;
@@ -13,6 +14,7 @@ import dev.halter.neurons.NeuronSearch.Bounds;
 import dev.halter.neurons.NeuronSearch.Hit;
 import dev.halter.neurons.Verification;
 import dev.halter.text.Tokenizer;
+import dev.halter.text.VisibleText;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
@@ -20,8 +22,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -34,8 +34,6 @@ import picocli.CommandLine.Option;
       "With --verify it clamps each neuron found and measures what that does to the token."
     })
 public final class NeuronsCommand implements Callable<Integer> {
-  private static final Pattern LAYERS = Pattern.compile("(\\d{1,6})(?:\\.\\.(\\d{1,6}))?");
-
   @Mixin ModelOptions options;
 
   @Option(names = "--map", paramLabel = "F", required = true, description = "Map to search.")
@@ -164,30 +162,22 @@ public final class NeuronsCommand implements Callable<Integer> {
     }
   }
 
-  /** The layers asked for, first and last; all of the map's if none are. */
-  private int[] layers(int mapped) {
+  /** The layers asked for; all of the map's if none are. */
+  private LayerRange layers(int mapped) {
     if (layers == null) {
-      return new int[] {0, mapped - 1};
+      return new LayerRange(0, mapped - 1);
     }
-    Matcher range = LAYERS.matcher(layers);
-    if (!range.matches()) {
-      throw new WrongUseException("--layers is '" + layers + "': write 5 or 5..9, both included");
-    }
-    int first = Integer.parseInt(range.group(1));
-    int last = range.group(2) == null ? first : Integer.parseInt(range.group(2));
-    if (last < first) {
-      throw new WrongUseException("--layers is '" + layers + "': " + last + " comes first");
-    }
-    if (last >= mapped) {
+    LayerRange range = LayerRange.parse(layers);
+    if (range.last() >= mapped) {
       throw new IllegalArgumentException(
-          "no layer %d: the map's layers are 0 to %d".formatted(last, mapped - 1));
+          "no layer %d: the map's layers are 0 to %d".formatted(range.last(), mapped - 1));
     }
-    return new int[] {first, last};
+    return range;
   }
 
   private Bounds bounds(NeuronSearch search, int count) {
-    int[] range = layers(search.map().settings().layers());
-    return new Bounds(range[0], range[1], minProbability, count);
+    LayerRange range = layers(search.map().settings().layers());
+    return new Bounds(range.first(), range.last(), minProbability, count);
   }
 
   private Set<Integer> concept(Tokenizer tokenizer) {
@@ -210,7 +200,7 @@ public final class NeuronsCommand implements Callable<Integer> {
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
           Ordinal.of(hit.rank()),
-          tokenizer.piece(hit.tokenId()),
+          VisibleText.of(tokenizer.piece(hit.tokenId())),
           hit.logit(),
           hit.probability());
     }
@@ -278,8 +268,8 @@ public final class NeuronsCommand implements Callable<Integer> {
   private void printTable(LanguageModel model, Verification result) {
     double before = result.before().probability();
     System.out.printf(
-        "before: %.4f, the next token is '%s'%n",
-        before, model.tokenizer().piece(result.before().topToken()));
+        "before: %.4f, the next token is %s%n",
+        before, VisibleText.of(model.tokenizer().piece(result.before().topToken())));
     System.out.printf(
         "%-10s %4s %5s  %-14s %8s %8s %8s  %-14s %-10s %8s%n",
         "neuron",
@@ -299,11 +289,11 @@ public final class NeuronsCommand implements Callable<Integer> {
           hit.layer() + "." + hit.neuron(),
           hit.sign() > 0 ? "+" : "-",
           Ordinal.of(hit.rank()),
-          model.tokenizer().piece(hit.tokenId()),
+          VisibleText.of(model.tokenizer().piece(hit.tokenId())),
           trial.best().value(),
           trial.best().effect().probability(),
           trial.best().effect().probability() - before,
-          model.tokenizer().piece(trial.best().effect().topToken()),
+          VisibleText.of(model.tokenizer().piece(trial.best().effect().topToken())),
           hit.layer() + "." + trial.control(),
           trial.controlBest().effect().probability() - before);
     }

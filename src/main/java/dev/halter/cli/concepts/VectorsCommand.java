@@ -1,0 +1,10 @@
+package dev.halter.cli.concepts;
+
+import picocli.CommandLine.Command;
+
+@Command(
+    name = "vectors",
+    description =
+        "Makes control vectors, directions of a behaviour in the residual stream, and shows them.",
+    subcommands = {VectorsFitCommand.class, VectorsInfoCommand.class})
+public final class VectorsCommand {}

@@ -1,0 +1,73 @@
+package dev.halter.cli;
+
+import static dev.halter.cli.CommandLineRun.halter;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Every question in SQL of doc/neurons.md gets the answer that stands below it, from DuckDB. */
+class MapInSqlTest {
+  private static final Pattern QUESTION =
+      Pattern.compile("```sql\\n(.*?)```\\n\\n((?:\\|[^\\n]*\\n)+)", Pattern.DOTALL);
+
+  @TempDir Path folder;
+
+  @Test
+  void theQuestionsOfTheDocumentsHaveTheAnswersThatStandThere() throws Exception {
+    CommandLineRun map =
+        halter("map", "--decode", "norm", "--export", folder.resolve("up.parquet"));
+    assertEquals(0, map.code(), map.err());
+    String document = Files.readString(Path.of("src/main/doc/neurons.md"));
+    List<MatchResult> questions = QUESTION.matcher(document).results().toList();
+    assertEquals(3, questions.size());
+    try (Connection duckdb = DriverManager.getConnection("jdbc:duckdb:");
+        Statement statement = duckdb.createStatement()) {
+      statement.execute("SET file_search_path = '" + folder + "'");
+      for (MatchResult question : questions) {
+        assertEquals(table(question.group(2)), answer(statement, question.group(1)));
+      }
+    }
+  }
+
+  /** The cells of a table in Markdown, the line below its head left out. */
+  private static List<List<String>> table(String markdown) {
+    List<List<String>> rows = new ArrayList<>();
+    for (String line : markdown.lines().toList()) {
+      rows.add(Arrays.stream(line.split("\\|")).skip(1).map(String::strip).toList());
+    }
+    rows.remove(1);
+    return rows;
+  }
+
+  private static List<List<String>> answer(Statement statement, String sql) throws SQLException {
+    try (ResultSet found = statement.executeQuery(sql)) {
+      int columns = found.getMetaData().getColumnCount();
+      List<String> names = new ArrayList<>();
+      for (int column = 1; column <= columns; column++) {
+        names.add(found.getMetaData().getColumnName(column));
+      }
+      List<List<String>> rows = new ArrayList<>(List.of(names));
+      while (found.next()) {
+        List<String> row = new ArrayList<>();
+        for (int column = 1; column <= columns; column++) {
+          row.add(found.getString(column));
+        }
+        rows.add(row);
+      }
+      return rows;
+    }
+  }
+}

@@ -1,0 +1,40 @@
+package dev.halter.device;
+
+/** A device for tests that counts the tokens a model reads on it. */
+public final class CountingDevice extends ForwardingDevice {
+  private int tokens;
+
+  /** Over {@code device}, which is closed with this. */
+  public CountingDevice(Device device) {
+    super(device);
+  }
+
+  /** Tokens since this was asked last. */
+  public int tokens() {
+    int counted = tokens;
+    tokens = 0;
+    return counted;
+  }
+
+  @Override
+  public boolean recordsGraphs() {
+    return false; // so that the launches of each step are seen
+  }
+
+  @Override
+  public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
+    count(kernel, grid);
+    super.launch(kernel, grid, block, sharedBytes, arguments);
+  }
+
+  @Override
+  public void launch(
+      Kernel kernel, long bytes, Grid grid, int block, int sharedBytes, Object... arguments) {
+    count(kernel, grid);
+    super.launch(kernel, bytes, grid, block, sharedBytes, arguments);
+  }
+
+  private void count(Kernel kernel, Grid grid) {
+    tokens += kernel.name().startsWith("embed") ? grid.x() : 0;
+  }
+}

@@ -1,0 +1,204 @@
+package dev.halter.generation;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.halter.device.CountingDevice;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.cpu.CpuDevice;
+import dev.halter.device.cuda.TestCuda;
+import dev.halter.model.Capture;
+import dev.halter.model.Edit;
+import dev.halter.model.KvCache;
+import dev.halter.model.Llama;
+import dev.halter.model.Site;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.steering.Trigger;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Beginnings that requests have in common are read once, and nothing else changes. */
+class PrefixSharingTest {
+  private static final String DEVICES = "dev.halter.device.TestDevices#forModels";
+  private static final int VOCABULARY = 128;
+  private static final Llama.Limits ROOMY = new Llama.Limits(256, 64, 16, 48, 3 * KvCache.PAGE);
+  private static final Llama.Limits TIGHT = new Llama.Limits(40, 3, 4, 7, 3 * KvCache.PAGE);
+  private static final Site RESIDUAL = new Site(Site.Kind.RESID_POST, 0);
+
+  /** What a request gave: its result, and the logits of every token. */
+  private record Heard(Result result, List<float[]> logits) {}
+
+  private static List<Heard> run(Engine engine, List<Request> requests) {
+    List<List<float[]>> logits = new ArrayList<>();
+    List<Request> listening = new ArrayList<>();
+    for (Request request : requests) {
+      List<float[]> rows = new ArrayList<>();
+      logits.add(rows);
+      listening.add(request.with((token, p, row) -> rows.add(row.get())));
+    }
+    List<Result> results = engine.run(listening);
+    List<Heard> heard = new ArrayList<>();
+    for (int i = 0; i < results.size(); i++) {
+      heard.add(new Heard(results.get(i), logits.get(i)));
+    }
+    return heard;
+  }
+
+  private static int[] tokens(int count, int seed) {
+    return new Random(seed).ints(count, 3, VOCABULARY).toArray();
+  }
+
+  private static int[] join(int[] a, int[] b) {
+    int[] both = Arrays.copyOf(a, a.length + b.length);
+    System.arraycopy(b, 0, both, a.length, b.length);
+    return both;
+  }
+
+  private static SteeringPlan plan(Trigger trigger, float scale) {
+    float[] vector = new float[48];
+    for (int i = 0; i < vector.length; i++) {
+      vector[i] = (float) Math.cos(i);
+    }
+    return SteeringPlan.of(new Edit.Add(RESIDUAL, vector, scale)).when(trigger);
+  }
+
+  /**
+   * One beginning of more than two pages, ends of several lengths, plans that act here and there.
+   */
+  private static List<Request> requests() {
+    int[] beginning = tokens(2 * KvCache.PAGE + 19, 1);
+    List<SteeringPlan> plans =
+        List.of(
+            SteeringPlan.NONE,
+            plan(Trigger.LAST, 3),
+            plan(Trigger.FROM_LAST, 2),
+            plan(Trigger.GENERATION, 4),
+            plan(Trigger.promptPositions(70), 5),
+            plan(Trigger.ALWAYS, 1));
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < 18; i++) {
+      int[] prompt = join(beginning, tokens(i % 5, i));
+      requests.add(
+          Request.of(prompt).withId("r" + i).withMaxTokens(4).with(plans.get(i % plans.size())));
+    }
+    requests.add(Request.of(tokens(20, 77)).withId("other").withMaxTokens(4));
+    requests.add(Request.of(tokens(20, 77)).withId("the same").withMaxTokens(6));
+    return requests;
+  }
+
+  private static void assertSame(List<Heard> expected, List<Heard> actual) {
+    for (int i = 0; i < expected.size(); i++) {
+      Result was = expected.get(i).result;
+      Result is = actual.get(i).result;
+      String id = was.request().id();
+      assertArrayEquals(was.orThrow().tokens(), is.orThrow().tokens(), id);
+      assertEquals(was.report().toString(), is.report().toString(), id);
+      for (int j = 0; j < expected.get(i).logits.size(); j++) {
+        float[] row = expected.get(i).logits.get(j);
+        float tolerance = TestCuda.REAL ? 1e-4f : 0;
+        for (int k = 0; k < row.length; k++) {
+          assertEquals(row[k], actual.get(i).logits.get(j)[k], tolerance, id);
+        }
+      }
+    }
+  }
+
+  private static Llama load(Golden golden, Device device, Llama.Limits limits) {
+    return Llama.load(golden.folder.resolve("model"), device, DType.F32, limits);
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void resultsAreTheSameToTheBitAndFewerTokensAreRead(Device opened) {
+    CountingDevice device = new CountingDevice(opened);
+    try (Golden golden = new Golden("llama3")) {
+      for (Llama.Limits limits : List.of(ROOMY, TIGHT)) {
+        try (Llama model = load(golden, device, limits);
+            Engine apart = new Engine(model, false);
+            Engine together = new Engine(model, true)) {
+          List<Heard> expected = run(apart, requests());
+          int all = device.tokens();
+          List<Heard> first = run(together, requests());
+          int fewer = device.tokens();
+          List<Heard> again = run(together, requests());
+          assertSame(expected, first);
+          assertSame(expected, again);
+          // A fifth of the plans act on everything, and their prompts are read whole.
+          assertTrue(fewer < 0.45 * all, fewer + " of " + all + " tokens read");
+          assertTrue(limits.equals(TIGHT) || device.tokens() <= fewer, "what is known stays known");
+          assertEquals(limits.pages(), model.cache().pagesFree());
+          assertEquals(limits.sequences(), model.cache().sequencesFree());
+        }
+      }
+    }
+  }
+
+  /** A prompt steered from its first token on neither gives nor takes. */
+  @Test
+  void whatAnEditHasReachedIsNotShared() {
+    try (Golden golden = new Golden("llama3");
+        CountingDevice device = new CountingDevice(CpuDevice.open(2));
+        Llama model = load(golden, device, ROOMY);
+        Engine engine = new Engine(model)) {
+      int[] prompt = tokens(100, 2);
+      Request plain = Request.of(prompt).withMaxTokens(1);
+      float[] before = run(engine, List.of(plain)).getFirst().logits.getFirst();
+      assertEquals(100, device.tokens());
+      Request steered = plain.with(plan(Trigger.PROMPT, 6));
+      float[] after = run(engine, List.of(steered)).getFirst().logits.getFirst();
+      assertEquals(100, device.tokens());
+      assertFalse(Arrays.equals(before, after));
+      assertArrayEquals(before, run(engine, List.of(plain)).getFirst().logits.getFirst());
+      assertEquals(1, device.tokens(), "the last token alone is read again");
+      run(engine, List.of(plain.with(plan(Trigger.promptPositions(60), 6))));
+      assertEquals(40, device.tokens(), "from where the plan acts");
+    }
+  }
+
+  @Test
+  void captureReadsEveryTokenOfAKnownPrompt() {
+    try (Golden golden = new Golden("llama3");
+        Device device = CpuDevice.open(2);
+        Llama model = load(golden, device, ROOMY);
+        Engine engine = new Engine(model)) {
+      int[] prompt = tokens(90, 3);
+      float[] before = captured(engine, prompt);
+      run(engine, List.of(Request.of(prompt).withMaxTokens(2)));
+      assertTrue(model.cache().known(prompt) >= 64);
+      assertArrayEquals(before, captured(engine, prompt));
+    }
+  }
+
+  private static float[] captured(Engine engine, int[] prompt) {
+    Capture capture = new Capture(engine.model().config(), Set.of(RESIDUAL), prompt.length);
+    engine.run(Request.of(prompt).withMaxTokens(0).with(capture)).orThrow();
+    return capture.values().get(RESIDUAL);
+  }
+
+  /** Of prompts that come together the first reads what they have in common. */
+  @Test
+  void thoseThatComeTogetherWaitForTheFirst() {
+    try (Golden golden = new Golden("llama3");
+        CountingDevice device = new CountingDevice(CpuDevice.open(2));
+        Llama model = load(golden, device, ROOMY);
+        Engine engine = new Engine(model)) {
+      int[] prompt = tokens(120, 4);
+      List<Request> requests = new ArrayList<>();
+      for (int i = 0; i < 16; i++) {
+        requests.add(
+            Request.of(prompt).withId("r" + i).withMaxTokens(1).with(plan(Trigger.LAST, i + 1)));
+      }
+      run(engine, requests);
+      assertEquals(120 + 15, device.tokens());
+    }
+  }
+}
