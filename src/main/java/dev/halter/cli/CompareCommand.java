@@ -117,20 +117,13 @@ final class CompareCommand implements Callable<Integer> {
     return names;
   }
 
-  private static List<Comparison.Item> items(Comparison comparison) {
-    List<Comparison.Item> items = new ArrayList<>();
-    items.add(comparison.unsteered());
-    items.addAll(comparison.steered());
-    return items;
-  }
-
   private Map<String, Object> document(
       LanguageModel model, List<String> names, List<Comparison> comparisons) {
     List<Map<String, Object>> questions = new ArrayList<>();
     for (int i = 0; i < comparisons.size(); i++) {
       List<Map<String, Object>> answers = new ArrayList<>();
       Comparison.Item unsteered = comparisons.get(i).unsteered();
-      for (Comparison.Item item : items(comparisons.get(i))) {
+      for (Comparison.Item item : comparisons.get(i).items()) {
         String plan = answers.isEmpty() ? null : names.get(answers.size());
         answers.add(answer(model.tokenizer(), plan, item, unsteered));
       }
@@ -180,7 +173,7 @@ final class CompareCommand implements Callable<Integer> {
     String row = "%-" + width + "s  %s%n";
     for (int i = 0; i < comparisons.size(); i++) {
       Comparison.Item unsteered = comparisons.get(i).unsteered();
-      List<Comparison.Item> items = items(comparisons.get(i));
+      List<Comparison.Item> items = comparisons.get(i).items();
       System.out.printf("%s%s%n%n", i == 0 ? "" : "\n", prompts.get(i).title());
       for (int j = 0; j < items.size(); j++) {
         boolean same = j > 0 && items.get(j).isSameAs(unsteered);

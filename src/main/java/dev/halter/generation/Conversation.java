@@ -36,10 +36,12 @@ public final class Conversation {
    * An empty conversation.
    *
    * @param maxTokens longest answer; the conversation leaves it room, at most half of the context
+   * @throws IllegalArgumentException if the model has no chat template
    */
   public Conversation(LanguageModel model, int maxTokens) {
     this.model = model;
     this.maxTokens = maxTokens;
+    model.render(messages("?", 0));
   }
 
   /**

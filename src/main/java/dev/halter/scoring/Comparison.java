@@ -62,6 +62,14 @@ public record Comparison(Item unsteered, List<Item> steered) {
     }
   }
 
+  /** All answers, the one without a plan first. */
+  public List<Item> items() {
+    List<Item> items = new ArrayList<>();
+    items.add(unsteered);
+    items.addAll(steered);
+    return items;
+  }
+
   /** Keeps the likeliest first tokens. */
   private static final class First implements Request.Listener {
     private final int count;

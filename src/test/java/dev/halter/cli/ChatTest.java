@@ -261,6 +261,18 @@ class ChatTest {
     assertTrue(chat(new byte[] {'a', (byte) 0xff, '\n'}).error(1).contains("not UTF-8"));
   }
 
+  @Test
+  void aModelWithoutAChatTemplateIsRefusedAtOnce() throws IOException {
+    Path bare = Files.createDirectory(folder.resolve("bare"));
+    Path demo = Path.of("src/main/models/demo").toAbsolutePath();
+    for (String file :
+        List.of("config.json", "generation_config.json", "model.safetensors", "tokenizer.json")) {
+      Files.createSymbolicLink(bare.resolve(file), demo.resolve(file));
+    }
+    String error = chat(List.of(QUESTION), "--model", bare).error(1);
+    assertTrue(error.contains("has no chat template"), error);
+  }
+
   /** What another program sees: each answer as soon as it stands, and 0 at the end of its lines. */
   @Test
   void anotherProgramTalksOverAPipe() throws Exception {

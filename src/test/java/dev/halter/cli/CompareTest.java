@@ -146,6 +146,31 @@ class CompareTest {
     halter("compare", "--plan", dogs, "--messages", folder.resolve("none.json")).error(1);
   }
 
+  @Test
+  void thePlansThatShipDoWhatTheirPageSays() throws IOException {
+    Path plans = Path.of("src/main/models/demo/plans");
+    CommandLineRun run =
+        halter(
+            "compare",
+            "--plan",
+            plans.resolve("dogs.json"),
+            "--plan",
+            plans.resolve("no-sums.json"),
+            "--ask",
+            QUESTION,
+            "--ask",
+            SUM);
+    assertEquals(0, run.code(), run.err());
+    List<String> lines = run.out().lines().toList();
+    assertEquals("dogs     dog. I like the dog because it guards the house.", lines.get(3));
+    int sum = lines.indexOf(SUM);
+    String page = Files.readString(Path.of("src/main/doc/chat.md"));
+    for (String line : lines.subList(sum, sum + 4)) {
+      assertTrue(page.contains("\n" + line + "\n"), line);
+    }
+    assertFalse(lines.get(sum + 4).startsWith("no sums  7"), lines.get(sum + 4));
+  }
+
   private String shown(Path page) throws IOException, InterruptedException {
     String dom = Browser.show(page, "", folder);
     return dom.substring(0, dom.indexOf("<script type=\"application/json\""));
