@@ -171,11 +171,6 @@ class CompareTest {
     assertFalse(lines.get(sum + 4).startsWith("no sums  7"), lines.get(sum + 4));
   }
 
-  private String shown(Path page) throws IOException, InterruptedException {
-    String dom = Browser.show(page, "", folder);
-    return dom.substring(0, dom.indexOf("<script type=\"application/json\""));
-  }
-
   private static List<String> all(String regex, String text) {
     return Pattern.compile(regex).matcher(text).results().map(match -> match.group(1)).toList();
   }
@@ -203,7 +198,13 @@ class CompareTest {
 
   @Test
   void thePageShowsAnswersSideBySideAsText() throws Exception {
-    String dom = shown(page());
+    Path page = page();
+    String dom;
+    try (Browser browser = Browser.start(folder)) {
+      browser.open(page, "");
+      dom = browser.document();
+    }
+    dom = dom.substring(0, dom.indexOf("<script type=\"application/json\""));
     assertEquals(
         List.of("no plan", "more &lt;b&gt;dogs&lt;/b&gt;", "nothing"),
         all("<h3>(.*?)</h3>", dom).subList(0, 3));
@@ -221,31 +222,33 @@ class CompareTest {
   }
 
   @Test
-  void thePageNeedsNothingElseAndFitsANarrowScreen() throws Exception {
-    Path page = page();
-    String text = Files.readString(page);
-    String rest = text.replace("img src=x", "");
+  void theFileNeedsNothingElse() throws IOException {
+    String page = Files.readString(page()).replace("img src=x", "");
     for (String needs : List.of("src=", "<link", "@import", "url(", "http:", "https:")) {
-      assertFalse(rest.contains(needs), needs);
+      assertFalse(page.contains(needs), needs);
     }
-    Path narrow = folder.resolve("narrow.html");
-    Files.writeString(
-        narrow,
-        text.replace("<style>", "<style>html { width: 420px; }")
-            .replace(
-                "</html>",
-                """
-                <script>
-                const root = document.documentElement;
-                const wide = [...document.body.querySelectorAll("*")]
-                  .filter((part) => part.getBoundingClientRect().right > 420.5);
-                document.body.dataset.wide = wide.map((part) => part.tagName + "." + part.className).join(" ");
-                document.body.dataset.width = root.clientWidth;
-                </script>
-                </html>
-                """));
-    String dom = Browser.show(narrow, "", folder);
-    assertTrue(dom.contains("data-width="), "the script did not run");
-    assertEquals(List.of(""), all("data-wide=\"([^\"]*)\"", dom));
+  }
+
+  @Test
+  void thePageFitsANarrowWindowAndIsReadByKeyboard() throws Exception {
+    Path page = page();
+    try (Browser browser = Browser.start(folder)) {
+      for (boolean dark : new boolean[] {false, true}) {
+        for (int width : new int[] {420, 1100}) {
+          browser.window(width, 900, dark);
+          browser.open(page, "");
+          assertEquals("", browser.overflowing());
+        }
+      }
+      String readout = "document.getElementById('readout').textContent";
+      browser.press("Tab");
+      assertEquals("no plan, token 1, “ cat”: probability 0.083", browser.value(readout));
+      browser.press("ArrowRight");
+      assertTrue(browser.value(readout).startsWith("no plan, token 2, “.”"));
+      browser.press("Tab");
+      assertEquals(
+          "more <b>dogs</b>, token 1, “ dog”: probability 0.133, without a plan 0.021",
+          browser.value(readout));
+    }
   }
 }

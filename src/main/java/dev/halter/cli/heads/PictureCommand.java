@@ -15,8 +15,7 @@ import picocli.CommandLine.Parameters;
 
 @Command(
     name = "picture",
-    description =
-        "Draws effects as a heat map: of heads and MLPs by layer, or of a grid by layer and token.")
+    description = "Draws effects as a heat map, of heads and MLPs or of a grid by layer and token.")
 final class PictureCommand implements Callable<Integer> {
   @Parameters(
       paramLabel = "EFFECTS",
