@@ -85,7 +85,8 @@ public record Pair(
   /**
    * A pair of texts.
    *
-   * @param answer one token that follows the reference, with or without a space before it
+   * @param answer one token that follows the reference; a space before it is thought of where there
+   *     is none
    * @throws BadFileException naming the part that is empty or too long, or the answer if it is no
    *     single token there
    */
@@ -101,8 +102,9 @@ public record Pair(
    * Reads pairs, one JSON object a line: {@code {"reference"|"reference_tokens",
    * "counterfactual"|"counterfactual_tokens", "answer"|"answer_token", "foil"|"foil_token"?,
    * "spans"?: {name: [position, …]}, "label"?}}. Prompts as text get the special tokens that the
-   * tokenizer adds; {@code answer} and {@code foil} as text are what follows the reference, with or
-   * without a space before it.
+   * tokenizer adds; {@code answer} and {@code foil} as text are the one token that follows the
+   * reference, with a space before it if neither it nor the reference has one and that is one
+   * token, else as it is.
    *
    * @throws BadFileException naming the line and the key, for the first line that is no pair: a
    *     mean over the rest would be of other pairs than were asked for
@@ -164,7 +166,7 @@ public record Pair(
       return json.integer(tokenKey, 0, model.config().vocabularySize() - 1);
     }
     String text = json.text(key);
-    for (String written : List.of(text, " " + text)) {
+    for (String written : spellings(text, reference, model)) {
       // After a prompt in text it is what tokenization of both together adds; after one in tokens,
       // the text by itself.
       int[] tokens =
@@ -179,6 +181,17 @@ public record Pair(
         json.file(),
         "\"%s\" is \"%s\", which is no single token after the reference: name one with \"%s\""
             .formatted(key, text, tokenKey));
+  }
+
+  /**
+   * A word as it may follow a prompt: with a space before it first, since that is another token and
+   * the one that goes on from a text; as it is first where it has a space or the prompt ends in
+   * one, as those of many chat templates do.
+   */
+  private static List<String> spellings(String word, int[] prompt, LanguageModel model) {
+    String last = model.decode(new int[] {prompt[prompt.length - 1]});
+    boolean isApart = word.isBlank() || word.startsWith(" ") || !last.equals(last.stripTrailing());
+    return isApart ? List.of(word, " " + word) : List.of(" " + word, word);
   }
 
   /** What {@code both} has after {@code prompt}; nothing if it does not begin with it. */

@@ -2,6 +2,7 @@ package dev.halter.patching;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -123,6 +124,19 @@ class PairTest {
     BadFileException error = assertThrows(BadFileException.class, () -> read(good, line));
     assertTrue(error.getMessage().contains("pairs.jsonl, line 2: "), error.getMessage());
     assertTrue(error.getMessage().contains(names), error.getMessage());
+  }
+
+  /** "7" and " 7" are different tokens, and the model says the second. */
+  @Test
+  void anAnswerIsMeantAsTheModelWouldSayIt() {
+    int[] both = model.encode("3 plus 4 is 7");
+    int spaced = both[both.length - 1];
+    assertEquals(spaced, Pair.of(model, "3 plus 4 is", "3 or 4 is", "7").answer());
+    assertEquals(spaced, Pair.of(model, "3 plus 4 is", "3 or 4 is", " 7").answer());
+    int[] bare = model.encode("3 plus 4 is\n7");
+    assertNotEquals(spaced, bare[bare.length - 1]);
+    assertEquals(
+        bare[bare.length - 1], Pair.of(model, "3 plus 4 is\n", "3 or 4 is\n", "7").answer());
   }
 
   @Test
