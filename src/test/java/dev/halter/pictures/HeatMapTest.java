@@ -174,6 +174,14 @@ class HeatMapTest {
   }
 
   @Test
+  void whatXmlCannotHoldIsReplaced() throws Exception {
+    String odd = "a\u0001b\uD800c 🐕";
+    Document svg =
+        svg(new HeatMap(odd, List.of(odd), new Scale(true, "%", 1, 1), PANELS.subList(1, 2)));
+    assertEquals("a\uFFFDb\uFFFDc 🐕", svg.getElementsByTagName("title").item(0).getTextContent());
+  }
+
+  @Test
   void otherEndingsAreRefused() {
     for (String name : List.of("picture.jpg", "picture", "png")) {
       IllegalArgumentException error =
