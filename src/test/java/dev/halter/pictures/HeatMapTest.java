@@ -243,6 +243,10 @@ class HeatMapTest {
       browser.window(420, 800, false);
       browser.value("document.querySelector('figure').scrollLeft = 300");
       browser.until("document.querySelector('.rowheaders').getBoundingClientRect().left >= 0");
+      browser.press("Tab");
+      browser.press("End");
+      String cell = "document.activeElement.getBoundingClientRect()";
+      browser.until(cell + ".left >= 0 && " + cell + ".right <= innerWidth");
     }
   }
 }
