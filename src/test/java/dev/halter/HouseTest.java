@@ -85,6 +85,14 @@ class HouseTest {
         .check(MAIN);
   }
 
+  /**
+   * A release's runtime is half as large without AWT, and small containers have no fonts for it.
+   */
+  @Test
+  void nothingNeedsAwt() {
+    noClasses().should().dependOnClassesThat().resideInAPackage("java.awt..").check(MAIN);
+  }
+
   @Test
   void theDevicesDoNotKnowEachOther() {
     noClasses()

@@ -10,6 +10,7 @@ import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.Verification.Clamp;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
+import dev.halter.text.VisibleText;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -151,10 +152,10 @@ final class DemoCommand implements Callable<Integer> {
     System.out.printf(
         "map      %,d neurons decoded through the LM head in %.2f s%n", neurons, seconds);
     System.out.printf(
-        "neuron   %d.%d: '%s' is the %s of the tokens that its up-projection row (%s) decodes to%n",
+        "neuron   %d.%d: %s is the %s of the tokens that its up-projection row (%s) decodes to%n",
         best.hit().layer(),
         neuron,
-        model.tokenizer().piece(best.hit().tokenId()),
+        VisibleText.of(model.tokenizer().piece(best.hit().tokenId())),
         Ordinal.of(best.hit().rank()),
         best.hit().sign() > 0 ? "+" : "-");
     printDoses(best);

@@ -158,8 +158,8 @@ public final class AttentionPatterns {
                 panels.add(
                     new Panel(
                         "Head " + head,
-                        "from",
-                        "to",
+                        "query",
+                        "key",
                         names,
                         names,
                         percent(pattern, prompt.length))));

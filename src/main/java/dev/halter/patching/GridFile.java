@@ -4,6 +4,7 @@ import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.text.VisibleText;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
 /**
@@ -55,18 +56,19 @@ public record GridFile(
   private static List<String> columns(JsonObject json) {
     double[] positions = EffectsFile.numbers(json, "positions", json.value("positions"), -1);
     // Files of before tokens were written have none.
-    if (json.has("tokens")
-        && !(json.value("tokens") instanceof List<?> list && list.size() == positions.length)) {
+    Object tokens =
+        json.has("tokens") ? json.value("tokens") : Collections.nCopies(positions.length, null);
+    if (!(tokens instanceof List<?> texts) || texts.size() != positions.length) {
       throw json.wrong("tokens", "a list of " + positions.length + " texts, or null");
     }
     List<String> columns = new ArrayList<>();
     for (int i = 0; i < positions.length; i++) {
+      if (positions[i] != Math.rint(positions[i])) { // which NaN is not either
+        throw json.wrong("positions", "a list of integers");
+      }
       String name = Integer.toString((int) positions[i]).replace('-', '−');
-      boolean named = json.value("tokens") instanceof List<?> tokens && tokens.get(i) != null;
-      columns.add(
-          named
-              ? name + " " + VisibleText.of(((List<?>) json.value("tokens")).get(i).toString())
-              : name);
+      Object token = texts.get(i);
+      columns.add(token == null ? name : name + " " + VisibleText.of(token.toString()));
     }
     return columns;
   }

@@ -52,7 +52,7 @@ public final class PictureFile {
     switch (name.substring(name.lastIndexOf('.'))) {
       case ".svg" -> {
         Layout layout = new Layout();
-        SvgCanvas canvas = new SvgCanvas(layout.width, layout.height, title, "img");
+        SvgCanvas canvas = SvgCanvas.file(layout.width, layout.height, title);
         layout.draw(canvas);
         WholeFile.write(file, out -> out.write(canvas.document()));
       }
@@ -87,7 +87,7 @@ public final class PictureFile {
     for (List<Figure> group : groups) {
       out.write("<div class=\"figures\">\n");
       for (Figure figure : group) {
-        SvgCanvas canvas = new SvgCanvas(figure.width(), figure.height(), figure.title(), "group");
+        SvgCanvas canvas = SvgCanvas.part(figure.width(), figure.height(), figure.title());
         figure.drawing().on(canvas, 0, 0);
         out.write("<figure>\n" + canvas.document() + "</figure>\n");
       }

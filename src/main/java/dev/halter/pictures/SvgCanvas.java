@@ -10,16 +10,22 @@ import java.util.Locale;
 final class SvgCanvas implements Canvas {
   private final Formatter svg = new Formatter(Locale.ROOT);
 
-  /**
-   * @param role of the whole for assistive technology: {@code img} for a file, {@code group} where
-   *     its parts can be reached one by one
-   */
-  SvgCanvas(double width, double height, String title, String role) {
+  private SvgCanvas(double width, double height, String named) {
     svg.format(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %s %s\" width=\"%s\""
-            + " height=\"%s\" role=\"%s\" aria-label=\"%s\" font-family=\"Helvetica, Arial,"
-            + " 'DejaVu Sans', sans-serif\">%n",
-        number(width), number(height), number(width), number(height), role, escaped(title));
+            + " height=\"%s\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" %s%n",
+        number(width), number(height), number(width), number(height), named);
+  }
+
+  /** A file of its own, which for assistive technology is one image. */
+  static SvgCanvas file(double width, double height, String title) {
+    return new SvgCanvas(width, height, "role=\"img\"><title>%s</title>".formatted(escaped(title)));
+  }
+
+  /** A part of a page, whose shapes can be reached one by one. */
+  static SvgCanvas part(double width, double height, String title) {
+    return new SvgCanvas(
+        width, height, "role=\"group\" aria-label=\"%s\">".formatted(escaped(title)));
   }
 
   @Override
@@ -128,9 +134,11 @@ final class SvgCanvas implements Canvas {
         : String.format(Locale.ROOT, "%.2f", value);
   }
 
-  /** Text for an element or an attribute in double quotes. */
+  /** Text for an element or an attribute in double quotes; what XML cannot hold becomes U+FFFD. */
   static String escaped(String text) {
-    return text.replace("&", "&amp;")
+    return text.replaceAll(
+            "[^\\t\\n\\r\\x20-\\uD7FF\\uE000-\\uFFFD\\x{10000}-\\x{10FFFF}]", "\uFFFD")
+        .replace("&", "&amp;")
         .replace("<", "&lt;")
         .replace(">", "&gt;")
         .replace("\"", "&quot;");

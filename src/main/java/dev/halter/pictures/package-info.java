@@ -1,5 +1,5 @@
 /**
- * Heat maps and pages as HTML, SVG and PNG that need nothing but themselves.
+ * Heat maps, curves and pages as HTML, SVG and PNG that need nothing but themselves.
  *
  * {@snippet file="dev/halter/snippets/PicturesSnippetsTest.java" region="heat-map"}
  */

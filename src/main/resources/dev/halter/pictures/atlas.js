@@ -155,6 +155,10 @@ async function showFound(text) {
   element("status").textContent = `${hits.length.toLocaleString("en")} neuron${hits.length === 1 ? "" : "s"}` +
       ` of ${(data.layers * data.neurons).toLocaleString("en")} with “${text}” among ${data.kept} tokens` +
       (signs > 1 ? ", each sign for itself" : "");
+  if (!hits.length) { // only at ranks that a page near its limit leaves out
+    place.replaceChildren();
+    return;
+  }
   place.replaceChildren(make("h2", {}, "Where it lives: ", ...numbers.slice(0, 8).map(tokenLink)));
   const drawn = picture(hits); // now that it has a width
   place.append(drawn, legend(drawn), make("div", {class: "scroll"}, list), ...(hits.length > shownRows ? [more] : []));

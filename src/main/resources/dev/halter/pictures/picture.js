@@ -19,6 +19,7 @@ for (const grid of document.querySelectorAll("[role=grid]")) {
     row = rows.findIndex(cells => cells.includes(cell));
     column = rows[row].indexOf(cell);
     cell.setAttribute("tabindex", 0);
+    cell.scrollIntoView({block: "nearest", inline: "center"}); // beside the names of rows, not below them
     say(grid, cell);
   }
 

@@ -48,6 +48,22 @@ class OutputsTest {
               "heads", "attention", "--pairs", "no", "--heads", "0.1", "--html", none.resolve("x")
             },
             new Object[] {
+              "heads", "attention", "--pairs", "no", "--heads", "0.1", "--out", none.resolve("x")
+            },
+            new Object[] {
+              "dose",
+              "--neuron",
+              "0.0",
+              "--values",
+              "1",
+              "--prompt",
+              "a",
+              "--token",
+              "a",
+              "--out",
+              none.resolve("x")
+            },
+            new Object[] {
               "heads",
               "fit",
               "--positive",

@@ -68,6 +68,7 @@ class GridFileTest {
       value = {
         "[\" dog\", null] | [\" dog\"] | tokens",
         "[-2, -1] | [] | positions",
+        "[-2, -1] | [-2, null] | positions",
         "[0.4, null] | [0.4] | relative",
         "[[1, -2], [0, 0]] | [1, -2] | delta_logit",
         "\"pairs\": 1 | \"pairs\": 0 | pairs"

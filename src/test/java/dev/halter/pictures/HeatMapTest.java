@@ -174,6 +174,14 @@ class HeatMapTest {
   }
 
   @Test
+  void whatXmlCannotHoldIsReplaced() throws Exception {
+    String odd = "a\u0001b\uD800c 🐕";
+    Document svg =
+        svg(new HeatMap(odd, List.of(odd), new Scale(true, "%", 1, 1), PANELS.subList(1, 2)));
+    assertEquals("a\uFFFDb\uFFFDc 🐕", svg.getElementsByTagName("title").item(0).getTextContent());
+  }
+
+  @Test
   void otherEndingsAreRefused() {
     for (String name : List.of("picture.jpg", "picture", "png")) {
       IllegalArgumentException error =
@@ -235,6 +243,10 @@ class HeatMapTest {
       browser.window(420, 800, false);
       browser.value("document.querySelector('figure').scrollLeft = 300");
       browser.until("document.querySelector('.rowheaders').getBoundingClientRect().left >= 0");
+      browser.press("Tab");
+      browser.press("End");
+      String cell = "document.activeElement.getBoundingClientRect()";
+      browser.until(cell + ".left >= 0 && " + cell + ".right <= innerWidth");
     }
   }
 }

@@ -130,7 +130,7 @@ class HeadsCommandsTest {
     assertEquals(
         0,
         halter("heads", "attention", "--pairs", pairs, "--heads", "0.4", "--out", patterns).code());
-    assertTrue(Files.readString(patterns).contains("<title>from "), "as SVG");
+    assertTrue(Files.readString(patterns).contains("<title>query "), "as SVG");
 
     for (String ending : List.of("svg", "png", "html")) {
       Path picture = folder.resolve("effects." + ending);
