@@ -20,7 +20,7 @@ final class CompletionCommand implements Callable<Integer> {
   public Integer call() {
     OptionValue.requireOneOf("SHELL", shell, "bash", "zsh");
     // One script serves both: in zsh it loads bashcompinit.
-    System.out.print(AutoComplete.bash("halter", Halter.commandLine()));
+    System.out.print(AutoComplete.bash("halter", Halter.ofAllCommands()));
     return 0;
   }
 }

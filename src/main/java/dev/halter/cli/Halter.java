@@ -151,26 +151,39 @@ public final class Halter {
     }
   }
 
-  /**
-   * The command that is named, or all where that cannot be told: the model of all commands takes
-   * longer to make than most of them to begin.
-   */
-  private static List<Class<?>> commands(String... args) {
-    Optional<String> name =
-        Stream.of(args).filter(argument -> !argument.startsWith("-")).findFirst();
-    List<Class<?>> named =
-        COMMANDS.stream().filter(type -> name.filter(name(type)::equals).isPresent()).toList();
-    return named.isEmpty() ? COMMANDS : named;
-  }
-
   private static String name(Class<?> command) {
     return command.getAnnotation(Command.class).name();
   }
 
-  /** The model of the command that arguments begin with; without any, of all commands. */
+  /**
+   * The model of the command that arguments begin with, beside names and summaries of the others:
+   * to make the models of all takes longer than most commands take to begin.
+   */
   static CommandLine commandLine(String... args) {
+    Optional<String> name =
+        Stream.of(args).filter(argument -> !argument.startsWith("-")).findFirst();
     CommandLine line = new CommandLine(new Halter());
-    commands(args).forEach(line::addSubcommand);
+    for (Class<?> command : COMMANDS) {
+      line.addSubcommand(
+          name.filter(name(command)::equals).isPresent() ? command : summary(command));
+    }
+    return arranged(line);
+  }
+
+  private static CommandSpec summary(Class<?> command) {
+    CommandSpec summary = CommandSpec.create().name(name(command));
+    summary.usageMessage().description(command.getAnnotation(Command.class).description());
+    return summary;
+  }
+
+  /** The models of all commands. */
+  static CommandLine ofAllCommands() {
+    CommandLine line = new CommandLine(new Halter());
+    COMMANDS.forEach(line::addSubcommand);
+    return arranged(line);
+  }
+
+  private static CommandLine arranged(CommandLine line) {
     line.setUsageHelpWidth(HELP_WIDTH);
     Map<String, IHelpSectionRenderer> sections = new HashMap<>(line.getHelpSectionMap());
     sections.put(UsageMessageSpec.SECTION_KEY_OPTION_LIST, Halter::optionList);

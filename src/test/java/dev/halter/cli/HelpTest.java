@@ -30,7 +30,7 @@ class HelpTest {
   /** The words of every command and their commands. */
   static List<String> commands() {
     List<String> found = new ArrayList<>();
-    addCommands(Halter.commandLine(), "", found);
+    addCommands(Halter.ofAllCommands(), "", found);
     return found;
   }
 
@@ -44,7 +44,7 @@ class HelpTest {
   }
 
   private static CommandLine command(String path) {
-    CommandLine command = Halter.commandLine();
+    CommandLine command = Halter.ofAllCommands();
     for (String word : path.split(" ")) {
       command = command.getSubcommands().get(word);
     }

@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -28,7 +29,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * may have others in between, and go on where a line ends in an ellipsis. Numbers may differ by
  * rounding, and times and names of CPUs at all.
  */
-class PagesIT {
+class PagesTest {
   private static final Path CHECKOUT = Path.of("").toAbsolutePath();
   private static final Path DOCUMENTS = Path.of("src/main/doc");
   private static final Pattern NUMBER = Pattern.compile("[-+]?\\d[\\d,]*(\\.\\d+)?(e[-+]\\d+)?");
@@ -78,7 +79,7 @@ class PagesIT {
   @ParameterizedTest
   @MethodSource("pages")
   void examplesRunAndSayWhatThePageSays(String page) throws Exception {
-    Files.createSymbolicLink(folder.resolve("src"), CHECKOUT.resolve("src"));
+    Path link = Files.createSymbolicLink(folder.resolve("src"), CHECKOUT.resolve("src"));
     for (Example example : examples(Files.readAllLines(Path.of(page)))) {
       String where = page + ":" + example.line + ": " + example.command;
       List<String> printed = run(example.command, where);
@@ -96,13 +97,15 @@ class PagesIT {
         at++;
       }
     }
+    Files.delete(link); // what empties the folder would warn of it
   }
 
   private List<String> run(String command, String where) throws Exception {
-    String java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-    String script =
-        "set -o pipefail; halter() { '%s' -jar '%s' \"$@\"; }%n%s%n"
-            .formatted(java, System.getProperty("halter.jar"), command);
+    String halter =
+        CommandLineRun.process().command().stream()
+            .map(word -> "'" + word + "'")
+            .collect(Collectors.joining(" "));
+    String script = "set -o pipefail; halter() { %s \"$@\"; }%n%s%n".formatted(halter, command);
     Path out = folder.resolve(".printed");
     Process process =
         new ProcessBuilder("bash", "-c", script)
