@@ -163,6 +163,11 @@ public final class Llama implements AutoCloseable {
     return weights;
   }
 
+  /** What its rows go through, with the buffers of a step, which are free between steps. */
+  public Positionwise positionwise() {
+    return positionwise;
+  }
+
   /** What tells this model from others, see {@link Fingerprint}. */
   public String fingerprint() {
     if (fingerprint == null) {
