@@ -46,6 +46,7 @@ public final class Halter {
           GenerateCommand.class,
           BatchCommand.class,
           CaptureCommand.class,
+          TuneCommand.class,
           MapCommand.class,
           NeuronsCommand.class,
           AgreeCommand.class,

@@ -7,8 +7,8 @@ import dev.halter.device.Kernel;
 
 /**
  * Launches the kernels of gradients that take rows by themselves: {@code cross_entropy.cu}, {@code
- * rmsnorm_backward.cu}, {@code gated_mlp_backward.cu} and the rotation of {@code
- * attention_backward.cu}. All is f32.
+ * rmsnorm_backward.cu}, {@code gated_mlp_backward.cu}, the rotation of {@code
+ * attention_backward.cu} and the sum of gradients of {@code adamw.cu}. All is f32.
  */
 final class BackwardKernels {
   private static final int BLOCK = 256;
@@ -25,6 +25,7 @@ final class BackwardKernels {
   private final Kernel qkNorm;
   private final Kernel gatedMlp;
   private final Kernel rope;
+  private final Kernel addValues;
 
   BackwardKernels(Device device) {
     this.device = device;
@@ -33,6 +34,7 @@ final class BackwardKernels {
     this.qkNorm = device.kernel("qk_norm_backward_f32");
     this.gatedMlp = device.kernel("gated_mlp_backward_f32");
     this.rope = device.kernel("rope_backward_f32");
+    this.addValues = device.kernel("add_values");
   }
 
   /** The heads of {@code qkv}, in the order q, k, v. */
@@ -144,5 +146,11 @@ final class BackwardKernels {
         of.heads,
         of.kvHeads,
         of.dHead);
+  }
+
+  /** sum += values, both [rows, columns]. */
+  void add(Buffer sum, Buffer values, int rows, int columns) {
+    long bytes = 12L * rows * columns;
+    device.launch(addValues, bytes, Grid.of(rows), BLOCK, 0, sum, values, columns);
   }
 }

@@ -59,7 +59,9 @@ final class BackwardPass {
   private final Buffer dqkv; // [rows, width]
   private final Buffer dz; // [rows, n_heads d_head]
   private final Buffer post; // [rows, d_mlp]: hook_post's gradient, then hook_post
+  private final Buffer added; // [largest slice]: a gradient that is added to an earlier one
   private int rows; // of the batch
+  private boolean more; // whether there are earlier ones
 
   /**
    * Prepares for batches of up to {@code model.limits().rows()} tokens.
@@ -99,6 +101,9 @@ final class BackwardPass {
     this.dqkv = scope.allocate(4L * most * heads.width());
     this.dz = scope.allocate(4L * most * zWidth());
     this.post = scope.allocate(4L * most * config.dMlp());
+    this.added =
+        scope.allocate(
+            4 * selection.slices().stream().mapToLong(Slice::elements).max().orElseThrow());
   }
 
   private Tape tape(Scope scope, int most) {
@@ -143,9 +148,11 @@ final class BackwardPass {
    *
    * @param examples at most {@code model.limits().rows()} rows in all
    * @param divisor the tokens of the completions of all batches of a step, for their mean
+   * @param more whether to add to the gradients that are there: of earlier batches of the step
    * @return the sum of the losses in nats, not divided
    */
-  double run(List<Example> examples, int divisor) {
+  double run(List<Example> examples, int divisor, boolean more) {
+    this.more = more;
     forward(examples);
     int count = head(examples, 1f / divisor);
     for (int layer = config.nLayers() - 1; layer >= lowest; layer--) {
@@ -298,13 +305,18 @@ final class BackwardPass {
    */
   private void weights(int layer, Block part, Matrix out, Matrix in) {
     for (Slice slice : selection.slices(layer, part)) {
+      Buffer gradient = gradients.get(slice);
+      Buffer to = more ? added : gradient;
       device.multiply(
           slice.rows(),
           slice.columns(),
           rows,
           out.transpose().from(slice.row()),
           in.transpose().from(slice.column()),
-          floats(gradients.get(slice), slice.columns()));
+          floats(to, slice.columns()));
+      if (more) {
+        kernels.add(gradient, added, slice.rows(), slice.columns());
+      }
     }
   }
 

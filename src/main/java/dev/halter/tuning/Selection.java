@@ -17,12 +17,13 @@ import java.util.function.ToIntFunction;
  * values of a head are those of its group, so tuning them moves every head that reads them. Biases
  * and norms are never tuned.
  */
-final class Selection {
+public final class Selection {
   /** The parts of a head as the paper's text has them. */
   static final Set<Block> ALL_PARTS =
       Collections.unmodifiableSet(EnumSet.of(Block.Q, Block.K, Block.V, Block.O));
 
   private final List<Slice> slices = new ArrayList<>();
+  private final List<Head> heads;
 
   /**
    * Chooses.
@@ -31,8 +32,9 @@ final class Selection {
    * @param parts which of q, k, v and o of the heads
    * @throws IllegalArgumentException if nothing is chosen or the model has not got it
    */
-  Selection(
+  public Selection(
       ModelConfig config, Collection<Head> heads, Collection<Integer> mlps, Set<Block> parts) {
+    this.heads = heads.stream().distinct().toList();
     heads.stream().filter(head -> !head.isOf(config)).findFirst().ifPresent(Selection::refuse);
     mlps.stream()
         .filter(layer -> layer < 0 || layer >= config.nLayers())
@@ -120,8 +122,13 @@ final class Selection {
     return slices.stream().mapToInt(Slice::layer).min().orElseThrow();
   }
 
+  /** How many heads are chosen in a layer. */
+  int heads(int layer) {
+    return (int) heads.stream().filter(head -> head.layer() == layer).count();
+  }
+
   /** Numbers that are tuned. */
-  long parameters() {
+  public long parameters() {
     return slices.stream().mapToLong(Slice::elements).sum();
   }
 }
