@@ -177,19 +177,16 @@ final class TuneCommand implements Callable<Integer> {
         TuningRun run = new TuningRun(device, folder, selection, texts, setting)) {
       long start = System.nanoTime();
       long[] rows = new long[1];
-      say(
-          "%,d of the model's weights are tuned, on %,d lines in %,d steps"
-              .formatted(selection.parameters(), texts.size(), setting.steps()));
-      try (ProgressBar bar = new ProgressBar("tune", setting.steps())) {
-        run.run(
-            step -> {
-              rows[0] += step.rows();
-              peakBytes = Math.max(peakBytes, used(device));
-              steps.add(document(step));
-              say(line(step, setting.steps(), rows[0], System.nanoTime() - start));
-              bar.at(step.step());
-            });
-      }
+      System.err.printf(
+          "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
+          selection.parameters(), texts.size(), setting.steps());
+      run.run(
+          step -> {
+            rows[0] += step.rows();
+            peakBytes = Math.max(peakBytes, used(device));
+            steps.add(document(step));
+            System.err.println(line(step, setting.steps(), rows[0], System.nanoTime() - start));
+          });
       double seconds = (System.nanoTime() - start) / 1e9;
       Map<String, Object> result =
           Json.object(
@@ -320,9 +317,5 @@ final class TuneCommand implements Callable<Integer> {
         "seed", setting.seed(),
         "device", run.model().device().description(),
         "steps", steps);
-  }
-
-  private static void say(String line) {
-    System.err.println(line);
   }
 }
