@@ -77,6 +77,26 @@ READ_SLICE(f32)
 READ_SLICE(f16)
 READ_SLICE(bf16)
 
+// weight = master, rounded: where a run goes on. Shapes and PRECOND as for adamw.
+// Moves rows * columns * (4 + sizeof(T)) bytes.
+template <typename T>
+__device__ void write_slice(T* __restrict__ weight, const float* __restrict__ master, int columns,
+                            long long stride) {
+    T* to = weight + blockIdx.x * stride;
+    const float* from = master + (long long)blockIdx.x * columns;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) to[i] = from_float<T>(from[i]);
+}
+
+#define WRITE_SLICE(T)                                                                          \
+    extern "C" __global__ void write_slice_##T(T* weight, const float* master, int columns,     \
+                                               long long stride) {                              \
+        write_slice(weight, master, columns, stride);                                           \
+    }
+
+WRITE_SLICE(f32)
+WRITE_SLICE(f16)
+WRITE_SLICE(bf16)
+
 // squares[row] = the sum of the squares of values [rows, columns] f32.
 // PRECOND: one block per row (grid.x = rows), any block size.
 // Moves rows * (columns + 1) * 4 bytes. The rows' sums are added by the host, in f64 and in order.

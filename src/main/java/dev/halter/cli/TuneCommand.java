@@ -11,6 +11,7 @@ import dev.halter.tuning.TuningData;
 import dev.halter.tuning.TuningRun;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorNames.Block;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -140,6 +141,19 @@ final class TuneCommand implements Callable<Integer> {
       description = "Of the lines' order (default: ${DEFAULT-VALUE}).")
   long seed;
 
+  @Option(
+      names = "--save-steps",
+      paramLabel = "N",
+      description =
+          "Every N steps, write what it takes to go on to DIR.checkpoint.safetensors (default: never);"
+              + " it is gone when the run is done.")
+  Integer saveSteps;
+
+  @Option(
+      names = "--resume",
+      description = "Go on from that file, if it is there, to the very same result.")
+  boolean resume;
+
   @Mixin OutputOptions output;
 
   private long peakBytes;
@@ -172,7 +186,7 @@ final class TuneCommand implements Callable<Integer> {
             gradScale.equals("heads"),
             passTokens == null ? 0 : passTokens,
             seed);
-    List<Map<String, Object>> steps = new ArrayList<>();
+    Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
     try (Device device = options.openDevice();
         TuningRun run = new TuningRun(device, folder, selection, texts, setting)) {
       long start = System.nanoTime();
@@ -180,14 +194,23 @@ final class TuneCommand implements Callable<Integer> {
       System.err.printf(
           "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
           selection.parameters(), texts.size(), setting.steps());
+      if (resume && Files.exists(checkpoint)) {
+        run.resume(checkpoint);
+        System.err.printf("going on after step %,d%n", run.steps().size());
+      }
+      int before = run.steps().size();
       run.run(
           step -> {
             rows[0] += step.rows();
             peakBytes = Math.max(peakBytes, used(device));
-            steps.add(document(step));
-            System.err.println(line(step, setting.steps(), rows[0], System.nanoTime() - start));
+            double seconds = (System.nanoTime() - start) / 1e9;
+            System.err.println(line(step, before, setting.steps(), rows[0], seconds));
+            if (saveSteps != null && step.step() % saveSteps == 0) {
+              run.save(checkpoint);
+            }
           });
       double seconds = (System.nanoTime() - start) / 1e9;
+      List<Map<String, Object>> steps = run.steps().stream().map(TuneCommand::document).toList();
       Map<String, Object> result =
           Json.object(
               "parameters",
@@ -200,7 +223,8 @@ final class TuneCommand implements Callable<Integer> {
               peakBytes,
               "out",
               out.toString());
-      run.write(out, Json.text(note(run, chosen, setting, texts.size(), steps)) + "\n");
+      run.write(out, Json.text(note(run, chosen, setting, texts, steps)) + "\n");
+      delete(checkpoint);
       if (output.isJson()) {
         output.print(result);
       } else {
@@ -223,6 +247,7 @@ final class TuneCommand implements Callable<Integer> {
     requireAtLeastOne("--batch-size", batchSize);
     requireAtLeastOne("--max-seq-len", maxSeqLen);
     requireAtLeastOne("--pass-tokens", passTokens);
+    requireAtLeastOne("--save-steps", saveSteps);
     requireNotNegative("--learning-rate", learningRate);
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);
@@ -277,8 +302,9 @@ final class TuneCommand implements Callable<Integer> {
         "tokens", step.tokens());
   }
 
-  private static String line(TuningRun.Step step, int steps, long rows, long nanos) {
-    double seconds = nanos / 1e9;
+  private static String line(
+      TuningRun.Step step, int before, int steps, long rows, double seconds) {
+    double left = seconds / (step.step() - before) * (steps - step.step());
     return "step %d/%d  loss %.4f  gradient %.3g  learning rate %.3g  %,.0f tokens/s  %,.0f s left"
         .formatted(
             step.step(),
@@ -287,7 +313,15 @@ final class TuneCommand implements Callable<Integer> {
             step.gradNorm(),
             step.learningRate(),
             rows / seconds,
-            seconds / step.step() * (steps - step.step()));
+            left);
+  }
+
+  private static void delete(Path file) {
+    try {
+      Files.deleteIfExists(file);
+    } catch (IOException e) {
+      throw Destination.unwritable(file, e);
+    }
   }
 
   /** What it takes to do the same again. */
@@ -295,13 +329,14 @@ final class TuneCommand implements Callable<Integer> {
       TuningRun run,
       List<Head> chosen,
       TuningRun.Setting setting,
-      int lines,
+      TuningData texts,
       List<Map<String, Object>> steps) {
     return Json.object(
         "model", options.folder().toString(),
         "fingerprint", run.model().fingerprint(),
         "data", data.toString(),
-        "lines", lines,
+        "data_sha256", texts.digest(),
+        "lines", texts.size(),
         "heads", chosen.stream().map(Head::toString).toList(),
         "heads_parts", parts,
         "mlps", mlps,

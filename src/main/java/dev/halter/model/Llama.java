@@ -17,7 +17,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.function.IntConsumer;
-import java.util.function.IntPredicate;
+import java.util.function.Predicate;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -88,7 +88,7 @@ public final class Llama implements AutoCloseable {
       DType type,
       Limits limits,
       IntConsumer progress) {
-    this(device, config, checkpoint, type, limits, layer -> false, progress);
+    this(device, config, checkpoint, type, limits, tensor -> false, progress);
   }
 
   private Llama(
@@ -97,7 +97,7 @@ public final class Llama implements AutoCloseable {
       Checkpoint checkpoint,
       DType type,
       Limits limits,
-      IntPredicate writable,
+      Predicate<String> writable,
       IntConsumer progress) {
     this.device = device;
     this.config = config;
@@ -139,17 +139,17 @@ public final class Llama implements AutoCloseable {
    * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit
    */
   public static Llama load(Path folder, Device device, DType type, Limits limits) {
-    return load(folder, device, type, limits, layer -> false);
+    return load(folder, device, type, limits, tensor -> false);
   }
 
   /**
    * As above, with weights that change: no file does.
    *
-   * @param writable layers whose matrices may be written; on the CPU they are then copies, where
-   *     others are the mapped file
+   * @param writable names of the tensors that may be written; on the CPU they are then copies, with
+   *     those that share their input, where all others are the mapped file
    */
   public static Llama load(
-      Path folder, Device device, DType type, Limits limits, IntPredicate writable) {
+      Path folder, Device device, DType type, Limits limits, Predicate<String> writable) {
     ModelConfig config = ModelConfig.read(folder);
     Checkpoint checkpoint = Checkpoint.open(folder);
     try {

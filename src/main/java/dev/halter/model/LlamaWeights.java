@@ -16,7 +16,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.function.Function;
 import java.util.function.IntConsumer;
-import java.util.function.IntPredicate;
+import java.util.function.Predicate;
 
 /**
  * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
@@ -54,7 +54,7 @@ public final class LlamaWeights {
   private final Scope scope;
   private final Device device;
   private final DType activations;
-  private final IntPredicate writable;
+  private final Predicate<String> writable;
   private final Checkpoint checkpoint;
   private final Linear embedding;
   private final Linear head;
@@ -65,7 +65,7 @@ public final class LlamaWeights {
    * Puts a checked checkpoint onto a device; it must stay open as long as {@code scope}, which the
    * weights live in.
    *
-   * @param writable layers whose matrices are never the mapped file
+   * @param writable names of tensors that are never the mapped file
    * @param progress hears the number of layers that are there
    */
   LlamaWeights(
@@ -73,7 +73,7 @@ public final class LlamaWeights {
       Checkpoint checkpoint,
       ModelConfig config,
       DType activations,
-      IntPredicate writable,
+      Predicate<String> writable,
       IntConsumer progress) {
     this.scope = scope;
     this.device = scope.device();
@@ -119,8 +119,7 @@ public final class LlamaWeights {
   }
 
   private List<Linear> matrices(int layer, Block... projections) {
-    boolean mapped = device.sharesHostMemory() && !writable.test(layer);
-    return matrices(mapped, names(projections, part -> part.weight(layer)));
+    return matrices(names(projections, part -> part.weight(layer)));
   }
 
   /** The gain of a norm, or null where blocks have none. */
@@ -141,12 +140,8 @@ public final class LlamaWeights {
 
   /** Matrices with one input, next to one another where they are copies. */
   private List<Linear> matrices(String... names) {
-    return matrices(device.sharesHostMemory(), names);
-  }
-
-  private List<Linear> matrices(boolean mapped, String... names) {
     List<Linear> parts = new ArrayList<>();
-    if (mapped) {
+    if (device.sharesHostMemory() && Arrays.stream(names).noneMatch(writable)) {
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
         parts.add(linear(tensor, scope.upload(tensor.data()), tensor.dtype()));

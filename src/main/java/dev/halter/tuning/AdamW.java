@@ -96,4 +96,30 @@ final class AdamW {
   float[] values() {
     return master.toFloats(rows * columns);
   }
+
+  /** All that the next step depends on, each [rows, columns]. */
+  record State(float[] master, float[] first, float[] second) {}
+
+  State state() {
+    int elements = rows * columns;
+    return new State(values(), first.toFloats(elements), second.toFloats(elements));
+  }
+
+  /** Goes on from there. */
+  void restore(State state) {
+    master.set(state.master);
+    first.set(state.first);
+    second.set(state.second);
+    String type = weight.type().name().toLowerCase(Locale.ROOT);
+    device.launch(
+        device.kernel("write_slice_" + type),
+        (4L + weight.type().bytes()) * rows * columns,
+        Grid.of(rows),
+        BLOCK,
+        0,
+        weight.buffer(),
+        master,
+        columns,
+        weight.rowStride());
+  }
 }

@@ -10,6 +10,7 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.ToIntFunction;
+import java.util.stream.Collectors;
 
 /**
  * What is tuned: of chosen heads rows of W_Q, W_K and W_V and columns of W_O, and whole MLPs
@@ -120,6 +121,11 @@ public final class Selection {
   /** The lowest layer of which anything is tuned: below it nothing has a gradient. */
   int lowestLayer() {
     return slices.stream().mapToInt(Slice::layer).min().orElseThrow();
+  }
+
+  /** Names of the tensors that they are slices of. */
+  Set<String> tensors() {
+    return slices.stream().map(Slice::tensor).collect(Collectors.toSet());
   }
 
   /** How many heads are chosen in a layer. */

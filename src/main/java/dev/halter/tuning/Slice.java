@@ -10,6 +10,11 @@ import dev.halter.weights.TensorNames.Block;
  * @param column first of {@code columns}
  */
 record Slice(int layer, Block part, int row, int rows, int column, int columns) {
+  /** The name of its matrix in the checkpoint. */
+  String tensor() {
+    return part.weight(layer);
+  }
+
   long elements() {
     return (long) rows * columns;
   }

@@ -3,7 +3,11 @@ package dev.halter.tuning;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.weights.ModelConfig;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
 import java.util.List;
 
 /**
@@ -42,6 +46,22 @@ public final class TuningData {
   /** How many there are. */
   public int size() {
     return examples.size();
+  }
+
+  /** SHA-256 of all tokens, and of where completions begin, in hexadecimal. */
+  public String digest() {
+    try {
+      MessageDigest hash = MessageDigest.getInstance("SHA-256");
+      for (Example example : examples) {
+        ByteBuffer bytes = ByteBuffer.allocate(4 * (example.tokens().length + 2));
+        bytes.putInt(example.prompt()).putInt(example.tokens().length);
+        bytes.asIntBuffer().put(example.tokens());
+        hash.update(bytes.array());
+      }
+      return HexFormat.of().formatHex(hash.digest());
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e); // every Java has it
+    }
   }
 
   List<Example> examples() {

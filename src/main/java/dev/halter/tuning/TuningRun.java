@@ -71,10 +71,11 @@ public final class TuningRun implements AutoCloseable {
   private final Llama model;
   private final Path folder;
   private final Selection selection;
-  private final List<Example> examples;
+  private final TuningData data;
   private final Setting setting;
   private final BackwardPass pass;
   private final Map<Slice, AdamW> slices = new LinkedHashMap<>();
+  private final List<Step> made = new ArrayList<>();
 
   /**
    * Loads a model for tuning.
@@ -87,7 +88,7 @@ public final class TuningRun implements AutoCloseable {
       Device device, Path folder, Selection selection, TuningData data, Setting setting) {
     this.folder = folder;
     this.selection = selection;
-    this.examples = data.examples();
+    this.data = data;
     this.setting = setting;
     this.scope = device.scope();
     try {
@@ -97,8 +98,8 @@ public final class TuningRun implements AutoCloseable {
                   folder,
                   device,
                   DType.F32,
-                  limits(device, examples, setting),
-                  layer -> selection.slices().stream().anyMatch(s -> s.layer() == layer)));
+                  limits(device, data.examples(), setting),
+                  selection.tensors()::contains));
       this.pass = new BackwardPass(scope, model, selection);
       for (Slice slice : selection.slices()) {
         Buffer gradient = pass.gradient(slice);
@@ -164,13 +165,19 @@ public final class TuningRun implements AutoCloseable {
     return model;
   }
 
+  /** The steps made so far. */
+  public List<Step> steps() {
+    return Collections.unmodifiableList(made);
+  }
+
   /**
-   * Makes all steps.
+   * Makes the steps that are left.
    *
-   * @param listener hears of each
+   * @param listener hears of each, and may {@link #save}
    * @throws IllegalArgumentException if a loss or a gradient is no number
    */
   public void run(Consumer<Step> listener) {
+    List<Example> examples = data.examples();
     List<Integer> order = new ArrayList<>();
     int epoch = 0;
     for (int step = 0; step < setting.steps; step++) {
@@ -181,8 +188,37 @@ public final class TuningRun implements AutoCloseable {
       List<Integer> chosen = order.subList(0, Math.min(setting.batchSize, order.size()));
       List<Example> batch = chosen.stream().map(examples::get).toList();
       chosen.clear();
-      listener.accept(step(step, batch));
+      if (step == made.size()) { // else it was made before the run was resumed
+        made.add(step(step, batch));
+        listener.accept(made.getLast());
+      }
     }
+  }
+
+  /** Writes all that it takes to go on from here: the run then ends as it would have ended. */
+  public void save(Path file) {
+    Map<Slice, AdamW.State> states = new LinkedHashMap<>();
+    slices.forEach((slice, weights) -> states.put(slice, weights.state()));
+    new TuningCheckpoint(identity(), made, states).write(file);
+  }
+
+  /**
+   * Goes on from there, before the first step.
+   *
+   * @throws dev.halter.files.BadFileException if the file is not of this very run
+   */
+  public void resume(Path file) {
+    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.slices());
+    checkpoint.slices().forEach((slice, state) -> slices.get(slice).restore(state));
+    made.addAll(checkpoint.steps());
+  }
+
+  private Map<String, String> identity() {
+    return Map.of(
+        "model", model.fingerprint(),
+        "data", data.digest(),
+        "selection", selection.slices().toString(),
+        "setting", setting.toString());
   }
 
   private Step step(int step, List<Example> batch) {
@@ -254,13 +290,12 @@ public final class TuningRun implements AutoCloseable {
     try (ModelCopy copy = ModelCopy.of(folder, out)) {
       slices.forEach(
           (slice, weights) -> {
-            String tensor = slice.part().weight(slice.layer());
             long width = weight(slice).rowStride();
             float[] values = weights.values();
             for (int row = 0; row < slice.rows(); row++) {
               float[] part = new float[slice.columns()];
               System.arraycopy(values, row * part.length, part, 0, part.length);
-              copy.set(tensor, (slice.row() + row) * width + slice.column(), 1, part);
+              copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
             }
           });
       copy.add("tune.json", note);

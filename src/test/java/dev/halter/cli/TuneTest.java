@@ -99,6 +99,40 @@ class TuneTest {
   }
 
   @Test
+  void goesOnFromACheckpoint() throws IOException {
+    Object[] options = {
+      "--heads",
+      "1.2",
+      "--learning-rate",
+      "0.01",
+      "--batch-size",
+      "1",
+      "--epochs",
+      "2",
+      "--json",
+      "--save-steps",
+      "2",
+      "--resume"
+    };
+    JsonNode whole = tune(folder.resolve("whole"), options).json();
+    Path out = folder.resolve("tuned");
+    Path checkpoint = folder.resolve("tuned.checkpoint.safetensors");
+    assertFalse(Files.exists(checkpoint));
+    Object[] more = Stream.concat(Stream.of(options), Stream.of("--threads", "1")).toArray();
+    Files.writeString(checkpoint, "no checkpoint");
+    String error = tune(out, more).err();
+    assertTrue(error.contains("tuned.checkpoint.safetensors"), error);
+    Files.delete(checkpoint);
+    JsonNode again = tune(out, more).json();
+    assertEquals(whole.get("steps"), again.get("steps"));
+    assertFalse(Files.exists(checkpoint));
+    assertEquals(
+        -1,
+        Files.mismatch(
+            folder.resolve("whole/model.safetensors"), out.resolve("model.safetensors")));
+  }
+
+  @Test
   void headsMayComeFromEffectsAndPartsMayBeFewer() throws IOException {
     Path effects = folder.resolve("effects.json");
     Path pairs = folder.resolve("pairs.jsonl");

@@ -220,7 +220,7 @@ class BackwardPassTest {
   private static void move(Path model, Path to, Slice slice, float[] slope, double step) {
     try (ModelCopy copy = ModelCopy.of(model, to);
         Safetensors tensors = Safetensors.open(model.resolve("model.safetensors"))) {
-      String name = slice.part().weight(slice.layer());
+      String name = slice.tensor();
       float[] weights = tensors.tensor(name).toFloats();
       int width = (int) tensors.tensor(name).size(1);
       for (int row = 0; row < slice.rows(); row++) {

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.model.Head;
 import dev.halter.weights.ModelConfig;
@@ -145,6 +146,47 @@ class TuningRunTest {
     assertSameFiles(once, tune("mistral", folder.resolve("alone"), 0.01, 1));
   }
 
+  /** A run that ends after some steps goes on from its checkpoint to the very same end. */
+  @Test
+  void resumedIsUnbroken(@TempDir Path folder) throws IOException {
+    for (String name : List.of("llama-bias", "mistral")) { // the second is bf16
+      Path whole = tune(name, folder.resolve(name), 0.01, 2);
+      JsonObject json = JsonObject.read(GOLDENS.resolve(name).resolve("gradients.json"));
+      Path model = GOLDENS.resolve(name).resolve("model");
+      Selection selection = selection(json, ModelConfig.read(model));
+      Path file = folder.resolve(name + ".checkpoint");
+      Path resumed = folder.resolve(name + ".resumed");
+      List<TuningRun.Step> steps = new ArrayList<>();
+      try (Device device = CpuDevice.open(2)) {
+        try (TuningRun run =
+            new TuningRun(device, model, selection, examples(json), setting(0.01))) {
+          run.run(
+              step -> {
+                steps.add(step);
+                if (step.step() == 3) { // in the second epoch
+                  run.save(file);
+                }
+              });
+        }
+        try (TuningRun run =
+            new TuningRun(device, model, selection, examples(json), setting(0.01))) {
+          run.resume(file);
+          assertEquals(steps.subList(0, 3), run.steps());
+          run.run(step -> assertTrue(step.step() > 3));
+          assertEquals(steps, run.steps());
+          run.write(resumed, "{}");
+        }
+        try (TuningRun run =
+            new TuningRun(device, model, selection, examples(json), setting(0.02))) {
+          String message =
+              assertThrows(BadFileException.class, () -> run.resume(file)).getMessage();
+          assertTrue(message.contains("another setting"), message);
+        }
+      }
+      assertSameFiles(whole, resumed);
+    }
+  }
+
   @Test
   void whatIsNotTunedIsTheSameToTheByte(@TempDir Path folder) throws IOException {
     String name = "llama3";
@@ -160,9 +202,7 @@ class TuningRunTest {
         TensorView is = after.tensor(tensor);
         int width = (int) was.size(was.shape().length - 1);
         List<Slice> slices =
-            selection.slices().stream()
-                .filter(slice -> slice.part().weight(slice.layer()).equals(tensor))
-                .toList();
+            selection.slices().stream().filter(slice -> slice.tensor().equals(tensor)).toList();
         int moved = 0;
         for (int i = 0; i < was.elements(); i++) {
           int row = i / width;
