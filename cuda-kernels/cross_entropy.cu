@@ -2,14 +2,15 @@
 #include "fast_math.cuh"
 #include "reduce.cuh"
 
-// losses[row] = log sum exp(logits) - logits[target], in nats; then logits = scale * (softmax(logits) -
+// losses[row] = log sum exp(logits) - logits[target], in nats, and hits[row] = whether no logit is above
+// the target's; then logits = scale * (softmax(logits) -
 // onehot(target)): the gradient of scale * the sum of all losses.
-// logits [rows, vocabulary] f32, in place; losses [rows] f32; targets [rows].
+// logits [rows, vocabulary] f32, in place; losses [rows] f32; hits, targets [rows].
 // PRECOND: one block per row (grid.x = rows), any block size; 0 <= targets[row] < vocabulary.
 // Moves rows * vocabulary * 16 bytes: three reads and a write. The logits are those of a chunk of
 // rows, so that those of a whole batch never exist, and they need no second matrix for the gradient
 // (Karpathy's llm.c, fused_classifier; Liger Kernel, Hsu et al. 2410.10989). A row of NaN stays that.
-extern "C" __global__ void cross_entropy_f32(float* losses, float* logits,
+extern "C" __global__ void cross_entropy_f32(float* losses, int* hits, float* logits,
                                              const int* __restrict__ targets, int vocabulary,
                                              float scale) {
     float* row = logits + (long long)blockIdx.x * vocabulary;
@@ -20,7 +21,10 @@ extern "C" __global__ void cross_entropy_f32(float* losses, float* logits,
     for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) sum += fast_exp(row[i] - top);
     sum = block_sum(sum);
     const int target = targets[blockIdx.x];
-    if (threadIdx.x == 0) losses[blockIdx.x] = logf(sum) + (top - row[target]);
+    if (threadIdx.x == 0) {
+        losses[blockIdx.x] = logf(sum) + (top - row[target]);
+        hits[blockIdx.x] = row[target] == top;
+    }
     __syncthreads();  // the target's logit has been read
     const float factor = scale / sum;
     for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) {

@@ -37,6 +37,12 @@ final class TuneCommand implements Callable<Integer> {
   @Option(names = "--data", paramLabel = "F", required = true, description = "Texts to learn.")
   Path data;
 
+  @Option(
+      names = "--eval-data",
+      paramLabel = "F",
+      description = "Lines that are not learnt but measured, before and after.")
+  Path evalData;
+
   @Mixin HeadOptions heads;
 
   @Option(
@@ -156,8 +162,6 @@ final class TuneCommand implements Callable<Integer> {
 
   @Mixin OutputOptions output;
 
-  private long peakBytes;
-
   @Override
   public Integer call() {
     check();
@@ -173,6 +177,8 @@ final class TuneCommand implements Callable<Integer> {
               .formatted(longest, config.maxPositions()));
     }
     TuningData texts = TuningData.read(data, folder, config, longest);
+    TuningData heldOut =
+        evalData == null ? null : TuningData.read(evalData, folder, config, longest);
     int perEpoch = Math.ceilDiv(texts.size(), batchSize);
     TuningRun.Setting setting =
         new TuningRun.Setting(
@@ -186,52 +192,59 @@ final class TuneCommand implements Callable<Integer> {
             gradScale.equals("heads"),
             passTokens == null ? 0 : passTokens,
             seed);
-    Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
     try (Device device = options.openDevice();
-        TuningRun run = new TuningRun(device, folder, selection, texts, setting)) {
-      long start = System.nanoTime();
-      long[] rows = new long[1];
+        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
       System.err.printf(
           "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
           selection.parameters(), texts.size(), setting.steps());
-      if (resume && Files.exists(checkpoint)) {
-        run.resume(checkpoint);
-        System.err.printf("going on after step %,d%n", run.steps().size());
+      Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
+      Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
+      Map<String, Object> result = tune(run, setting, checkpoint);
+      result.put("out", out.toString());
+      if (heldOut != null) {
+        result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
       }
-      int before = run.steps().size();
-      run.run(
-          step -> {
-            rows[0] += step.rows();
-            peakBytes = Math.max(peakBytes, used(device));
-            double seconds = (System.nanoTime() - start) / 1e9;
-            System.err.println(line(step, before, setting.steps(), rows[0], seconds));
-            if (saveSteps != null && step.step() % saveSteps == 0) {
-              run.save(checkpoint);
-            }
-          });
-      double seconds = (System.nanoTime() - start) / 1e9;
-      List<Map<String, Object>> steps = run.steps().stream().map(TuneCommand::document).toList();
-      Map<String, Object> result =
-          Json.object(
-              "parameters",
-              selection.parameters(),
-              "steps",
-              steps,
-              "tokens_per_second",
-              rows[0] / seconds,
-              "peak_bytes",
-              peakBytes,
-              "out",
-              out.toString());
-      run.write(out, Json.text(note(run, chosen, setting, texts, steps)) + "\n");
+      run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
       delete(checkpoint);
       if (output.isJson()) {
-        output.print(result);
+        Map<String, Object> all = Json.object("parameters", selection.parameters());
+        all.putAll(result);
+        output.print(all);
       } else {
         System.out.println(out);
       }
       return 0;
     }
+  }
+
+  /** Makes the steps that are left of a run. */
+  private Map<String, Object> tune(TuningRun run, TuningRun.Setting setting, Path checkpoint) {
+    if (resume && Files.exists(checkpoint)) {
+      run.resume(checkpoint);
+      System.err.printf("going on after step %,d%n", run.steps().size());
+    }
+    Device device = run.model().device();
+    long start = System.nanoTime();
+    int done = run.steps().size();
+    long[] figures = {0, used(device)}; // tokens through the model, bytes at most
+    run.run(
+        step -> {
+          figures[0] += step.rows();
+          figures[1] = Math.max(figures[1], used(device));
+          double seconds = (System.nanoTime() - start) / 1e9;
+          System.err.println(line(step, done, setting.steps(), figures[0], seconds));
+          if (saveSteps != null && step.step() % saveSteps == 0) {
+            run.save(checkpoint);
+          }
+        });
+    double seconds = (System.nanoTime() - start) / 1e9;
+    return Json.object(
+        "steps",
+        run.steps().stream().map(TuneCommand::document).toList(),
+        "tokens_per_second",
+        figures[0] / seconds,
+        "peak_bytes",
+        figures[1]);
   }
 
   private void check() {
@@ -302,9 +315,8 @@ final class TuneCommand implements Callable<Integer> {
         "tokens", step.tokens());
   }
 
-  private static String line(
-      TuningRun.Step step, int before, int steps, long rows, double seconds) {
-    double left = seconds / (step.step() - before) * (steps - step.step());
+  private static String line(TuningRun.Step step, int done, int steps, long rows, double seconds) {
+    double left = seconds / (step.step() - done) * (steps - step.step());
     return "step %d/%d  loss %.4f  gradient %.3g  learning rate %.3g  %,.0f tokens/s  %,.0f s left"
         .formatted(
             step.step(),
@@ -314,6 +326,14 @@ final class TuneCommand implements Callable<Integer> {
             step.learningRate(),
             rows / seconds,
             left);
+  }
+
+  private static Map<String, Object> evaluation(String when, TuningRun run) {
+    TuningRun.Evaluation known = run.evaluate();
+    System.err.printf(
+        "held out, %s: loss %.4f, tokens right %.1f%%, completions right %.1f%%%n",
+        when, known.loss(), 100 * known.accuracy(), 100 * known.exact());
+    return Json.object("loss", known.loss(), "accuracy", known.accuracy(), "exact", known.exact());
   }
 
   private static void delete(Path file) {
@@ -330,27 +350,33 @@ final class TuneCommand implements Callable<Integer> {
       List<Head> chosen,
       TuningRun.Setting setting,
       TuningData texts,
-      List<Map<String, Object>> steps) {
-    return Json.object(
-        "model", options.folder().toString(),
-        "fingerprint", run.model().fingerprint(),
-        "data", data.toString(),
-        "data_sha256", texts.digest(),
-        "lines", texts.size(),
-        "heads", chosen.stream().map(Head::toString).toList(),
-        "heads_parts", parts,
-        "mlps", mlps,
-        "learning_rate", setting.learningRate(),
-        "batch_size", setting.batchSize(),
-        "max_steps", setting.steps(),
-        "lr_scheduler", scheduler,
-        "warmup_ratio", setting.warmupRatio(),
-        "weight_decay", setting.weightDecay(),
-        "max_grad_norm", setting.maxGradNorm(),
-        "grad_scale", gradScale,
-        "pass_tokens", run.model().limits().rows(),
-        "seed", setting.seed(),
-        "device", run.model().device().description(),
-        "steps", steps);
+      Map<String, Object> result) {
+    Map<String, Object> note =
+        Json.object(
+            "model", options.folder().toString(),
+            "fingerprint", run.model().fingerprint(),
+            "data", data.toString(),
+            "data_sha256", texts.digest(),
+            "lines", texts.size(),
+            "heads", chosen.stream().map(Head::toString).toList(),
+            "heads_parts", parts,
+            "mlps", mlps,
+            "learning_rate", setting.learningRate(),
+            "batch_size", setting.batchSize(),
+            "max_steps", setting.steps(),
+            "lr_scheduler", scheduler,
+            "warmup_ratio", setting.warmupRatio(),
+            "weight_decay", setting.weightDecay(),
+            "max_grad_norm", setting.maxGradNorm(),
+            "grad_scale", gradScale,
+            "pass_tokens", run.model().limits().rows(),
+            "seed", setting.seed(),
+            "device", run.model().device().description(),
+            "steps", result.get("steps"));
+    if (evalData != null) {
+      note.put("eval_data", evalData.toString());
+      note.put("eval", result.get("eval"));
+    }
+    return note;
   }
 }

@@ -50,11 +50,18 @@ final class BackwardKernels {
    * sum.
    *
    * @param losses [rows], written
+   * @param hits [rows] int, written: 1 where no logit is above the target's, else 0
    * @param logits [rows, vocabulary]
    * @param targets [rows] int, the token that each row should predict
    */
   void crossEntropy(
-      Buffer losses, Buffer logits, Buffer targets, int rows, int vocabulary, float scale) {
+      Buffer losses,
+      Buffer hits,
+      Buffer logits,
+      Buffer targets,
+      int rows,
+      int vocabulary,
+      float scale) {
     device.launch(
         crossEntropy,
         16L * rows * vocabulary,
@@ -62,6 +69,7 @@ final class BackwardKernels {
         BLOCK,
         0,
         losses,
+        hits,
         logits,
         targets,
         vocabulary,

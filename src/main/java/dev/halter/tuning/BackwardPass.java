@@ -16,6 +16,7 @@ import dev.halter.model.Site;
 import dev.halter.tuning.BackwardKernels.Heads;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorNames.Block;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
@@ -52,6 +53,7 @@ final class BackwardPass {
   private final Buffer targets; // [rows] tokens to predict
   private final Buffer targetRows; // [rows] where they are predicted
   private final Buffer losses; // [rows]
+  private final Buffer hits; // [rows] int: whether the target is the likeliest
   private final Buffer last; // [LOGITS, d_model]: rows of the residual stream that predict
   private final Buffer logits; // [LOGITS, vocabulary], then their gradient
   private final Buffer dx; // [rows, d_model]: the residual stream's gradient
@@ -94,6 +96,7 @@ final class BackwardPass {
     this.targets = scope.allocate(4L * most);
     this.targetRows = scope.allocate(4L * most);
     this.losses = scope.allocate(4L * most);
+    this.hits = scope.allocate(4L * most);
     this.last = scope.allocate(4L * LOGITS * config.dModel());
     this.logits = scope.allocate(4L * LOGITS * config.vocabularySize());
     this.dx = scope.allocate(4L * most * config.dModel());
@@ -154,16 +157,54 @@ final class BackwardPass {
   double run(List<Example> examples, int divisor, boolean more) {
     this.more = more;
     forward(examples);
-    int count = head(examples, 1f / divisor);
+    dx.slice(0, 4L * rows * config.dModel()).clear();
+    int count = targets(examples);
+    for (int from = 0; from < count; from += LOGITS) {
+      int chunk = Math.min(LOGITS, count - from);
+      loss(from, chunk, 1f / divisor);
+      lossBackward(from, chunk);
+    }
     for (int layer = config.nLayers() - 1; layer >= lowest; layer--) {
       mlp(layer);
       if (reachesAttention(layer)) {
         attention(layer);
       }
     }
+    return sum(losses.toFloats(count), 0, count);
+  }
+
+  /**
+   * How an example is known.
+   *
+   * @param loss sum over the completion's tokens, in nats
+   * @param hits of these the likeliest at their place
+   */
+  record Known(double loss, int hits) {}
+
+  /** How examples are known, without gradients; their size is limited as for {@link #run}. */
+  List<Known> read(List<Example> examples) {
+    forward(examples);
+    int count = targets(examples);
+    for (int from = 0; from < count; from += LOGITS) {
+      loss(from, Math.min(LOGITS, count - from), 0);
+    }
+    float[] loss = losses.toFloats(count);
+    int[] hit = hits.toInts(count);
+    List<Known> known = new ArrayList<>();
+    int from = 0;
+    for (Example example : examples) {
+      int end = from + example.targets();
+      int right = Arrays.stream(hit, from, end).sum();
+      known.add(new Known(sum(loss, from, end), right));
+      from = end;
+    }
+    return known;
+  }
+
+  private static double sum(float[] values, int from, int end) {
     double sum = 0;
-    for (float loss : losses.toFloats(count)) {
-      sum += loss;
+    for (int i = from; i < end; i++) {
+      sum += values[i];
     }
     return sum;
   }
@@ -188,8 +229,8 @@ final class BackwardPass {
     }
   }
 
-  /** Losses, and dx at the last block's end; returns how many losses there are. */
-  private int head(List<Example> examples, float scale) {
+  /** Sets up what is predicted where; returns how many predictions there are. */
+  private int targets(List<Example> examples) {
     int[] position = new int[rows];
     int count = examples.stream().mapToInt(Example::targets).sum();
     int[] target = new int[count];
@@ -209,27 +250,38 @@ final class BackwardPass {
     positions.set(position);
     targets.set(target);
     targetRows.set(targetRow);
-    dx.slice(0, 4L * rows * config.dModel()).clear();
-    for (int from = 0; from < count; from += LOGITS) {
-      headChunk(from, Math.min(LOGITS, count - from), scale);
-    }
     return count;
   }
 
-  private void headChunk(int from, int count, float scale) {
+  /** Losses of predictions, and the gradient of {@code scale} times their sum in the logits. */
+  private void loss(int from, int count, float scale) {
     int d = config.dModel();
     int vocabulary = config.vocabularySize();
     Buffer x = tape.of(Site.Kind.RESID_POST, config.nLayers() - 1);
     Buffer at = targetRows.slice(4L * from, 4L * count);
     device.launch(gather, 8L * count * d, Grid.of(count), 256, 0, last, x, at, d);
     Matrix normed = positionwise.finalNorm(last, count);
-    Linear head = model.weights().head();
-    Matrix scores = floats(logits, vocabulary);
-    device.multiply(count, vocabulary, d, normed, head.matrix(), scores);
-    Buffer loss = losses.slice(4L * from, 4L * count);
-    Buffer next = targets.slice(4L * from, 4L * count);
-    kernels.crossEntropy(loss, logits, next, count, vocabulary, scale);
-    device.multiply(count, d, vocabulary, scores, head.matrix().transpose(), floats(dy, d));
+    device.multiply(
+        count, vocabulary, d, normed, model.weights().head().matrix(), floats(logits, vocabulary));
+    kernels.crossEntropy(
+        losses.slice(4L * from, 4L * count),
+        hits.slice(4L * from, 4L * count),
+        logits,
+        targets.slice(4L * from, 4L * count),
+        count,
+        vocabulary,
+        scale);
+  }
+
+  /** From there to dx at the last block's end. */
+  private void lossBackward(int from, int count) {
+    int d = config.dModel();
+    int vocabulary = config.vocabularySize();
+    Buffer x = tape.of(Site.Kind.RESID_POST, config.nLayers() - 1);
+    Buffer at = targetRows.slice(4L * from, 4L * count);
+    Matrix head = model.weights().head().matrix();
+    device.multiply(
+        count, d, vocabulary, floats(logits, vocabulary), head.transpose(), floats(dy, d));
     kernels.rmsnorm(dx, x, dy, at, model.weights().finalNorm(), count, d, eps);
   }
 

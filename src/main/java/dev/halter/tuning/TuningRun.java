@@ -18,9 +18,11 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Random;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * Fine-tuning of a {@link Selection}: AdamW on its slices, by the loss of completions. All other
@@ -72,6 +74,7 @@ public final class TuningRun implements AutoCloseable {
   private final Path folder;
   private final Selection selection;
   private final TuningData data;
+  private final TuningData heldOut;
   private final Setting setting;
   private final BackwardPass pass;
   private final Map<Slice, AdamW> slices = new LinkedHashMap<>();
@@ -83,12 +86,19 @@ public final class TuningRun implements AutoCloseable {
    * @param device stays open
    * @param folder of the model
    * @param data one text at least
+   * @param heldOut for {@link #evaluate}, or null
    */
   public TuningRun(
-      Device device, Path folder, Selection selection, TuningData data, Setting setting) {
+      Device device,
+      Path folder,
+      Selection selection,
+      TuningData data,
+      TuningData heldOut,
+      Setting setting) {
     this.folder = folder;
     this.selection = selection;
     this.data = data;
+    this.heldOut = heldOut;
     this.setting = setting;
     this.scope = device.scope();
     try {
@@ -98,7 +108,7 @@ public final class TuningRun implements AutoCloseable {
                   folder,
                   device,
                   DType.F32,
-                  limits(device, data.examples(), setting),
+                  limits(device, data, heldOut, setting),
                   selection.tensors()::contains));
       this.pass = new BackwardPass(scope, model, selection);
       for (Slice slice : selection.slices()) {
@@ -111,15 +121,16 @@ public final class TuningRun implements AutoCloseable {
     }
   }
 
-  private static Llama.Limits limits(Device device, List<Example> examples, Setting setting) {
-    int longest = examples.stream().mapToInt(Example::rows).max().orElseThrow();
-    long most =
-        examples.stream()
-            .map(Example::rows)
+  private static Llama.Limits limits(
+      Device device, TuningData data, TuningData heldOut, Setting setting) {
+    List<Integer> lengths =
+        Stream.of(data, heldOut)
+            .filter(Objects::nonNull)
+            .flatMap(texts -> texts.examples().stream().map(Example::rows))
             .sorted(Collections.reverseOrder())
-            .limit(setting.batchSize)
-            .mapToLong(rows -> rows)
-            .sum();
+            .toList();
+    int longest = lengths.getFirst();
+    long most = lengths.stream().limit(setting.batchSize).mapToLong(rows -> rows).sum();
     int suits = device.wantsLargePieces() ? 8192 : 2048;
     int pass = setting.passTokens == 0 ? suits : setting.passTokens;
     int rows = Math.max(longest, (int) Math.min(most, pass));
@@ -195,6 +206,33 @@ public final class TuningRun implements AutoCloseable {
     }
   }
 
+  /**
+   * How texts are known that are not learnt.
+   *
+   * @param loss mean over the completions' tokens, in nats
+   * @param accuracy share of these tokens that are the likeliest after what comes before
+   * @param exact share of the completions of which every token is: what greedy decoding would give
+   */
+  public record Evaluation(double loss, double accuracy, double exact) {}
+
+  /** Measures the held-out texts as the model is now. */
+  public Evaluation evaluate() {
+    double loss = 0;
+    long hits = 0;
+    long tokens = 0;
+    int exact = 0;
+    for (List<Example> part : passes(heldOut.examples())) {
+      List<BackwardPass.Known> known = pass.read(part);
+      for (int i = 0; i < part.size(); i++) {
+        loss += known.get(i).loss();
+        hits += known.get(i).hits();
+        tokens += part.get(i).targets();
+        exact += known.get(i).hits() == part.get(i).targets() ? 1 : 0;
+      }
+    }
+    return new Evaluation(loss / tokens, (double) hits / tokens, (double) exact / heldOut.size());
+  }
+
   /** Writes all that it takes to go on from here: the run then ends as it would have ended. */
   public void save(Path file) {
     Map<Slice, AdamW.State> states = new LinkedHashMap<>();
@@ -265,12 +303,13 @@ public final class TuningRun implements AutoCloseable {
     return setting.scaleHeads && ofHeads ? (double) model.config().nHeads() / tuned : 1;
   }
 
-  /** A step's examples, as many together as fit. */
+  /** Examples, as many together as fit. */
   private List<List<Example>> passes(List<Example> batch) {
     List<List<Example>> passes = new ArrayList<>();
     int room = 0;
     for (Example example : batch) {
-      if (example.rows() > room) {
+      boolean full = !passes.isEmpty() && passes.getLast().size() == model.limits().sequences();
+      if (example.rows() > room || full) {
         passes.add(new ArrayList<>());
         room = model.limits().rows();
       }

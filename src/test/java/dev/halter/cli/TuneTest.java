@@ -99,6 +99,36 @@ class TuneTest {
   }
 
   @Test
+  void measuresWhatItDoesNotLearn() throws IOException {
+    JsonNode result =
+        tune(
+                folder.resolve("tuned"),
+                "--heads",
+                "1.2,2.0",
+                "--mlps",
+                "2",
+                "--learning-rate",
+                "0.02",
+                "--max-steps",
+                "30",
+                "--eval-data",
+                data,
+                "--json")
+            .json();
+    JsonNode eval = result.get("eval");
+    assertEquals(List.of("before", "after"), keys(eval));
+    assertEquals(List.of("loss", "accuracy", "exact"), keys(eval.get("before")));
+    assertEquals(
+        result.get("steps").get(0).get("loss").asDouble(),
+        eval.get("before").get("loss").asDouble(),
+        1e-5);
+    assertTrue(eval.get("before").get("exact").asDouble() < 1);
+    assertEquals(1, eval.get("after").get("exact").asDouble());
+    JsonNode note = parse(Files.readString(folder.resolve("tuned/tune.json")));
+    assertEquals(eval, note.get("eval"));
+  }
+
+  @Test
   void goesOnFromACheckpoint() throws IOException {
     Object[] options = {
       "--heads",

@@ -12,6 +12,7 @@ import dev.halter.device.TestDevices;
 import dev.halter.model.Values;
 import dev.halter.tuning.BackwardKernels.Heads;
 import java.util.Arrays;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -35,9 +36,10 @@ class BackwardKernelsTest {
       float scale = 0.25f;
       try (Scope scope = device.scope()) {
         Buffer losses = scope.allocate(4L * rows);
+        Buffer hits = scope.allocate(4L * rows);
         Buffer values = scope.of(logits);
         new BackwardKernels(device)
-            .crossEntropy(losses, values, scope.of(targets), rows, vocabulary, scale);
+            .crossEntropy(losses, hits, values, scope.of(targets), rows, vocabulary, scale);
         float[] loss = losses.toFloats(rows);
         float[] gradient = values.toFloats(logits.length);
         for (int row = 0; row < rows; row++) {
@@ -48,6 +50,10 @@ class BackwardKernelsTest {
           }
           double expected = Math.log(sum) + 50 - logits[from + targets[row]];
           assertEquals(expected, loss[row], 2e-5 * Math.max(1, expected));
+          float target = logits[from + targets[row]];
+          boolean best =
+              IntStream.range(from, from + vocabulary).noneMatch(i -> logits[i] > target);
+          assertEquals(best ? 1 : 0, hits.toInts(rows)[row]);
           for (int i = 0; i < vocabulary; i++) {
             double share = Math.exp(logits[from + i] - 50) / sum;
             double slope = scale * (share - (i == targets[row] ? 1 : 0));
@@ -64,7 +70,8 @@ class BackwardKernelsTest {
     try (Scope scope = device.scope()) {
       Buffer losses = scope.allocate(8);
       Buffer logits = scope.of(1, Float.NaN, 2, 1, 3, 2);
-      new BackwardKernels(device).crossEntropy(losses, logits, scope.of(0, 0), 2, 3, 1);
+      new BackwardKernels(device)
+          .crossEntropy(losses, scope.allocate(8), logits, scope.of(0, 0), 2, 3, 1);
       assertTrue(Float.isNaN(losses.toFloats(2)[0]));
       assertTrue(Float.isFinite(losses.toFloats(2)[1]));
     }
@@ -229,7 +236,8 @@ class BackwardKernelsTest {
             BackwardKernels kernels = new BackwardKernels(device);
             Buffer dx = scope.of(x);
             kernels.rmsnorm(dx, scope.of(x), scope.of(dy), null, scope.of(gain), 2, d, EPS);
-            kernels.crossEntropy(scope.allocate(8), dx, scope.of(3, 200), 2, d, 1);
+            kernels.crossEntropy(
+                scope.allocate(8), scope.allocate(8), dx, scope.of(3, 200), 2, d, 1);
             return dx.toFloats(2 * d);
           }
         });

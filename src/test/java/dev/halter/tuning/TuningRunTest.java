@@ -78,7 +78,7 @@ class TuningRunTest {
             3);
     List<TuningRun.Step> steps = new ArrayList<>();
     Selection selection = selection(json, ModelConfig.read(folder));
-    try (TuningRun run = new TuningRun(device, folder, selection, texts, setting)) {
+    try (TuningRun run = new TuningRun(device, folder, selection, texts, null, setting)) {
       assertTrue(
           run.model().limits().rows() < texts.examples().stream().mapToInt(Example::rows).sum());
       run.run(steps::add);
@@ -106,7 +106,7 @@ class TuningRunTest {
     Selection selection = selection(json, ModelConfig.read(folder));
     try (Device device = CpuDevice.open(threads);
         TuningRun run =
-            new TuningRun(device, folder, selection, examples(json), setting(learningRate))) {
+            new TuningRun(device, folder, selection, examples(json), null, setting(learningRate))) {
       run.run(step -> {});
       run.write(to, "{}");
     }
@@ -159,7 +159,7 @@ class TuningRunTest {
       List<TuningRun.Step> steps = new ArrayList<>();
       try (Device device = CpuDevice.open(2)) {
         try (TuningRun run =
-            new TuningRun(device, model, selection, examples(json), setting(0.01))) {
+            new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
           run.run(
               step -> {
                 steps.add(step);
@@ -169,7 +169,7 @@ class TuningRunTest {
               });
         }
         try (TuningRun run =
-            new TuningRun(device, model, selection, examples(json), setting(0.01))) {
+            new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
           run.resume(file);
           assertEquals(steps.subList(0, 3), run.steps());
           run.run(step -> assertTrue(step.step() > 3));
@@ -177,7 +177,7 @@ class TuningRunTest {
           run.write(resumed, "{}");
         }
         try (TuningRun run =
-            new TuningRun(device, model, selection, examples(json), setting(0.02))) {
+            new TuningRun(device, model, selection, examples(json), null, setting(0.02))) {
           String message =
               assertThrows(BadFileException.class, () -> run.resume(file)).getMessage();
           assertTrue(message.contains("another setting"), message);
@@ -227,6 +227,33 @@ class TuningRunTest {
     }
   }
 
+  /**
+   * Without a learning rate the held-out texts are known as the steps say, also in small passes.
+   */
+  @Test
+  void heldOutTextsAreMeasuredAsTheModelIs() {
+    JsonObject json = JsonObject.read(GOLDENS.resolve("llama-bias/gradients.json"));
+    double loss = json.number("loss", 0, 100);
+    Path folder = GOLDENS.resolve("llama-bias/model");
+    Selection selection = selection(json, ModelConfig.read(folder));
+    TuningData texts = examples(json);
+    try (Device device = CpuDevice.open(2)) {
+      TuningRun.Setting setting =
+          new TuningRun.Setting(0.01, 2, 60, RateSchedule.CONSTANT, 0, 0, 1, true, 20, 7);
+      try (TuningRun run = new TuningRun(device, folder, selection, texts, texts, setting)) {
+        TuningRun.Evaluation before = run.evaluate();
+        assertEquals(loss, before.loss(), 1e-5 * loss);
+        assertTrue(before.accuracy() < 0.2, before.toString());
+        assertEquals(0, before.exact());
+        run.run(step -> {});
+        TuningRun.Evaluation after = run.evaluate();
+        assertTrue(after.loss() < 0.1, after.toString());
+        assertEquals(1, after.accuracy());
+        assertEquals(1, after.exact());
+      }
+    }
+  }
+
   @Test
   void anotherSeedIsAnotherOrder() {
     JsonObject json = JsonObject.read(GOLDENS.resolve("mistral/gradients.json"));
@@ -238,7 +265,8 @@ class TuningRunTest {
         TuningRun.Setting setting =
             new TuningRun.Setting(0, 1, 6, RateSchedule.CONSTANT, 0, 0, 0, true, 0, seed);
         List<Double> seen = new ArrayList<>();
-        try (TuningRun run = new TuningRun(device, folder, selection, examples(json), setting)) {
+        try (TuningRun run =
+            new TuningRun(device, folder, selection, examples(json), null, setting)) {
           run.run(step -> seen.add(step.loss()));
         }
         losses[seed] = seen.stream().mapToDouble(loss -> loss).toArray();
@@ -258,7 +286,8 @@ class TuningRunTest {
     Path folder = GOLDENS.resolve("mistral/model");
     Selection selection = selection(json, ModelConfig.read(folder));
     try (Device device = CpuDevice.open(2);
-        TuningRun run = new TuningRun(device, folder, selection, examples(json), setting(1e30))) {
+        TuningRun run =
+            new TuningRun(device, folder, selection, examples(json), null, setting(1e30))) {
       String message =
           assertThrows(IllegalArgumentException.class, () -> run.run(step -> {})).getMessage();
       assertTrue(message.contains("lower --learning-rate"), message);
