@@ -66,6 +66,12 @@ final class TuneCommand implements Callable<Integer> {
   Path out;
 
   @Option(
+      names = "--adapter",
+      paramLabel = "DIR",
+      description = "Write a LoRA adapter of PEFT as well, which holds the same change of heads.")
+  Path adapter;
+
+  @Option(
       names = "--learning-rate",
       paramLabel = "X",
       defaultValue = "2e-5",
@@ -170,6 +176,9 @@ final class TuneCommand implements Callable<Integer> {
     ModelConfig config = ModelConfig.read(folder);
     List<Head> chosen = heads.of(config);
     Selection selection = selection(config, chosen);
+    if (adapter != null) {
+      TuningRun.requireAdapter(config, selection);
+    }
     int longest = maxSeqLen == null ? Math.min(2048, config.maxPositions()) : maxSeqLen;
     if (longest > config.maxPositions()) {
       throw new WrongUseException(
@@ -205,6 +214,9 @@ final class TuneCommand implements Callable<Integer> {
         result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
       }
       run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
+      if (adapter != null) {
+        run.writeAdapter(adapter);
+      }
       delete(checkpoint);
       if (output.isJson()) {
         Map<String, Object> all = Json.object("parameters", selection.parameters());
@@ -267,10 +279,20 @@ final class TuneCommand implements Callable<Integer> {
     if (!(warmupRatio >= 0 && warmupRatio <= 1)) {
       throw new WrongUseException("--warmup-ratio is %s, must be 0 to 1".formatted(warmupRatio));
     }
-    if (Files.exists(out)) {
-      throw new WrongUseException("--out " + out + " exists already: name a new folder");
+    requireNew("--out", out);
+    if (adapter != null) {
+      requireNew("--adapter", adapter);
+      if (out.toAbsolutePath().normalize().equals(adapter.toAbsolutePath().normalize())) {
+        throw new WrongUseException("--out and --adapter are the same folder, " + out);
+      }
     }
-    Destination.checkFolder(out);
+  }
+
+  private static void requireNew(String option, Path folder) {
+    if (Files.exists(folder)) {
+      throw new WrongUseException(option + " " + folder + " exists already: name a new folder");
+    }
+    Destination.checkFolder(folder);
   }
 
   private static void requireAtLeastOne(String option, Integer value) {

@@ -342,6 +342,38 @@ public final class TuningRun implements AutoCloseable {
     }
   }
 
+  /**
+   * Checks that {@link #writeAdapter} can hold what is tuned.
+   *
+   * @throws IllegalArgumentException if not, saying what stands in the way
+   */
+  public static void requireAdapter(ModelConfig config, Selection selection) {
+    LoraAdapter.requireFits(config, selection);
+  }
+
+  /**
+   * Writes what has changed as a LoRA adapter of PEFT for the model as it was.
+   *
+   * @param out a folder that does not exist
+   */
+  public void writeAdapter(Path out) {
+    List<LoraAdapter.Change> changes = new ArrayList<>();
+    slices.forEach(
+        (slice, weights) -> changes.add(new LoraAdapter.Change(slice, change(slice, weights))));
+    new LoraAdapter(model.config(), changes).write(out, folder.toString());
+  }
+
+  private float[] change(Slice slice, AdamW weights) {
+    float[] before = model.weights().checkpoint().tensor(slice.tensor()).toFloats();
+    int width = (int) weight(slice).rowStride();
+    float[] values = weights.values();
+    for (int i = 0; i < values.length; i++) {
+      int row = slice.row() + i / slice.columns();
+      values[i] -= before[row * width + slice.column() + i % slice.columns()];
+    }
+    return values;
+  }
+
   @Override
   public void close() {
     scope.close();

@@ -254,6 +254,63 @@ class TuningRunTest {
     }
   }
 
+  /** W + B · A is the tuned matrix, and W where nothing is tuned. */
+  @Test
+  void theAdapterIsTheSameChange(@TempDir Path folder) {
+    JsonObject json = JsonObject.read(GOLDENS.resolve("llama-bias/tuning.json"));
+    Path base = GOLDENS.resolve("llama-bias/model");
+    ModelConfig config = ModelConfig.read(base);
+    List<Head> heads =
+        Stream.of("0.4", "0.1", "1.0").map(name -> Head.parse(name, config)).toList();
+    Selection selection = new Selection(config, heads, List.of(), Selection.ALL_PARTS);
+    Path tuned = folder.resolve("tuned");
+    Path adapter = folder.resolve("adapter");
+    try (Device device = CpuDevice.open(2);
+        TuningRun run =
+            new TuningRun(device, base, selection, examples(json), null, setting(0.01))) {
+      run.run(step -> {});
+      run.write(tuned, "{}");
+      run.writeAdapter(adapter);
+    }
+    JsonObject ranks =
+        JsonObject.read(adapter.resolve("adapter_config.json")).object("rank_pattern");
+    assertEquals(8, ranks.keys().size());
+    try (Safetensors before = Safetensors.open(base.resolve("model.safetensors"));
+        Safetensors after = Safetensors.open(tuned.resolve("model.safetensors"));
+        Safetensors factors = Safetensors.open(adapter.resolve("adapter_model.safetensors"))) {
+      for (String module : ranks.keys()) {
+        String name = "base_model.model." + module;
+        float[] a = factors.tensor(name + ".lora_A.weight").toFloats();
+        float[] b = factors.tensor(name + ".lora_B.weight").toFloats();
+        float[] was = before.tensor(module + ".weight").toFloats();
+        float[] is = after.tensor(module + ".weight").toFloats();
+        int rank = ranks.integer(module, 8, 16);
+        int width = a.length / rank;
+        assertFalse(Arrays.equals(was, is), module);
+        for (int i = 0; i < was.length; i++) {
+          double change = 0;
+          for (int k = 0; k < rank; k++) {
+            change += (double) b[i / width * rank + k] * a[k * width + i % width];
+          }
+          assertEquals(is[i], was[i] + change, 1e-6, module);
+          assertTrue(change != 0 || is[i] == was[i], module);
+        }
+      }
+    }
+  }
+
+  @Test
+  void anAdapterThatDoesNotFitIsRefused() {
+    ModelConfig config = ModelConfig.read(GOLDENS.resolve("llama3/model"));
+    Selection mlp = new Selection(config, List.of(), List.of(1), Selection.ALL_PARTS);
+    String message =
+        assertThrows(IllegalArgumentException.class, () -> TuningRun.requireAdapter(config, mlp))
+            .getMessage();
+    assertTrue(message.contains("MLPs"), message);
+    TuningRun.requireAdapter(
+        config, new Selection(config, Head.all(config), List.of(), Selection.ALL_PARTS));
+  }
+
   @Test
   void anotherSeedIsAnotherOrder() {
     JsonObject json = JsonObject.read(GOLDENS.resolve("mistral/gradients.json"));
