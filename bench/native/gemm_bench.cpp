@@ -175,8 +175,8 @@ int main(int count, char** arguments) {
     double bandwidth = read_bandwidth(threads);
     std::printf("%s, %d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, reading %.1f GB/s\n",
                 halter::name(halter::cpu().isa), threads, adds, pair_adds, bandwidth);
-    std::printf("%-10s %4s %6s %6s %9s %6s %6s %9s\n", "x x w", "m", "n", "k", "GFLOP/s", "GB/s",
-                "share", onednn ? "oneDNN" : "");
+    std::printf("%-10s %4s %6s %6s %9s %6s %6s %9s %9s\n", "x x w", "m", "n", "k", "GFLOP/s", "GB/s",
+                "share", "w [k,n]", onednn ? "oneDNN" : "");
 
     const struct { int x, w; const char* name; } types[] = {{HALTER_F32, HALTER_F32, "f32xf32"},
                                                             {HALTER_BF16, HALTER_BF16, "bf16xbf16"},
@@ -197,22 +197,24 @@ int main(int count, char** arguments) {
                 }
                 fill(x, m * long(k), type.x);
                 long turn = 0;
-                auto run = [&](bool own) {
+                auto run = [&](bool own, bool transposed) {
                     halter_onednn(own ? nullptr : arguments[2]);
-                    halter_gemm(m, n, k, x, type.x, k, w + 8 + turn++ % copies * weights * size,
-                                type.w, k, out, HALTER_F32, n);
+                    halter_gemm(m, n, k, x, type.x, k, 0, w + 8 + turn++ % copies * weights * size,
+                                type.w, transposed ? n : k, transposed, out, HALTER_F32, n);
                 };
-                std::vector<double> own_times, their_times;
+                std::vector<double> own_times, transposed_times, their_times;
                 for (int i = 0; i < 3; i++) {
-                    measure([&] { run(true); }, 0.08, own_times);
-                    if (onednn) measure([&] { run(false); }, 0.08, their_times);
+                    measure([&] { run(true, false); }, 0.08, own_times);
+                    measure([&] { run(true, true); }, 0.08, transposed_times);
+                    if (onednn) measure([&] { run(false, false); }, 0.08, their_times);
                 }
                 double ours = typical(own_times), theirs = onednn ? typical(their_times) : 0;
                 double flops = 2.0 * m * weights / 1e9;
                 double limit = std::max(weights * size / 1e9 / bandwidth,
                                         flops / (type.x == HALTER_BF16 ? pair_adds : adds));
-                std::printf("%-10s %4d %6d %6d %9.1f %6.1f %5.0f%%", type.name, m, n, k,
-                            flops / ours, weights * size / 1e9 / ours, 100 * limit / ours);
+                std::printf("%-10s %4d %6d %6d %9.1f %6.1f %5.0f%% %9.1f", type.name, m, n, k,
+                            flops / ours, weights * size / 1e9 / ours, 100 * limit / ours,
+                            flops / typical(transposed_times));
                 if (onednn && type.x == type.w) std::printf(" %9.1f", flops / theirs);
                 std::printf("\n");
                 std::fflush(stdout);

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define HALTER_ABI 1
+#define HALTER_ABI 2
 #define HALTER_API __attribute__((visibility("default")))
 
 /// HALTER_ABI of the built library; the caller refuses any other than its own.
@@ -56,14 +56,17 @@ HALTER_API int halter_launch(int id, int grid_x, int grid_y, int grid_z, int blo
 
 /// out[m,n] = x[m,k] * transpose(w[n,k]), summed in f32. Row-major, row strides in elements.
 ///
+/// Where x_transposed is not 0, x lies in memory as [k,m], likewise w as [k,n]; the bits are those of the
+/// same factor laid out the other way.
+///
 /// Types are the ordinals of dev.halter.device.DType: x f32 or bf16, w f32, f16 or bf16, out f32 or
 /// x's type. Pointers are aligned to their elements only, and nothing beside the rows is read or
 /// written, so w may end with its mapped file. out overlaps neither factor. k = 0 gives zeros.
 /// A row of the result has the same bits whatever m, the other rows and the number of threads are,
 /// unless halter_onednn() has been called. Negative and nothing written for other sizes or types.
 HALTER_API int halter_gemm(int m, int n, int k,
-                           const void* x, int x_type, long x_stride,
-                           const void* w, int w_type, long w_stride,
+                           const void* x, int x_type, long x_stride, int x_transposed,
+                           const void* w, int w_type, long w_stride, int w_transposed,
                            void* out, int out_type, long out_stride);
 
 /// From now on oneDNN, libdnnl.so.3 in `directory`, multiplies f32 by f32 and bf16 by bf16. A row's

@@ -31,11 +31,16 @@ Block block_for(int x_type, int w_type) {
     return isa == Isa::AVX2 ? avx2_block(x_type, w_type) : avx512_block(x_type, w_type);
 }
 
+bool overlaps(int rows, int columns, long stride, bool transposed) {
+    return transposed ? columns > 1 && stride < rows : rows > 1 && stride < columns;
+}
+
 bool check(const Product& p) {
     if (p.m < 0 || p.n < 0 || p.k < 0) {
         fail("product of a negative size: m %d, n %d, k %d", p.m, p.n, p.k);
-    } else if ((p.m > 1 && p.x_stride < p.k) || (p.n > 1 && p.w_stride < p.k) ||
-               (p.m > 1 && p.out_stride < p.n)) {
+    } else if (overlaps(p.m, p.k, p.x_stride, p.x_transposed) ||
+               overlaps(p.n, p.k, p.w_stride, p.w_transposed) ||
+               overlaps(p.m, p.n, p.out_stride, false)) {
         fail("product with rows that overlap: m %d, n %d, k %d, strides %ld, %ld, %ld", p.m, p.n,
              p.k, p.x_stride, p.w_stride, p.out_stride);
     } else if ((p.x_type != HALTER_F32 && p.x_type != HALTER_BF16) || p.w_type < HALTER_F32 ||
@@ -72,9 +77,11 @@ void multiply(const Product& p, Block block, int threads) {
 
 using namespace halter;
 
-int halter_gemm(int m, int n, int k, const void* x, int x_type, long x_stride, const void* w,
-                int w_type, long w_stride, void* out, int out_type, long out_stride) {
-    Product p{m, n, k, x, x_stride, w, w_stride, out, out_stride, x_type, w_type, out_type};
+int halter_gemm(int m, int n, int k, const void* x, int x_type, long x_stride, int x_transposed,
+                const void* w, int w_type, long w_stride, int w_transposed, void* out, int out_type,
+                long out_stride) {
+    Product p{m,   n,          k,      x,      x_stride, w,
+              w_stride, out, out_stride, x_type, w_type, out_type, x_transposed != 0, w_transposed != 0};
     if (!check(p)) return -1;
     if (!onednn_multiply(p, thread_count())) {
         multiply(p, block_for(x_type, w_type), thread_count());

@@ -14,6 +14,8 @@ struct Product {
     void* out;
     long out_stride;
     int x_type, w_type, out_type;
+    /// Whether x lies in memory as [k,m], w as [k,n].
+    bool x_transposed = false, w_transposed = false;
 };
 
 /// The most rows and columns of one block, the work of one thread at a time, and the bytes that a
@@ -22,11 +24,16 @@ constexpr int BLOCK_M = 128;
 constexpr int BLOCK_N = 256;
 constexpr int BLOCK_K_BYTES = 3072;
 
-/// A thread's working memory.
+/// Columns of w that are turned at once where it is transposed: two lines of its memory in f32.
+constexpr int STRIP = 32;
+
+/// A thread's working memory. The last two are touched only where a factor is transposed.
 struct alignas(64) Scratch {
     char x[BLOCK_M * BLOCK_K_BYTES];
     char w[8 * BLOCK_K_BYTES];
     float sums[BLOCK_M][BLOCK_N];
+    char x_rows[BLOCK_M * BLOCK_K_BYTES];
+    char w_rows[STRIP * BLOCK_K_BYTES];
 };
 
 /// Computes rows [m0, m1) and columns [n0, n1) of the product: at most a block of them.

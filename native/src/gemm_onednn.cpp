@@ -74,7 +74,7 @@ struct Prepared {
     std::array<dnnl_memory_t, 3> memories = {};
 };
 
-using Shape = std::array<long, 10>;
+using Shape = std::array<long, 12>;
 
 std::mutex mutex;
 Library* loaded = nullptr;
@@ -89,7 +89,9 @@ dnnl_data_type_t type_of(int type) {
 Prepared prepare(const Product& p) {
     Library& dnnl = *loaded;
     const dnnl_dims_t sizes[] = {{p.m, p.k}, {p.k, p.n}, {p.m, p.n}};
-    const dnnl_dims_t strides[] = {{p.x_stride, 1}, {1, p.w_stride}, {p.out_stride, 1}};
+    const dnnl_dims_t strides[] = {{p.x_transposed ? 1 : p.x_stride, p.x_transposed ? p.x_stride : 1},
+                                   {p.w_transposed ? p.w_stride : 1, p.w_transposed ? 1 : p.w_stride},
+                                   {p.out_stride, 1}};
     const int types[] = {p.x_type, p.w_type, p.out_type};
     dnnl_memory_desc_t layouts[3] = {};
     Prepared ready;
@@ -126,7 +128,7 @@ bool onednn_multiply(const Product& p, int threads) {
     std::lock_guard<std::mutex> lock(mutex);
     omp_set_num_threads(threads);
     Shape shape = {p.m, p.n, p.k, p.x_stride, p.w_stride, p.out_stride, p.x_type, p.w_type,
-                   p.out_type, threads};
+                   p.out_type, p.x_transposed, p.w_transposed, threads};
     auto found = prepared.find(shape);
     if (found == prepared.end()) {
         if (prepared.size() >= 1024) forget();  // prompts have many lengths

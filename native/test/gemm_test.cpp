@@ -195,6 +195,57 @@ void several_blocks() {
     }
 }
 
+/// A matrix laid out the other way, with a stride of its own.
+struct Transposed : Guarded {
+    explicit Transposed(const Guarded& from)
+        : Guarded(from.columns, from.rows, from.rows + 3, from.type) {
+        for (long i = 0; i < rows; i++) {
+            for (long j = 0; j < columns; j++) set(i, j, from.get(j, i));
+        }
+    }
+};
+
+/// The product of x and w, of which `form` says by bit 0 that x lies transposed and by bit 1 that w does.
+Product turned_product(int form, const Guarded& x, const Transposed& xt, const Guarded& w,
+                       const Transposed& wt, const Guarded& out) {
+    Product p = product(int(x.rows), x, w, out);
+    if (form & 1) p.x = xt.data, p.x_stride = xt.stride, p.x_transposed = true;
+    if (form & 2) p.w = wt.data, p.w_stride = wt.stride, p.w_transposed = true;
+    return p;
+}
+
+// However the factors lie, the same bits, also on several threads and of a k of several blocks.
+void transposed_factors() {
+    std::mt19937 random(5);
+    const int shapes[][3] = {{1, 1, 1},    {3, 5, 7},      {8, 8, 8},     {13, 31, 33},
+                             {131, 9, 17}, {33, 259, 100}, {40, 47, 1541}, {7, 64, 3203}};
+    for (const auto& shape : shapes) {
+        for_all_types([&](int x_type, int w_type, int out_type) {
+            Guarded x(shape[0], shape[2], shape[2], x_type), w(shape[1], shape[2], shape[2], w_type);
+            x.fill(random);
+            w.fill(random);
+            const Transposed xt(x), wt(w);
+            for (const Kernel& kernel : kernels()) {
+                Block block = kernel.block_for(x_type, w_type);
+                if (!block) continue;
+                Guarded plain(shape[0], shape[1], shape[1], out_type);
+                multiply(product(shape[0], x, w, plain), block, 2);
+                for (int form = 1; form < 4; form++) {
+                    Guarded out(shape[0], shape[1], shape[1], out_type);
+                    const Product p = turned_product(form, x, xt, w, wt, out);
+                    multiply(p, block, form);
+                    for (int i = 0; i < shape[0]; i++) {
+                        if (std::memcmp(out.at(i, 0), plain.at(i, 0), shape[1] * bytes_of(out_type))) {
+                            fail("bits of transposed factors", kernel.name, p, i, form, out.get(i, 0),
+                                 plain.get(i, 0));
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
 void nan_and_infinity_stay_in_their_row_and_column() {
     const float inf = std::numeric_limits<float>::infinity();
     for_all_types([&](int x_type, int w_type, int out_type) {
@@ -232,16 +283,19 @@ void nan_and_infinity_stay_in_their_row_and_column() {
 void refusals() {
     float x[4] = {1, 2, 3, 4}, w[4] = {1, 0, 0, 1}, out[4] = {-7, -7, -7, -7};
     auto gemm = [&](int m, int x_type, long x_stride, int w_type, int out_type) {
-        return halter_gemm(m, 2, 2, x, x_type, x_stride, w, w_type, 2, out, out_type, 2);
+        return halter_gemm(m, 2, 2, x, x_type, x_stride, 0, w, w_type, 2, 0, out, out_type, 2);
     };
     bool refused = gemm(-1, HALTER_F32, 2, HALTER_F32, HALTER_F32) == -1 &&
                    gemm(2, HALTER_F32, 1, HALTER_F32, HALTER_F32) == -1 &&
                    gemm(2, HALTER_F16, 2, HALTER_F32, HALTER_F32) == -1 &&
                    gemm(2, HALTER_F32, 2, 4, HALTER_F32) == -1 &&
-                   gemm(2, HALTER_F32, 2, HALTER_F32, HALTER_BF16) == -1 && out[0] == -7;
+                   gemm(2, HALTER_F32, 2, HALTER_F32, HALTER_BF16) == -1 &&
+                   // Two rows of x beside each other, whose memory has room for one.
+                   halter_gemm(2, 2, 2, x, HALTER_F32, 1, 1, w, HALTER_F32, 2, 0, out, HALTER_F32, 2) == -1 &&
+                   out[0] == -7;
     bool computed = gemm(2, HALTER_F32, 2, HALTER_F32, HALTER_F32) == 0 && out[0] == 1 &&
                     out[1] == 2 && out[2] == 3 && out[3] == 4;
-    bool empty = halter_gemm(2, 2, 0, x, HALTER_F32, 2, w, HALTER_F32, 2, out, HALTER_F32, 2) == 0 &&
+    bool empty = halter_gemm(2, 2, 0, x, HALTER_F32, 2, 0, w, HALTER_F32, 2, 0, out, HALTER_F32, 2) == 0 &&
                  out[0] == 0 && out[1] == 0 && out[2] == 0 && out[3] == 0;
     if (!refused || !computed || !empty) {
         failures++;
@@ -263,8 +317,8 @@ void agrees_with_onednn(const char* directory) {
             x.fill(random);
             w.fill(random);
             auto run = [&](const Guarded& out) {
-                return halter_gemm(m, n, k, x.data, type, x.stride, w.data, type, w.stride, out.data,
-                                   HALTER_F32, out.stride);
+                return halter_gemm(m, n, k, x.data, type, x.stride, 0, w.data, type, w.stride, 0,
+                                   out.data, HALTER_F32, out.stride);
             };
             if (run(own) != 0 || halter_onednn(directory) != 0) {
                 failures++;
@@ -289,6 +343,22 @@ void agrees_with_onednn(const char* directory) {
             }
             halter_onednn(nullptr);
             if (onednn_multiply(p, 2)) fail("oneDNN is still in use", "", p, 0, 0, 0, 0);
+            if (halter_onednn(directory) == 0) {
+                const Transposed xt(x), wt(w);
+                for (int form = 1; form < 4; form++) {
+                    Guarded turned(m, n, n, HALTER_F32);
+                    if (!onednn_multiply(turned_product(form, x, xt, w, wt, turned), 2)) {
+                        fail("oneDNN takes no transposed factor", "", p, form, 0, 0, 0);
+                    }
+                    for (int i = 0; i < m; i++) {
+                        for (int j = 0; j < n; j++) {
+                            double a = own.get(i, j), b = turned.get(i, j);
+                            if (!(std::fabs(a - b) <= 1e-3)) fail("oneDNN, transposed", "", p, i, j, b, a);
+                        }
+                    }
+                }
+            }
+            halter_onednn(nullptr);
         }
     }
 }
@@ -475,6 +545,7 @@ int main(int count, char** arguments) {
     }
     values_and_bits();
     several_blocks();
+    transposed_factors();
     nan_and_infinity_stay_in_their_row_and_column();
     refusals();
     best_entries();

@@ -23,16 +23,16 @@ struct Handle {
     int mode = 0;
 };
 
-/// Column `j` of a column-major matrix, as floats.
-void load(float* column, const void* matrix, int type, int64_t j, int64_t leading, int64_t rows) {
-    if (type == F32) {
-        memcpy(column, static_cast<const float*>(matrix) + j * leading, size_t(rows) * 4);
-        return;
-    }
-    const uint16_t* from = static_cast<const uint16_t*>(matrix) + j * leading;
-    for (int64_t i = 0; i < rows; i++) {
-        uint32_t bits = uint32_t(from[i]) << 16;
-        memcpy(column + i, &bits, 4);
+/// `count` elements of a matrix, `step` apart, as floats.
+void load(float* to, const void* matrix, int type, int64_t first, int64_t step, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t at = first + i * step;
+        if (type == F32) {
+            to[i] = static_cast<const float*>(matrix)[at];
+            continue;
+        }
+        uint32_t bits = uint32_t(static_cast<const uint16_t*>(matrix)[at]) << 16;
+        memcpy(to + i, &bits, 4);
     }
 }
 
@@ -98,11 +98,15 @@ STAND_IN_API int cublasGemmEx(Handle* handle, int transpose_a, int transpose_b, 
                            a_type, b_type, c_type, compute);
         return NOT_SUPPORTED;
     }
-    if (*alpha != 1 || *beta != 0 || transpose_a != TRANSPOSED || transpose_b != PLAIN) {
+    if (*alpha != 1 || *beta != 0 || (transpose_a != TRANSPOSED && transpose_a != PLAIN) ||
+        (transpose_b != TRANSPOSED && transpose_b != PLAIN)) {
         stand_in::complain("a product that the stand-in does not know");
         return NOT_SUPPORTED;
     }
-    if (m < 0 || n < 0 || k < 0 || lda < k || ldb < k || ldc < m) {
+    // a is [k, m] in memory where it is transposed, else [m, k]; b is [k, n], or [n, k] transposed.
+    const bool along_a = transpose_a == TRANSPOSED;  // whether the sum runs along its columns
+    const bool along_b = transpose_b == PLAIN;
+    if (m < 0 || n < 0 || k < 0 || lda < (along_a ? k : m) || ldb < (along_b ? k : n) || ldc < m) {
         stand_in::complain("product of %d x %d x %d with strides %d, %d, %d", m, n, k, lda, ldb,
                            ldc);
         return INVALID_VALUE;
@@ -112,15 +116,19 @@ STAND_IN_API int cublasGemmEx(Handle* handle, int transpose_a, int transpose_b, 
         return NOT_INITIALIZED;
     }
     return stand_in::enqueue(handle->stream, [=] {
-        if (!stand_in::inside(a, span(k, m, lda, a_type), "first factor") ||
-            !stand_in::inside(b, span(k, n, ldb, b_type), "second factor") ||
+        const size_t a_bytes = along_a ? span(k, m, lda, a_type) : span(m, k, lda, a_type);
+        const size_t b_bytes = along_b ? span(k, n, ldb, b_type) : span(n, k, ldb, b_type);
+        if (!stand_in::inside(a, a_bytes, "first factor") ||
+            !stand_in::inside(b, b_bytes, "second factor") ||
             !stand_in::inside(c, span(m, n, ldc, c_type), "product")) {
             return ILLEGAL_ADDRESS;
         }
         std::vector<float> x(static_cast<size_t>(k)), ys(static_cast<size_t>(k) * size_t(n));
-        for (int64_t j = 0; j < n; j++) load(&ys[size_t(j * k)], b, b_type, j, ldb, k);
+        for (int64_t j = 0; j < n; j++) {
+            load(&ys[size_t(j * k)], b, b_type, along_b ? j * ldb : j, along_b ? 1 : ldb, k);
+        }
         for (int64_t i = 0; i < m; i++) {
-            load(x.data(), a, a_type, i, lda, k);
+            load(x.data(), a, a_type, along_a ? i * lda : i, along_a ? 1 : lda, k);
             for (int64_t j = 0; j < n; j++) {
                 const float* y = &ys[size_t(j * k)];
                 float sum = 0;

@@ -45,6 +45,7 @@ class HouseTest {
           "patching",
           "heads",
           "concepts",
+          "tuning",
           "evaluation",
           "cli");
 

@@ -62,6 +62,7 @@ public final class Halter {
           CompareCommand.class,
           BatchCommand.class,
           CaptureCommand.class,
+          TuneCommand.class,
           MapCommand.class,
           NeuronsCommand.class,
           AgreeCommand.class,

@@ -98,16 +98,18 @@ public interface Device extends AutoCloseable {
 
   /**
    * Queues {@code out[m,n] = x[m,k] · w[n,k]ᵀ}, accumulated in f32. All matrices are row-major with
-   * their own row strides. {@code x} is f32 or bf16, {@code w} of a {@link #weightType}, {@code
-   * out} f32 or of x's type.
+   * their own row strides; a factor that is {@link Matrix#transposed} lies in memory as {@code
+   * [k,m]} or {@code [k,n]}. {@code out} is not, and overlaps neither. {@code x} is f32 or bf16,
+   * {@code w} of a {@link #weightType}, {@code out} f32 or of x's type.
    */
   void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out);
 
   /**
    * Queues, for each of the {@code m} rows of {@code x[m,k] · w[n,k]ᵀ}, its best entries and its
    * log-sum-exp; the whole product never exists. Accumulated in f32. {@code x} and {@code w} are as
-   * for {@link #multiply}. A row's result does not depend on the other rows, where {@link
-   * #multiply}'s does not. The first call may allocate a buffer: not within {@link #record}.
+   * for {@link #multiply}, neither transposed. A row's result does not depend on the other rows,
+   * where {@link #multiply}'s does not. The first call may allocate a buffer: not within {@link
+   * #record}.
    */
   void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top);
 

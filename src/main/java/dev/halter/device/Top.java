@@ -100,6 +100,9 @@ public record Top(Sign sign, int kept, Buffer ids, Buffer values, Buffer logSum)
     if (m < 1 || n < 1 || k < 1) {
       throw new IllegalArgumentException("no product of %d x %d x %d".formatted(m, n, k));
     }
+    if (x.transposed() || w.transposed()) {
+      throw new IllegalArgumentException("best entries are of factors that are not transposed");
+    }
     x.requireHolds("x", m, k);
     w.requireHolds("w", n, k);
     long lists = (long) m * sign.lists();

@@ -17,6 +17,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.function.IntConsumer;
+import java.util.function.Predicate;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -87,6 +88,17 @@ public final class Llama implements AutoCloseable {
       DType type,
       Limits limits,
       IntConsumer progress) {
+    this(device, config, checkpoint, type, limits, tensor -> false, progress);
+  }
+
+  private Llama(
+      Device device,
+      ModelConfig config,
+      Checkpoint checkpoint,
+      DType type,
+      Limits limits,
+      Predicate<String> writable,
+      IntConsumer progress) {
     this.device = device;
     this.config = config;
     this.type = type;
@@ -95,7 +107,7 @@ public final class Llama implements AutoCloseable {
     this.scope = device.scope();
     try {
       AttentionCheck.run(device, config, type);
-      this.weights = new LlamaWeights(scope, checkpoint, config, type, progress);
+      this.weights = new LlamaWeights(scope, checkpoint, config, type, writable, progress);
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);
@@ -127,11 +139,22 @@ public final class Llama implements AutoCloseable {
    * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit
    */
   public static Llama load(Path folder, Device device, DType type, Limits limits) {
+    return load(folder, device, type, limits, tensor -> false);
+  }
+
+  /**
+   * As above, with weights that change: no file does.
+   *
+   * @param writable names of the tensors that may be written; on the CPU they are then copies, with
+   *     those that share their input, where all others are the mapped file
+   */
+  public static Llama load(
+      Path folder, Device device, DType type, Limits limits, Predicate<String> writable) {
     ModelConfig config = ModelConfig.read(folder);
     Checkpoint checkpoint = Checkpoint.open(folder);
     try {
       checkpoint.require(config);
-      return new Llama(device, config, checkpoint, type, limits);
+      return new Llama(device, config, checkpoint, type, limits, writable, layers -> {});
     } catch (RuntimeException | Error e) {
       checkpoint.close();
       throw e;
@@ -161,6 +184,11 @@ public final class Llama implements AutoCloseable {
 
   public LlamaWeights weights() {
     return weights;
+  }
+
+  /** What its rows go through, with the buffers of a step, which are free between steps. */
+  public Positionwise positionwise() {
+    return positionwise;
   }
 
   /** What tells this model from others, see {@link Fingerprint}. */

@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.function.Function;
 import java.util.function.IntConsumer;
+import java.util.function.Predicate;
 
 /**
  * A model's weights on a device. Matrices keep the type that {@link Device#weightType} gives; on
@@ -53,6 +54,7 @@ public final class LlamaWeights {
   private final Scope scope;
   private final Device device;
   private final DType activations;
+  private final Predicate<String> writable;
   private final Checkpoint checkpoint;
   private final Linear embedding;
   private final Linear head;
@@ -63,6 +65,7 @@ public final class LlamaWeights {
    * Puts a checked checkpoint onto a device; it must stay open as long as {@code scope}, which the
    * weights live in.
    *
+   * @param writable names of tensors that are never the mapped file
    * @param progress hears the number of layers that are there
    */
   LlamaWeights(
@@ -70,11 +73,13 @@ public final class LlamaWeights {
       Checkpoint checkpoint,
       ModelConfig config,
       DType activations,
+      Predicate<String> writable,
       IntConsumer progress) {
     this.scope = scope;
     this.device = scope.device();
     this.checkpoint = checkpoint;
     this.activations = activations;
+    this.writable = writable;
     this.embedding = matrices(TensorNames.EMBEDDING).getFirst();
     this.head = config.tieWordEmbeddings() ? embedding : matrices(TensorNames.HEAD).getFirst();
     this.finalNorm = vector(TensorNames.FINAL_NORM);
@@ -133,24 +138,25 @@ public final class LlamaWeights {
     return Arrays.stream(parts).map(name).toArray(String[]::new);
   }
 
-  /** Matrices with one input, uploaded next to one another where the device copies. */
+  /** Matrices with one input, next to one another where they are copies. */
   private List<Linear> matrices(String... names) {
     List<Linear> parts = new ArrayList<>();
-    if (device.sharesHostMemory()) {
+    if (device.sharesHostMemory() && Arrays.stream(names).noneMatch(writable)) {
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
         parts.add(linear(tensor, scope.upload(tensor.data()), tensor.dtype()));
       }
     } else {
-      DType type = device.weightType(checkpoint.tensor(names[0]).dtype(), activations);
       long bytes = 0;
       for (String name : names) {
-        bytes += checkpoint.tensor(name).elements() * type.bytes();
+        TensorView tensor = checkpoint.tensor(name);
+        bytes += tensor.elements() * device.weightType(tensor.dtype(), activations).bytes();
       }
       Buffer all = scope.allocate(bytes);
       long at = 0;
       for (String name : names) {
         TensorView tensor = checkpoint.tensor(name);
+        DType type = device.weightType(tensor.dtype(), activations);
         Buffer part = all.slice(at, tensor.elements() * type.bytes());
         copy(device, tensor, part, type);
         parts.add(linear(tensor, part, type));

@@ -161,6 +161,18 @@ public final class Positionwise {
     return new Matrix(h, type, config.dModel());
   }
 
+  /** What a block's q, k and v projections multiply, of rows of x before the block. */
+  public Matrix attentionInput(int layer, Buffer x, int count) {
+    norm(of(weights.layer(layer).ln1()), x, Pass.plain(count));
+    return new Matrix(h, type, config.dModel());
+  }
+
+  /** What a block's gate and up projections multiply, of rows of x between attention and MLP. */
+  public Matrix mlpInput(int layer, Buffer x, int count) {
+    norm(ln2(layer), x, Pass.plain(count));
+    return new Matrix(h, type, config.dModel());
+  }
+
   /** The norm before attention, which makes the edits of hook_resid_pre. */
   RowKernels.Norm ln1(int layer) {
     return new RowKernels.Norm(

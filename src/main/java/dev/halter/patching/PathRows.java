@@ -135,8 +135,8 @@ final class PathRows {
           n,
           d,
           dHead,
-          columns(z, head * dHead),
-          columns(o.matrix(), head * dHead),
+          z.columnsFrom(head * dHead),
+          o.matrix().columnsFrom(head * dHead),
           new Matrix(group(groups + head), DType.F32, d));
     }
     join(config.nHeads());
@@ -163,12 +163,5 @@ final class PathRows {
     }
     kernels.narrow(narrowed, values, (long) n * width);
     return new Matrix(narrowed, model.type(), width);
-  }
-
-  private static Matrix columns(Matrix matrix, int from) {
-    return new Matrix(
-        matrix.buffer().slice((long) from * matrix.type().bytes()),
-        matrix.type(),
-        matrix.rowStride());
   }
 }

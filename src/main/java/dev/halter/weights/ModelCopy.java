@@ -136,6 +136,15 @@ public final class ModelCopy implements AutoCloseable {
     }
   }
 
+  /** Adds a file of its own, or replaces the copy of one, such as a note of what was changed. */
+  public void add(String name, String text) {
+    try {
+      Files.writeString(growing.path().resolve(name), text);
+    } catch (IOException e) {
+      throw Destination.unwritable(target, e);
+    }
+  }
+
   private static void put(ByteBuffer buffer, DType dtype, float value) {
     switch (dtype) {
       case F32 -> buffer.putFloat(value);

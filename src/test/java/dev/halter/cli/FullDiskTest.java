@@ -92,6 +92,7 @@ class FullDiskTest {
     Path templates = Path.of("src/main/models/demo/tasks/arithmetic.json").toAbsolutePath();
     Files.copy(templates, inputs.resolve("templates.json"));
     made("heads pairs arithmetic --templates IN/templates.json --limit 4 --out IN/pairs.jsonl");
+    write("lessons.jsonl", "{\"prompt_tokens\": [5], \"completion_tokens\": [6]}\n");
     made("heads patch --pairs IN/pairs.jsonl --out IN/effects.json");
     made(
         "heads fit --positive IN/positive.jsonl --negative IN/negative.jsonl --heads 0.1"
@@ -123,6 +124,7 @@ class FullDiskTest {
         "batch --in IN/in.jsonl --max-tokens 2 --out DISK/out",
         "capture --in IN/in.jsonl --sites blocks.0.hook_resid_post --out DISK/out",
         "edit tars --concept dog --prompt My --edits 2 --draws 0 --out DISK/out",
+        "tune --data IN/lessons.jsonl --heads 0.1 --max-steps 1 --out DISK/out",
         "heads pairs arithmetic --templates IN/templates.json --limit 4 --out DISK/out",
         "heads patch --pairs IN/pairs.jsonl --out DISK/out",
         "heads grid --pairs IN/pairs.jsonl --out DISK/out",

@@ -52,6 +52,8 @@ class SharedWithKernelsTest {
     "dev.halter.steering.ConceptRemoval,    SOLVE,         remove_concepts.cu, SOLVE",
     "dev.halter.steering.ConceptRemoval,    APPLY,         remove_concepts.cu, APPLY",
     "dev.halter.steering.ConceptRemoval,    NAMED,         remove_concepts.cu, NAMED",
+    "dev.halter.tuning.AttentionBackward,   OWN,           attention_backward.cu, OWN",
+    "dev.halter.tuning.AttentionBackward,   OTHERS,        attention_backward.cu, OTHERS",
     "dev.halter.device.cuda.TensorTop,      SEGMENT,       top_epilogue.cuh,   SEGMENT",
     "dev.halter.device.cuda.TensorTop,      ROWS,          multiply_top_sm80.cu, TILE",
     "dev.halter.device.cuda.TensorTop,      ROWS,          multiply_top_sm90.cu, ROWS",

@@ -12,7 +12,7 @@ import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Option;
 
 /** The ways to choose heads: by name, or the first of a file of effects. */
-final class HeadOptions {
+public final class HeadOptions {
   @ArgGroup(multiplicity = "1")
   Choice choice;
 
@@ -41,7 +41,7 @@ final class HeadOptions {
   Path effects;
 
   /** The heads in the order named, or of their effects. */
-  List<Head> of(ModelConfig config) {
+  public List<Head> of(ModelConfig config) {
     if (choice.top == null) {
       if (effects != null) {
         throw new WrongUseException("--effects goes with --top, not with --heads");

@@ -212,12 +212,7 @@ public final class CpuDevice implements Device {
   @Override
   public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
     requireOpen();
-    if (m < 1 || n < 1 || k < 1) {
-      throw new IllegalArgumentException("no product of %d x %d x %d".formatted(m, n, k));
-    }
-    x.requireHolds("x", m, k);
-    w.requireHolds("w", n, k);
-    out.requireHolds("out", m, n);
+    Matrix.requireProduct(m, n, k, x, w, out);
     if (schedule != null) {
       requireMemory(x.buffer(), w.buffer(), out.buffer());
     }
@@ -229,9 +224,11 @@ public final class CpuDevice implements Device {
             x.buffer().address(),
             NativeLibrary.number(x.type()),
             x.rowStride(),
+            x.transposed(),
             w.buffer().address(),
             NativeLibrary.number(w.type()),
             w.rowStride(),
+            w.transposed(),
             out.buffer().address(),
             NativeLibrary.number(out.type()),
             out.rowStride());

@@ -27,7 +27,7 @@ import java.util.Map;
  * is what lets the compiler inline the calls.
  */
 final class NativeLibrary {
-  private static final int ABI = 1;
+  private static final int ABI = 2;
 
   private static final MethodHandle SET_ENVIRONMENT = handle(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT);
   private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
@@ -43,8 +43,8 @@ final class NativeLibrary {
       handle(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS);
   private static final MethodHandle GEMM =
       handle(
-          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, ADDRESS, JAVA_INT,
-          JAVA_LONG, ADDRESS, JAVA_INT, JAVA_LONG);
+          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, JAVA_INT, ADDRESS,
+          JAVA_INT, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG);
 
   private static final MethodHandle MULTIPLY_TOP =
       handle(
@@ -208,9 +208,11 @@ final class NativeLibrary {
       long x,
       int xType,
       long xStride,
+      boolean xTransposed,
       long w,
       int wType,
       long wStride,
+      boolean wTransposed,
       long out,
       int outType,
       long outStride) {
@@ -224,9 +226,11 @@ final class NativeLibrary {
               MemorySegment.ofAddress(x),
               xType,
               xStride,
+              xTransposed ? 1 : 0,
               MemorySegment.ofAddress(w),
               wType,
               wStride,
+              wTransposed ? 1 : 0,
               MemorySegment.ofAddress(out),
               outType,
               outStride);

@@ -93,12 +93,13 @@ final class Cublas implements AutoCloseable {
 
   /** See {@link CudaDevice#multiply}; arguments have been checked. */
   void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
-    // Row-major read as column-major is the transpose: outᵀ[n,m] = w[n,k] · xᵀ[k,m].
+    // Row-major read as column-major is the transpose: outᵀ[n,m] = w[n,k] · xᵀ[k,m]. What lies
+    // transposed in memory is there as that product has it.
     check(
         cublasGemmEx_new(
             handle,
-            cublasOperation.CUBLAS_OP_T,
-            cublasOperation.CUBLAS_OP_N,
+            w.transposed() ? cublasOperation.CUBLAS_OP_N : cublasOperation.CUBLAS_OP_T,
+            x.transposed() ? cublasOperation.CUBLAS_OP_T : cublasOperation.CUBLAS_OP_N,
             n,
             m,
             k,

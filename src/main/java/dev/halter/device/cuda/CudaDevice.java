@@ -245,9 +245,6 @@ public final class CudaDevice implements Device {
   @Override
   public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
     context.bind();
-    if (m < 1 || n < 1 || k < 1) {
-      throw new IllegalArgumentException("no product of %d x %d x %d".formatted(m, n, k));
-    }
     boolean types =
         (x.type() == DType.F32 || x.type() == DType.BF16)
             && w.type() == x.type()
@@ -256,9 +253,7 @@ public final class CudaDevice implements Device {
       throw new IllegalArgumentException(
           "no product of %s by %s into %s on CUDA".formatted(x.type(), w.type(), out.type()));
     }
-    x.requireHolds("x", m, k);
-    w.requireHolds("w", n, k);
-    out.requireHolds("out", m, n);
+    Matrix.requireProduct(m, n, k, x, w, out);
     cublas.multiply(m, n, k, x, w, out);
   }
 

@@ -1,0 +1,404 @@
+package dev.halter.cli;
+
+import dev.halter.cli.heads.HeadOptions;
+import dev.halter.device.Device;
+import dev.halter.files.Destination;
+import dev.halter.files.Json;
+import dev.halter.model.Head;
+import dev.halter.tuning.RateSchedule;
+import dev.halter.tuning.Selection;
+import dev.halter.tuning.TuningData;
+import dev.halter.tuning.TuningRun;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames.Block;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "tune",
+    description = {
+      "Fine-tunes chosen heads and MLPs, and nothing else, on completions (arXiv 2409.01659); writes",
+      "the tuned model as a folder. A line: {\"prompt\", \"completion\"}, {\"messages\"},",
+      "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
+    })
+final class TuneCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(names = "--data", paramLabel = "F", required = true, description = "Texts to learn.")
+  Path data;
+
+  @Option(
+      names = "--eval-data",
+      paramLabel = "F",
+      description = "Lines that are not learnt but measured, before and after.")
+  Path evalData;
+
+  @Mixin HeadOptions heads;
+
+  @Option(
+      names = "--heads-parts",
+      paramLabel = "P",
+      split = ",",
+      defaultValue = "q,k,v,o",
+      description =
+          "What is tuned of the heads; under grouped-query attention k and v are their group's"
+              + " (default: ${DEFAULT-VALUE}).")
+  List<String> parts = new ArrayList<>();
+
+  @Option(
+      names = "--mlps",
+      paramLabel = "L",
+      split = ",",
+      description = "Layers whose MLPs are tuned whole (default: none).")
+  List<Integer> mlps = new ArrayList<>();
+
+  @Option(names = "--out", paramLabel = "DIR", required = true, description = "New model folder.")
+  Path out;
+
+  @Option(
+      names = "--adapter",
+      paramLabel = "DIR",
+      description = "Write a LoRA adapter of PEFT as well, which holds the same change of heads.")
+  Path adapter;
+
+  @Option(
+      names = "--learning-rate",
+      paramLabel = "X",
+      defaultValue = "2e-5",
+      description = "The highest (default: ${DEFAULT-VALUE}).")
+  double learningRate;
+
+  @Option(
+      names = "--epochs",
+      paramLabel = "N",
+      description = "Times that all lines are learnt (default: 2).")
+  Integer epochs;
+
+  @Option(names = "--max-steps", paramLabel = "N", description = "Steps, in place of --epochs.")
+  Integer maxSteps;
+
+  @Option(
+      names = "--batch-size",
+      paramLabel = "N",
+      defaultValue = "16",
+      description = "Lines of a step (default: ${DEFAULT-VALUE}).")
+  int batchSize;
+
+  @Option(
+      names = "--max-seq-len",
+      paramLabel = "N",
+      description = "Most tokens of a line; a longer one is an error (default: 2048).")
+  Integer maxSeqLen;
+
+  @Option(
+      names = "--lr-scheduler",
+      paramLabel = "S",
+      defaultValue = "linear",
+      description = "constant, linear or cosine (default: ${DEFAULT-VALUE}).")
+  String scheduler;
+
+  @Option(
+      names = "--warmup-ratio",
+      paramLabel = "X",
+      defaultValue = "0",
+      description =
+          "Share of the steps in which the learning rate rises (default: ${DEFAULT-VALUE}).")
+  double warmupRatio;
+
+  @Option(
+      names = "--weight-decay",
+      paramLabel = "X",
+      defaultValue = "0",
+      description = "Decay of the tuned weights (default: ${DEFAULT-VALUE}).")
+  double weightDecay;
+
+  @Option(
+      names = "--max-grad-norm",
+      paramLabel = "X",
+      defaultValue = "1",
+      description = "What the gradient's norm is cut to; 0: off (default: ${DEFAULT-VALUE}).")
+  double maxGradNorm;
+
+  @Option(
+      names = "--grad-scale",
+      paramLabel = "S",
+      defaultValue = "heads",
+      description =
+          "heads: gradients of heads times heads / tuned heads of the layer, as in the paper; none"
+              + " (default: ${DEFAULT-VALUE}).")
+  String gradScale;
+
+  @Option(
+      names = "--pass-tokens",
+      paramLabel = "N",
+      description =
+          "Most tokens at once through the model; a step with more has several passes, to the same"
+              + " gradients and with less memory (default: 2048, 8192 on CUDA).")
+  Integer passTokens;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Of the lines' order (default: ${DEFAULT-VALUE}).")
+  long seed;
+
+  @Option(
+      names = "--save-steps",
+      paramLabel = "N",
+      description =
+          "Every N steps, write what it takes to go on to DIR.checkpoint.safetensors (default: never);"
+              + " it is gone when the run is done.")
+  Integer saveSteps;
+
+  @Option(
+      names = "--resume",
+      description = "Go on from that file, if it is there, to the very same result.")
+  boolean resume;
+
+  @Mixin OutputOptions output;
+
+  @Override
+  public Integer call() {
+    check();
+    RateSchedule schedule = OptionValue.of(RateSchedule.class, "--lr-scheduler", scheduler);
+    Path folder = options.folder();
+    ModelConfig config = ModelConfig.read(folder);
+    List<Head> chosen = heads.of(config);
+    Selection selection = selection(config, chosen);
+    if (adapter != null) {
+      TuningRun.requireAdapter(config, selection);
+    }
+    int longest = maxSeqLen == null ? Math.min(2048, config.maxPositions()) : maxSeqLen;
+    if (longest > config.maxPositions()) {
+      throw new WrongUseException(
+          "--max-seq-len is %d, the model has %d positions"
+              .formatted(longest, config.maxPositions()));
+    }
+    TuningData texts = TuningData.read(data, folder, config, longest);
+    TuningData heldOut =
+        evalData == null ? null : TuningData.read(evalData, folder, config, longest);
+    int perEpoch = Math.ceilDiv(texts.size(), batchSize);
+    TuningRun.Setting setting =
+        new TuningRun.Setting(
+            learningRate,
+            batchSize,
+            maxSteps != null ? maxSteps : perEpoch * (epochs == null ? 2 : epochs),
+            schedule,
+            warmupRatio,
+            weightDecay,
+            maxGradNorm,
+            gradScale.equals("heads"),
+            passTokens == null ? 0 : passTokens,
+            seed);
+    try (Device device = options.openDevice();
+        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
+      System.err.printf(
+          "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
+          selection.parameters(), texts.size(), setting.steps());
+      Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
+      Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
+      Map<String, Object> result = tune(run, setting, checkpoint);
+      result.put("out", out.toString());
+      if (heldOut != null) {
+        result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
+      }
+      run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
+      if (adapter != null) {
+        run.writeAdapter(adapter);
+      }
+      delete(checkpoint);
+      if (output.isJson()) {
+        Map<String, Object> all = Json.object("parameters", selection.parameters());
+        all.putAll(result);
+        output.print(all);
+      } else {
+        System.out.println(out);
+      }
+      return 0;
+    }
+  }
+
+  /** Makes the steps that are left of a run. */
+  private Map<String, Object> tune(TuningRun run, TuningRun.Setting setting, Path checkpoint) {
+    if (resume && Files.exists(checkpoint)) {
+      run.resume(checkpoint);
+      System.err.printf("going on after step %,d%n", run.steps().size());
+    }
+    Device device = run.model().device();
+    long start = System.nanoTime();
+    int done = run.steps().size();
+    long[] figures = {0, used(device)}; // tokens through the model, bytes at most
+    run.run(
+        step -> {
+          figures[0] += step.rows();
+          figures[1] = Math.max(figures[1], used(device));
+          double seconds = (System.nanoTime() - start) / 1e9;
+          System.err.println(line(step, done, setting.steps(), figures[0], seconds));
+          if (saveSteps != null && step.step() % saveSteps == 0) {
+            run.save(checkpoint);
+          }
+        });
+    double seconds = (System.nanoTime() - start) / 1e9;
+    return Json.object(
+        "steps",
+        run.steps().stream().map(TuneCommand::document).toList(),
+        "tokens_per_second",
+        figures[0] / seconds,
+        "peak_bytes",
+        figures[1]);
+  }
+
+  private void check() {
+    OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
+    if (options.dtype.equals("bf16")) {
+      throw new WrongUseException("--dtype bf16: halter tune works in f32");
+    }
+    if (epochs != null && maxSteps != null) {
+      throw new WrongUseException("--epochs and --max-steps both say when to end: give one");
+    }
+    requireAtLeastOne("--epochs", epochs);
+    requireAtLeastOne("--max-steps", maxSteps);
+    requireAtLeastOne("--batch-size", batchSize);
+    requireAtLeastOne("--max-seq-len", maxSeqLen);
+    requireAtLeastOne("--pass-tokens", passTokens);
+    requireAtLeastOne("--save-steps", saveSteps);
+    requireNotNegative("--learning-rate", learningRate);
+    requireNotNegative("--weight-decay", weightDecay);
+    requireNotNegative("--max-grad-norm", maxGradNorm);
+    if (!(warmupRatio >= 0 && warmupRatio <= 1)) {
+      throw new WrongUseException("--warmup-ratio is %s, must be 0 to 1".formatted(warmupRatio));
+    }
+    requireNew("--out", out);
+    if (adapter != null) {
+      requireNew("--adapter", adapter);
+      if (out.toAbsolutePath().normalize().equals(adapter.toAbsolutePath().normalize())) {
+        throw new WrongUseException("--out and --adapter are the same folder, " + out);
+      }
+    }
+  }
+
+  private static void requireNew(String option, Path folder) {
+    if (Files.exists(folder)) {
+      throw new WrongUseException(option + " " + folder + " exists already: name a new folder");
+    }
+    Destination.checkFolder(folder);
+  }
+
+  private static void requireAtLeastOne(String option, Integer value) {
+    if (value != null && value < 1) {
+      throw new WrongUseException(option + " is " + value + ", must be 1 or more");
+    }
+  }
+
+  private static void requireNotNegative(String option, double value) {
+    if (!(value >= 0) || Double.isInfinite(value)) {
+      throw new WrongUseException(option + " is " + value + ", must be 0 or more");
+    }
+  }
+
+  private Selection selection(ModelConfig config, List<Head> chosen) {
+    for (int layer : mlps) {
+      if (layer < 0 || layer >= config.nLayers()) {
+        throw new WrongUseException(
+            "--mlps names layer %d, layers are 0 to %d".formatted(layer, config.nLayers() - 1));
+      }
+    }
+    Set<Block> blocks = EnumSet.noneOf(Block.class);
+    for (String part : parts) {
+      OptionValue.requireOneOf("--heads-parts", part, "q", "k", "v", "o");
+      blocks.add(OptionValue.of(Block.class, "--heads-parts", part));
+    }
+    return new Selection(config, chosen, mlps, blocks);
+  }
+
+  /** Of a card's memory all that is taken, of the machine's what this process holds. */
+  private static long used(Device device) {
+    Device.Memory memory = device.memory();
+    return memory.own() > 0 ? memory.own() : memory.total() - memory.free();
+  }
+
+  private static Map<String, Object> document(TuningRun.Step step) {
+    return Json.object(
+        "step", step.step(),
+        "loss", step.loss(),
+        "grad_norm", step.gradNorm(),
+        "learning_rate", step.learningRate(),
+        "tokens", step.tokens());
+  }
+
+  private static String line(TuningRun.Step step, int done, int steps, long rows, double seconds) {
+    double left = seconds / (step.step() - done) * (steps - step.step());
+    return "step %d/%d  loss %.4f  gradient %.3g  learning rate %.3g  %,.0f tokens/s  %,.0f s left"
+        .formatted(
+            step.step(),
+            steps,
+            step.loss(),
+            step.gradNorm(),
+            step.learningRate(),
+            rows / seconds,
+            left);
+  }
+
+  private static Map<String, Object> evaluation(String when, TuningRun run) {
+    TuningRun.Evaluation known = run.evaluate();
+    System.err.printf(
+        "held out, %s: loss %.4f, tokens right %.1f%%, completions right %.1f%%%n",
+        when, known.loss(), 100 * known.accuracy(), 100 * known.exact());
+    return Json.object("loss", known.loss(), "accuracy", known.accuracy(), "exact", known.exact());
+  }
+
+  private static void delete(Path file) {
+    try {
+      Files.deleteIfExists(file);
+    } catch (IOException e) {
+      throw Destination.unwritable(file, e);
+    }
+  }
+
+  /** What it takes to do the same again. */
+  private Map<String, Object> note(
+      TuningRun run,
+      List<Head> chosen,
+      TuningRun.Setting setting,
+      TuningData texts,
+      Map<String, Object> result) {
+    Map<String, Object> note =
+        Json.object(
+            "model", options.folder().toString(),
+            "fingerprint", run.model().fingerprint(),
+            "data", data.toString(),
+            "data_sha256", texts.digest(),
+            "lines", texts.size(),
+            "heads", chosen.stream().map(Head::toString).toList(),
+            "heads_parts", parts,
+            "mlps", mlps,
+            "learning_rate", setting.learningRate(),
+            "batch_size", setting.batchSize(),
+            "max_steps", setting.steps(),
+            "lr_scheduler", scheduler,
+            "warmup_ratio", setting.warmupRatio(),
+            "weight_decay", setting.weightDecay(),
+            "max_grad_norm", setting.maxGradNorm(),
+            "grad_scale", gradScale,
+            "pass_tokens", run.model().limits().rows(),
+            "seed", setting.seed(),
+            "device", run.model().device().description(),
+            "steps", result.get("steps"));
+    if (evalData != null) {
+      note.put("eval_data", evalData.toString());
+      note.put("eval", result.get("eval"));
+    }
+    return note;
+  }
+}

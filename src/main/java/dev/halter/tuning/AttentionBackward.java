@@ -1,0 +1,119 @@
+package dev.halter.tuning;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
+import dev.halter.device.Scope;
+import dev.halter.tuning.BackwardKernels.Heads;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Gradients through attention over whole sequences that lie end to end: {@code
+ * attention_backward.cu}. All is f32.
+ */
+final class AttentionBackward {
+  private static final int BLOCK = 128;
+
+  /** Packed query rows, or keys, of a block; the kernels' constant. */
+  private static final int OWN = 32;
+
+  /** Rows that a block works on beside its own at once; the kernels' constant. */
+  private static final int OTHERS = 16;
+
+  private final Device device;
+  private final Heads heads;
+  private final float scale;
+  private final Buffer logSum; // [rows, heads]
+  private final Buffer delta; // [rows, heads]
+  private final Buffer tiles; // [2 rows, 4]: of queries, then of keys
+  private final Kernel queries;
+  private final Kernel keys;
+  private int queryTiles;
+  private int keyTiles;
+
+  /**
+   * Prepares the kernels for up to {@code rows} rows.
+   *
+   * @param scope that its buffers live in
+   */
+  AttentionBackward(Scope scope, Heads heads, int rows) {
+    this.device = scope.device();
+    this.heads = heads;
+    this.scale = (float) (1 / Math.sqrt(heads.dHead()));
+    this.logSum = scope.allocate(4L * rows * heads.heads());
+    this.delta = scope.allocate(4L * rows * heads.heads());
+    this.tiles = scope.allocate(32L * rows);
+    this.queries = device.kernel("attention_backward_q_f32");
+    this.keys = device.kernel("attention_backward_kv_f32");
+  }
+
+  /** Takes the lengths of the sequences of a batch, in the order in which they lie there. */
+  void prepare(int... lengths) {
+    int most = Math.max(1, OWN / (heads.heads() / heads.kvHeads()));
+    List<int[]> ofQueries = new ArrayList<>();
+    List<int[]> ofKeys = new ArrayList<>();
+    int first = 0;
+    for (int length : lengths) {
+      for (int i = 0; i < length; i += most) {
+        ofQueries.add(new int[] {first + i, Math.min(most, length - i), first, 0});
+      }
+      for (int i = 0; i < length; i += OWN) {
+        ofKeys.add(new int[] {first + i, Math.min(OWN, length - i), first + length, 0});
+      }
+      first += length;
+    }
+    queryTiles = ofQueries.size();
+    keyTiles = ofKeys.size();
+    ofQueries.addAll(ofKeys);
+    tiles.set(ofQueries.stream().flatMapToInt(Arrays::stream).toArray());
+  }
+
+  /**
+   * Writes the gradient of qkv, after the rotation.
+   *
+   * @param dqkv [rows, width], written
+   * @param qkv [rows, width], rotated
+   * @param z [rows, heads d_head]
+   * @param dz its gradient
+   * @param window 0 for none
+   */
+  void run(Buffer dqkv, Buffer qkv, Buffer z, Buffer dz, int window) {
+    int shared = 4 * (2 * OWN * heads.dHead() + 2 * OTHERS * OWN + 4 * OWN);
+    device.launch(
+        queries,
+        Grid.of(queryTiles, heads.kvHeads()),
+        BLOCK,
+        shared,
+        dqkv,
+        qkv,
+        z,
+        dz,
+        logSum,
+        delta,
+        tiles,
+        heads.heads(),
+        heads.kvHeads(),
+        heads.dHead(),
+        scale,
+        window);
+    device.launch(
+        keys,
+        Grid.of(keyTiles, heads.kvHeads()),
+        BLOCK,
+        shared,
+        dqkv,
+        qkv,
+        dz,
+        logSum,
+        delta,
+        tiles.slice(16L * queryTiles),
+        heads.heads(),
+        heads.kvHeads(),
+        heads.dHead(),
+        scale,
+        window);
+  }
+}

@@ -1,0 +1,395 @@
+package dev.halter.tuning;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
+import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
+import dev.halter.model.Batch;
+import dev.halter.model.Llama;
+import dev.halter.model.LlamaWeights.Layer;
+import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.Positionwise;
+import dev.halter.model.Site;
+import dev.halter.tuning.BackwardKernels.Heads;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.TensorNames.Block;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The gradient of a loss in what a {@link Selection} tunes, and in nothing else: no other weight
+ * gets one, and the pass ends at the lowest tuned layer, below which nothing is kept. In f32.
+ *
+ * <p>The forward pass is {@link Llama}'s own, and a {@link Tape} keeps of it what the gradients
+ * need. Examples lie end to end in one ragged batch; each sees only itself, so a batch's gradients
+ * are the sum of its examples'. Sums have a fixed order: the same examples give the same bits.
+ */
+final class BackwardPass {
+  /** Rows whose logits exist at once. */
+  private static final int LOGITS = 256;
+
+  private final Device device;
+  private final Llama model;
+  private final ModelConfig config;
+  private final Selection selection;
+  private final int lowest;
+  private final float eps;
+  private final Heads heads;
+  private final Positionwise positionwise;
+  private final BackwardKernels kernels;
+  private final AttentionBackward attention;
+  private final Kernel gather;
+  private final Tape tape;
+  private final Map<Slice, Buffer> gradients = new HashMap<>();
+
+  private final Buffer inverseFrequencies; // [d_head / 2]
+  private final Buffer positions; // [rows]
+  private final Buffer targets; // [rows] tokens to predict
+  private final Buffer targetRows; // [rows] where they are predicted
+  private final Buffer losses; // [rows]
+  private final Buffer hits; // [rows] int: whether the target is the likeliest
+  private final Buffer last; // [LOGITS, d_model]: rows of the residual stream that predict
+  private final Buffer logits; // [LOGITS, vocabulary], then their gradient
+  private final Buffer dx; // [rows, d_model]: the residual stream's gradient
+  private final Buffer dy; // [rows, d_model]: that of a norm's result
+  private final Buffer dqkv; // [rows, width]
+  private final Buffer dz; // [rows, n_heads d_head]
+  private final Buffer post; // [rows, d_mlp]: hook_post's gradient, then hook_post
+  private final Buffer added; // [largest slice]: a gradient that is added to an earlier one
+  private int rows; // of the batch
+  private boolean more; // whether there are earlier ones
+
+  /**
+   * Prepares for batches of up to {@code model.limits().rows()} tokens.
+   *
+   * @param scope that its buffers live in
+   * @throws IllegalArgumentException if the model's activations are not f32
+   */
+  BackwardPass(Scope scope, Llama model, Selection selection) {
+    if (model.type() != DType.F32) {
+      throw new IllegalArgumentException("gradients are made in f32, not " + model.type());
+    }
+    this.device = scope.device();
+    this.model = model;
+    this.config = model.config();
+    this.selection = selection;
+    this.lowest = selection.lowestLayer();
+    this.eps = (float) config.rmsNormEps();
+    this.heads = new Heads(config.nHeads(), config.nKvHeads(), config.dHead());
+    this.positionwise = model.positionwise();
+    this.kernels = new BackwardKernels(device);
+    int most = model.limits().rows();
+    this.attention = new AttentionBackward(scope, heads, most);
+    this.gather = device.kernel("gather_rows");
+    this.tape = tape(scope, most);
+    for (Slice slice : selection.slices()) {
+      gradients.put(slice, scope.allocate(4 * slice.elements()));
+    }
+    this.inverseFrequencies = scope.of(config.inverseFrequencies());
+    this.positions = scope.allocate(4L * most);
+    this.targets = scope.allocate(4L * most);
+    this.targetRows = scope.allocate(4L * most);
+    this.losses = scope.allocate(4L * most);
+    this.hits = scope.allocate(4L * most);
+    this.last = scope.allocate(4L * LOGITS * config.dModel());
+    this.logits = scope.allocate(4L * LOGITS * config.vocabularySize());
+    this.dx = scope.allocate(4L * most * config.dModel());
+    this.dy = scope.allocate(4L * most * config.dModel());
+    this.dqkv = scope.allocate(4L * most * heads.width());
+    this.dz = scope.allocate(4L * most * zWidth());
+    this.post = scope.allocate(4L * most * config.dMlp());
+    this.added =
+        scope.allocate(
+            4 * selection.slices().stream().mapToLong(Slice::elements).max().orElseThrow());
+  }
+
+  private Tape tape(Scope scope, int most) {
+    Tape keeps = new Tape(scope, most);
+    for (int layer = lowest; layer < config.nLayers(); layer++) {
+      if (reachesAttention(layer)) {
+        keeps.keep(Site.Kind.Z, layer, zWidth());
+      }
+      if (reachesQueries(layer)) {
+        keeps.keep(Site.Kind.RESID_PRE, layer, config.dModel());
+        keeps.keep(Site.Kind.ROT_Q, layer, heads.width());
+      }
+      keeps.keep(Site.Kind.RESID_MID, layer, config.dModel());
+      keeps.keep(Site.Kind.PRE, layer, 2 * config.dMlp());
+    }
+    keeps.keep(Site.Kind.RESID_POST, config.nLayers() - 1, config.dModel());
+    return keeps;
+  }
+
+  /** Whether there are gradients to make of a layer's attention: in the lowest only for itself. */
+  private boolean reachesAttention(int layer) {
+    return layer > lowest || selection.tunes(layer, Block.Q, Block.K, Block.V, Block.O);
+  }
+
+  /** Whether they go on past z: in the lowest not where only o_proj is tuned. */
+  private boolean reachesQueries(int layer) {
+    return layer > lowest || selection.tunes(layer, Block.Q, Block.K, Block.V);
+  }
+
+  private int zWidth() {
+    return config.nHeads() * config.dHead();
+  }
+
+  /** The gradient of a slice that the last {@link #run} made, [rows, columns] of the slice. */
+  Buffer gradient(Slice slice) {
+    return gradients.get(slice);
+  }
+
+  /**
+   * Makes the gradients of {@code Σ loss / divisor}, where the sum runs over the tokens of all
+   * completions.
+   *
+   * @param examples at most {@code model.limits().rows()} rows in all
+   * @param divisor the tokens of the completions of all batches of a step, for their mean
+   * @param more whether to add to the gradients that are there: of earlier batches of the step
+   * @return the sum of the losses in nats, not divided
+   */
+  double run(List<Example> examples, int divisor, boolean more) {
+    this.more = more;
+    forward(examples);
+    dx.slice(0, 4L * rows * config.dModel()).clear();
+    int count = targets(examples);
+    for (int from = 0; from < count; from += LOGITS) {
+      int chunk = Math.min(LOGITS, count - from);
+      loss(from, chunk, 1f / divisor);
+      lossBackward(from, chunk);
+    }
+    for (int layer = config.nLayers() - 1; layer >= lowest; layer--) {
+      mlp(layer);
+      if (reachesAttention(layer)) {
+        attention(layer);
+      }
+    }
+    return sum(losses.toFloats(count), 0, count);
+  }
+
+  /**
+   * How an example is known.
+   *
+   * @param loss sum over the completion's tokens, in nats
+   * @param hits of these the likeliest at their place
+   */
+  record Known(double loss, int hits) {}
+
+  /** How examples are known, without gradients; their size is limited as for {@link #run}. */
+  List<Known> read(List<Example> examples) {
+    forward(examples);
+    int count = targets(examples);
+    for (int from = 0; from < count; from += LOGITS) {
+      loss(from, Math.min(LOGITS, count - from), 0);
+    }
+    float[] loss = losses.toFloats(count);
+    int[] hit = hits.toInts(count);
+    List<Known> known = new ArrayList<>();
+    int from = 0;
+    for (Example example : examples) {
+      int end = from + example.targets();
+      int right = Arrays.stream(hit, from, end).sum();
+      known.add(new Known(sum(loss, from, end), right));
+      from = end;
+    }
+    return known;
+  }
+
+  private static double sum(float[] values, int from, int end) {
+    double sum = 0;
+    for (int i = from; i < end; i++) {
+      sum += values[i];
+    }
+    return sum;
+  }
+
+  private void forward(List<Example> examples) {
+    Batch batch = new Batch();
+    try {
+      for (Example example : examples) {
+        int[] tokens = Arrays.copyOf(example.tokens(), example.rows());
+        int sequence = model.cache().open();
+        batch.add(sequence, 0, tokens, new int[tokens.length], tokens.length);
+        if (!model.cache().reserve(sequence, tokens.length)) {
+          throw new IllegalArgumentException("the cache has too few pages for these examples");
+        }
+      }
+      rows = batch.rows();
+      tape.begin(rows);
+      attention.prepare(examples.stream().mapToInt(Example::rows).toArray());
+      model.forward(batch, null, tape);
+    } finally {
+      batch.spans().forEach(span -> model.cache().release(span.sequence()));
+    }
+  }
+
+  /** Sets up what is predicted where; returns how many predictions there are. */
+  private int targets(List<Example> examples) {
+    int[] position = new int[rows];
+    int count = examples.stream().mapToInt(Example::targets).sum();
+    int[] target = new int[count];
+    int[] targetRow = new int[count];
+    int first = 0;
+    int at = 0;
+    for (Example example : examples) {
+      for (int i = 0; i < example.rows(); i++) {
+        position[first + i] = i;
+        if (i >= example.prompt() - 1) {
+          target[at] = example.tokens()[i + 1];
+          targetRow[at++] = first + i;
+        }
+      }
+      first += example.rows();
+    }
+    positions.set(position);
+    targets.set(target);
+    targetRows.set(targetRow);
+    return count;
+  }
+
+  /** Losses of predictions, and the gradient of {@code scale} times their sum in the logits. */
+  private void loss(int from, int count, float scale) {
+    int d = config.dModel();
+    int vocabulary = config.vocabularySize();
+    Buffer x = tape.of(Site.Kind.RESID_POST, config.nLayers() - 1);
+    Buffer at = targetRows.slice(4L * from, 4L * count);
+    device.launch(gather, 8L * count * d, Grid.of(count), 256, 0, last, x, at, d);
+    Matrix normed = positionwise.finalNorm(last, count);
+    device.multiply(
+        count, vocabulary, d, normed, model.weights().head().matrix(), floats(logits, vocabulary));
+    kernels.crossEntropy(
+        losses.slice(4L * from, 4L * count),
+        hits.slice(4L * from, 4L * count),
+        logits,
+        targets.slice(4L * from, 4L * count),
+        count,
+        vocabulary,
+        scale);
+  }
+
+  /** From there to dx at the last block's end. */
+  private void lossBackward(int from, int count) {
+    int d = config.dModel();
+    int vocabulary = config.vocabularySize();
+    Buffer x = tape.of(Site.Kind.RESID_POST, config.nLayers() - 1);
+    Buffer at = targetRows.slice(4L * from, 4L * count);
+    Matrix head = model.weights().head().matrix();
+    device.multiply(
+        count, d, vocabulary, floats(logits, vocabulary), head.transpose(), floats(dy, d));
+    kernels.rmsnorm(dx, x, dy, at, model.weights().finalNorm(), count, d, eps);
+  }
+
+  /** From dx at a block's end to dx between its attention and its MLP. */
+  private void mlp(int layer) {
+    Layer w = model.weights().layer(layer);
+    int d = config.dModel();
+    int f = config.dMlp();
+    Buffer x = tape.of(Site.Kind.RESID_MID, layer);
+    Buffer gateUp = tape.of(Site.Kind.PRE, layer);
+    Matrix gradient = floats(gateUp, 2 * f);
+    device.multiply(rows, f, d, floats(dx, d), w.down().matrix().transpose(), floats(post, f));
+    kernels.gatedMlp(gateUp, gateUp.slice(4L * f), post, rows, f, 2L * f);
+    weights(layer, Block.DOWN, floats(dx, d), floats(post, f));
+    if (selection.tunes(layer, Block.GATE, Block.UP)) {
+      Matrix h = positionwise.mlpInput(layer, x, rows);
+      weights(layer, Block.GATE, gradient, h);
+      weights(layer, Block.UP, gradient.columnsFrom(f), h);
+    }
+    if (reachesAttention(layer)) {
+      inputs(gradient, w.gateUp(), x, w.ln2());
+    }
+  }
+
+  /** From there to dx at the block's beginning. */
+  private void attention(int layer) {
+    Layer w = model.weights().layer(layer);
+    Buffer z = tape.of(Site.Kind.Z, layer);
+    weights(layer, Block.O, floats(dx, config.dModel()), floats(z, zWidth()));
+    if (!reachesQueries(layer)) {
+      return;
+    }
+    Buffer x = tape.of(Site.Kind.RESID_PRE, layer);
+    Buffer qkv = tape.of(Site.Kind.ROT_Q, layer);
+    device.multiply(
+        rows,
+        zWidth(),
+        config.dModel(),
+        floats(dx, config.dModel()),
+        w.o().matrix().transpose(),
+        floats(dz, zWidth()));
+    attention.run(dqkv, qkv, z, dz, config.slidingWindow(layer));
+    kernels.rope(dqkv, inverseFrequencies, positions, rows, heads);
+    Matrix h = positionwise.attentionInput(layer, x, rows);
+    if (w.qNorm() != null) {
+      project(h, w.qkv(), qkv);
+      kernels.qkNorm(dqkv, qkv, w.qkvBias(), w.qNorm(), w.kNorm(), eps, rows, heads);
+    }
+    Matrix gradient = floats(dqkv, heads.width());
+    int kvWidth = config.nKvHeads() * config.dHead();
+    weights(layer, Block.Q, gradient, h);
+    weights(layer, Block.K, gradient.columnsFrom(zWidth()), h);
+    weights(layer, Block.V, gradient.columnsFrom(zWidth() + kvWidth), h);
+    if (layer > lowest) {
+      inputs(gradient, w.qkv(), x, w.ln1());
+    }
+  }
+
+  /** q, k and v before their norms, made again: the forward pass writes over them. */
+  private void project(Matrix h, List<Linear> parts, Buffer qkv) {
+    Matrix to = floats(qkv, heads.width());
+    for (Linear part : parts) {
+      device.multiply(rows, part.out(), part.in(), h, part.matrix(), to);
+      to = to.columnsFrom(part.out());
+    }
+  }
+
+  /**
+   * The gradients of a projection's slices.
+   *
+   * @param out the gradient of its result [rows, outputs]
+   * @param in what it multiplies [rows, inputs]
+   */
+  private void weights(int layer, Block part, Matrix out, Matrix in) {
+    for (Slice slice : selection.slices(layer, part)) {
+      Buffer gradient = gradients.get(slice);
+      Buffer to = more ? added : gradient;
+      device.multiply(
+          slice.rows(),
+          slice.columns(),
+          rows,
+          out.transpose().from(slice.row()),
+          in.transpose().from(slice.column()),
+          floats(to, slice.columns()));
+      if (more) {
+        kernels.add(gradient, added, slice.rows(), slice.columns());
+      }
+    }
+  }
+
+  /**
+   * dx += the gradient that goes through projections and their norm. The norm's is linear in it, so
+   * each projection adds its own.
+   *
+   * @param out the gradient of the projections' results, side by side
+   * @param x the norm's input
+   */
+  private void inputs(Matrix out, List<Linear> parts, Buffer x, Buffer gain) {
+    int d = config.dModel();
+    Matrix from = out;
+    for (Linear part : parts) {
+      device.multiply(rows, d, part.out(), from, part.matrix().transpose(), floats(dy, d));
+      kernels.rmsnorm(dx, x, dy, null, gain, rows, d, eps);
+      from = from.columnsFrom(part.out());
+    }
+  }
+
+  private static Matrix floats(Buffer buffer, int width) {
+    return new Matrix(buffer, DType.F32, width);
+  }
+}

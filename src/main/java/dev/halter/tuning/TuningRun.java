@@ -1,0 +1,381 @@
+package dev.halter.tuning;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
+import dev.halter.device.Struct;
+import dev.halter.model.KvCache;
+import dev.halter.model.Llama;
+import dev.halter.model.LlamaWeights.Layer;
+import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.weights.ModelConfig;
+import dev.halter.weights.ModelCopy;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Random;
+import java.util.function.Consumer;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+
+/**
+ * Fine-tuning of a {@link Selection}: AdamW on its slices, by the loss of completions. All other
+ * weights stay, and neither have gradients nor a part in the optimiser. The same model, examples,
+ * setting and device give the same bits.
+ */
+public final class TuningRun implements AutoCloseable {
+  /**
+   * How to tune.
+   *
+   * @param learningRate the highest
+   * @param batchSize examples of a step
+   * @param steps of the run
+   * @param warmupRatio share of the steps in which the learning rate rises
+   * @param weightDecay of the tuned slices
+   * @param maxGradNorm what the gradient's norm is cut to; 0 for not at all
+   * @param scaleHeads whether gradients of heads are multiplied by n_heads / tuned heads of their
+   *     layer (Zhang et al. 2409.01659, algorithm 2)
+   * @param passTokens most tokens at once through the model, if no example is longer; 0 = as suits
+   *     the device. A step with more has several passes, to the same gradients.
+   * @param seed of the examples' order
+   */
+  public record Setting(
+      double learningRate,
+      int batchSize,
+      int steps,
+      RateSchedule schedule,
+      double warmupRatio,
+      double weightDecay,
+      double maxGradNorm,
+      boolean scaleHeads,
+      int passTokens,
+      long seed) {}
+
+  /**
+   * A step that has been made.
+   *
+   * @param step from 1
+   * @param loss mean over the completions' tokens of its examples, in nats, before its update
+   * @param gradNorm before it is cut
+   * @param tokens of its completions
+   * @param rows tokens that went through the model
+   */
+  public record Step(
+      int step, double loss, double gradNorm, double learningRate, int tokens, int rows) {}
+
+  private final Scope scope;
+  private final Llama model;
+  private final Path folder;
+  private final Selection selection;
+  private final TuningData data;
+  private final TuningData heldOut;
+  private final Setting setting;
+  private final BackwardPass pass;
+  private final Map<Slice, AdamW> slices = new LinkedHashMap<>();
+  private final List<Step> made = new ArrayList<>();
+
+  /**
+   * Loads a model for tuning.
+   *
+   * @param device stays open
+   * @param folder of the model
+   * @param data one text at least
+   * @param heldOut for {@link #evaluate}, or null
+   */
+  public TuningRun(
+      Device device,
+      Path folder,
+      Selection selection,
+      TuningData data,
+      TuningData heldOut,
+      Setting setting) {
+    this.folder = folder;
+    this.selection = selection;
+    this.data = data;
+    this.heldOut = heldOut;
+    this.setting = setting;
+    this.scope = device.scope();
+    try {
+      this.model =
+          scope.add(
+              Llama.load(
+                  folder,
+                  device,
+                  DType.F32,
+                  limits(device, data, heldOut, setting),
+                  selection.tensors()::contains));
+      this.pass = new BackwardPass(scope, model, selection);
+      for (Slice slice : selection.slices()) {
+        Buffer gradient = pass.gradient(slice);
+        slices.put(slice, new AdamW(scope, weight(slice), slice.rows(), slice.columns(), gradient));
+      }
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
+  }
+
+  private static Llama.Limits limits(
+      Device device, TuningData data, TuningData heldOut, Setting setting) {
+    List<Integer> lengths =
+        Stream.of(data, heldOut)
+            .filter(Objects::nonNull)
+            .flatMap(texts -> texts.examples().stream().map(Example::rows))
+            .sorted(Collections.reverseOrder())
+            .toList();
+    int longest = lengths.getFirst();
+    long most = lengths.stream().limit(setting.batchSize).mapToLong(rows -> rows).sum();
+    int suits = device.wantsLargePieces() ? 8192 : 2048;
+    int pass = setting.passTokens == 0 ? suits : setting.passTokens;
+    int rows = Math.max(longest, (int) Math.min(most, pass));
+    int sequences = Math.min(setting.batchSize, rows);
+    return new Llama.Limits(rows, 1, sequences, KvCache.pagesFor(rows) + sequences, longest);
+  }
+
+  /** A slice where it lies in its matrix. */
+  private Matrix weight(Slice slice) {
+    ModelConfig config = model.config();
+    Layer layer = model.weights().layer(slice.layer());
+    int heads = config.nHeads() * config.dHead();
+    int kvHeads = config.nKvHeads() * config.dHead();
+    Matrix rows =
+        switch (slice.part()) {
+          case Q -> rowsFrom(layer.qkv(), slice.row());
+          case K -> rowsFrom(layer.qkv(), heads + slice.row());
+          case V -> rowsFrom(layer.qkv(), heads + kvHeads + slice.row());
+          case O -> layer.o().matrix();
+          case GATE -> rowsFrom(layer.gateUp(), slice.row());
+          case UP -> rowsFrom(layer.gateUp(), config.dMlp() + slice.row());
+          case DOWN -> layer.down().matrix();
+          case INPUT_NORM, Q_NORM, K_NORM, POST_ATTENTION_NORM ->
+              throw new IllegalArgumentException(slice + " is no part of a projection");
+        };
+    return rows.columnsFrom(slice.column());
+  }
+
+  /** From a row on of matrices one above another. */
+  private static Matrix rowsFrom(List<Linear> parts, int row) {
+    int before = 0;
+    for (Linear part : parts) {
+      if (row < before + part.out()) {
+        return part.matrix().from(row - before);
+      }
+      before += part.out();
+    }
+    throw new IndexOutOfBoundsException(row);
+  }
+
+  /** The model, as far as it is tuned. */
+  public Llama model() {
+    return model;
+  }
+
+  /** The steps made so far. */
+  public List<Step> steps() {
+    return Collections.unmodifiableList(made);
+  }
+
+  /**
+   * Makes the steps that are left.
+   *
+   * @param listener hears of each, and may {@link #save}
+   * @throws IllegalArgumentException if a loss or a gradient is no number
+   */
+  public void run(Consumer<Step> listener) {
+    List<Example> examples = data.examples();
+    List<Integer> order = new ArrayList<>();
+    int epoch = 0;
+    for (int step = 0; step < setting.steps; step++) {
+      if (order.isEmpty()) {
+        order.addAll(IntStream.range(0, examples.size()).boxed().toList());
+        Collections.shuffle(order, new Random(setting.seed + epoch++));
+      }
+      List<Integer> chosen = order.subList(0, Math.min(setting.batchSize, order.size()));
+      List<Example> batch = chosen.stream().map(examples::get).toList();
+      chosen.clear();
+      if (step == made.size()) { // else it was made before the run was resumed
+        made.add(step(step, batch));
+        listener.accept(made.getLast());
+      }
+    }
+  }
+
+  /**
+   * How texts are known that are not learnt.
+   *
+   * @param loss mean over the completions' tokens, in nats
+   * @param accuracy share of these tokens that are the likeliest after what comes before
+   * @param exact share of the completions of which every token is: what greedy decoding would give
+   */
+  public record Evaluation(double loss, double accuracy, double exact) {}
+
+  /** Measures the held-out texts as the model is now. */
+  public Evaluation evaluate() {
+    double loss = 0;
+    long hits = 0;
+    long tokens = 0;
+    int exact = 0;
+    for (List<Example> part : passes(heldOut.examples())) {
+      List<BackwardPass.Known> known = pass.read(part);
+      for (int i = 0; i < part.size(); i++) {
+        loss += known.get(i).loss();
+        hits += known.get(i).hits();
+        tokens += part.get(i).targets();
+        exact += known.get(i).hits() == part.get(i).targets() ? 1 : 0;
+      }
+    }
+    return new Evaluation(loss / tokens, (double) hits / tokens, (double) exact / heldOut.size());
+  }
+
+  /** Writes all that it takes to go on from here: the run then ends as it would have ended. */
+  public void save(Path file) {
+    Map<Slice, AdamW.State> states = new LinkedHashMap<>();
+    slices.forEach((slice, weights) -> states.put(slice, weights.state()));
+    new TuningCheckpoint(identity(), made, states).write(file);
+  }
+
+  /**
+   * Goes on from there, before the first step.
+   *
+   * @throws dev.halter.files.BadFileException if the file is not of this very run
+   */
+  public void resume(Path file) {
+    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.slices());
+    checkpoint.slices().forEach((slice, state) -> slices.get(slice).restore(state));
+    made.addAll(checkpoint.steps());
+  }
+
+  private Map<String, String> identity() {
+    return Map.of(
+        "model", model.fingerprint(),
+        "data", data.digest(),
+        "selection", selection.slices().toString(),
+        "setting", setting.toString());
+  }
+
+  private Step step(int step, List<Example> batch) {
+    int tokens = batch.stream().mapToInt(Example::targets).sum();
+    double loss = 0;
+    boolean more = false;
+    for (List<Example> part : passes(batch)) {
+      loss += pass.run(part, tokens, more);
+      more = true;
+    }
+    loss /= tokens;
+    double squares = 0;
+    for (Map.Entry<Slice, AdamW> slice : slices.entrySet()) {
+      double scale = scale(slice.getKey());
+      squares += scale * scale * slice.getValue().squares();
+    }
+    double norm = Math.sqrt(squares);
+    if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
+      throw new IllegalArgumentException(
+          "step %d: the %s is no number any more: lower --learning-rate, which is %s, or look at the data"
+              .formatted(
+                  step + 1, Double.isFinite(loss) ? "gradient" : "loss", setting.learningRate));
+    }
+    int warmup = (int) Math.ceil(setting.warmupRatio * setting.steps);
+    double rate = setting.learningRate * setting.schedule.factor(step, warmup, setting.steps);
+    double cut =
+        setting.maxGradNorm == 0 ? 1 : Math.min(1, setting.maxGradNorm / (norm + 1e-6)); // as torch
+    slices.forEach(
+        (slice, weights) ->
+            weights.step(
+                new Struct<>(
+                    AdamStep.of(step + 1, rate, setting.weightDecay, cut * scale(slice)))));
+    int rows = batch.stream().mapToInt(Example::rows).sum();
+    return new Step(step + 1, loss, norm, rate, tokens, rows);
+  }
+
+  private double scale(Slice slice) {
+    int tuned = selection.heads(slice.layer());
+    boolean ofHeads =
+        switch (slice.part()) {
+          case Q, K, V, O -> true;
+          default -> false;
+        };
+    return setting.scaleHeads && ofHeads ? (double) model.config().nHeads() / tuned : 1;
+  }
+
+  /** Examples, as many together as fit. */
+  private List<List<Example>> passes(List<Example> batch) {
+    List<List<Example>> passes = new ArrayList<>();
+    int room = 0;
+    for (Example example : batch) {
+      boolean full = !passes.isEmpty() && passes.getLast().size() == model.limits().sequences();
+      if (example.rows() > room || full) {
+        passes.add(new ArrayList<>());
+        room = model.limits().rows();
+      }
+      passes.getLast().add(example);
+      room -= example.rows();
+    }
+    return passes;
+  }
+
+  /**
+   * Writes the tuned model: a copy of the folder in which nothing but the tuned slices differs.
+   *
+   * @param out a folder that does not exist
+   * @param note of how it was made, which becomes its {@code tune.json}
+   */
+  public void write(Path out, String note) {
+    try (ModelCopy copy = ModelCopy.of(folder, out)) {
+      slices.forEach(
+          (slice, weights) -> {
+            long width = weight(slice).rowStride();
+            float[] values = weights.values();
+            for (int row = 0; row < slice.rows(); row++) {
+              float[] part = new float[slice.columns()];
+              System.arraycopy(values, row * part.length, part, 0, part.length);
+              copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
+            }
+          });
+      copy.add("tune.json", note);
+      copy.finish();
+    }
+  }
+
+  /**
+   * Checks that {@link #writeAdapter} can hold what is tuned.
+   *
+   * @throws IllegalArgumentException if not, saying what stands in the way
+   */
+  public static void requireAdapter(ModelConfig config, Selection selection) {
+    LoraAdapter.requireFits(config, selection);
+  }
+
+  /**
+   * Writes what has changed as a LoRA adapter of PEFT for the model as it was.
+   *
+   * @param out a folder that does not exist
+   */
+  public void writeAdapter(Path out) {
+    List<LoraAdapter.Change> changes = new ArrayList<>();
+    slices.forEach(
+        (slice, weights) -> changes.add(new LoraAdapter.Change(slice, change(slice, weights))));
+    new LoraAdapter(model.config(), changes).write(out, folder.toString());
+  }
+
+  private float[] change(Slice slice, AdamW weights) {
+    float[] before = model.weights().checkpoint().tensor(slice.tensor()).toFloats();
+    int width = (int) weight(slice).rowStride();
+    float[] values = weights.values();
+    for (int i = 0; i < values.length; i++) {
+      int row = slice.row() + i / slice.columns();
+      values[i] -= before[row * width + slice.column() + i % slice.columns()];
+    }
+    return values;
+  }
+
+  @Override
+  public void close() {
+    scope.close();
+  }
+}

@@ -1,0 +1,6 @@
+/**
+ * Fine-tuning of chosen heads and MLPs: a backward pass that stops at the lowest of them and makes
+ * no gradient of any other weight, AdamW on these slices alone, and the tuned model as a folder or
+ * an adapter. {@link dev.halter.tuning.TuningRun} is where to begin.
+ */
+package dev.halter.tuning;

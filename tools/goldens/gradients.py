@@ -1,0 +1,93 @@
+"""Writes the gradients that torch's autograd gives for chosen heads and MLPs, for golden models.
+
+    python tools/goldens/gradients.py [--goldens src/test/resources/goldens]
+
+For each model below: `gradients.json` beside its `cases.json`, with `sequences` (`prompt_tokens` and
+`completion_tokens`), the `heads` (LAYER.HEAD) and `mlps` (layers) that are tuned and the `loss`: the mean
+over the tokens of all completions, in nats; and `gradients.safetensors`, F32:
+
+    LAYER.q.HEAD        [d_head, d_model]: the head's rows of W_Q
+    LAYER.k.GROUP, LAYER.v.GROUP    likewise, the rows of its KV group
+    LAYER.o.HEAD        [d_model, d_head]: its columns of W_O
+    LAYER.gate, LAYER.up, LAYER.down    every seventh element of the whole matrix, row by row
+
+The model runs in f64 from the very weights in the file, one sequence at a time, so that rounding is the
+reader's alone.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+# Model: heads and layers of MLPs. The lowest layer has heads alone, an MLP alone, or both.
+MODELS = {
+    "llama3": (["1.2", "1.3", "2.0", "2.5"], [2]),
+    "llama32": (["0.1", "1.0", "1.3"], []),
+    "llama-bias": (["0.4", "1.0", "1.2"], [0]),
+    "mistral": (["1.0", "2.1", "2.2"], [1]),
+    "qwen2": (["1.5", "1.0"], [0]),
+    "qwen3": (["1.1", "2.3"], [1]),
+}
+LENGTHS = [(5, 4), (1, 37), (20, 1)]  # of prompts and completions; mistral's window is 16
+KEPT = 7
+
+
+def gradients(folder, heads, mlps, sequences):
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float64, attn_implementation="eager").eval()
+    config = model.config
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    group = config.num_attention_heads // config.num_key_value_heads
+    targets = sum(len(s["completion_tokens"]) for s in sequences)
+    total = 0.0
+    for sequence in sequences:
+        tokens = sequence["prompt_tokens"] + sequence["completion_tokens"]
+        prompt = len(sequence["prompt_tokens"])
+        logits = model(torch.tensor([tokens[:-1]])).logits[0, prompt - 1:]
+        loss = torch.nn.functional.cross_entropy(
+            logits, torch.tensor(tokens[prompt:]), reduction="sum") / targets
+        loss.backward()
+        total += loss.item()
+    kept = {}
+    for layer, head in (map(int, name.split(".")) for name in heads):
+        attention = model.model.layers[layer].self_attn
+        rows = slice(head * d_head, (head + 1) * d_head)
+        kv = head // group
+        kv_rows = slice(kv * d_head, (kv + 1) * d_head)
+        kept[f"{layer}.q.{head}"] = attention.q_proj.weight.grad[rows]
+        kept[f"{layer}.k.{kv}"] = attention.k_proj.weight.grad[kv_rows]
+        kept[f"{layer}.v.{kv}"] = attention.v_proj.weight.grad[kv_rows]
+        kept[f"{layer}.o.{head}"] = attention.o_proj.weight.grad[:, rows]
+    for layer in mlps:
+        for name in ("gate", "up", "down"):
+            weight = getattr(model.model.layers[layer].mlp, f"{name}_proj").weight
+            kept[f"{layer}.{name}"] = weight.grad.flatten()[::KEPT]
+    return total, {name: value.float().contiguous().clone() for name, value in kept.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--goldens", type=Path, default=Path("src/test/resources/goldens"))
+    goldens = parser.parse_args().goldens
+    for name, (heads, mlps) in MODELS.items():
+        folder = goldens / name
+        config = json.loads((folder / "model/config.json").read_text())
+        chosen = random.Random(name)
+        sequences = [{key: [chosen.randrange(3, config["vocab_size"]) for _ in range(length)]
+                      for key, length in zip(("prompt_tokens", "completion_tokens"), lengths)}
+                     for lengths in LENGTHS]
+        loss, tensors = gradients(folder / "model", heads, mlps, sequences)
+        document = {"heads": heads, "mlps": mlps, "loss": loss, "sequences": sequences}
+        (folder / "gradients.json").write_text(json.dumps(document) + "\n")
+        save_file(tensors, folder / "gradients.safetensors")
+        size = (folder / "gradients.safetensors").stat().st_size
+        print(f"{name}: loss {loss:.4f}, {len(tensors)} tensors, {size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
