@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
@@ -35,8 +36,9 @@ public final class Generation {
 
   /**
    * The result, once it stands: of a request that was cancelled or whose time was up, what it had
-   * by then. Fails with the reason if the request cannot be served, its listener throws or the
-   * device fails.
+   * by then. Fails if the request cannot be served, its listener throws or the device fails; the
+   * reason is the cause of the {@link CompletionException} that {@code join} throws and {@code
+   * handle} gets.
    *
    * <p>What hangs on it without {@code Async} in its name runs in the engine's thread and holds all
    * others up: let it be short, or wait in a thread of your own, for which a virtual one will do.

@@ -216,6 +216,66 @@ class AsyncEngineTest {
     }
   }
 
+  /**
+   * Cancelled at any moment, with a listener that throws, or too late: what a request has is the
+   * beginning of what it would have had, and all others have all of it.
+   */
+  @Test
+  void whateverEndsEarlyTheOthersAreTheSame() throws Exception {
+    List<Request> requests = randomRequests(200);
+    Map<String, Result> expected = new ConcurrentHashMap<>();
+    with(
+        ROOMY,
+        engine ->
+            submitFromThreads(engine, requests)
+                .forEach((id, generation) -> expected.put(id, generation.result().join())));
+    with(
+        TIGHT,
+        engine -> {
+          List<Generation> generations = new ArrayList<>();
+          Random random = new Random(5);
+          for (int i = 0; i < requests.size(); i++) {
+            Request request = requests.get(i);
+            Request.Listener thrower =
+                each(() -> raise(new UnsupportedOperationException("of " + request.id())));
+            generations.add(
+                switch (i % 10) {
+                  case 0 -> engine.submit(request.with(thrower));
+                  case 1 -> engine.submit(request, Duration.ZERO);
+                  case 2 -> engine.submit(request, Duration.ofMillis(random.nextInt(200)));
+                  default -> engine.submit(request);
+                });
+            if (i > 20 && i % 3 == 0) {
+              generations.get(i - random.nextInt(20)).cancel();
+            }
+          }
+          for (Generation generation : generations) {
+            String id = generation.request().id();
+            Result whole = expected.get(id);
+            Result result =
+                generation
+                    .result()
+                    .exceptionally(
+                        failure -> {
+                          assertEquals("of " + id, failure.getCause().getMessage());
+                          return Result.unbegun(generation.request(), Result.Finish.CANCELLED);
+                        })
+                    .join();
+            switch (result.finish()) {
+              case CANCELLED, DEADLINE ->
+                  assertArrayEquals(
+                      Arrays.copyOf(whole.tokens(), result.tokens().length), result.tokens(), id);
+              case STOP, LENGTH -> assertSameResult(whole, result);
+            }
+          }
+          EngineMetrics metrics = engine.metrics();
+          assertEquals(0, metrics.running() + metrics.waiting() + metrics.pagesUsed());
+          assertTrue(metrics.completed() >= 50, metrics.toString());
+          assertTrue(metrics.expired() + metrics.cancelled() + metrics.failed() >= 20);
+          assertEquals(200, total(metrics));
+        });
+  }
+
   /** A driver knows threads: its context has to be entered in the one that steps. */
   @Test
   void cudaIsSteppedByAThreadOfItsOwn() throws Exception {
@@ -815,6 +875,6 @@ class AsyncEngineTest {
   }
 
   private static long total(EngineMetrics metrics) {
-    return metrics.completed() + metrics.cancelled() + metrics.failed();
+    return metrics.completed() + metrics.cancelled() + metrics.expired() + metrics.failed();
   }
 }
