@@ -1,6 +1,7 @@
 package dev.halter.generation;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.DeviceException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Capture;
@@ -17,6 +18,7 @@ import java.util.IdentityHashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 
 /**
  * Continuous batching: requests join and leave a running batch as they come and end. Each step runs
@@ -30,7 +32,9 @@ import java.util.function.Consumer;
  * whatever their plans do later. Of requests that begin alike and come together the first reads and
  * the others wait. {@link LanguageModel.Opening#sharePrefixes} turns it off.
  *
- * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means.
+ * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means. {@link
+ * #run(Iterator, Consumer)} serves what it is given to the end; an {@link AsyncEngine} over it
+ * takes requests from any thread.
  */
 public final class Engine implements AutoCloseable {
   private final Llama model;
@@ -40,6 +44,7 @@ public final class Engine implements AutoCloseable {
   private final Sampler sampler;
   private final CaptureReader captures;
   private final List<Sequence> running = new ArrayList<>();
+  private volatile Thread owner; // the only thread that may use it; null for whichever
 
   /** An engine over a model, which is not closed with it. */
   public Engine(Llama model) {
@@ -65,8 +70,36 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /** A request to serve, and who hears of it, in the engine's thread and between two steps. */
+  interface Job {
+    Request request();
+
+    /** A token of the result stands. */
+    default void token(int token, float logProbability) {}
+
+    /** The request has left the batch, or was never in it. */
+    void done(Result result);
+  }
+
+  private record Told(Request request, Consumer<Result> listener) implements Job {
+    @Override
+    public void done(Result result) {
+      listener.accept(result);
+    }
+  }
+
+  /**
+   * What a step did.
+   *
+   * @param read tokens of prompts that the model read
+   * @param shared tokens of prompts that it had not to read, since others begin with them
+   * @param generated tokens chosen
+   */
+  record Step(int read, int shared, int generated) {}
+
   /** A running request. */
   private static final class Sequence {
+    final Job job;
     final Request request;
     final Steered steered;
     final int id;
@@ -77,9 +110,11 @@ public final class Engine implements AutoCloseable {
     boolean isBegun;
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
+    RuntimeException failure; // of its listener
 
-    Sequence(Request request, Steered steered, int id, int maxTokens) {
-      this.request = request;
+    Sequence(Job job, Steered steered, int id, int maxTokens) {
+      this.job = job;
+      this.request = job.request();
       this.steered = steered;
       this.id = id;
       this.maxTokens = maxTokens;
@@ -90,6 +125,16 @@ public final class Engine implements AutoCloseable {
 
     boolean isPrompt() {
       return done < request.prompt().length;
+    }
+
+    Result result(int tokens, Result.Finish finish) {
+      return new Result(
+          request,
+          Arrays.copyOf(generated, tokens),
+          Arrays.copyOf(logProbabilities, tokens),
+          finish,
+          steered.report(),
+          null);
     }
 
     /** The beginning that it may have from others: all must be read where all is captured. */
@@ -130,12 +175,13 @@ public final class Engine implements AutoCloseable {
    * each result to {@code done} as soon as it stands.
    */
   public void run(Iterator<Request> requests, Consumer<Result> done) {
-    Request waiting = null;
+    requireOwner();
+    Job waiting = null;
     try {
       while (true) {
         while (waiting != null || requests.hasNext()) {
-          waiting = waiting == null ? checked(requests.next(), done) : waiting;
-          if (waiting != null && !join(waiting)) {
+          waiting = waiting == null ? new Told(requests.next(), done) : waiting;
+          if (!join(waiting)) {
             break;
           }
           waiting = null;
@@ -143,40 +189,40 @@ public final class Engine implements AutoCloseable {
         if (running.isEmpty()) {
           return;
         }
-        step(done);
+        step(step -> {});
       }
     } finally {
-      // Only after a failure of the device is anything left.
-      for (Sequence sequence : List.copyOf(running)) {
-        leave(sequence);
-      }
+      leaveAll(); // only after a failure is anything left
     }
   }
 
-  /** A request that can be served; null, and its failure is told, if it cannot. */
-  private Request checked(Request request, Consumer<Result> done) {
-    try {
-      check(request);
-      return request;
-    } catch (IllegalArgumentException e) {
-      done.accept(Result.failed(request, e));
-      return null;
-    }
-  }
-
-  /** Takes a request into the batch; false if it must wait for room. */
-  private boolean join(Request request) {
+  /**
+   * Takes a request into the batch, or tells it that it cannot be served; false if it must wait for
+   * room. Then no other is to be asked for before it has joined: small ones would overtake one that
+   * needs many pages for ever.
+   */
+  boolean join(Job job) {
+    Request request = job.request();
     KvCache cache = model.cache();
-    int prompt = request.prompt().length;
-    int maxTokens = Math.min(request.maxTokens(), maxTokens() - prompt);
-    int length = prompt + Math.max(0, maxTokens - 1);
-    if (cache.sequencesFree() == 0 || KvCache.pagesFor(length) > cache.pagesFree()) {
-      return false;
+    try {
+      checkTokens(request);
+      int prompt = request.prompt().length;
+      int maxTokens = Math.min(request.maxTokens(), maxTokens() - prompt);
+      int length = prompt + Math.max(0, maxTokens - 1);
+      if (cache.sequencesFree() == 0 || KvCache.pagesFor(length) > cache.pagesFree()) {
+        if (running.isEmpty()) {
+          throw new IllegalStateException("the cache has no room, although nothing runs");
+        }
+        return false;
+      }
+      slots.check(request.plan(), request.prompt());
+      Steered steered = slots.open(request.plan(), request.prompt());
+      int id = cache.open();
+      cache.reserve(id, length);
+      running.add(new Sequence(job, steered, id, maxTokens));
+    } catch (IllegalArgumentException e) {
+      job.done(Result.failed(request, e));
     }
-    int id = cache.open();
-    cache.reserve(id, length);
-    Steered steered = slots.open(request.plan(), request.prompt());
-    running.add(new Sequence(request, steered, id, maxTokens));
     return true;
   }
 
@@ -186,6 +232,12 @@ public final class Engine implements AutoCloseable {
    * @throws IllegalArgumentException saying why not
    */
   public void check(Request request) {
+    requireOwner();
+    checkTokens(request);
+    slots.check(request.plan(), request.prompt());
+  }
+
+  private void checkTokens(Request request) {
     int prompt = request.prompt().length;
     int vocabulary = model.config().vocabularySize();
     if (prompt == 0) {
@@ -204,13 +256,17 @@ public final class Engine implements AutoCloseable {
                       ? "--context takes up to " + model.config().maxPositions()
                       : "the model has no more positions"));
     }
+    if (request.capture() != null && request.capture().length() != prompt) {
+      throw new IllegalArgumentException(
+          "the capture is for %,d tokens, the prompt has %,d"
+              .formatted(request.capture().length(), prompt));
+    }
     for (int token : request.prompt()) {
       if (token < 0 || token >= vocabulary) {
         throw new IllegalArgumentException(
             "token " + token + " is not in the vocabulary: ids are 0 to " + (vocabulary - 1));
       }
     }
-    slots.check(request.plan(), request.prompt());
   }
 
   /**
@@ -220,40 +276,53 @@ public final class Engine implements AutoCloseable {
    * @throws IllegalArgumentException saying why not
    */
   public void check(SteeringPlan plan) {
+    requireOwner();
     slots.check(plan);
   }
 
-  /** Runs one step of all that are running. */
-  private void step(Consumer<Result> done) {
+  /**
+   * Runs one step of all that are running. A failure of the device goes through: then nothing that
+   * runs can be relied on.
+   *
+   * @param done hears what it did, before those hear whose requests end with it
+   */
+  void step(Consumer<Step> done) {
     slots.beginStep();
     captures.begin();
     Batch batch = new Batch();
     List<Sequence> order = new ArrayList<>();
     int rows = model.limits().rows();
     int outputs = model.limits().outputs();
+    int shared = 0;
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
         add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0);
         order.add(sequence);
       }
     }
+    int generating = batch.rows();
     for (Sequence sequence : running) {
-      if (sequence.isPrompt()
-          && begin(sequence)
-          && addPrompt(batch, sequence, rows - batch.rows(), outputs - batch.outputs())) {
-        order.add(sequence);
+      if (sequence.isPrompt()) {
+        int before = sequence.done;
+        boolean begins = begin(sequence);
+        shared += sequence.done - before;
+        if (begins && addPrompt(batch, sequence, rows - batch.rows(), outputs - batch.outputs())) {
+          order.add(sequence);
+        }
       }
     }
+    int read = batch.rows() - generating;
 
     Buffer logits = model.forward(batch, slots.table(), captures.hook());
     captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
-    choose(batch, order, logits);
+    int generated = choose(batch, order, logits);
+    done.accept(new Step(read, shared, generated));
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
       sequence.done += batch.spans().get(i).length();
       keep(sequence);
-      finishIfDone(sequence, done);
+      finishIfDone(sequence);
     }
   }
 
@@ -327,8 +396,8 @@ public final class Engine implements AutoCloseable {
     return batch.add(sequence.id, sequence.done, tokens, slots, firstOutput);
   }
 
-  /** Chooses the next token of every request that has seen all its tokens. */
-  private void choose(Batch batch, List<Sequence> order, Buffer logits) {
+  /** Chooses the next token of every request that has seen all its tokens, and counts them. */
+  private int choose(Batch batch, List<Sequence> order, Buffer logits) {
     List<Sampler.Draw> draws = new ArrayList<>();
     List<Sequence> drawing = new ArrayList<>();
     for (int i = 0; i < order.size(); i++) {
@@ -342,7 +411,7 @@ public final class Engine implements AutoCloseable {
       }
     }
     if (draws.isEmpty()) {
-      return;
+      return 0;
     }
     Sampler.Choice choice = sampler.sample(logits, batch.outputs(), draws);
     int vocabulary = model.config().vocabularySize();
@@ -352,26 +421,50 @@ public final class Engine implements AutoCloseable {
       float logProbability = choice.logProbabilities()[i];
       sequence.generated[sequence.count] = token;
       sequence.logProbabilities[sequence.count++] = logProbability;
-      if (sequence.request.listener() != null && token >= 0) {
+      if (token >= 0) {
         long at = 4L * vocabulary * draws.get(i).row();
-        sequence
-            .request
-            .listener()
-            .token(token, logProbability, () -> logits.slice(at).toFloats(vocabulary));
+        tell(sequence, token, logProbability, () -> logits.slice(at).toFloats(vocabulary));
       }
+    }
+    return draws.size();
+  }
+
+  /** Tells of a token; a listener that throws ends its own request and no other. */
+  private static void tell(
+      Sequence sequence, int token, float logProbability, Supplier<float[]> logits) {
+    Request request = sequence.request;
+    try {
+      if (request.listener() != null) {
+        request.listener().token(token, logProbability, logits);
+      }
+    } catch (DeviceException e) {
+      throw e; // from the logits, so it is not the listener's
+    } catch (RuntimeException e) {
+      sequence.failure = e;
+    } catch (Error e) {
+      sequence.failure =
+          new IllegalStateException(
+              "the listener of '%s' failed: %s".formatted(request.id(), e), e);
+    }
+    if (sequence.failure == null && !request.stopTokens().contains(token)) {
+      sequence.job.token(token, logProbability);
     }
   }
 
-  private void finishIfDone(Sequence sequence, Consumer<Result> done) {
+  private void finishIfDone(Sequence sequence) {
     if (sequence.isPrompt()) {
       return;
     }
     Request request = sequence.request;
+    if (sequence.failure != null) {
+      leave(sequence, Result.failed(request, sequence.failure));
+      return;
+    }
     int count = sequence.count;
     int lastToken = count == 0 ? 0 : sequence.generated[count - 1];
     if (lastToken < 0) {
-      leave(sequence);
-      done.accept(
+      leave(
+          sequence,
           Result.failed(
               request,
               new IllegalArgumentException(
@@ -384,18 +477,26 @@ public final class Engine implements AutoCloseable {
       return;
     }
     boolean stop = count > 0 && request.stopTokens().contains(lastToken);
-    if (stop || count == sequence.maxTokens) {
-      leave(sequence);
-      int kept = stop ? count - 1 : count;
-      done.accept(
-          new Result(
-              request,
-              Arrays.copyOf(sequence.generated, kept),
-              Arrays.copyOf(sequence.logProbabilities, kept),
-              stop ? Result.Finish.STOP : Result.Finish.LENGTH,
-              sequence.steered.report(),
-              null));
+    if (stop) {
+      leave(sequence, sequence.result(count - 1, Result.Finish.STOP));
+    } else if (count == sequence.maxTokens) {
+      leave(sequence, sequence.result(count, Result.Finish.LENGTH));
     }
+  }
+
+  /** Ends a running request between two steps: its result is what it has. */
+  void cancel(Job job, Result.Finish finish) {
+    for (Sequence sequence : running) {
+      if (sequence.job == job) {
+        leave(sequence, sequence.result(sequence.count, finish));
+        return;
+      }
+    }
+  }
+
+  private void leave(Sequence sequence, Result result) {
+    leave(sequence);
+    sequence.job.done(result);
   }
 
   private void leave(Sequence sequence) {
@@ -404,8 +505,34 @@ public final class Engine implements AutoCloseable {
     model.cache().release(sequence.id);
   }
 
+  /** Gives back what running requests hold, and tells nobody. */
+  void leaveAll() {
+    List.copyOf(running).forEach(this::leave);
+  }
+
+  /** Makes it a thread's own, until {@link #release}. */
+  synchronized void claim(Thread thread) {
+    if (owner != null) {
+      throw new IllegalStateException("the engine has an AsyncEngine already: share that one");
+    }
+    owner = thread;
+  }
+
+  void release() {
+    owner = null;
+  }
+
+  private void requireOwner() {
+    Thread only = owner;
+    if (only != null && only != Thread.currentThread()) {
+      throw new IllegalStateException(
+          "the engine belongs to its AsyncEngine: submit requests to that, or close it first");
+    }
+  }
+
   @Override
   public void close() {
+    requireOwner();
     scope.close();
   }
 }

@@ -36,8 +36,15 @@ import java.util.stream.Stream;
  * not synchronized, so that the one sees what the other did; two at once are not found out.
  * Everything blocks until its result stands, and uses the cores or the card fully meanwhile: one
  * model serves many prompts faster as one list of requests than from many threads. Listeners are
- * called in the calling thread, between two steps, and must not call the model. Records that are no
- * part of the device (plans, edits, maps, answers, captures once read) may be shared freely.
+ * called in the thread that runs the engine, between two steps, and must not call the model.
+ *
+ * <p>For requests from many threads put an {@link AsyncEngine} over {@link #engine()}: any thread
+ * may submit to it. As long as it is open the model belongs to its thread. Others may use what only
+ * reads text and settings, as they may at any time: the tokenizer, {@code encode}, {@code decode},
+ * {@code render}, {@code request}, {@link #config()}, {@link #stopTokens()}. To run, check or close
+ * the engine meanwhile is an {@link IllegalStateException}; other work on the device is not found
+ * out. Records that are no part of the device (plans, edits, maps, answers, captures once read) may
+ * be shared freely.
  *
  * <p><b>Who closes what.</b> Close the model, once; that frees its device, its weights and its
  * engine, after which none of them may be used. What it has returned stays: answers, captures and
@@ -395,7 +402,7 @@ public final class LanguageModel implements AutoCloseable {
    *
    * @throws BadFileException if the folder has none that can be used
    */
-  public Tokenizer tokenizer() {
+  public synchronized Tokenizer tokenizer() {
     if (tokenizer == null) {
       tokenizer = Tokenizer.load(folder);
     }
@@ -409,10 +416,14 @@ public final class LanguageModel implements AutoCloseable {
 
   /** A conversation as the model's chat template renders it, ready for the next answer. */
   public String render(List<Message> messages) {
+    return template().render(messages, true);
+  }
+
+  private synchronized ChatTemplate template() {
     if (template == null) {
       template = ChatTemplate.load(folder);
     }
-    return template.render(messages, true);
+    return template;
   }
 
   /** Tokens of a rendered conversation; the template has brought its special tokens itself. */
@@ -438,10 +449,10 @@ public final class LanguageModel implements AutoCloseable {
   /** Frees the model, its engine and its device. */
   @Override
   public void close() {
+    engine.close();
     if (tokenizer != null) {
       tokenizer.close();
     }
-    engine.close();
     llama.close();
     device.close();
   }

@@ -2,6 +2,7 @@ package dev.halter.generation;
 
 import dev.halter.model.Capture;
 import dev.halter.steering.SteeringPlan;
+import java.util.Objects;
 import java.util.Set;
 import java.util.function.Supplier;
 
@@ -30,9 +31,17 @@ public record Request(
   /** Most tokens to generate where nothing else is said. */
   public static final int MAX_TOKENS = 256;
 
+  public Request {
+    Objects.requireNonNull(prompt, "prompt");
+    Objects.requireNonNull(sampling, "sampling");
+    Objects.requireNonNull(stopTokens, "stopTokens");
+    Objects.requireNonNull(plan, "plan");
+  }
+
   /**
    * Hears of generated tokens, the stop token included, in the thread that runs the engine and
-   * between two of its steps; it must not call the model.
+   * between two of its steps; it must not call the model. If it throws, its request fails with
+   * that.
    */
   public interface Listener {
     /**

@@ -25,7 +25,16 @@ public record Result(
     /** A stop token. */
     STOP,
     /** The token limit, its own or the model's context. */
-    LENGTH
+    LENGTH,
+    /** {@link Generation#cancel}, or an {@link AsyncEngine} that was closed before its end. */
+    CANCELLED,
+    /** The time it was given is up. */
+    DEADLINE
+  }
+
+  /** Of a request that ended before it was begun. */
+  static Result unbegun(Request request, Finish finish) {
+    return new Result(request, new int[0], new float[0], finish, SteeringReport.NONE, null);
   }
 
   static Result failed(Request request, RuntimeException failure) {

@@ -4,5 +4,9 @@
  * requests in one running batch.
  *
  * {@snippet file="dev/halter/snippets/GenerationSnippetsTest.java" region="first"}
+ *
+ * <p>{@link dev.halter.generation.AsyncEngine} takes requests from any thread at any time:
+ *
+ * {@snippet file="dev/halter/snippets/GenerationSnippetsTest.java" region="submit"}
  */
 package dev.halter.generation;

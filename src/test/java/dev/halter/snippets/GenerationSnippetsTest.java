@@ -8,7 +8,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.generation.Answer;
+import dev.halter.generation.AsyncEngine;
 import dev.halter.generation.Conversation;
+import dev.halter.generation.Generation;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
@@ -17,6 +19,7 @@ import dev.halter.model.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -123,6 +126,22 @@ class GenerationSnippetsTest {
       // @end
       assertTrue(heard.size() >= answer.result().tokens().length);
       assertEquals(answer.text(), model.generate(List.of(request)).getFirst().text());
+    }
+  }
+
+  @Test
+  void submit() {
+    SteeringPlan plan = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      // @start region="submit"
+      try (AsyncEngine engine = new AsyncEngine(model.engine())) {
+        Request request = model.request("My favourite animal is");
+        Generation steered = engine.submit(request.with(plan));
+        Generation plain = engine.submit(request, Duration.ofSeconds(30));
+        steered.tokens().forEach(token -> System.out.print(model.tokenizer().piece(token.id())));
+        System.out.println(" instead of" + model.decode(plain.result().join().tokens()));
+      }
+      // @end
     }
   }
 }
