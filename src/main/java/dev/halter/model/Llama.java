@@ -317,7 +317,7 @@ public final class Llama implements AutoCloseable {
 
   /** The edits of a table, packed anew only when they are others than in the step before. */
   private Edits edits(SteeringTable table) {
-    if (edits.table() != table || edits.steering().fields().changes() != changes) {
+    if (!edits.isOf(table) || edits.steering().fields().changes() != changes) {
       edits = new Edits(table, step.slots, changes);
     }
     return edits;

@@ -3,24 +3,34 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
-import dev.halter.device.Struct;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.Deque;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.SortedMap;
+import java.util.TreeMap;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
- * The edits of a step's steering slots as device tables: for each steered site an array {@code
- * ranges[slot] = {begin, end}} into one array of operations ({@code cuda-kernels/steer.cuh}). Slot
- * 0 is always "none". Immutable once built; a site that no slot steers has no table, and its
- * kernels do nothing more than without steering.
+ * The edits of steering slots as device tables: for each steered site an array {@code ranges[slot]
+ * = {begin, end}} into one array of operations ({@code cuda-kernels/steer.cuh}). Slot 0 is always
+ * "none". A site that no slot has steered yet has no table, and its kernels do nothing more than
+ * without steering.
+ *
+ * <p>Slots come and go. One that comes uploads only itself, into tables that stay where they are,
+ * so that recorded steps go on; when a table is full, all double. What launches depend on has a
+ * number, {@link #layout}. Only what the host queues at a site ({@link Edit.Queued}) is laid out
+ * anew when a slot that takes part comes or goes.
  */
 public final class SteeringTable implements AutoCloseable {
+  private static final int FIRST_CAPACITY = 64; // slots
 
   /**
    * Where in a row of the report an edit writes: {@code count} values from {@code at}, squared
@@ -40,134 +50,171 @@ public final class SteeringTable implements AutoCloseable {
     EDITS
   }
 
-  /** What an operation does; the kernels' numbers. */
-  private enum SteerKind {
-    ADD(1),
-    PROJECT(2),
-    HEADS(3),
-    GATE(4),
-    UP(5),
-    POST(6),
-    AFFINE(7);
-
-    private final int number;
-
-    SteerKind(int number) {
-      this.number = number;
-    }
-
-    /** The operation of neurons at their site. */
-    static SteerKind of(Site.Kind neurons) {
-      return switch (neurons) {
-        case PRE -> GATE;
-        case PRE_LINEAR -> UP;
-        default -> POST;
-      };
-    }
-  }
-
-  /** An operation; the kernels' structure. */
-  private record SteerOp(
-      int kind,
-      int count,
-      Buffer payload,
-      float a,
-      float lo,
-      float hi,
-      float strength,
-      int report) {
-    static final int BYTES = 40;
-
-    /** One that multiplies or adds, and has no bounds. */
-    SteerOp(SteerKind kind, int count, Buffer payload, float a, int report) {
-      this(kind.number, count, payload, a, 0, 0, 1, report);
-    }
-  }
-
   /** Edits of a slot that follow one another and are made in one go. */
-  private record Run(Object together, List<Placed> edits) {
+  private static final class Run {
+    final Object together;
+    final List<Placed> edits = new ArrayList<>();
+    int begin; // of its operations, if it is of kernels
+
+    Run(Object together) {
+      this.together = together;
+    }
+
+    Object together() {
+      return together;
+    }
+
     boolean ofKernels() {
       return together == Kernels.EDITS;
     }
+
+    int end() {
+      return begin + edits.size();
+    }
   }
+
+  /** What must be undone when a slot goes. */
+  private record Slot(
+      List<ReportPlace> places, SteerOps.Block block, Set<Site> kernels, Set<Site> between) {}
 
   /** Makes what does some {@link Edit.Queued} of one site in one go. */
   public interface Queue {
     /**
      * One edit for all of {@code edits}.
      *
-     * @param scope of the table, which what it allocates lives in
+     * @param scope which what it allocates lives in
+     * @param slots all slots' numbers are below it
      * @param edits at most one of each slot
      */
-    QueuedEdit of(Scope scope, List<Placed> edits);
+    QueuedEdit of(Scope scope, int slots, List<Placed> edits);
   }
 
-  private final Scope scope;
-  private final Map<Site, Buffer> ranges = new HashMap<>();
-  private final List<List<ReportPlace>> places = new ArrayList<>();
-  private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
+  private final Device device;
+  private final int nHeads;
   private final Queue queue;
-  private final Buffer ops;
-  private final int reportStride;
+  private final SteerOps ops;
+  private final List<Slot> slots = new ArrayList<>(); // null where nothing is
+  private final Deque<Integer> unused = new ArrayDeque<>(); // numbers of slots that have gone
+  private final Map<Site, Buffer> ranges = new HashMap<>(); // int2[capacity]
+  private final Map<Site, SortedMap<Integer, List<Run>>> between = new HashMap<>(); // by slot
+  private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
+  private final Map<Site, Scope> queuedScopes = new HashMap<>();
+  private final Set<Site> unsettled = new HashSet<>(); // whose queued edits are to be laid out
+  private int capacity = FIRST_CAPACITY;
+  private int reportStride = 1;
+  private int layout;
 
-  /** Builds the tables of slots that have no {@link Edit.Queued}. */
+  /** Tables of slots that have no {@link Edit.Queued}: of slot 1, 2, … */
   public SteeringTable(Device device, List<List<Edit>> slots, int nHeads) {
     this(
         device,
-        slots,
         nHeads,
-        (scope, edits) -> {
+        (scope, all, edits) -> {
           throw new IllegalArgumentException("nobody queues " + edits);
         });
+    try {
+      slots.forEach(this::add);
+    } catch (RuntimeException | Error e) {
+      close();
+      throw e;
+    }
   }
 
   /**
-   * Builds the tables.
+   * Tables without slots.
    *
-   * @param slots edits of slot 1, 2, …, in the order in which they apply; within one row of neurons
-   *     the sites apply in the order of the forward pass
    * @param nHeads query heads per layer: an edit of heads reports each head on its own
    */
-  public SteeringTable(Device device, List<List<Edit>> slots, int nHeads, Queue queue) {
-    this.scope = device.scope();
+  public SteeringTable(Device device, int nHeads, Queue queue) {
+    this.device = device;
+    this.nHeads = nHeads;
     this.queue = queue;
+    this.ops = new SteerOps(device);
+    slots.add(new Slot(List.of(), null, Set.of(), Set.of()));
+  }
+
+  /**
+   * Adds a slot. What fails leaves the others as they are.
+   *
+   * @param edits in the order in which they apply; within one row of neurons the sites apply in the
+   *     order of the forward pass
+   * @return its number, which may be that of one that has gone
+   * @throws dev.halter.device.OutOfDeviceMemoryException if it does not fit
+   */
+  public int add(List<Edit> edits) {
+    int slot = unused.isEmpty() ? slots.size() : unused.getLast();
     // The three neuron sites of a layer share one table, since one kernel makes all three.
-    Map<Site, Map<Integer, List<Placed>>> bySite = new LinkedHashMap<>();
-    int stride = 1;
-    int count = 0;
-    places.add(List.of());
-    for (int slot = 1; slot <= slots.size(); slot++) {
-      int at = 0;
-      List<ReportPlace> ofSlot = new ArrayList<>();
-      for (Edit edit : slots.get(slot - 1)) {
-        int reported =
-            switch (edit) {
-              case Edit.Queued queued -> queued.reported();
-              default -> edit.site().kind() == Site.Kind.Z ? nHeads : 1;
-            };
-        ReportPlace place = new ReportPlace(at, reported);
-        at += reported;
-        ofSlot.add(place);
-        count++;
-        bySite
-            .computeIfAbsent(tableOf(edit.site()), s -> new LinkedHashMap<>())
-            .computeIfAbsent(slot, s -> new ArrayList<>())
-            .add(new Placed(slot, edit, place));
-      }
-      places.add(List.copyOf(ofSlot));
-      stride = Math.max(stride, at);
+    Map<Site, List<Placed>> bySite = new LinkedHashMap<>();
+    List<ReportPlace> places = new ArrayList<>();
+    int reported = 0;
+    for (Edit edit : edits) {
+      ReportPlace place = new ReportPlace(reported, reported(edit));
+      places.add(place);
+      reported += place.count;
+      bySite
+          .computeIfAbsent(tableOf(edit.site()), s -> new ArrayList<>())
+          .add(new Placed(slot, edit, place));
     }
-    this.reportStride = stride;
-    long bytes = (long) SteerOp.BYTES * Math.max(1, count);
-    try (Arena arena = Arena.ofConfined()) {
-      this.ops = scope.allocate(bytes);
-      Operations operations = new Operations(arena.allocate(bytes, 8), slots.size());
-      bySite.forEach((site, edits) -> place(site, edits, operations));
-      ops.copyFrom(operations.records);
-    } catch (RuntimeException | Error e) {
-      scope.closeAfter(e);
-      throw e;
+    Map<Site, Run> byKernels = new LinkedHashMap<>();
+    Map<Site, List<Run>> byHost = new LinkedHashMap<>();
+    bySite.forEach((site, placed) -> part(site, placed, byKernels, byHost));
+
+    makeRoom(slot, byKernels.keySet());
+    List<Run> runs =
+        Stream.concat(
+                byKernels.values().stream(),
+                byHost.values().stream().flatMap(List::stream).filter(Run::ofKernels))
+            .toList();
+    Buffer before = ops.array();
+    SteerOps.Block block = ops.add(runs.stream().flatMap(run -> run.edits.stream()).toList());
+    if (ops.array() != before) {
+      moved();
     }
+    int begin = block.begin();
+    for (Run run : runs) {
+      run.begin = begin;
+      begin = run.end();
+    }
+    byKernels.forEach((site, run) -> setRange(site, slot, run.begin, run.end()));
+    byHost.forEach(
+        (site, ofSlot) -> between.computeIfAbsent(site, s -> new TreeMap<>()).put(slot, ofSlot));
+    unsettled.addAll(byHost.keySet());
+    if (reported > reportStride) {
+      reportStride = SteerOps.powerOfTwo(reported); // so that few wider plans move the report
+      layout++;
+    }
+    Slot added = new Slot(List.copyOf(places), block, byKernels.keySet(), byHost.keySet());
+    if (slot == slots.size()) {
+      slots.add(added);
+    } else {
+      unused.removeLast();
+      slots.set(slot, added);
+    }
+    return slot;
+  }
+
+  /** Removes a slot, which no row may have any more; its number is given to another. */
+  public void remove(int slot) {
+    Slot gone = slots.set(slot, null);
+    gone.kernels.forEach(site -> setRange(site, slot, 0, 0));
+    for (Site site : gone.between) {
+      between.get(site).remove(slot);
+      unsettled.add(site);
+    }
+    ops.remove(gone.block);
+    unused.addLast(slot);
+  }
+
+  /** How many slots there are, without slot 0. */
+  public int size() {
+    return slots.size() - 1 - unused.size();
+  }
+
+  private int reported(Edit edit) {
+    return switch (edit) {
+      case Edit.Queued queued -> queued.reported();
+      default -> edit.site().kind() == Site.Kind.Z ? nHeads : 1;
+    };
   }
 
   private static Site tableOf(Site site) {
@@ -175,40 +222,22 @@ public final class SteeringTable implements AutoCloseable {
   }
 
   /**
-   * Lays out one site. What stands before a slot's first queued edit is left to the kernel that
-   * makes the site, at {@code hook_resid_pre} what stands after its last one; the rest goes into
-   * rounds between kernels.
+   * Parts a slot's edits of one site. What stands before its first queued edit is left to the
+   * kernel that makes the site, at {@code hook_resid_pre} what stands after its last one; the rest
+   * goes into rounds between kernels.
    */
-  private void place(Site site, Map<Integer, List<Placed>> edits, Operations operations) {
+  private static void part(
+      Site site, List<Placed> edits, Map<Site, Run> byKernels, Map<Site, List<Run>> byHost) {
     boolean kernelLast = site.kind() == Site.Kind.RESID_PRE;
-    Map<Integer, List<Placed>> kernels = new LinkedHashMap<>();
-    List<List<Run>> between = new ArrayList<>();
-    edits.forEach(
-        (slot, ofSlot) -> {
-          ofSlot.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
-          List<Run> runs = runs(ofSlot);
-          Run outermost = kernelLast ? runs.getLast() : runs.getFirst();
-          if (outermost.ofKernels()) {
-            kernels.put(slot, outermost.edits);
-            runs.remove(kernelLast ? runs.size() - 1 : 0);
-          }
-          between.add(runs);
-        });
-    if (!kernels.isEmpty()) {
-      ranges.put(site, operations.add(kernels));
+    edits.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
+    List<Run> runs = runs(edits);
+    Run outermost = kernelLast ? runs.getLast() : runs.getFirst();
+    if (outermost.ofKernels()) {
+      byKernels.put(site, outermost);
+      runs.remove(kernelLast ? runs.size() - 1 : 0);
     }
-    List<QueuedEdit> inOrder = new ArrayList<>();
-    for (List<Run> round : Rounds.of(between, Run::together)) {
-      if (round.getFirst().ofKernels()) {
-        Map<Integer, List<Placed>> bySlot = new LinkedHashMap<>();
-        round.forEach(run -> bySlot.put(run.edits.getFirst().slot, run.edits));
-        inOrder.add(new RowEdits(scope.device(), operations.add(bySlot), ops));
-      } else {
-        inOrder.add(queue.of(scope, round.stream().map(run -> run.edits.getFirst()).toList()));
-      }
-    }
-    if (!inOrder.isEmpty()) {
-      queued.put(site, inOrder);
+    if (!runs.isEmpty()) {
+      byHost.put(site, runs);
     }
   }
 
@@ -219,105 +248,112 @@ public final class SteeringTable implements AutoCloseable {
       boolean goesOn =
           !(placed.edit instanceof Edit.Queued) && !runs.isEmpty() && runs.getLast().ofKernels();
       if (!goesOn) {
-        runs.add(new Run(placed.together(), new ArrayList<>()));
+        runs.add(new Run(placed.together()));
       }
       runs.getLast().edits.add(placed);
     }
     return runs;
   }
 
-  /** The array of operations while it grows. */
-  private final class Operations {
-    private final MemorySegment records;
-    private final int slots;
-    private int next;
-
-    Operations(MemorySegment records, int slots) {
-      this.records = records;
-      this.slots = slots;
+  /** Sees to it that there is a range for a slot at each of {@code sites}. */
+  private void makeRoom(int slot, Set<Site> sites) {
+    if (slot >= capacity) {
+      Map<Site, Buffer> larger = new HashMap<>();
+      try {
+        ranges.forEach((site, old) -> larger.put(site, noRanges(2 * capacity)));
+      } catch (RuntimeException | Error e) {
+        larger.values().forEach(Buffer::close);
+        throw e;
+      }
+      larger.forEach((site, buffer) -> buffer.copyFrom(ranges.get(site)));
+      ranges.values().forEach(Buffer::close);
+      ranges.putAll(larger);
+      capacity *= 2;
+      moved();
     }
-
-    /** Adds edits of some slots; returns {@code ranges[slot]}, in which others have none. */
-    Buffer add(Map<Integer, List<Placed>> edits) {
-      int[] range = new int[2 * (slots + 1)];
-      edits.forEach(
-          (slot, ofSlot) -> {
-            range[2 * slot] = next;
-            for (Placed placed : ofSlot) {
-              Struct<SteerOp> op = new Struct<>(operation(placed.edit, placed.place.at));
-              op.copyTo(records, (long) SteerOp.BYTES * next++);
-            }
-            range[2 * slot + 1] = next;
-          });
-      return scope.of(range);
+    for (Site site : sites) {
+      if (!ranges.containsKey(site)) {
+        ranges.put(site, noRanges(capacity));
+        layout++;
+      }
     }
   }
 
-  private SteerOp operation(Edit edit, int report) {
-    return switch (edit) {
-      case Edit.Add add ->
-          new SteerOp(SteerKind.ADD, 0, scope.of(add.vector()), add.scale(), report);
-      case Edit.Ablate ablate -> project(ablate.unit(), 0, 0, ablate.strength(), report);
-      case Edit.Project project ->
-          project(project.unit(), project.min(), project.max(), project.strength(), report);
-      case Edit.Heads heads ->
-          new SteerOp(
-              SteerKind.HEADS,
-              heads.heads().length,
-              scope.of(heads.heads()),
-              heads.scale(),
-              report);
-      case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no operation");
-      case Edit.HeadAffine maps ->
-          new SteerOp(SteerKind.AFFINE, maps.heads().length, payload(maps), 1, report);
-      case Edit.Neurons neurons ->
-          new SteerOp(
-              SteerKind.of(neurons.site().kind()).number,
-              neurons.neurons().length,
-              scope.of(neurons.neurons()),
-              neurons.scale(),
-              neurons.min(),
-              neurons.max(),
-              neurons.strength(),
-              report);
-    };
+  private Buffer noRanges(int slots) {
+    Buffer buffer = device.allocate(8L * slots);
+    buffer.clear();
+    return buffer;
   }
 
-  private SteerOp project(float[] unit, float min, float max, float strength, int report) {
-    return new SteerOp(SteerKind.PROJECT.number, 0, scope.of(unit), 1, min, max, strength, report);
+  private void setRange(Site site, int slot, int begin, int end) {
+    ranges.get(site).slice(8L * slot, 8).set(begin, end);
   }
 
-  /** Heads, filled up to a multiple of 16, then each head's A transposed and b. */
-  private Buffer payload(Edit.HeadAffine maps) {
-    int count = maps.heads().length;
-    int d = count == 0 ? 0 : maps.b().length / count;
-    int first = (count + 15) / 16 * 16;
-    float[] values = new float[first + count * (d + 1) * d];
-    for (int i = 0; i < count; i++) {
-      values[i] = Float.intBitsToFloat(maps.heads()[i]);
-      int to = first + i * (d + 1) * d;
-      for (int row = 0; row < d; row++) {
-        for (int column = 0; column < d; column++) {
-          values[to + column * d + row] = maps.a()[(i * d + row) * d + column];
+  /** Tables are elsewhere now: queued edits hold their addresses. */
+  private void moved() {
+    unsettled.addAll(between.keySet());
+    layout++;
+  }
+
+  /**
+   * The number of what launches depend on: which sites have tables, their addresses, and what is
+   * queued. Another number is another layout; the same number is the same.
+   */
+  int layout() {
+    if (!unsettled.isEmpty()) {
+      for (Site site : List.copyOf(unsettled)) {
+        settle(site);
+        unsettled.remove(site);
+      }
+      layout++;
+    }
+    return layout;
+  }
+
+  /** Lays out what is queued at a site. */
+  private void settle(Site site) {
+    Scope scope = device.scope();
+    List<QueuedEdit> inOrder = new ArrayList<>();
+    try {
+      List<List<Run>> bySlot = List.copyOf(between.get(site).values());
+      for (List<Run> round : Rounds.of(bySlot, Run::together)) {
+        if (round.getFirst().ofKernels()) {
+          int[] range = new int[2 * capacity];
+          for (Run run : round) {
+            int slot = run.edits.getFirst().slot;
+            range[2 * slot] = run.begin;
+            range[2 * slot + 1] = run.end();
+          }
+          inOrder.add(new RowEdits(device, scope.of(range), ops.array()));
+        } else {
+          inOrder.add(
+              queue.of(scope, capacity, round.stream().map(run -> run.edits.getFirst()).toList()));
         }
       }
-      System.arraycopy(maps.b(), i * d, values, to + d * d, d);
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
     }
-    return scope.of(values);
+    Scope before = queuedScopes.put(site, scope);
+    if (before != null) {
+      before.close();
+    }
+    queued.put(site, inOrder);
   }
 
-  /** The table of a site, or null where no slot steers it. */
+  /** The table of a site, or null where no slot has steered it. */
   Buffer ranges(Site.Kind kind, int layer) {
     return ranges.get(new Site(kind, layer));
   }
 
-  /** What is queued at a site, in order. */
+  /** What is queued at a site, in order, as of the last {@link #layout}. */
   List<QueuedEdit> queued(Site.Kind kind, int layer) {
     return queued.isEmpty() ? List.of() : queued.getOrDefault(new Site(kind, layer), List.of());
   }
 
   /** Whether a queued edit has more to do for a token of these spans than for others. */
   boolean solves(Batch batch) {
+    layout();
     return queued.values().stream()
         .flatMap(List::stream)
         .anyMatch(
@@ -327,7 +363,7 @@ public final class SteeringTable implements AutoCloseable {
   }
 
   Buffer ops() {
-    return ops;
+    return ops.array();
   }
 
   /** Floats in a row of the report. */
@@ -337,11 +373,13 @@ public final class SteeringTable implements AutoCloseable {
 
   /** For each edit of a slot, in the order given, where its report lies in a report row. */
   public List<ReportPlace> places(int slot) {
-    return places.get(slot);
+    return slots.get(slot).places;
   }
 
   @Override
   public void close() {
-    scope.close();
+    queuedScopes.values().forEach(Scope::close);
+    ranges.values().forEach(Buffer::close);
+    ops.close();
   }
 }

@@ -6,6 +6,7 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Predicate;
 
 /**
  * Decode steps as graphs, by all that their launches depend on. The first step of a kind runs as it
@@ -18,7 +19,11 @@ final class StepGraphs implements AutoCloseable {
   private final Map<Key, Graph> graphs = new HashMap<>();
 
   private record Key(
-      int rows, Attention.Work.Shape attention, SteeringTable steering, boolean solves) {}
+      int rows,
+      Attention.Work.Shape attention,
+      SteeringTable steering,
+      int layout, // of steering
+      boolean solves) {}
 
   StepGraphs(Device device) {
     this.device = device;
@@ -39,10 +44,12 @@ final class StepGraphs implements AutoCloseable {
       SteeringTable steering,
       boolean solves,
       Runnable work) {
-    Key key = new Key(rows, attention, steering, solves);
+    int layout = steering == null ? 0 : steering.layout();
+    Key key = new Key(rows, attention, steering, layout, solves);
     if (seen.contains(key)) {
       graphs.computeIfAbsent(key, unused -> device.record(work)).launch();
     } else {
+      forget(other -> other.steering == steering && other.layout != layout);
       work.run();
       seen.add(key);
     }
@@ -50,12 +57,16 @@ final class StepGraphs implements AutoCloseable {
 
   /** Forgets the steps that use these tables. */
   void forget(SteeringTable steering) {
-    seen.removeIf(key -> key.steering == steering);
+    forget(key -> key.steering == steering);
+  }
+
+  private void forget(Predicate<Key> goes) {
+    seen.removeIf(goes);
     graphs
         .entrySet()
         .removeIf(
             entry -> {
-              if (entry.getKey().steering != steering) {
+              if (!goes.test(entry.getKey())) {
                 return false;
               }
               entry.getValue().close();

@@ -139,7 +139,7 @@ final class ConceptRemoval implements AutoCloseable {
    * Does it to slots.
    *
    * @param scope that its tables live in
-   * @param slots number of slots, with slot 0
+   * @param slots all slots' numbers are below it
    * @param uses a {@link Use} of each slot that takes part
    */
   QueuedEdit of(Scope scope, int slots, List<Placed> uses) {

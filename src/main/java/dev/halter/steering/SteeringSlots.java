@@ -13,6 +13,7 @@ import dev.halter.steering.ConceptRemovals.Together;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -23,61 +24,130 @@ import java.util.stream.Collectors;
  * Gives each token of a step its steering slot. A slot is a plan together with those of its
  * interventions that act on the token, and those that solve at it; requests with one plan share
  * slots, so the tables grow with distinct plans and not with requests.
+ *
+ * <p>What a step costs here follows its tokens, not the plans that are known. Slots outlive their
+ * requests, since plans come again; when there are many, those go that have not been used longest.
  */
 public final class SteeringSlots implements AutoCloseable {
-  /** Unused slots are dropped at the next rebuild once there are more than this. */
+  /** Slots that no open request uses are dropped while there are more than this. */
   private static final int KEEP = 256;
 
+  private final Llama model;
+  private final ConceptRemovals removals;
+  private final SteeringTable table;
+  private final List<Slot> byNumber = new ArrayList<>(); // null where there is none
+
+  /** Plans are told apart by identity: comparing their vectors for every request would cost. */
+  private final IdentityHashMap<SteeringPlan, Known> plans = new IdentityHashMap<>();
+
+  private final Set<Known> idle = new LinkedHashSet<>(); // without a request, the longest first
+
+  public SteeringSlots(Llama model) {
+    this.model = model;
+    this.removals = new ConceptRemovals(model);
+    this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
+  }
+
   /**
-   * Plans are told apart by identity: comparing their vectors at every token would cost.
+   * What an intervention does to the tokens of a slot, and where it reports.
    *
-   * @param active interventions that change the token
-   * @param solving interventions that make a sparse code of it
+   * @param changes whether it changes the token
+   * @param solves whether it makes a sparse code of it
    */
-  private record Key(SteeringPlan plan, BitSet active, BitSet solving) {
-    @Override
-    @SuppressWarnings("ReferenceEquality") // as said above
-    public boolean equals(Object other) {
-      return other instanceof Key key
-          && plan == key.plan
-          && active.equals(key.active)
-          && solving.equals(key.solving);
+  private record Acting(int intervention, boolean changes, boolean solves, ReportPlace place) {}
+
+  /** A slot, in the order of its plan. */
+  private record Slot(int number, Known known, List<Acting> acting) {}
+
+  /** A plan that has slots, or an open request. */
+  private final class Known {
+    final SteeringPlan plan;
+    final boolean treatsGenerationAlike;
+    final Map<Tokens, Slot> slots = new HashMap<>();
+    int requests;
+
+    Known(SteeringPlan plan) {
+      this.plan = plan;
+      this.treatsGenerationAlike =
+          plan.interventions().stream().allMatch(each -> each.trigger().treatsGenerationAlike());
     }
 
-    @Override
-    public int hashCode() {
-      return 31 * System.identityHashCode(plan) + 7 * active.hashCode() + solving.hashCode();
+    /** The slot of such tokens. */
+    Slot slot(Tokens tokens) {
+      Slot known = slots.get(tokens);
+      return known == null ? add(tokens.copy()) : known;
+    }
+
+    private Slot add(Tokens tokens) {
+      List<Edit> edits = new ArrayList<>();
+      int[] busy = tokens.busy();
+      for (int i : busy) {
+        Edit edit = plan.interventions().get(i).edit();
+        edits.add(
+            edit instanceof RemoveConcepts concepts
+                ? new ConceptRemoval.Use(
+                    concepts, Together.of(plan, i), tokens.solving.get(i), tokens.changed.get(i))
+                : edit);
+      }
+      int number = placed(edits);
+      List<Acting> acting = new ArrayList<>();
+      for (int at = 0; at < busy.length; at++) {
+        int i = busy[at];
+        acting.add(
+            new Acting(
+                i, tokens.changed.get(i), tokens.solving.get(i), table.places(number).get(at)));
+      }
+      Slot slot = new Slot(number, this, acting);
+      while (byNumber.size() <= number) {
+        byNumber.add(null);
+      }
+      byNumber.set(number, slot);
+      slots.put(tokens, slot);
+      return slot;
+    }
+  }
+
+  /**
+   * Tokens to which a plan does the same.
+   *
+   * @param changed interventions that change them
+   * @param solving interventions that make a sparse code of them
+   */
+  private record Tokens(BitSet changed, BitSet solving) {
+    Tokens() {
+      this(new BitSet(), new BitSet());
+    }
+
+    Tokens copy() {
+      return new Tokens((BitSet) changed.clone(), (BitSet) solving.clone());
+    }
+
+    boolean areLeftAlone() {
+      return changed.isEmpty() && solving.isEmpty();
     }
 
     /** The interventions that have anything to do, in their order. */
-    int[] interventions() {
-      BitSet busy = (BitSet) active.clone();
+    int[] busy() {
+      BitSet busy = (BitSet) changed.clone();
       busy.or(solving);
       return busy.stream().toArray();
     }
   }
 
-  private final Llama model;
-  private final Map<Key, Integer> slots = new HashMap<>();
-  private final List<Key> keys = new ArrayList<>();
-  private final Set<Steered> open = new LinkedHashSet<>();
-  private final ConceptRemovals removals;
-  private SteeringTable table;
-  private boolean stale;
-
-  public SteeringSlots(Llama model) {
-    this.model = model;
-    this.removals = new ConceptRemovals(model);
-  }
-
   /** A request under a plan. */
   public final class Steered implements AutoCloseable {
+    private final Known known;
     private final SteeringPlan plan;
     private final int[] prompt;
     private final SteeringReport.Builder report;
+    private final Tokens tokens = new Tokens(); // the kind of the one asked for last
+    private Tokens lastTokens; // the kind that lastSlot is of
+    private int lastSlot;
+    private boolean isSettled; // whether all that follows has lastSlot
 
-    private Steered(SteeringPlan plan, int[] prompt) {
-      this.plan = plan;
+    private Steered(Known known, int[] prompt) {
+      this.known = known;
+      this.plan = known.plan;
       this.prompt = prompt;
       this.report = new SteeringReport.Builder(plan);
       for (SteeringPlan.Intervention intervention : plan.interventions()) {
@@ -89,15 +159,14 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** Slots of {@code tokens}, which begin at {@code position} of the sequence. */
+    /** Slots of the sequence's next {@code tokens}, which begin at {@code position}. */
     public int[] slots(int position, int[] tokens) {
       int[] result = new int[tokens.length];
       if (plan.interventions().isEmpty()) {
         return result;
       }
       for (int i = 0; i < tokens.length; i++) {
-        BitSet active = active(position + i, tokens[i]);
-        result[i] = slot(active, solving(position + i, active));
+        result[i] = slot(position + i, tokens[i]);
       }
       return result;
     }
@@ -108,52 +177,46 @@ public final class SteeringSlots implements AutoCloseable {
         return prompt.length;
       }
       for (int i = 0; i < prompt.length; i++) {
-        BitSet active = active(i, prompt[i]);
-        if (!solving(i, active).isEmpty() || !active.isEmpty()) {
+        look(i, prompt[i]);
+        if (!tokens.areLeftAlone()) {
           return i;
         }
       }
       return prompt.length;
     }
 
-    private BitSet active(int position, int token) {
-      BitSet active = new BitSet();
-      for (int i = 0; i < plan.interventions().size(); i++) {
-        Trigger trigger = plan.interventions().get(i).trigger();
-        if (position < prompt.length
-            ? trigger.selectsPrompt(position, prompt.length, token)
-            : trigger.selectsGenerated(position - prompt.length, token)) {
-          active.set(i);
-        }
+    private int slot(int position, int token) {
+      if (isSettled) {
+        return lastSlot;
       }
-      return active;
+      look(position, token);
+      if (!tokens.equals(lastTokens)) {
+        lastSlot = tokens.areLeftAlone() ? 0 : known.slot(tokens).number;
+        lastTokens = tokens.copy();
+      }
+      isSettled = position >= prompt.length && known.treatsGenerationAlike;
+      return lastSlot;
     }
 
-    /** Leaves what is solved at the prompt's end out of {@code active} before that. */
-    private BitSet solving(int position, BitSet active) {
-      BitSet solving = new BitSet();
-      for (int i = 0; i < plan.interventions().size(); i++) {
-        if (plan.interventions().get(i).edit() instanceof RemoveConcepts edit) {
+    /** Finds out what is done to a token. */
+    private void look(int position, int token) {
+      List<SteeringPlan.Intervention> interventions = plan.interventions();
+      for (int i = 0; i < interventions.size(); i++) {
+        Trigger trigger = interventions.get(i).trigger();
+        boolean changed =
+            position < prompt.length
+                ? trigger.selectsPrompt(position, prompt.length, token)
+                : trigger.selectsGenerated(position - prompt.length, token);
+        boolean solving = false;
+        if (interventions.get(i).edit() instanceof RemoveConcepts edit) {
+          // What is solved at the prompt's end changes nothing before that.
           boolean once = edit.coding().when() == RemoveConcepts.Solve.PROMPT_END;
-          if (once && position < prompt.length - 1) {
-            active.clear(i);
-          }
-          solving.set(i, once ? position == prompt.length - 1 : active.get(i));
+          changed &= !once || position >= prompt.length - 1;
+          solving = once ? position == prompt.length - 1 : changed;
         }
+        tokens.changed.set(i, changed);
+        tokens.solving.set(i, solving);
       }
-      return solving;
-    }
-
-    private int slot(BitSet active, BitSet solving) {
-      return active.isEmpty() && solving.isEmpty()
-          ? 0
-          : slots.computeIfAbsent(
-              new Key(plan, active, solving),
-              key -> {
-                keys.add(key);
-                stale = true;
-                return keys.size();
-              });
     }
 
     /** What the plan did up to now. */
@@ -163,7 +226,13 @@ public final class SteeringSlots implements AutoCloseable {
 
     @Override
     public void close() {
-      open.remove(this);
+      if (--known.requests == 0) {
+        if (known.slots.isEmpty()) {
+          plans.remove(plan);
+        } else {
+          idle.add(known);
+        }
+      }
     }
   }
 
@@ -222,7 +291,7 @@ public final class SteeringSlots implements AutoCloseable {
     try {
       return removals.get(together);
     } catch (OutOfDeviceMemoryException first) {
-      dropUnused();
+      dropIdle(0);
       try {
         return removals.get(together);
       } catch (OutOfDeviceMemoryException e) {
@@ -239,9 +308,10 @@ public final class SteeringSlots implements AutoCloseable {
 
   /** Begins a request under a plan that {@link #check} lets pass. */
   public Steered open(SteeringPlan plan, int[] prompt) {
-    Steered steered = new Steered(plan, prompt);
-    open.add(steered);
-    return steered;
+    Known known = plans.computeIfAbsent(plan, Known::new);
+    known.requests++;
+    idle.remove(known);
+    return new Steered(known, prompt);
   }
 
   /**
@@ -249,66 +319,62 @@ public final class SteeringSlots implements AutoCloseable {
    * are many.
    */
   public void beginStep() {
-    if (keys.size() > KEEP) {
-      dropUnused();
-    }
+    dropIdle(KEEP);
   }
 
-  private void dropUnused() {
-    Set<SteeringPlan> used = new LinkedHashSet<>();
-    open.forEach(steered -> used.add(steered.plan));
-    if (keys.removeIf(key -> !used.contains(key.plan))) {
-      slots.clear();
-      for (int i = 0; i < keys.size(); i++) {
-        slots.put(keys.get(i), i + 1);
+  /** Drops slots that no open request uses until {@code most} are left; whether any was. */
+  private boolean dropIdle(int most) {
+    boolean dropped = false;
+    boolean removesConcepts = false;
+    while (table.size() > most && !idle.isEmpty()) {
+      Known known = idle.iterator().next();
+      idle.remove(known);
+      plans.remove(known.plan);
+      for (Slot slot : known.slots.values()) {
+        table.remove(slot.number);
+        byNumber.set(slot.number, null);
       }
-      stale = true;
-      closeTable();
+      dropped = true;
+      removesConcepts |= !codings(known.plan).isEmpty();
+    }
+    if (removesConcepts) {
       removals.keep(
-          used.stream()
-              .flatMap(plan -> plan.interventions().stream())
-              .map(SteeringPlan.Intervention::edit)
-              .filter(RemoveConcepts.class::isInstance)
-              .map(edit -> ((RemoveConcepts) edit).coding())
+          plans.keySet().stream()
+              .flatMap(plan -> codings(plan).stream())
               .collect(Collectors.toSet()));
     }
+    return dropped;
   }
 
-  /** The tables of all slots given so far; null if there is none. */
+  private static Set<RemoveConcepts.Coding> codings(SteeringPlan plan) {
+    return plan.interventions().stream()
+        .map(SteeringPlan.Intervention::edit)
+        .filter(RemoveConcepts.class::isInstance)
+        .map(edit -> ((RemoveConcepts) edit).coding())
+        .collect(Collectors.toSet());
+  }
+
+  /** The tables of all slots; null if there is none. */
   public SteeringTable table() {
-    if (stale) {
-      closeTable();
-      table =
-          keys.isEmpty()
-              ? null
-              : new SteeringTable(
-                  model.device(),
-                  keys.stream().map(SteeringSlots::edits).toList(),
-                  model.config().nHeads(),
-                  this::removal);
-      stale = false;
-    }
-    return table;
+    return table.size() == 0 ? null : table;
   }
 
-  /** What a slot does, in the order of its plan. */
-  private static List<Edit> edits(Key key) {
-    List<Edit> edits = new ArrayList<>();
-    for (int i : key.interventions()) {
-      Edit edit = key.plan.interventions().get(i).edit();
-      edits.add(
-          edit instanceof RemoveConcepts concepts
-              ? new ConceptRemoval.Use(
-                  concepts, Together.of(key.plan, i), key.solving.get(i), key.active.get(i))
-              : edit);
+  /** Adds a slot; where memory is short, those that no open request uses make room. */
+  private int placed(List<Edit> edits) {
+    try {
+      return table.add(edits);
+    } catch (OutOfDeviceMemoryException e) {
+      if (!dropIdle(0)) {
+        throw e;
+      }
+      return table.add(edits);
     }
-    return edits;
   }
 
   /** Removes concepts from the tokens of slots that agree in how. */
-  private QueuedEdit removal(Scope scope, List<Placed> uses) {
+  private QueuedEdit removal(Scope scope, int slots, List<Placed> uses) {
     ConceptRemoval.Use first = (ConceptRemoval.Use) uses.getFirst().edit();
-    return removals.get(first.together()).of(scope, keys.size() + 1, uses);
+    return removals.get(first.together()).of(scope, slots, uses);
   }
 
   /**
@@ -325,48 +391,42 @@ public final class SteeringSlots implements AutoCloseable {
     for (int s = 0; s < batch.spans().size(); s++) {
       Batch.Span span = batch.spans().get(s);
       for (int i = 0; i < span.length(); i++) {
-        int slot = span.slots()[i];
-        if (slot == 0) {
-          continue;
-        }
-        Key key = keys.get(slot - 1);
-        int[] interventions = key.interventions();
-        int row = (span.firstRow() + i) * stride;
-        for (int edit = 0; edit < interventions.length; edit++) {
-          int intervention = interventions[edit];
-          ReportPlace place = table.places(slot).get(edit);
-          int from = row + place.at();
-          if (key.plan.interventions().get(intervention).edit() instanceof RemoveConcepts) {
-            if (key.solving.get(intervention)) {
-              ConceptRemoval removal = removals.get(Together.of(key.plan, intervention));
-              steered.get(s).report.solved(intervention, changes, from, removal::name);
-            }
-            if (key.active.get(intervention)) {
-              steered.get(s).report.removed(intervention, changes, from);
-            }
-            continue;
-          }
-          double squares = 0;
-          for (int at = 0; at < place.count(); at++) {
-            squares += changes[from + at];
-          }
-          steered.get(s).report.add(intervention, Math.sqrt(squares));
+        if (span.slots()[i] != 0) {
+          Slot slot = byNumber.get(span.slots()[i]);
+          report(steered.get(s).report, slot, changes, (span.firstRow() + i) * stride);
         }
       }
     }
   }
 
-  @Override
-  public void close() {
-    closeTable();
-    removals.close();
+  /** Adds what the step changed in one token, reported from {@code row} on. */
+  private void report(SteeringReport.Builder report, Slot slot, float[] changes, int row) {
+    SteeringPlan plan = slot.known.plan;
+    for (Acting acting : slot.acting) {
+      int i = acting.intervention;
+      int from = row + acting.place.at();
+      if (plan.interventions().get(i).edit() instanceof RemoveConcepts) {
+        if (acting.solves) {
+          ConceptRemoval removal = removals.get(Together.of(plan, i));
+          report.solved(i, changes, from, removal::name);
+        }
+        if (acting.changes) {
+          report.removed(i, changes, from);
+        }
+        continue;
+      }
+      double squares = 0;
+      for (int at = 0; at < acting.place.count(); at++) {
+        squares += changes[from + at];
+      }
+      report.add(i, Math.sqrt(squares));
+    }
   }
 
-  private void closeTable() {
-    if (table != null) {
-      model.forget(table);
-      table.close();
-      table = null;
-    }
+  @Override
+  public void close() {
+    model.forget(table);
+    table.close();
+    removals.close();
   }
 }

@@ -63,6 +63,11 @@ public record Trigger(Phase prompt, Phase generation) {
       return include.isUsed();
     }
 
+    /** Whether all tokens are selected, or none. */
+    boolean isAlike() {
+      return !exclude.isUsed() && (include.all || !include.isUsed());
+    }
+
     boolean selects(int position, int length, int token) {
       return include.selects(position, length, token, true)
           && !exclude.selects(position, length, token, false);
@@ -233,6 +238,11 @@ public record Trigger(Phase prompt, Phase generation) {
   /** Whether any generated token can be selected. */
   public boolean actsOnGeneration() {
     return generation.isUsed();
+  }
+
+  /** Whether all generated tokens are selected, or none. */
+  boolean treatsGenerationAlike() {
+    return generation.isAlike();
   }
 
   /**

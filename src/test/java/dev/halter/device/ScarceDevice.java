@@ -20,6 +20,7 @@ public final class ScarceDevice extends ForwardingDevice {
   private static final int NEVER = -1;
 
   private final Set<Long> open = new HashSet<>(); // numbers of allocations
+  private long bytes;
   private long allocations;
   private int left = NEVER; // allocations until one is refused
 
@@ -31,6 +32,11 @@ public final class ScarceDevice extends ForwardingDevice {
   /** Buffers that are open. */
   public int buffers() {
     return open.size();
+  }
+
+  /** Bytes of all that are open. */
+  public long bytes() {
+    return bytes;
   }
 
   /**
@@ -77,11 +83,13 @@ public final class ScarceDevice extends ForwardingDevice {
   private Buffer counted(Buffer buffer) {
     long number = allocations++;
     open.add(number);
+    bytes += buffer.bytes();
     return new Buffer(
         new ForwardingMemory(buffer.memory()) {
           @Override
           public void free(long address) {
             assertTrue(open.remove(number), "a buffer was freed twice");
+            bytes -= buffer.bytes();
             super.free(address);
           }
         },

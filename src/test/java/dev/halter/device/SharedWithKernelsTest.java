@@ -69,7 +69,7 @@ class SharedWithKernelsTest {
   @ParameterizedTest
   @CsvSource({
     // enum, its field, file beside cuda-kernels or in it, its enum, what names begin with there
-    "dev.halter.model.SteeringTable$SteerKind, number, steer.cuh,          SteerKind, STEER_",
+    "dev.halter.model.SteerOps$SteerKind,      number, steer.cuh,          SteerKind, STEER_",
     "dev.halter.device.Top$Sign,               number, top_tokens.cu,      TopSign,   TOP_",
     "dev.halter.device.Top$Sign,               number, ../native/include/halter.h, HalterTop, HALTER_TOP_",
     "dev.halter.device.cpu.Schedule,           number, ../native/include/halter.h, HalterSchedule, HALTER_",

@@ -2,6 +2,7 @@ package dev.halter.model;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
@@ -10,6 +11,7 @@ import dev.halter.device.cuda.TestCuda;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -63,9 +65,13 @@ class StepGraphsTest {
 
   /** The same step of that many equal sequences, again and again. */
   private static float[] decode(Llama model, int[] sequences, SteeringTable steering) {
+    return decode(model, sequences, steering, steering == null ? 0 : 1);
+  }
+
+  private static float[] decode(Llama model, int[] sequences, SteeringTable steering, int slot) {
     Batch batch = new Batch();
     for (int sequence : sequences) {
-      batch.add(sequence, 3, new int[] {7}, new int[] {steering == null ? 0 : 1}, 0);
+      batch.add(sequence, 3, new int[] {7}, new int[] {slot}, 0);
     }
     return model.forward(batch, steering).toFloats(sequences.length * VOCABULARY);
   }
@@ -123,5 +129,48 @@ class StepGraphsTest {
       model.forget(heads);
     }
     assertCounts(3, 5, 3);
+  }
+
+  private static List<Edit> heads(float scale, int... heads) {
+    return List.of(new Edit.Heads(new Site(Site.Kind.Z, 1), heads, scale));
+  }
+
+  @Test
+  void recordedStepsOutliveSlotsThatComeAndGo() {
+    try (Device device = counting(TestCuda.open());
+        Llama model = Llama.load(MODEL, device, DType.F32, new Llama.Limits(16, 4, 4, 4, 64));
+        SteeringTable table = new SteeringTable(device, List.of(heads(0.5f, 0, 3)), HEADS);
+        SteeringTable alone = new SteeringTable(device, List.of(heads(-4, 1)), HEADS)) {
+      int[] one = prefill(model, 1);
+      float[] expected = decode(model, one, alone);
+      float[] first = decode(model, one, table);
+      assertArrayEquals(first, decode(model, one, table));
+      assertCounts(1, 1, 0);
+
+      int second = table.add(heads(-4, 1));
+      assertFalse(Arrays.equals(first, expected));
+      assertArrayEquals(expected, decode(model, one, table, second));
+      assertArrayEquals(first, decode(model, one, table));
+      assertCounts(1, 3, 0);
+
+      table.remove(second);
+      assertEquals(second, table.add(heads(0, 5)), "the number of the slot that has gone");
+      assertFalse(Arrays.equals(expected, decode(model, one, table, second)));
+      assertCounts(1, 4, 0);
+
+      for (int i = 0; i < 100; i++) {
+        table.add(heads(i, 2)); // more than there is room for: the tables move
+      }
+      assertArrayEquals(first, decode(model, one, table));
+      assertCounts(1, 4, 1);
+      assertArrayEquals(first, decode(model, one, table));
+      assertCounts(2, 5, 1);
+
+      table.add(List.of(new Edit.Heads(new Site(Site.Kind.Z, 0), new int[] {0}, 0)));
+      assertArrayEquals(first, decode(model, one, table)); // a site more
+      assertCounts(2, 5, 2);
+      model.forget(table);
+      model.forget(alone);
+    }
   }
 }

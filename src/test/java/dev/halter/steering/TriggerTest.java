@@ -86,6 +86,23 @@ class TriggerTest {
     assertEquals(expected != null, trigger.actsOnGeneration());
   }
 
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "{'prompt_tokens': [7]}                                      | true",
+        "{'generation': 'all'}                                       | true",
+        "{'generation': 'all', 'prompt': 'all', 'exclude_prompt_tokens': [7]} | true",
+        "{'generation': 'all', 'generation_positions': [3]}          | true",
+        "{'generation_tokens': [7]}                                  | false",
+        "{'generation_positions': [3]}                               | false",
+        "{'generation_window': [1, null]}                            | false",
+        "{'generation': 'all', 'exclude_generation_tokens': [7]}     | false",
+      })
+  void tellsWhetherGeneratedTokensDiffer(String when, boolean alike) {
+    assertEquals(alike, read(when).treatsGenerationAlike());
+  }
+
   @Test
   void positionsBeyondThePromptAreNamed() {
     Trigger trigger = read("{'prompt_positions': [5, 6, -9, 70]}");
