@@ -264,6 +264,9 @@ final class TuneCommand implements Callable<Integer> {
     if (options.dtype.equals("bf16")) {
       throw new WrongUseException("--dtype bf16: halter tune works in f32");
     }
+    if (options.context != 0) {
+      throw new WrongUseException("--context: halter tune takes lines of up to --max-seq-len");
+    }
     if (epochs != null && maxSteps != null) {
       throw new WrongUseException("--epochs and --max-steps both say when to end: give one");
     }

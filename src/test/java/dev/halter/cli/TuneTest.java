@@ -205,6 +205,7 @@ class TuneTest {
         "--heads 1.0 --warmup-ratio 2 | --warmup-ratio is 2.0",
         "--heads 1.0 --lr-scheduler warm | --lr-scheduler is 'warm'",
         "--heads 1.0 --dtype bf16 | works in f32",
+        "--heads 1.0 --context 99 | --max-seq-len",
         "--heads 1.0 --mlps 1 --adapter /nowhere/else | leave --adapter",
         "--heads 1.0 --max-seq-len 4 | data.jsonl",
         "--heads 1.0 --max-seq-len 4000 | 512 positions",
