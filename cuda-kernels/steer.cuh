@@ -7,7 +7,7 @@
 #include "reduce.cuh"
 #include "types.cuh"
 
-enum SteerKind {  // also in SteeringTable
+enum SteerKind {  // also in SteerOps
     STEER_ADD = 1,      // x += a * payload;               payload: float[d]
     STEER_PROJECT = 2,  // p = x . u; x += strength * (clip(p, lo, hi) - p) * u;  payload: unit float[d]
     STEER_HEADS = 3,    // z_h *= a for the listed heads;  payload: int[count]
@@ -17,7 +17,7 @@ enum SteerKind {  // also in SteeringTable
     STEER_AFFINE = 7,   // z_h = A_h z_h + b_h for the listed heads; payload: see steer_map
 };
 
-struct SteerOp {  // 40 bytes; also in SteeringTable, which writes them
+struct SteerOp {  // 40 bytes; also in SteerOps, which writes them
     int kind;
     int count;
     const void* payload;
