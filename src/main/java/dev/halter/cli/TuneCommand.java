@@ -27,8 +27,8 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tune",
     description = {
-      "Fine-tunes chosen heads and MLPs, and nothing else, on completions (arXiv 2409.01659); writes",
-      "the tuned model as a folder. A line: {\"prompt\", \"completion\"}, {\"messages\"},",
+      "Fine-tunes chosen heads and MLPs and nothing else, and writes the tuned folder.",
+      "The loss is of completions (arXiv 2409.01659). A line: {\"prompt\", \"completion\"}, {\"messages\"},",
       "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
     })
 final class TuneCommand implements Callable<Integer> {
