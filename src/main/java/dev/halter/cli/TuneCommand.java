@@ -27,7 +27,7 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tune",
     description = {
-      "Fine-tunes chosen heads and MLPs and nothing else, and writes the tuned folder.",
+      "Tunes chosen heads and MLPs, and writes the tuned model as a folder.",
       "The loss is of completions (arXiv 2409.01659). A line: {\"prompt\", \"completion\"}, {\"messages\"},",
       "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
     })
