@@ -685,11 +685,21 @@ class AsyncEngineTest {
       with(
           ONE,
           engine -> {
+            Thread closing = Thread.currentThread();
             CountDownLatch begun = new CountDownLatch(3);
+            Runnable holdUntilClosing =
+                () -> {
+                  begun.countDown();
+                  while (begun.getCount() == 0 && closing.getState() == Thread.State.RUNNABLE) {
+                    Thread.onSpinWait();
+                  }
+                };
             List<Generation> all = new ArrayList<>();
-            all.add(engine.submit(request("r", 5, 123).with(each(begun::countDown))));
+            all.add(engine.submit(request("r", 5, 123).with(each(holdUntilClosing))));
             all.add(engine.submit(request("w", 5, 123)));
-            await(begun);
+            while (begun.getCount() > 0) {
+              Thread.onSpinWait(); // waits for nothing else than the engine's end
+            }
             if (byInterrupt) {
               Thread.currentThread().interrupt();
               engine.close();
