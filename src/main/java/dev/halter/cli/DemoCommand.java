@@ -108,8 +108,10 @@ final class DemoCommand implements Callable<Integer> {
     // A control of equal strength: the neuron half a layer away.
     int other = (neuron + dMlp / 2) % dMlp;
     List<SteeringPlan> plans = List.of(SteeringPlan.NONE, best.plan(), best.control(other));
-    List<DoseResponse.Effect> effects =
-        DoseResponse.of(model.engine(), prompt, best.tokens(), plans);
+    DoseResponse.Effect control =
+        DoseResponse.of(model.engine(), prompt, best.tokens(), List.of(best.control(other)))
+            .getFirst();
+    List<DoseResponse.Effect> effects = List.of(best.before(), best.clamp().effect(), control);
     List<Request> requests = new ArrayList<>();
     for (SteeringPlan plan : plans) {
       requests.add(model.request(prompt).withMaxTokens(MAX_TOKENS).with(plan));

@@ -105,6 +105,7 @@ public final class Engine implements AutoCloseable {
     final int id;
     final int maxTokens;
     final int unsteered; // leading tokens of the prompt that no edit reaches
+    final int[] sharable; // the beginning that it may have from others
     final int[] generated;
     final float[] logProbabilities;
     boolean isBegun;
@@ -119,6 +120,7 @@ public final class Engine implements AutoCloseable {
       this.id = id;
       this.maxTokens = maxTokens;
       this.unsteered = steered.unsteered();
+      this.sharable = sharable();
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
     }
@@ -137,8 +139,8 @@ public final class Engine implements AutoCloseable {
           null);
     }
 
-    /** The beginning that it may have from others: all must be read where all is captured. */
-    int[] sharable() {
+    /** All must be read where all is captured, and the last token for its logits. */
+    private int[] sharable() {
       int[] prompt = request.prompt();
       int most = request.capture() == null ? Math.min(unsteered, prompt.length - 1) : 0;
       return Arrays.copyOf(prompt, most);
@@ -320,8 +322,11 @@ public final class Engine implements AutoCloseable {
     done.accept(new Step(read, shared, generated));
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
+      boolean reads = sequence.isPrompt();
       sequence.done += batch.spans().get(i).length();
-      keep(sequence);
+      if (reads) {
+        keep(sequence);
+      }
       finishIfDone(sequence);
     }
   }
@@ -334,7 +339,7 @@ public final class Engine implements AutoCloseable {
     if (sequence.isBegun || !sharesPrefixes) {
       return true;
     }
-    int[] sharable = sequence.sharable();
+    int[] sharable = sequence.sharable;
     int least = model.cache().known(sharable) + KvCache.WORTH_SHARING;
     for (Sequence other : running) {
       if (other.isBegun && other.isPrompt() && common(sharable, other) >= least) {
@@ -352,13 +357,10 @@ public final class Engine implements AutoCloseable {
     return mismatch < 0 ? tokens.length : mismatch;
   }
 
-  /**
-   * Makes known what a prompt has read before an edit acts; at its last token also for the first
-   * time.
-   */
+  /** Makes known what a prompt has read before an edit acts. */
   private void keep(Sequence sequence) {
     int read = Math.min(sequence.done, sequence.unsteered);
-    if (sharesPrefixes && sequence.count <= 1 && read >= KvCache.WORTH_SHARING) {
+    if (sharesPrefixes && read >= KvCache.WORTH_SHARING) {
       model.cache().keep(sequence.id, Arrays.copyOf(sequence.request.prompt(), read));
     }
   }

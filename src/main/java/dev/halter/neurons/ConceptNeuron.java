@@ -7,6 +7,7 @@ import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse.Effect;
 import dev.halter.neurons.Verification.Clamp;
 import dev.halter.scoring.Fluency;
+import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
 import dev.halter.text.Message;
@@ -15,7 +16,6 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
-import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
 /**
@@ -204,15 +204,12 @@ public record ConceptNeuron(
                   .withId("answers")
                   .withMaxTokens(1)
                   .with(
-                      (token, p, logits) -> {
-                        float[] row = logits.get();
-                        IntStream.range(0, row.length)
-                            .filter(id -> id != token)
-                            .boxed()
-                            .sorted(Comparator.comparingDouble(id -> -row[id]))
-                            .limit(LIKELY_ANSWERS)
-                            .forEach(answers::add);
-                      }))
+                      (token, p, logits) ->
+                          Logits.likeliest(logits.get(), LIKELY_ANSWERS + 1).stream()
+                              .map(Logits.Candidate::token)
+                              .filter(id -> id != token)
+                              .limit(LIKELY_ANSWERS)
+                              .forEach(answers::add)))
           .orThrow();
       return answers;
     }

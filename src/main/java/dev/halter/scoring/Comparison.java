@@ -5,13 +5,10 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
-import dev.halter.model.Capture;
-import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 import java.util.function.Supplier;
 
 /**
@@ -24,8 +21,6 @@ import java.util.function.Supplier;
  * @param steered the answers under the plans, in their order
  */
 public record Comparison(Item unsteered, List<Item> steered) {
-  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
-
   /**
    * One answer.
    *
@@ -139,25 +134,7 @@ public record Comparison(Item unsteered, List<Item> steered) {
 
   /** What the model without a plan makes of an answer's tokens. */
   private static double[] unsteered(LanguageModel model, Result result) {
-    int[] prompt = result.request().prompt();
-    int[] answer = result.tokens();
-    double[] logProbabilities = new double[answer.length];
-    if (answer.length == 0) {
-      return logProbabilities;
-    }
-    int length =
-        prompt.length + answer.length - 1; // nothing is asked of what the last one leads to
-    int[] text = Arrays.copyOf(prompt, length);
-    System.arraycopy(answer, 0, text, prompt.length, answer.length - 1);
-    Capture capture = new Capture(model.config(), Set.of(LOGITS), length, prompt.length - 1);
-    model.engine().run(Request.of(text).withMaxTokens(0).with(capture)).orThrow();
-    float[] logits = capture.values().get(LOGITS);
-    int vocabulary = logits.length / answer.length;
-    for (int i = 0; i < answer.length; i++) {
-      int row = i * vocabulary;
-      logProbabilities[i] =
-          logits[row + answer[i]] - Logits.logSumExp(logits, row, row + vocabulary);
-    }
-    return logProbabilities;
+    return Logits.logProbabilities(
+        model.engine(), result.request().prompt(), result.tokens(), SteeringPlan.NONE);
   }
 }

@@ -17,9 +17,37 @@ public final class Logits {
 
   /** Logits [p, vocabulary] at each token of a text. */
   public static float[] of(Engine engine, int[] text, SteeringPlan plan) {
-    Capture capture = new Capture(engine.model().config(), Set.of(SITE), text.length);
+    return of(engine, text, 0, plan);
+  }
+
+  /** Logits at each token of a text from {@code first} on. */
+  private static float[] of(Engine engine, int[] text, int first, SteeringPlan plan) {
+    Capture capture = new Capture(engine.model().config(), Set.of(SITE), text.length, first);
     engine.run(Request.of(text).withId("text").withMaxTokens(0).with(plan).with(capture)).orThrow();
     return capture.values().get(SITE);
+  }
+
+  /**
+   * Natural logs of the probabilities that a model gives the tokens of an answer after its prompt.
+   *
+   * @param prompt at least one token
+   * @param plan how the model is steered while it reads both
+   */
+  public static double[] logProbabilities(
+      Engine engine, int[] prompt, int[] answer, SteeringPlan plan) {
+    double[] logProbabilities = new double[answer.length];
+    if (answer.length == 0) {
+      return logProbabilities;
+    }
+    int[] text = Arrays.copyOf(prompt, prompt.length + answer.length);
+    System.arraycopy(answer, 0, text, prompt.length, answer.length);
+    float[] logits = of(engine, text, prompt.length - 1, plan);
+    int vocabulary = engine.model().config().vocabularySize();
+    for (int i = 0; i < answer.length; i++) {
+      int row = i * vocabulary;
+      logProbabilities[i] = logits[row + answer[i]] - logSumExp(logits, row, row + vocabulary);
+    }
+    return logProbabilities;
   }
 
   /**

@@ -27,18 +27,11 @@ public final class Perplexity {
    */
   public static double of(
       Engine engine, List<int[]> prompts, List<int[]> answers, SteeringPlan plan) {
-    int vocabulary = engine.model().config().vocabularySize();
     double sum = 0;
     long count = 0;
     for (int i = 0; i < prompts.size(); i++) {
-      int[] answer = answers.get(i);
-      int begin = prompts.get(i).length;
-      int[] text = Arrays.copyOf(prompts.get(i), begin + answer.length);
-      System.arraycopy(answer, 0, text, begin, answer.length);
-      float[] logits = Logits.of(engine, text, plan);
-      for (int j = begin; j < text.length; j++) {
-        int row = (j - 1) * vocabulary;
-        sum += Logits.logSumExp(logits, row, row + vocabulary) - logits[row + text[j]];
+      for (double each : Logits.logProbabilities(engine, prompts.get(i), answers.get(i), plan)) {
+        sum -= each;
         count++;
       }
     }

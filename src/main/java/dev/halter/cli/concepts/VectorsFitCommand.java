@@ -5,6 +5,7 @@ import dev.halter.cli.LayerRange;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
+import dev.halter.cli.SidesOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.concepts.ControlVectorFit;
 import dev.halter.concepts.ControlVectorFit.Length;
@@ -39,20 +40,7 @@ import picocli.CommandLine.Option;
 final class VectorsFitCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
 
-  @Option(
-      names = "--positive",
-      paramLabel = "F",
-      required = true,
-      description =
-          "Prompts that show the behaviour: {\"id\", \"prompt\"|\"messages\"|\"tokens\"} a line.")
-  Path positive;
-
-  @Option(
-      names = "--negative",
-      paramLabel = "F",
-      required = true,
-      description = "Prompts that do not, likewise.")
-  Path negative;
+  @Mixin SidesOptions sides;
 
   @Option(
       names = "--method",
@@ -123,8 +111,8 @@ final class VectorsFitCommand implements Callable<Integer> {
     Length unit = OptionValue.of(Length.class, "--length", length);
     List<Site> sites = sites(ModelConfig.read(options.folder()));
     try (LanguageModel model = options.openForPairs()) {
-      List<int[]> wanted = InputLine.prompts(positive, model);
-      List<int[]> unwanted = InputLine.prompts(negative, model);
+      List<int[]> wanted = sides.positive(model);
+      List<int[]> unwanted = sides.negative(model);
       ControlVectorFit fit = new ControlVectorFit(model, sites, how, unit, wanted, unwanted);
       List<Separation> tested = heldOut == null ? null : test(model, fit, wanted, unwanted);
       fit.write(out);

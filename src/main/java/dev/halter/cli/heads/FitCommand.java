@@ -1,9 +1,9 @@
 package dev.halter.cli.heads;
 
-import dev.halter.cli.InputLine;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
+import dev.halter.cli.SidesOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
@@ -29,20 +29,7 @@ final class FitCommand implements Callable<Integer> {
 
   @Mixin HeadOptions heads;
 
-  @Option(
-      names = "--positive",
-      paramLabel = "F",
-      required = true,
-      description =
-          "Prompts that show the behaviour: {\"id\", \"prompt\"|\"messages\"|\"tokens\"} a line.")
-  Path positive;
-
-  @Option(
-      names = "--negative",
-      paramLabel = "F",
-      required = true,
-      description = "Prompts that do not, likewise.")
-  Path negative;
+  @Mixin SidesOptions sides;
 
   @Option(
       names = "--method",
@@ -91,8 +78,8 @@ final class FitCommand implements Callable<Integer> {
     }
     try (LanguageModel model = options.openForPairs()) {
       List<Head> chosen = heads.of(model.config());
-      List<int[]> wanted = InputLine.prompts(positive, model);
-      List<int[]> unwanted = InputLine.prompts(negative, model);
+      List<int[]> wanted = sides.positive(model);
+      List<int[]> unwanted = sides.negative(model);
       HeadControl control =
           new HeadFit(model, chosen, wanted, unwanted, answerTokens)
               .control(chosen, how, shrinkage);
