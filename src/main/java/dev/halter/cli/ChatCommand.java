@@ -50,9 +50,7 @@ final class ChatCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    if (maxTokens < 1) {
-      throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--max-tokens", maxTokens);
     Sampling sampling = this.sampling.sampling();
     try (LanguageModel model = options.open(2)) { // two answers are compared at once
       ChatSession session = new ChatSession(model, sampling, maxTokens);

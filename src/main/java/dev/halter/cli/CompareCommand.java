@@ -72,12 +72,8 @@ final class CompareCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (maxTokens < 1) {
-      throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 1 or more");
-    }
-    if (first < 1) {
-      throw new WrongUseException("--first is " + first + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--max-tokens", maxTokens);
+    OptionValue.requireAtLeastOne("--first", first);
     Sampling sampling = this.sampling.sampling();
     prompts.forEach(PromptOptions::check);
     try (LanguageModel model = options.open()) {

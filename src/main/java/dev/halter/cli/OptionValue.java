@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.stream.Collectors;
 
-/** Options that take one of a few words. */
+/** What options take: one of a few words, a number of at least one, a file of some kind. */
 public final class OptionValue {
   private OptionValue() {}
 
@@ -30,6 +30,13 @@ public final class OptionValue {
     if (!List.of(choices).contains(value)) {
       throw new WrongUseException(
           option + " is '" + value + "'; choose one of " + String.join(", ", choices));
+    }
+  }
+
+  /** Refuses a number below 1; null, an option not given, is fine. */
+  public static void requireAtLeastOne(String option, Integer value) {
+    if (value != null && value < 1) {
+      throw new WrongUseException(option + " is " + value + ", must be 1 or more");
     }
   }
 

@@ -270,12 +270,12 @@ final class TuneCommand implements Callable<Integer> {
     if (epochs != null && maxSteps != null) {
       throw new WrongUseException("--epochs and --max-steps both say when to end: give one");
     }
-    requireAtLeastOne("--epochs", epochs);
-    requireAtLeastOne("--max-steps", maxSteps);
-    requireAtLeastOne("--batch-size", batchSize);
-    requireAtLeastOne("--max-seq-len", maxSeqLen);
-    requireAtLeastOne("--pass-tokens", passTokens);
-    requireAtLeastOne("--save-steps", saveSteps);
+    OptionValue.requireAtLeastOne("--epochs", epochs);
+    OptionValue.requireAtLeastOne("--max-steps", maxSteps);
+    OptionValue.requireAtLeastOne("--batch-size", batchSize);
+    OptionValue.requireAtLeastOne("--max-seq-len", maxSeqLen);
+    OptionValue.requireAtLeastOne("--pass-tokens", passTokens);
+    OptionValue.requireAtLeastOne("--save-steps", saveSteps);
     requireNotNegative("--learning-rate", learningRate);
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);
@@ -296,12 +296,6 @@ final class TuneCommand implements Callable<Integer> {
       throw new WrongUseException(option + " " + folder + " exists already: name a new folder");
     }
     Destination.checkFolder(folder);
-  }
-
-  private static void requireAtLeastOne(String option, Integer value) {
-    if (value != null && value < 1) {
-      throw new WrongUseException(option + " is " + value + ", must be 1 or more");
-    }
   }
 
   private static void requireNotNegative(String option, double value) {

@@ -1,6 +1,7 @@
 package dev.halter.cli.concepts;
 
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.PromptOptions;
 import dev.halter.cli.WrongUseException;
@@ -89,9 +90,7 @@ final class DecomposeCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (top < 1) {
-      throw new WrongUseException("--top is " + top + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--top", top);
     try (DictionaryFile file = DictionaryFile.open(path)) {
       Solver solver = solvers.solver(Math.min(file.size(), file.width()));
       if (source.vectors != null) {

@@ -1,6 +1,7 @@
 package dev.halter.cli.concepts;
 
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.ProgressBar;
 import dev.halter.cli.WrongUseException;
@@ -129,9 +130,7 @@ final class PartitionCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (top != null && top < 1) {
-      throw new WrongUseException("--top is " + top + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--top", top);
     if (endpoint == null && options.model == null) {
       if (dictionary != null || concepts != null || modelName != null || request != null) {
         throw new WrongUseException("name who scores: --endpoint URL or --model DIR");
@@ -194,9 +193,7 @@ final class PartitionCommand implements Callable<Integer> {
     if (modelName != null || request != null) {
       throw new WrongUseException("--model-name and --request go with --endpoint");
     }
-    if (maxTokens < 1) {
-      throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--max-tokens", maxTokens);
     return new LocalChat(options.open(), maxTokens);
   }
 

@@ -1,6 +1,7 @@
 package dev.halter.cli.heads;
 
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.files.Json;
@@ -44,9 +45,7 @@ final class BehaviourOptions {
   @Mixin OutputOptions output;
 
   int run(Function<Path, List<Behaviour>> reader) {
-    if (within < 1) {
-      throw new WrongUseException("--within is " + within + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--within", within);
     List<Behaviour> behaviours = reader.apply(in);
     List<Behaviour> usable =
         counterfactualSystem != null

@@ -1,6 +1,7 @@
 package dev.halter.cli.heads;
 
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.evaluation.Arithmetic;
@@ -83,9 +84,7 @@ final class PairsArithmeticCommand implements Callable<Integer> {
     if (!range.matches()) {
       throw new WrongUseException("--operands is '" + operands + "', must be like 1..9");
     }
-    if (limit < 1) {
-      throw new WrongUseException("--limit is " + limit + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--limit", limit);
     PairsCommand.refuseExisting(out);
     Arithmetic arithmetic = templates == null ? Arithmetic.standard() : Arithmetic.read(templates);
     List<String> chosen = operators.isEmpty() ? List.copyOf(arithmetic.operators()) : operators;

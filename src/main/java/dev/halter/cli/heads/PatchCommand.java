@@ -83,9 +83,7 @@ final class PatchCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     Variant how = OptionValue.of(Variant.class, "--variant", variant);
-    if (top < 1) {
-      throw new WrongUseException("--top is " + top + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--top", top);
     try (LanguageModel model = options.openForPairs()) {
       ModelConfig config = model.config();
       List<Pair> read = Pair.read(pairs, model);

@@ -1,7 +1,7 @@
 package dev.halter.cli.neurons;
 
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.PromptOptions;
-import dev.halter.cli.WrongUseException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Site;
 import dev.halter.neurons.Atlas;
@@ -56,9 +56,7 @@ final class AtlasOptions {
     /** Refuses wrong use before any work is done. */
     void check() {
       NeuronOptions.requireFinite("--values", values);
-      if (candidates < 1) {
-        throw new WrongUseException("--candidates is " + candidates + ", must be 1 or more");
-      }
+      OptionValue.requireAtLeastOne("--candidates", candidates);
     }
 
     List<Atlas.Measurement> run(LanguageModel model, NeuronSearch search) {

@@ -100,9 +100,7 @@ public final class MapCommand implements Callable<Integer> {
     NeuronMap.Projection proj = OptionValue.of(NeuronMap.Projection.class, "--proj", projection);
     NeuronMap.Decode how = OptionValue.of(NeuronMap.Decode.class, "--decode", decode);
     NeuronMap.Sign signs = OptionValue.of(NeuronMap.Sign.class, "--sign", sign);
-    if (top < 1) {
-      throw new WrongUseException("--top is " + top + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--top", top);
     if (out == null && export == null && atlas == null) {
       throw new WrongUseException("nothing to write: name a file with --out, --export or --html");
     }

@@ -2,6 +2,7 @@ package dev.halter.cli.neurons;
 
 import dev.halter.cli.LayerRange;
 import dev.halter.cli.ModelOptions;
+import dev.halter.cli.OptionValue;
 import dev.halter.cli.Ordinal;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.PromptOptions;
@@ -124,9 +125,7 @@ public final class NeuronsCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (top < 1) {
-      throw new WrongUseException("--top is " + top + ", must be 1 or more");
-    }
+    OptionValue.requireAtLeastOne("--top", top);
     if (!(minProbability >= 0 && minProbability <= 1)) {
       throw new WrongUseException("--min-probability is " + minProbability + ", must be 0 to 1");
     }
@@ -137,9 +136,7 @@ public final class NeuronsCommand implements Callable<Integer> {
     }
     if (verify != null) {
       NeuronOptions.requireFinite("--value", verify.values);
-      if (verify.candidates < 1) {
-        throw new WrongUseException("--candidates is " + verify.candidates + ", must be 1 or more");
-      }
+      OptionValue.requireAtLeastOne("--candidates", verify.candidates);
     }
     layers(Integer.MAX_VALUE); // wrong use is told before anything is read
     NeuronSearch search = new NeuronSearch(Maps.read(map, options.folder(), anyModel));
