@@ -10,9 +10,9 @@ import java.util.List;
  *
  * {@snippet file="dev/halter/snippets/GenerationSnippetsTest.java" region="conversation"}
  *
- * <p>The model reads the whole conversation anew at each turn, under the plan of that turn: a plan
- * that acts on the prompt acts on the earlier turns too. Where the conversation gets longer than
- * the context, the first turns are left out.
+ * <p>Each turn is answered as if the model read the whole conversation anew under the plan of that
+ * turn: a plan that acts on the prompt acts on the earlier turns too. Where the conversation gets
+ * longer than the context, the first turns are left out.
  */
 public final class Conversation {
 
