@@ -40,8 +40,7 @@ final class ApiError extends RuntimeException {
   Map<String, Object> json() {
     return Json.object(
         "error",
-        Json.object(
-            "message", getMessage(), "type", type(), "param", parameter, "code", status));
+        Json.object("message", getMessage(), "type", type(), "param", parameter, "code", status));
   }
 
   /** vLLM's names. */

@@ -80,10 +80,12 @@ final class CompletionRoutes {
     }
     List<Prompt> prompts = new ArrayList<>();
     for (Object each : given) {
-      switch (each) {
-        case String text -> prompts.add(prompt(text, addSpecial));
-        case List<?> ids -> prompts.add(prompt(fields.tokens("prompt", ids)));
-        case null, default -> throw noPrompt(fields);
+      if (each instanceof String text) {
+        prompts.add(prompt(text, addSpecial));
+      } else if (each instanceof List<?> ids) {
+        prompts.add(prompt(fields.tokens("prompt", ids)));
+      } else {
+        throw noPrompt(fields);
       }
     }
     return prompts;
@@ -96,7 +98,8 @@ final class CompletionRoutes {
   private static ApiError noPrompt(Fields fields) {
     return fields.wrong(
         "prompt",
-        "a text, a list of ids of tokens, or a list of up to %,d of either".formatted(MOST_PROMPTS));
+        "a text, a list of ids of tokens, or a list of up to %,d of either"
+            .formatted(MOST_PROMPTS));
   }
 
   private Prompt prompt(String text, boolean addSpecial) {
@@ -161,7 +164,9 @@ final class CompletionRoutes {
     List<Message> messages =
         Fields.read("messages", () -> Message.list(fields.reading("messages")));
     Map<String, Object> variables =
-        fields.has("chat_template_kwargs") ? fields.object("chat_template_kwargs").values() : Map.of();
+        fields.has("chat_template_kwargs")
+            ? fields.object("chat_template_kwargs").values()
+            : Map.of();
     boolean goesOn = fields.flag("continue_final_message", false);
     boolean opens = fields.flag("add_generation_prompt", !goesOn);
     if (goesOn && opens) {
@@ -216,12 +221,7 @@ final class CompletionRoutes {
       Prompt prompt = order.prompts.get(choices.size() / asked.choices());
       choices.add(
           new Choice(
-              choices.size(),
-              prompt.text,
-              generation,
-              order.goesOn,
-              asked,
-              backend.tokenizer()));
+              choices.size(), prompt.text, generation, order.goesOn, asked, backend.tokenizer()));
     }
     int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
     String model = order.fields.text("model", backend.name());

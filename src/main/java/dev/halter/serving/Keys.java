@@ -49,7 +49,8 @@ final class Keys {
 
   /** Whether the value of a header {@code Authorization} shows one of them. */
   boolean has(String authorization) {
-    if (authorization == null || !authorization.regionMatches(true, 0, SCHEME, 0, SCHEME.length())) {
+    if (authorization == null
+        || !authorization.regionMatches(true, 0, SCHEME, 0, SCHEME.length())) {
       return false;
     }
     byte[] shown = digest(authorization.substring(SCHEME.length()).strip());

@@ -39,19 +39,26 @@ final class PlanRoutes {
 
   private void model(Exchange exchange) {
     String plan = backend.alias(exchange.after(MODELS + "/"));
-    exchange.answer(200, card(plan == null ? null : backend.plans().get("model", plan).name()));
+    exchange.answer(200, card(plan == null ? null : find("model", plan).name()));
   }
 
   /** A model as vLLM lists it, which lists those of adapters in the same way. */
   private Map<String, Object> card(String plan) {
     return object(
-        "id", plan == null ? backend.name() : backend.name() + "@" + plan,
-        "object", "model",
-        "created", created,
-        "owned_by", "halter",
-        "root", backend.name(),
-        "parent", plan == null ? null : backend.name(),
-        "max_model_len", backend.maxTokens());
+        "id",
+        plan == null ? backend.name() : backend.name() + "@" + plan,
+        "object",
+        "model",
+        "created",
+        created,
+        "owned_by",
+        "halter",
+        "root",
+        backend.name(),
+        "parent",
+        plan == null ? null : backend.name(),
+        "max_model_len",
+        backend.maxTokens());
   }
 
   private void plans(Exchange exchange) {
@@ -63,9 +70,12 @@ final class PlanRoutes {
     exchange.answer(
         200,
         object(
-            "object", "list",
-            "data", plans,
-            "default", first.interventions().isEmpty() ? null : first.name()));
+            "object",
+            "list",
+            "data",
+            plans,
+            "default",
+            first.interventions().isEmpty() ? null : first.name()));
   }
 
   private static Map<String, Object> summary(PlanRegistry.Entry entry) {
@@ -73,21 +83,23 @@ final class PlanRoutes {
     entry
         .own()
         .interventions()
-        .forEach(each -> interventions.add(object("op", each.op(), "site", each.edit().site().name())));
+        .forEach(
+            each -> interventions.add(object("op", each.op(), "site", each.edit().site().name())));
     return object("name", entry.name(), "object", "plan", "interventions", interventions);
   }
 
   private void plan(Exchange exchange) {
-    PlanRegistry.Entry entry = find(exchange);
+    PlanRegistry.Entry entry = find("name", exchange.after(PLANS + "/"));
     exchange.answer(
         200, object("name", entry.name(), "object", "plan", "plan", entry.json().values()));
   }
 
-  private PlanRegistry.Entry find(Exchange exchange) {
+  /** The plan that a path names, which is not there if there is none. */
+  private PlanRegistry.Entry find(String field, String name) {
     try {
-      return backend.plans().get("name", exchange.after(PLANS + "/"));
+      return backend.plans().get(field, name);
     } catch (ApiError e) {
-      throw ApiError.notFound("name", e.getMessage()); // here the path names it
+      throw ApiError.notFound(field, e.getMessage());
     }
   }
 

@@ -36,9 +36,7 @@ final class StateRoutes {
 
   private void metrics(Exchange exchange) {
     String page =
-        backend
-            .metrics()
-            .page(backend.engine().metrics(), backend.plans().entries().size());
+        backend.metrics().page(backend.engine().metrics(), backend.plans().entries().size());
     exchange.answer(200, Exposition.TYPE, page);
   }
 }

@@ -9,7 +9,9 @@ final class Text {
   /** A text as one short line, for messages and logs. */
   static String line(String text) {
     StringBuilder line = new StringBuilder();
-    text.chars().limit(LONGEST).forEach(c -> line.append(Character.isISOControl(c) ? ' ' : (char) c));
+    text.chars()
+        .limit(LONGEST)
+        .forEach(c -> line.append(Character.isISOControl(c) ? ' ' : (char) c));
     return text.length() > LONGEST ? line.append('…').toString() : line.toString();
   }
 }

@@ -34,8 +34,7 @@ final class TokenRoutes {
     boolean tellsTokens = fields.flag("return_token_strs", false);
     int[] tokens;
     try {
-      String text =
-          isChat ? CompletionRoutes.render(backend, fields) : fields.text("prompt", null);
+      String text = isChat ? CompletionRoutes.render(backend, fields) : fields.text("prompt", null);
       boolean addSpecial = fields.flag("add_special_tokens", !isChat);
       tokens = backend.tokenizer().encode(text, addSpecial);
     } catch (IllegalArgumentException e) {
@@ -49,10 +48,14 @@ final class TokenRoutes {
     exchange.answer(
         200,
         object(
-            "count", tokens.length,
-            "max_model_len", backend.maxTokens(),
-            "tokens", tokens,
-            "token_strs", tellsTokens ? pieces : null));
+            "count",
+            tokens.length,
+            "max_model_len",
+            backend.maxTokens(),
+            "tokens",
+            tokens,
+            "token_strs",
+            tellsTokens ? pieces : null));
   }
 
   private void detokenize(Exchange exchange) {

@@ -193,6 +193,7 @@ class PlansTest {
         assertEquals("there is no plan \"cats\": there are dogs, no-sums", message);
       }
       server.post("/v1/completions", "{'prompt': 'a'}", "X-Halter-Plan", "cats").error(400);
+      server.get("/v1/models/demo@cats").error(404);
       for (String model : List.of("gpt-4", "demo2", "demo2@dogs", "")) {
         JsonNode error =
             server.post("/v1/completions", body + "'model': '" + model + "'}").error(404);
