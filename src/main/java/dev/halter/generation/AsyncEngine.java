@@ -167,6 +167,13 @@ public final class AsyncEngine implements AutoCloseable {
     return generation;
   }
 
+  /** Whether it is neither closed nor has failed. */
+  public boolean takesRequests() {
+    synchronized (lock) {
+      return !isClosed;
+    }
+  }
+
   /** What it does and has done. */
   public EngineMetrics metrics() {
     synchronized (lock) {

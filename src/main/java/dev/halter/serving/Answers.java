@@ -33,6 +33,9 @@ final class Answers {
   /** The first write to a client that has gone succeeds, so two of these tell it. */
   private static final long BEAT_MILLIS = 500;
 
+  private static final String JSON = "application/json";
+  private static final String EVENTS = "text/event-stream; charset=utf-8";
+
   private static final Executor THREADS = task -> Thread.ofVirtual().start(task);
 
   private final AnswerFormat format;
@@ -41,6 +44,8 @@ final class Answers {
   private final int prompts;
   private final List<Choice> choices;
   private final Metrics.Watch watch;
+  private final Exchange exchange;
+  private Writing writing; // once the status is out
 
   /**
    * Answers to come.
@@ -57,7 +62,8 @@ final class Answers {
       SteeringPlan plan,
       int prompts,
       List<Choice> choices,
-      Metrics.Watch watch) {
+      Metrics.Watch watch,
+      Exchange exchange) {
     this.format = format;
     this.head = object("id", id, "object", null, "created", Instant.now().getEpochSecond());
     head.put("model", model);
@@ -65,20 +71,34 @@ final class Answers {
     this.prompts = prompts;
     this.choices = choices;
     this.watch = watch;
+    this.exchange = exchange;
   }
 
   /** Sends them. */
-  void send(Exchange exchange, boolean isStream, boolean includesUsage) throws IOException {
+  void send(boolean isStream, boolean includesUsage) throws IOException {
     try {
       if (isStream) {
-        new Stream(exchange, includesUsage).run();
+        new Stream(includesUsage).run();
       } else {
-        sendWhole(exchange);
+        sendWhole();
       }
     } catch (IOException | UncheckedIOException e) {
       cancel(); // nobody is there any more
       throw e;
+    } catch (RuntimeException e) {
+      if (writing != null) { // the status is out
+        String error = Json.text((e instanceof ApiError api ? api : ApiError.ofServer()).json());
+        writing.send(isStream ? "data: " + error + "\n\ndata: [DONE]\n\n" : error);
+      }
+      throw e;
     }
+  }
+
+  private synchronized void write(String type, String text) throws IOException {
+    if (writing == null) {
+      writing = exchange.begin(200, type);
+    }
+    writing.send(text);
   }
 
   private void cancel() {
@@ -125,34 +145,19 @@ final class Answers {
     };
   }
 
-  private void sendWhole(Exchange exchange) throws IOException {
+  private void sendWhole() throws IOException {
     List<CompletableFuture<Choice.Outcome>> coming =
         choices.stream()
             .map(choice -> CompletableFuture.supplyAsync(() -> outcome(choice), THREADS))
             .toList();
-    Writing[] begun = {null};
-    Map<String, Object> document;
-    try {
-      await(
-          CompletableFuture.allOf(coming.toArray(CompletableFuture[]::new)),
-          () -> {
-            if (begun[0] == null) {
-              begun[0] = exchange.begin(200, "application/json");
-            }
-            begun[0].send(" ");
-          });
-      document = whole(coming.stream().map(CompletableFuture::join).toList());
-    } catch (RuntimeException e) {
-      if (begun[0] == null || !(e instanceof ApiError error)) {
-        throw e;
-      }
-      document = error.json(); // the status is out
-    }
-    if (begun[0] == null) {
+    await(
+        CompletableFuture.allOf(coming.toArray(CompletableFuture[]::new)), () -> write(JSON, " "));
+    Map<String, Object> document = whole(coming.stream().map(CompletableFuture::join).toList());
+    if (writing == null) {
       exchange.answer(200, document);
     } else {
-      begun[0].send(Json.text(document));
-      begun[0].close();
+      write(JSON, Json.text(document));
+      writing.close();
     }
   }
 
@@ -230,14 +235,11 @@ final class Answers {
 
   /** Answers as events while they are made, by a thread for each. */
   private final class Stream {
-    private final Exchange exchange;
     private final boolean includesUsage;
     private final Choice.Outcome[] outcomes = new Choice.Outcome[choices.size()];
     private final AtomicInteger left = new AtomicInteger(choices.size());
-    private Writing writing;
 
-    Stream(Exchange exchange, boolean includesUsage) {
-      this.exchange = exchange;
+    Stream(boolean includesUsage) {
       this.includesUsage = includesUsage;
     }
 
@@ -246,15 +248,8 @@ final class Answers {
           choices.stream()
               .map(choice -> CompletableFuture.runAsync(() -> run(choice), THREADS))
               .toArray(CompletableFuture[]::new);
-      try {
-        await(CompletableFuture.allOf(coming), () -> write(": \n\n"));
-      } catch (RuntimeException e) {
-        if (!isBegun() || !(e instanceof ApiError error)) {
-          throw e;
-        }
-        event(error.json()); // the status is out
-      }
-      write("data: [DONE]\n\n");
+      await(CompletableFuture.allOf(coming), () -> write(EVENTS, ": \n\n"));
+      write(EVENTS, "data: [DONE]\n\n");
       writing.close();
     }
 
@@ -310,18 +305,7 @@ final class Answers {
     }
 
     private void event(Object document) throws IOException {
-      write("data: " + Json.text(document) + "\n\n");
-    }
-
-    private synchronized boolean isBegun() {
-      return writing != null;
-    }
-
-    private synchronized void write(String text) throws IOException {
-      if (writing == null) {
-        writing = exchange.begin(200, "text/event-stream; charset=utf-8");
-      }
-      writing.send(text);
+      write(EVENTS, "data: " + Json.text(document) + "\n\n");
     }
   }
 }

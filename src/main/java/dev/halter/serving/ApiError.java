@@ -32,6 +32,11 @@ final class ApiError extends RuntimeException {
     return new ApiError(404, parameter, message);
   }
 
+  /** A failure that is not the client's. */
+  static ApiError ofServer() {
+    return new ApiError(500, null, "the server failed; its log says why");
+  }
+
   int status() {
     return status;
   }

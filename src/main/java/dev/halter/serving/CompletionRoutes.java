@@ -199,6 +199,10 @@ final class CompletionRoutes {
       throws IOException {
     backend.tellUnknown(exchange, order.fields);
     GenerationFields asked = order.asked;
+    int least = Collections.min(order.maxTokens);
+    if (asked.minTokens() > least) {
+      throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
+    }
     String id = prefix + UUID.randomUUID().toString().replace("-", "");
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
@@ -207,7 +211,7 @@ final class CompletionRoutes {
               .model()
               .request(order.prompts.get(i).tokens)
               .withMaxTokens(order.maxTokens.get(i))
-              .withMinTokens(Math.min(asked.minTokens(), order.maxTokens.get(i)))
+              .withMinTokens(asked.minTokens())
               .withStopTokens(asked.stopTokens(backend.model().stopTokens()))
               .with(order.plan)
               .with(asked.logProbabilities());
@@ -226,8 +230,8 @@ final class CompletionRoutes {
     int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
     String model = order.fields.text("model", backend.name());
     try (Metrics.Watch watch = backend.metrics().watch()) {
-      new Answers(format, id, model, order.plan, read, choices, watch)
-          .send(exchange, asked.isStream(), asked.includesUsage());
+      new Answers(format, id, model, order.plan, read, choices, watch, exchange)
+          .send(asked.isStream(), asked.includesUsage());
     }
   }
 }

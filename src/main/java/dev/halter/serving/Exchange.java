@@ -13,10 +13,12 @@ final class Exchange {
   static final int MOST_BYTES = 32 << 20;
 
   private final HttpExchange http;
+  private final Writers writers;
   private boolean isAnswered;
 
-  Exchange(HttpExchange http) {
+  Exchange(HttpExchange http, Writers writers) {
     this.http = http;
+    this.writers = writers;
   }
 
   String method() {
@@ -91,7 +93,7 @@ final class Exchange {
     try {
       begin(status, type, method().equals("HEAD") ? -1 : bytes.length);
       if (!method().equals("HEAD")) {
-        http.getResponseBody().write(bytes);
+        writers.run(() -> http.getResponseBody().write(bytes));
       }
     } catch (IOException e) {
       throw new UncheckedIOException(e); // nobody is there any more
@@ -101,7 +103,7 @@ final class Exchange {
   /** Begins an answer whose length is not known yet. */
   Writing begin(int status, String type) throws IOException {
     begin(status, type, 0);
-    return new Writing(http.getResponseBody());
+    return new Writing(http.getResponseBody(), writers);
   }
 
   private void begin(int status, String type, long length) throws IOException {
@@ -109,7 +111,7 @@ final class Exchange {
     setHeader("Content-Type", type);
     setHeader("Cache-Control", "no-store");
     setHeader("X-Content-Type-Options", "nosniff");
-    http.sendResponseHeaders(status, length == 0 && status == 204 ? -1 : length);
+    http.sendResponseHeaders(status, length);
   }
 
   /** Whether the status is out, so that no other can be sent. */

@@ -5,6 +5,7 @@ import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
+import java.time.Duration;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -29,8 +30,12 @@ final class Front implements AutoCloseable {
           "sun.net.httpserver.maxReqHeaderSize", "65536",
           "jdk.httpserver.maxConnections", "4096");
 
+  /** After which a client that takes nothing of its answer is left. */
+  private static final Duration PATIENCE = Duration.ofMinutes(1);
+
   private final HttpServer server;
   private final ExecutorService workers = Executors.newVirtualThreadPerTaskExecutor();
+  private final Writers writers = new Writers(PATIENCE);
   private final List<Route> routes;
   private final Keys keys;
   private final Keys adminKeys;
@@ -60,7 +65,7 @@ final class Front implements AutoCloseable {
   }
 
   private void handle(HttpExchange http) {
-    Exchange exchange = new Exchange(http);
+    Exchange exchange = new Exchange(http, writers);
     try {
       try {
         dispatch(exchange);
@@ -70,7 +75,7 @@ final class Front implements AutoCloseable {
         // Nobody is there any more.
       } catch (RuntimeException | Error e) {
         log.accept("%s %s failed: %s".formatted(exchange.method(), exchange.path(), e));
-        refuse(exchange, new ApiError(500, null, "the server failed; its log says why"));
+        refuse(exchange, ApiError.ofServer());
       }
     } catch (UncheckedIOException e) {
       // Nobody heard of the error.
@@ -142,7 +147,8 @@ final class Front implements AutoCloseable {
   /** Takes no more connections, and waits a moment for answers that are on their way. */
   @Override
   public void close() {
-    server.stop(1);
+    server.stop(5); // seconds at most, for what is being written
+    writers.close();
     workers.shutdown();
     try {
       if (!workers.awaitTermination(1, TimeUnit.SECONDS)) {

@@ -107,7 +107,7 @@ record GenerationFields(
     }
     return new GenerationFields(
         maxTokens,
-        fields.integer("min_tokens", 0, maxTokens < 0 ? Integer.MAX_VALUE : maxTokens, 0),
+        fields.integer("min_tokens", 0, Integer.MAX_VALUE, 0),
         choices,
         sampling(fields, vocabulary),
         fields.has("seed"),

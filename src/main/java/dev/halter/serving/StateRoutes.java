@@ -27,6 +27,9 @@ final class StateRoutes {
     if (backend.isDraining()) {
       throw new ApiError(503, null, "the server is about to end");
     }
+    if (!backend.engine().takesRequests()) {
+      throw new ApiError(503, null, "the engine has failed: start the server again");
+    }
     exchange.answer(200, object("status", "ok"));
   }
 
