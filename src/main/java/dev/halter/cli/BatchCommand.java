@@ -66,6 +66,7 @@ final class BatchCommand implements Callable<Integer> {
       description = "Do only the lines that --out has no answer of; failed ones are tried again.")
   boolean resume;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
   /** How lines that do not say are sampled. */
@@ -81,14 +82,20 @@ final class BatchCommand implements Callable<Integer> {
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
-    // What can be read only once, such as a pipe, is not counted before.
-    long total = Files.isRegularFile(in) ? InputLine.Reader.count(in) : 0;
     try (InputLine.Reader lines =
             new InputLine.Reader(
-                in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs");
+                in,
+                shards.shard(),
+                "plan",
+                "max_tokens",
+                "temperature",
+                "top_p",
+                "top_k",
+                "seed",
+                "logprobs");
         ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
-        ProgressBar bar = new ProgressBar("batch", total)) {
+        ProgressBar bar = new ProgressBar("batch", lines.size())) {
       Run run = new Run(model, lines, results, bar);
       if (model.hasTokenizer()) {
         model.tokenizer(); // a broken one is an error of the folder, not of each line

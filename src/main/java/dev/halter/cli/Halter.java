@@ -62,6 +62,7 @@ public final class Halter {
           CompareCommand.class,
           BatchCommand.class,
           CaptureCommand.class,
+          MergeCommand.class,
           TuneCommand.class,
           MapCommand.class,
           NeuronsCommand.class,

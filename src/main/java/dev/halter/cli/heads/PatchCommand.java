@@ -4,14 +4,17 @@ import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.ProgressBar;
+import dev.halter.cli.ShardOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.files.Json;
+import dev.halter.files.Shard;
 import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Head;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Effects.Effect;
 import dev.halter.patching.Effects.Sender;
+import dev.halter.patching.EffectsFile;
 import dev.halter.patching.HeadToHead;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -25,9 +28,6 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.function.IntFunction;
-import java.util.function.ToDoubleFunction;
-import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -78,6 +78,7 @@ final class PatchCommand implements Callable<Integer> {
       description = "Senders to show (default: ${DEFAULT-VALUE}).")
   int top;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
   @Override
@@ -86,7 +87,14 @@ final class PatchCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--top", top);
     try (LanguageModel model = options.openForPairs()) {
       ModelConfig config = model.config();
-      List<Pair> read = Pair.read(pairs, model);
+      Shard shard = shards.shard();
+      List<Pair> all = Pair.read(pairs, model);
+      List<Pair> read = all.subList((int) shard.begin(all.size()), (int) shard.end(all.size()));
+      if (read.isEmpty()) {
+        throw new WrongUseException(
+            "--shard %s: %s has %d pairs, so at most as many shards"
+                .formatted(shard, pairs, all.size()));
+      }
       List<Receiver> through = receivers(config, how);
       Effects effects;
       try (ProgressBar bar = new ProgressBar("patch", (long) read.size() * config.nLayers())) {
@@ -95,7 +103,19 @@ final class PatchCommand implements Callable<Integer> {
                 ? PathPatching.of(model.llama(), read, how, probability, bar::at)
                 : HeadToHead.of(model.llama(), read, through, probability, bar::at);
       }
-      Map<String, Object> document = document(config, read.size(), through, effects);
+      Map<String, Object> document =
+          EffectsFile.document(
+              variant, effects, through.stream().map(each -> receiver(config, each)).toList());
+      if (!shard.isWhole()) {
+        String job =
+            ShardOptions.job(
+                pairs,
+                model.llama(),
+                variant,
+                String.join(",", receivers),
+                Boolean.toString(probability));
+        EffectsFile.putShard(document, shard, job, effects);
+      }
       if (out != null) {
         WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
       }
@@ -121,34 +141,6 @@ final class PatchCommand implements Callable<Integer> {
     return List.copyOf(through);
   }
 
-  private Map<String, Object> document(
-      ModelConfig config, int count, List<Receiver> through, Effects effects) {
-    Effect reference = effects.reference();
-    Map<String, Object> document =
-        Json.object(
-            "variant", variant,
-            "pairs", count,
-            "heads", heads(config, effects, Effect::relative),
-            "delta_logit", heads(config, effects, Effect::delta),
-            "mlps", mlps(config, effects, Effect::relative),
-            "mlp_delta_logit", mlps(config, effects, Effect::delta),
-            "reference_logit", effects.referenceLogit());
-    if (!through.isEmpty()) {
-      document.put("receivers", through.stream().map(each -> receiver(config, each)).toList());
-    }
-    put(document, "relative_of_means", config, effects, Effect::relativeOfMeans);
-    put(document, "standard_error", config, effects, Effect::standardError);
-    if (!Double.isNaN(reference.probability())) {
-      document.put("reference_probability", reference.probability());
-      put(document, "probability", config, effects, Effect::probability);
-    }
-    if (!Double.isNaN(reference.logitDifference())) {
-      document.put("reference_logit_difference", reference.logitDifference());
-      put(document, "logit_difference", config, effects, Effect::logitDifference);
-    }
-    return document;
-  }
-
   /** Keys and values belong to a KV group: the heads that read them are named too. */
   private static Map<String, Object> receiver(ModelConfig config, Receiver receiver) {
     return Json.object(
@@ -156,36 +148,6 @@ final class PatchCommand implements Callable<Integer> {
         "site", receiver.site().name(),
         "place", receiver.place(config),
         "read_by", receiver.readers(config).stream().map(Head::toString).toList());
-  }
-
-  private static void put(
-      Map<String, Object> document,
-      String key,
-      ModelConfig config,
-      Effects effects,
-      ToDoubleFunction<Effect> number) {
-    document.put(key, heads(config, effects, number));
-    document.put("mlp_" + key, mlps(config, effects, number));
-  }
-
-  private static List<List<Double>> heads(
-      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
-    return layers(
-        config,
-        layer ->
-            IntStream.range(0, config.nHeads())
-                .mapToObj(head -> effects.of(new Head(layer, head)))
-                .map(number::applyAsDouble)
-                .toList());
-  }
-
-  private static List<Double> mlps(
-      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
-    return layers(config, layer -> number.applyAsDouble(effects.ofMlp(layer)));
-  }
-
-  private static <T> List<T> layers(ModelConfig config, IntFunction<T> of) {
-    return IntStream.range(0, config.nLayers()).mapToObj(of).toList();
   }
 
   private void print(ModelConfig config, int count, List<Receiver> through, Effects effects) {
