@@ -167,7 +167,6 @@ class HouseTest {
             ROOT + "device.cuda.CudaDevice",
             ROOT + "generation.AsyncEngine", // for Java users: our commands run to the end
             ROOT + "generation.EngineMetrics", // of it
-            ROOT + "generation.Generation", // of it
             ROOT + "text.jinja.TemplateException", // thrown out of its room
             ROOT + "weights.Rope"), // what a test computes attention's angles from
         needless,

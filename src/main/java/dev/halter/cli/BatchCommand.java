@@ -3,6 +3,7 @@ package dev.halter.cli;
 import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
@@ -190,21 +191,25 @@ final class BatchCommand implements Callable<Integer> {
 
     private Request request(InputLine line) {
       JsonObject json = line.json();
+      Sampling own =
+          json.has("seed") ? defaults.withSeed(seed(json)) : defaults.forId(line.id().toString());
       Sampling sampler =
-          new Sampling(
-              (float) json.number("temperature", 0, 1e6, defaults.temperature()),
-              json.integer("top_k", 0, Integer.MAX_VALUE, defaults.topK()),
-              (float) json.number("top_p", 0, 1, defaults.topP()),
-              json.has("seed") ? seed(json) : defaults.forId(line.id().toString()).seed());
-      int top = json.integer("logprobs", 0, LogProbabilities.MOST, logprobs.count());
-      LogProbabilities thought = top < 0 ? null : new LogProbabilities(top);
+          own.withTemperature((float) json.number("temperature", 0, 1e6, own.temperature()))
+              .withTopK(json.integer("top_k", 0, Integer.MAX_VALUE, own.topK()))
+              .withTopP((float) json.number("top_p", 0, 1, own.topP()));
+      int top = logProbabilities(line);
       return model
           .request(line.prompt(model))
           .withId(line.id().toString())
           .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
           .with(sampler)
           .with(cache.of(line.json()))
-          .with(thought);
+          .with(LogProbabilities.top(Math.max(0, top)));
+    }
+
+    /** Likeliest tokens to tell; -1 = no log-probabilities at all. */
+    private int logProbabilities(InputLine line) {
+      return line.json().integer("logprobs", 0, LogProbabilities.MOST, logprobs.count());
     }
 
     /** Whole numbers up to 2^53, which every writer of JSON keeps exactly. */
@@ -224,7 +229,10 @@ final class BatchCommand implements Callable<Integer> {
       }
       Map<String, Object> document = Json.object("id", line.id());
       document.putAll(
-          ResultJson.of(result, model.hasTokenizer() ? model.decode(result.tokens()) : null));
+          ResultJson.of(
+              result,
+              model.hasTokenizer() ? model.decode(result.tokens()) : null,
+              logProbabilities(line) >= 0));
       results.write(document);
       bar.at(++done);
     }

@@ -141,7 +141,7 @@ final class CompareCommand implements Callable<Integer> {
   private static Map<String, Object> answer(
       Tokenizer tokenizer, String plan, Comparison.Item item, Comparison.Item unsteered) {
     Result result = item.answer().result();
-    Map<String, Object> told = ResultJson.of(result, item.answer().text());
+    Map<String, Object> told = ResultJson.of(result, item.answer().text(), false);
     return Json.object(
         "plan", plan,
         "text", told.get("text"),

@@ -2,6 +2,7 @@ package dev.halter.cli;
 
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
@@ -48,8 +49,6 @@ final class GenerateCommand implements Callable<Integer> {
     try (LanguageModel model = options.open(1)) {
       SteeringPlan plan = SteeringPlan.readAll(plans, model.config());
       StreamedAnswer print = new StreamedAnswer(model);
-      Request.Listener listener =
-          !output.isJson() ? print : likeliest < 0 ? null : new LogProbabilities(likeliest);
       Answer answer =
           model.generate(
               model
@@ -57,9 +56,10 @@ final class GenerateCommand implements Callable<Integer> {
                   .withMaxTokens(maxTokens)
                   .with(sampling)
                   .with(plan)
-                  .with(listener));
+                  .with(LogProbabilities.top(Math.max(0, likeliest)))
+                  .with(output.isJson() ? null : print));
       if (output.isJson()) {
-        output.print(ResultJson.of(answer.result(), answer.text()));
+        output.print(ResultJson.of(answer.result(), answer.text(), likeliest >= 0));
         return 0;
       }
       print.end();

@@ -1,5 +1,6 @@
 package dev.halter.cli;
 
+import dev.halter.generation.LogProbabilities;
 import picocli.CommandLine.Option;
 
 /** Whether the probabilities of tokens are told. */

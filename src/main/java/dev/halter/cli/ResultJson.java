@@ -2,6 +2,7 @@ package dev.halter.cli;
 
 import static dev.halter.files.Json.object;
 
+import dev.halter.generation.Alternatives;
 import dev.halter.generation.Result;
 import dev.halter.steering.SteeringReport;
 import java.util.ArrayList;
@@ -13,8 +14,12 @@ import java.util.Map;
 final class ResultJson {
   private ResultJson() {}
 
-  /** With the result's text, or null for a model that has no tokenizer. */
-  static Map<String, Object> of(Result result, String text) {
+  /**
+   * With the result's text, or null for a model that has no tokenizer.
+   *
+   * @param logProbabilities whether they are told
+   */
+  static Map<String, Object> of(Result result, String text, boolean logProbabilities) {
     List<Map<String, Object>> report = new ArrayList<>();
     for (SteeringReport.Entry entry : result.report().interventions()) {
       Map<String, Object> row =
@@ -35,10 +40,29 @@ final class ResultJson {
             "prompt_tokens", result.request().prompt().length,
             "finish_reason", result.finish().name().toLowerCase(Locale.ROOT),
             "steering_report", object("interventions", report, "notes", result.report().notes()));
-    if (result.request().listener() instanceof LogProbabilities thought) {
-      document.put("logprobs", thought.of(result.tokens().length));
+    if (logProbabilities) {
+      document.put("logprobs", logProbabilities(result));
     }
     return document;
+  }
+
+  private static List<Map<String, Object>> logProbabilities(Result result) {
+    List<Map<String, Object>> tokens = new ArrayList<>();
+    for (int i = 0; i < result.tokens().length; i++) {
+      Map<String, Object> token =
+          object("token", result.tokens()[i], "logprob", result.logProbabilities()[i]);
+      if (!result.alternatives().isEmpty()) {
+        token.put("top", candidates(result.alternatives().get(i).likeliest()));
+      }
+      tokens.add(token);
+    }
+    return tokens;
+  }
+
+  private static List<Map<String, Object>> candidates(List<Alternatives.Candidate> candidates) {
+    return candidates.stream()
+        .map(each -> object("token", each.token(), "logprob", each.logProbability()))
+        .toList();
   }
 
   private static Map<String, Object> concepts(SteeringReport.Concepts concepts) {

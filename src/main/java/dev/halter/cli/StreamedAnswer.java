@@ -1,9 +1,9 @@
 package dev.halter.cli;
 
+import dev.halter.generation.Generation;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.text.StreamingDecoder;
-import java.util.function.Supplier;
 
 /** Prints an answer on standard output while it is made. */
 final class StreamedAnswer implements Request.Listener {
@@ -17,10 +17,10 @@ final class StreamedAnswer implements Request.Listener {
   }
 
   @Override
-  public void token(int token, float logProbability, Supplier<float[]> logits) {
+  public void token(Generation.Token token) {
     begun = true;
-    if (!model.stopTokens().contains(token)) {
-      System.out.print(decoder.next(token));
+    if (!model.stopTokens().contains(token.id())) {
+      System.out.print(decoder.next(token.id()));
       System.out.flush();
     }
   }

@@ -105,12 +105,12 @@ public final class AsyncEngine implements AutoCloseable {
     }
 
     @Override
-    public void token(int token, float logProbability) {
+    public void token(Generation.Token token) {
       if (!hasSpoken) {
         hasSpoken = true;
         meter.firstToken(age());
       }
-      generation.add(new Generation.Token(token, logProbability));
+      generation.add(token);
     }
 
     @Override

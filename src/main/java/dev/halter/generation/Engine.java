@@ -1,7 +1,6 @@
 package dev.halter.generation;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.DeviceException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Capture;
@@ -18,7 +17,6 @@ import java.util.IdentityHashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.function.Consumer;
-import java.util.function.Supplier;
 
 /**
  * Continuous batching: requests join and leave a running batch as they come and end. Each step runs
@@ -37,6 +35,8 @@ import java.util.function.Supplier;
  * takes requests from any thread.
  */
 public final class Engine implements AutoCloseable {
+  private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
+
   private final Llama model;
   private final boolean sharesPrefixes;
   private final Scope scope;
@@ -75,7 +75,7 @@ public final class Engine implements AutoCloseable {
     Request request();
 
     /** A token of the result stands. */
-    default void token(int token, float logProbability) {}
+    default void token(Generation.Token token) {}
 
     /** The request has left the batch, or was never in it. */
     void done(Result result);
@@ -102,48 +102,94 @@ public final class Engine implements AutoCloseable {
     final Job job;
     final Request request;
     final Steered steered;
+    final Sampler.Draws draws;
     final int id;
     final int maxTokens;
     final int unsteered; // leading tokens of the prompt that no edit reaches
     final int[] sharable; // the beginning that it may have from others
     final int[] generated;
     final float[] logProbabilities;
+    final List<Alternatives> alternatives = new ArrayList<>(); // of each token, or empty
+    final List<Generation.Token> prompt = new ArrayList<>(); // if its log-probabilities are wanted
     boolean isBegun;
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
     RuntimeException failure; // of its listener
 
-    Sequence(Job job, Steered steered, int id, int maxTokens) {
+    Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens) {
       this.job = job;
       this.request = job.request();
       this.steered = steered;
+      this.draws = draws;
       this.id = id;
       this.maxTokens = maxTokens;
       this.unsteered = steered.unsteered();
       this.sharable = sharable();
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
+      if (request.logProbabilities().wantsPrompt()) {
+        prompt.add(new Generation.Token(request.prompt()[0], Float.NaN, Alternatives.NONE));
+      }
     }
 
     boolean isPrompt() {
       return done < request.prompt().length;
     }
 
-    Result result(int tokens, Result.Finish finish) {
+    /** A generated token. */
+    Generation.Token token(int index) {
+      return new Generation.Token(
+          generated[index],
+          logProbabilities[index],
+          alternatives.isEmpty() ? Alternatives.NONE : alternatives.get(index));
+    }
+
+    /** Whether the last generated token ends it. */
+    boolean isStopped() {
+      return count > 0 && request.stopTokens().contains(generated[count - 1]);
+    }
+
+    /** What it has; the token that stopped it is none of its tokens. */
+    Result result(Result.Finish finish) {
+      boolean isStopped = isStopped();
+      int tokens = isStopped ? count - 1 : count;
       return new Result(
           request,
           Arrays.copyOf(generated, tokens),
           Arrays.copyOf(logProbabilities, tokens),
+          alternatives.isEmpty() ? List.of() : List.copyOf(alternatives.subList(0, tokens)),
+          isStopped ? token(tokens) : null,
+          List.copyOf(prompt),
           finish,
           steered.report(),
           null);
     }
 
-    /** All must be read where all is captured, and the last token for its logits. */
+    /** What is to be read of the prompt must be, and the last token for its logits. */
     private int[] sharable() {
       int[] prompt = request.prompt();
-      int most = request.capture() == null ? Math.min(unsteered, prompt.length - 1) : 0;
-      return Arrays.copyOf(prompt, most);
+      int most = request.capture() == null ? prompt.length - 1 : request.capture().first();
+      return Arrays.copyOf(prompt, Math.min(unsteered, Math.min(most, firstOutput())));
+    }
+
+    /** The first token of the prompt whose logits are wanted; its length if none is. */
+    int firstOutput() {
+      int length = request.prompt().length;
+      int first = maxTokens > 0 ? length - 1 : length;
+      Capture capture = request.capture();
+      if (capture != null && capture.wants(LOGITS)) {
+        first = Math.min(first, capture.first());
+      }
+      return request.logProbabilities().wantsPrompt() ? 0 : first;
+    }
+
+    /** Tokens of the prompt that the logits of a span of it, which was run last, are before. */
+    int scored(Batch.Span span) {
+      if (!request.logProbabilities().wantsPrompt()) {
+        return 0;
+      }
+      int end = Math.min(span.position() + span.length(), request.prompt().length - 1);
+      return Math.max(0, end - span.position() - span.firstOutput());
     }
   }
 
@@ -218,10 +264,11 @@ public final class Engine implements AutoCloseable {
         return false;
       }
       slots.check(request.plan(), request.prompt());
+      Sampler.Draws draws = sampler.open(request, maxTokens);
       Steered steered = slots.open(request.plan(), request.prompt());
       int id = cache.open();
       cache.reserve(id, length);
-      running.add(new Sequence(job, steered, id, maxTokens));
+      running.add(new Sequence(job, steered, draws, id, maxTokens));
     } catch (IllegalArgumentException e) {
       job.done(Result.failed(request, e));
     }
@@ -241,12 +288,16 @@ public final class Engine implements AutoCloseable {
 
   private void checkTokens(Request request) {
     int prompt = request.prompt().length;
-    int vocabulary = model.config().vocabularySize();
     if (prompt == 0) {
       throw new IllegalArgumentException("the prompt is empty: it needs at least one token");
     }
     if (request.maxTokens() < 0) {
       throw new IllegalArgumentException("max_tokens is " + request.maxTokens() + ", below 0");
+    }
+    if (request.minTokens() < 0 || request.minTokens() > request.maxTokens()) {
+      throw new IllegalArgumentException(
+          "min_tokens is %d, must be 0 to max_tokens, %d"
+              .formatted(request.minTokens(), request.maxTokens()));
     }
     if (prompt > maxTokens() || prompt == maxTokens() && request.maxTokens() > 0) {
       throw new IllegalArgumentException(
@@ -264,10 +315,22 @@ public final class Engine implements AutoCloseable {
               .formatted(request.capture().length(), prompt));
     }
     for (int token : request.prompt()) {
-      if (token < 0 || token >= vocabulary) {
-        throw new IllegalArgumentException(
-            "token " + token + " is not in the vocabulary: ids are 0 to " + (vocabulary - 1));
-      }
+      checkToken("token", token);
+    }
+    request
+        .sampling()
+        .logitBias()
+        .keySet()
+        .forEach(token -> checkToken("logit_bias: token", token));
+    request.sampling().allowedTokens().forEach(token -> checkToken("allowed token", token));
+    request.logProbabilities().tokens().forEach(token -> checkToken("logprobs: token", token));
+  }
+
+  private void checkToken(String what, int token) {
+    int vocabulary = model.config().vocabularySize();
+    if (token < 0 || token >= vocabulary) {
+      throw new IllegalArgumentException(
+          what + " " + token + " is not in the vocabulary: ids are 0 to " + (vocabulary - 1));
     }
   }
 
@@ -370,18 +433,10 @@ public final class Engine implements AutoCloseable {
     int[] prompt = sequence.request.prompt();
     int count = Math.min(prompt.length - sequence.done, rows);
     Capture capture = sequence.request.capture();
-    boolean everyLogit = capture != null && capture.wants(new Site(Site.Kind.LOGITS, -1));
-    boolean last = sequence.done + count == prompt.length;
-    int firstOutput = count;
-    if (everyLogit) {
-      count = Math.min(count, outputs);
-      firstOutput = 0;
-    } else if (last && sequence.maxTokens > 0) {
-      if (outputs == 0) {
-        return false;
-      }
-      firstOutput = count - 1;
-    }
+    // Tokens from the first with logits on count twice: as rows and as outputs.
+    int before = Math.max(0, sequence.firstOutput() - sequence.done);
+    count = Math.min(count, before + outputs);
+    int firstOutput = Math.min(before, count);
     if (count == 0) {
       return false;
     }
@@ -398,49 +453,69 @@ public final class Engine implements AutoCloseable {
     return batch.add(sequence.id, sequence.done, tokens, slots, firstOutput);
   }
 
-  /** Chooses the next token of every request that has seen all its tokens, and counts them. */
+  /**
+   * Chooses the next token of every request that has seen all its tokens, and counts them; reads
+   * what the prompts of those have that want to know.
+   */
   private int choose(Batch batch, List<Sequence> order, Buffer logits) {
-    List<Sampler.Draw> draws = new ArrayList<>();
-    List<Sequence> drawing = new ArrayList<>();
+    sampler.begin();
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
       Batch.Span span = batch.spans().get(i);
-      int seen = sequence.done + span.length();
-      if (sequence.maxTokens > 0 && seen >= sequence.request.prompt().length) {
+      int[] prompt = sequence.request.prompt();
+      int scored = sequence.scored(span);
+      for (int j = 0; j < scored; j++) {
+        int next = span.position() + span.firstOutput() + j + 1;
+        sampler.score(sequence.draws, span.firstOutputRow() + j, prompt[next]);
+      }
+      if (draws(sequence, span)) {
         int row = span.firstOutputRow() + span.length() - span.firstOutput() - 1;
-        draws.add(new Sampler.Draw(row, sequence.request.sampling(), sequence.count));
-        drawing.add(sequence);
+        sampler.draw(sequence.draws, row, sequence.count);
       }
     }
-    if (draws.isEmpty()) {
-      return 0;
-    }
-    Sampler.Choice choice = sampler.sample(logits, batch.outputs(), draws);
-    int vocabulary = model.config().vocabularySize();
-    for (int i = 0; i < drawing.size(); i++) {
-      Sequence sequence = drawing.get(i);
-      int token = choice.tokens()[i];
-      float logProbability = choice.logProbabilities()[i];
-      sequence.generated[sequence.count] = token;
-      sequence.logProbabilities[sequence.count++] = logProbability;
-      if (token >= 0) {
-        long at = 4L * vocabulary * draws.get(i).row();
-        tell(sequence, token, logProbability, () -> logits.slice(at).toFloats(vocabulary));
+    sampler.run(logits);
+    int number = 0;
+    int chosen = 0;
+    for (int i = 0; i < order.size(); i++) {
+      Sequence sequence = order.get(i);
+      Batch.Span span = batch.spans().get(i);
+      int scored = sequence.scored(span);
+      for (int j = 0; j < scored; j++) {
+        sequence.prompt.add(sampler.token(number++));
+      }
+      if (draws(sequence, span)) {
+        take(sequence, number++);
+        chosen++;
       }
     }
-    return draws.size();
+    return chosen;
+  }
+
+  /** Whether a sequence whose span was run is to get its next token. */
+  private static boolean draws(Sequence sequence, Batch.Span span) {
+    return sequence.maxTokens > 0
+        && sequence.done + span.length() >= sequence.request.prompt().length;
+  }
+
+  private void take(Sequence sequence, int number) {
+    int index = sequence.count++;
+    sequence.generated[index] = sampler.id(number);
+    sequence.logProbabilities[index] = sampler.logProbability(number);
+    if (sequence.draws.wantsAlternatives()) {
+      sequence.alternatives.add(sampler.alternatives(number));
+    }
+    if (sequence.generated[index] >= 0) {
+      tell(sequence, sequence.token(index));
+    }
   }
 
   /** Tells of a token; a listener that throws ends its own request and no other. */
-  private static void tell(
-      Sequence sequence, int token, float logProbability, Supplier<float[]> logits) {
+  private static void tell(Sequence sequence, Generation.Token token) {
     Request request = sequence.request;
     try {
       if (request.listener() != null) {
-        request.listener().token(token, logProbability, logits);
+        request.listener().token(token);
       }
-    } catch (DeviceException e) {
-      throw e; // from the logits, so it is not the listener's
     } catch (RuntimeException e) {
       sequence.failure = e;
     } catch (Error e) {
@@ -448,8 +523,8 @@ public final class Engine implements AutoCloseable {
           new IllegalStateException(
               "the listener of '%s' failed: %s".formatted(request.id(), e), e);
     }
-    if (sequence.failure == null && !request.stopTokens().contains(token)) {
-      sequence.job.token(token, logProbability);
+    if (sequence.failure == null && !sequence.isStopped()) {
+      sequence.job.token(token);
     }
   }
 
@@ -463,34 +538,38 @@ public final class Engine implements AutoCloseable {
       return;
     }
     int count = sequence.count;
-    int lastToken = count == 0 ? 0 : sequence.generated[count - 1];
-    if (lastToken < 0) {
-      leave(
-          sequence,
-          Result.failed(
-              request,
-              new IllegalArgumentException(
-                  "the logits after %d tokens are not numbers: %s"
-                      .formatted(
-                          sequence.done,
-                          request.plan().interventions().isEmpty()
-                              ? "the model overflows with this --dtype, or its weights are damaged"
-                              : "the plan's values are too large"))));
+    if (count > 0 && sequence.generated[count - 1] < 0) {
+      String problem = nothing(sequence, sequence.generated[count - 1]);
+      leave(sequence, Result.failed(request, new IllegalArgumentException(problem)));
       return;
     }
-    boolean stop = count > 0 && request.stopTokens().contains(lastToken);
-    if (stop) {
-      leave(sequence, sequence.result(count - 1, Result.Finish.STOP));
+    if (sequence.isStopped()) {
+      leave(sequence, sequence.result(Result.Finish.STOP));
     } else if (count == sequence.maxTokens) {
-      leave(sequence, sequence.result(count, Result.Finish.LENGTH));
+      leave(sequence, sequence.result(Result.Finish.LENGTH));
     }
+  }
+
+  /** Why there was no token to choose. */
+  private static String nothing(Sequence sequence, int token) {
+    Request request = sequence.request;
+    if (token == Sampler.FORBIDDEN) {
+      return "after %d tokens every token is forbidden by logit_bias, allowed tokens or min_tokens"
+          .formatted(sequence.done);
+    }
+    return "the logits after %d tokens are not numbers: %s"
+        .formatted(
+            sequence.done,
+            request.plan().interventions().isEmpty()
+                ? "the model overflows with this --dtype, or its weights are damaged"
+                : "the plan's values are too large");
   }
 
   /** Ends a running request between two steps: its result is what it has. */
   void cancel(Job job, Result.Finish finish) {
     for (Sequence sequence : running) {
       if (sequence.job == job) {
-        leave(sequence, sequence.result(sequence.count, finish));
+        leave(sequence, sequence.result(finish));
         return;
       }
     }
@@ -504,6 +583,7 @@ public final class Engine implements AutoCloseable {
   private void leave(Sequence sequence) {
     running.remove(sequence);
     sequence.steered.close();
+    sequence.draws.close();
     model.cache().release(sequence.id);
   }
 

@@ -14,11 +14,13 @@ import java.util.stream.Stream;
  */
 public final class Generation {
   /**
-   * A token of the result.
+   * A token and what the (steered) model gave it at its place.
    *
-   * @param logProbability natural log of its probability under the (steered) model
+   * @param logProbability natural log of its probability, before sampling changes any: {@link
+   *     LogProbabilities}
+   * @param alternatives what it gave others, if the request asks for any
    */
-  public record Token(int id, float logProbability) {}
+  public record Token(int id, float logProbability, Alternatives alternatives) {}
 
   private final Request request;
   private final CompletableFuture<Result> result = new CompletableFuture<>();

@@ -4,7 +4,6 @@ import dev.halter.model.Capture;
 import dev.halter.steering.SteeringPlan;
 import java.util.Objects;
 import java.util.Set;
-import java.util.function.Supplier;
 
 /**
  * One prompt and what to do with it. Begin with {@link #of} and change what should be otherwise:
@@ -14,19 +13,24 @@ import java.util.function.Supplier;
  * @param id echoed in the result
  * @param prompt token ids, at least one
  * @param maxTokens most tokens to generate; 0 only reads the prompt
- * @param stopTokens ids that end the generation; the one that does is not part of the result
+ * @param minTokens before so many no stop token can be chosen; 0 for at any time
+ * @param stopTokens ids that end the generation; the one that does is not among the result's
+ *     tokens. With none it goes on to {@code maxTokens}, whatever is said
  * @param plan how to steer; {@link SteeringPlan#NONE} for not at all
  * @param capture which activations of the prompt to read, or null
+ * @param logProbabilities which the result tells beside those of its tokens
  * @param listener hears of each generated token at once, or null
  */
 public record Request(
     String id,
     int[] prompt,
     int maxTokens,
+    int minTokens,
     Sampling sampling,
     Set<Integer> stopTokens,
     SteeringPlan plan,
     Capture capture,
+    LogProbabilities logProbabilities,
     Listener listener) {
   /** Most tokens to generate where nothing else is said. */
   public static final int MAX_TOKENS = 256;
@@ -36,6 +40,7 @@ public record Request(
     Objects.requireNonNull(sampling, "sampling");
     Objects.requireNonNull(stopTokens, "stopTokens");
     Objects.requireNonNull(plan, "plan");
+    Objects.requireNonNull(logProbabilities, "logProbabilities");
   }
 
   /**
@@ -44,13 +49,8 @@ public record Request(
    * that.
    */
   public interface Listener {
-    /**
-     * A token was chosen.
-     *
-     * @param logProbability natural log of its probability under the (steered) model
-     * @param logits the row [vocabulary] that it was chosen from; read it now or never
-     */
-    void token(int token, float logProbability, Supplier<float[]> logits);
+    /** A token was chosen. */
+    void token(Generation.Token token);
   }
 
   /**
@@ -59,41 +59,141 @@ public record Request(
    */
   public static Request of(int[] prompt) {
     return new Request(
-        "request", prompt, MAX_TOKENS, Sampling.GREEDY, Set.of(), SteeringPlan.NONE, null, null);
+        "request",
+        prompt,
+        MAX_TOKENS,
+        0,
+        Sampling.GREEDY,
+        Set.of(),
+        SteeringPlan.NONE,
+        null,
+        LogProbabilities.NONE,
+        null);
   }
 
   /** The same under another id. */
   public Request withId(String newId) {
-    return new Request(newId, prompt, maxTokens, sampling, stopTokens, plan, capture, listener);
+    return new Request(
+        newId,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        listener);
   }
 
   /** The same with another limit; 0 only reads the prompt. */
   public Request withMaxTokens(int count) {
-    return new Request(id, prompt, count, sampling, stopTokens, plan, capture, listener);
+    return new Request(
+        id,
+        prompt,
+        count,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        listener);
   }
 
-  /** The same with other tokens that end it. */
+  /** The same with no stop token before so many tokens. */
+  public Request withMinTokens(int count) {
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        count,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        listener);
+  }
+
+  /** The same with other tokens that end it; none to ignore the end that the model gives. */
   public Request withStopTokens(Set<Integer> tokens) {
-    return new Request(id, prompt, maxTokens, sampling, tokens, plan, capture, listener);
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        tokens,
+        plan,
+        capture,
+        logProbabilities,
+        listener);
   }
 
   /** The same with another choice of tokens. */
   public Request with(Sampling newSampling) {
-    return new Request(id, prompt, maxTokens, newSampling, stopTokens, plan, capture, listener);
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        newSampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        listener);
   }
 
   /** The same, steered by this plan. */
   public Request with(SteeringPlan newPlan) {
-    return new Request(id, prompt, maxTokens, sampling, stopTokens, newPlan, capture, listener);
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        newPlan,
+        capture,
+        logProbabilities,
+        listener);
   }
 
   /** The same, with activations of the prompt read; the capture must be for its length. */
   public Request with(Capture newCapture) {
-    return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, newCapture, listener);
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        newCapture,
+        logProbabilities,
+        listener);
+  }
+
+  /** The same with other log-probabilities told. */
+  public Request with(LogProbabilities wanted) {
+    return new Request(
+        id, prompt, maxTokens, minTokens, sampling, stopTokens, plan, capture, wanted, listener);
   }
 
   /** The same with somebody who hears of each token; null for nobody. */
   public Request with(Listener newListener) {
-    return new Request(id, prompt, maxTokens, sampling, stopTokens, plan, capture, newListener);
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        newListener);
   }
 }

@@ -1,13 +1,14 @@
 package dev.halter.neurons;
 
+import dev.halter.generation.Alternatives;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.neurons.DoseResponse.Effect;
 import dev.halter.neurons.Verification.Clamp;
 import dev.halter.scoring.Fluency;
-import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
 import dev.halter.text.Message;
@@ -196,22 +197,15 @@ public record ConceptNeuron(
     }
 
     private List<Integer> answers() {
-      List<Integer> answers = new ArrayList<>();
-      model
-          .engine()
-          .run(
-              Request.of(prompt)
-                  .withId("answers")
-                  .withMaxTokens(1)
-                  .with(
-                      (token, p, logits) ->
-                          Logits.likeliest(logits.get(), LIKELY_ANSWERS + 1).stream()
-                              .map(Logits.Candidate::token)
-                              .filter(id -> id != token)
-                              .limit(LIKELY_ANSWERS)
-                              .forEach(answers::add)))
-          .orThrow();
-      return answers;
+      Request request =
+          Request.of(prompt)
+              .withId("answers")
+              .withMaxTokens(1)
+              .with(LogProbabilities.top(LIKELY_ANSWERS + 1));
+      return model.engine().run(request).orThrow().alternatives().getFirst().likeliest().stream()
+          .skip(1)
+          .map(Alternatives.Candidate::token)
+          .toList();
     }
   }
 }

@@ -1,7 +1,6 @@
 package dev.halter.neurons;
 
 import dev.halter.generation.Engine;
-import dev.halter.generation.Request;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.scoring.Logits;
@@ -27,19 +26,7 @@ public final class DoseResponse {
   /** The effect of each plan on the same prompt, all in one batch. */
   public static List<Effect> of(
       Engine engine, int[] prompt, Set<Integer> tokens, List<SteeringPlan> plans) {
-    Effect[] effects = new Effect[plans.size()];
-    List<Request> requests = new ArrayList<>();
-    for (int i = 0; i < effects.length; i++) {
-      int row = i;
-      requests.add(
-          Request.of(prompt)
-              .withId(Integer.toString(i))
-              .withMaxTokens(1)
-              .with(plans.get(i))
-              .with((token, p, logits) -> effects[row] = effect(logits.get(), tokens)));
-    }
-    engine.run(requests).forEach(result -> result.orThrow());
-    return List.of(effects);
+    return Logits.last(engine, prompt, plans).stream().map(row -> effect(row, tokens)).toList();
   }
 
   /** Plans that clamp one neuron to each value, at every token. */

@@ -5,8 +5,11 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
+import dev.halter.generation.Alternatives;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
+import dev.halter.generation.Result;
 import dev.halter.model.Capture;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.Site;
@@ -303,19 +306,17 @@ public final class Tars {
 
   /** The concept's probability after each prompt, in a model: this one or the edited copy. */
   public List<Trigger> triggers(LanguageModel asked, List<int[]> prompts) {
-    Trigger[] triggers = new Trigger[prompts.size()];
-    List<Request> requests = new ArrayList<>();
-    for (int i = 0; i < triggers.length; i++) {
-      int row = i;
-      requests.add(
-          Request.of(prompts.get(i))
-              .withMaxTokens(1)
-              .with(
-                  (token, p, logits) ->
-                      triggers[row] = new Trigger(probability(logits.get()), token)));
-    }
-    asked.engine().run(requests).forEach(result -> result.orThrow());
-    return List.of(triggers);
+    LogProbabilities wanted = LogProbabilities.NONE.withTokens(List.copyOf(concept));
+    List<Request> requests =
+        prompts.stream().map(prompt -> Request.of(prompt).withMaxTokens(1).with(wanted)).toList();
+    return asked.engine().run(requests).stream().map(Tars::trigger).toList();
+  }
+
+  private static Trigger trigger(Result result) {
+    List<Alternatives.Candidate> concept = result.orThrow().alternatives().getFirst().named();
+    double probability =
+        concept.stream().mapToDouble(token -> Math.exp(token.logProbability())).sum();
+    return new Trigger(probability, result.tokens()[0]);
   }
 
   private static double dot(float[] a, float[] b) {

@@ -1,7 +1,9 @@
 package dev.halter.scoring;
 
+import dev.halter.generation.Alternatives;
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
@@ -9,7 +11,6 @@ import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.function.Supplier;
 
 /**
  * Answers to one prompt without a plan and under several, side by side, and what the unsteered
@@ -30,7 +31,7 @@ public record Comparison(Item unsteered, List<Item> steered) {
    *     without a plan
    */
   public record Item(
-      SteeringPlan plan, Answer answer, List<Logits.Candidate> first, double[] unsteered) {
+      SteeringPlan plan, Answer answer, List<Alternatives.Candidate> first, double[] unsteered) {
 
     /** Natural logs of the probabilities of the answer's tokens under the plan. */
     public double[] own() {
@@ -65,23 +66,6 @@ public record Comparison(Item unsteered, List<Item> steered) {
     return items;
   }
 
-  /** Keeps the likeliest first tokens. */
-  private static final class First implements Request.Listener {
-    private final int count;
-    private List<Logits.Candidate> candidates = List.of();
-
-    First(int count) {
-      this.count = count;
-    }
-
-    @Override
-    public void token(int token, float logProbability, Supplier<float[]> logits) {
-      if (candidates.isEmpty()) {
-        candidates = Logits.likeliest(logits.get(), count);
-      }
-    }
-  }
-
   /**
    * Answers every prompt without a plan and under each plan, all in one batch, then reads the
    * answers without a plan.
@@ -102,8 +86,13 @@ public record Comparison(Item unsteered, List<Item> steered) {
     all.addAll(plans);
     List<Request> requests = new ArrayList<>();
     for (int[] prompt : prompts) {
-      Request request = model.request(prompt).withMaxTokens(maxTokens).with(sampling);
-      all.forEach(plan -> requests.add(request.with(plan).with(new First(first))));
+      Request request =
+          model
+              .request(prompt)
+              .withMaxTokens(maxTokens)
+              .with(sampling)
+              .with(LogProbabilities.top(first));
+      all.forEach(plan -> requests.add(request.with(plan)));
     }
     List<Answer> answers = model.generate(requests);
     List<Comparison> comparisons = new ArrayList<>();
@@ -121,8 +110,15 @@ public record Comparison(Item unsteered, List<Item> steered) {
   }
 
   private static Item item(Answer answer, double[] unsteered) {
-    Request request = answer.result().request();
-    return new Item(request.plan(), answer, ((First) request.listener()).candidates, unsteered);
+    Result result = answer.result();
+    return new Item(result.request().plan(), answer, first(result).likeliest(), unsteered);
+  }
+
+  /** At the place of the first token, which may be the one that stopped it. */
+  private static Alternatives first(Result result) {
+    return result.tokens().length > 0
+        ? result.alternatives().isEmpty() ? Alternatives.NONE : result.alternatives().getFirst()
+        : result.stop() == null ? Alternatives.NONE : result.stop().alternatives();
   }
 
   private static double[] own(Result result) {

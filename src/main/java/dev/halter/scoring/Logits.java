@@ -5,6 +5,7 @@ import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
@@ -18,6 +19,25 @@ public final class Logits {
   /** Logits [p, vocabulary] at each token of a text. */
   public static float[] of(Engine engine, int[] text, SteeringPlan plan) {
     return of(engine, text, 0, plan);
+  }
+
+  /**
+   * Logits [vocabulary] at the last token of a prompt under each of several plans, in one batch.
+   */
+  public static List<float[]> last(Engine engine, int[] prompt, List<SteeringPlan> plans) {
+    List<Request> requests = new ArrayList<>();
+    for (SteeringPlan plan : plans) {
+      Capture capture = Capture.last(engine.model().config(), Set.of(SITE), prompt.length);
+      requests.add(
+          Request.of(prompt)
+              .withId(Integer.toString(requests.size()))
+              .withMaxTokens(0)
+              .with(plan)
+              .with(capture));
+    }
+    return engine.run(requests).stream()
+        .map(result -> result.orThrow().request().capture().values().get(SITE))
+        .toList();
   }
 
   /** Logits at each token of a text from {@code first} on. */
@@ -48,32 +68,6 @@ public final class Logits {
       logProbabilities[i] = logits[row + answer[i]] - logSumExp(logits, row, row + vocabulary);
     }
     return logProbabilities;
-  }
-
-  /**
-   * A token and what a row of logits gives it.
-   *
-   * @param logProbability natural log
-   */
-  public record Candidate(int token, double logProbability) {}
-
-  /** The {@code count} likeliest tokens of a row, likeliest first, of equals the lower id. */
-  public static List<Candidate> likeliest(float[] row, int count) {
-    int[] best = new int[Math.min(count, row.length)];
-    int kept = 0;
-    for (int id = 0; id < row.length; id++) {
-      int at = kept;
-      while (at > 0 && row[id] > row[best[at - 1]]) {
-        at--;
-      }
-      if (at < best.length) {
-        kept = Math.min(kept + 1, best.length);
-        System.arraycopy(best, at, best, at + 1, kept - at - 1);
-        best[at] = id;
-      }
-    }
-    double logSum = logSumExp(row, 0, row.length);
-    return Arrays.stream(best).mapToObj(id -> new Candidate(id, row[id] - logSum)).toList();
   }
 
   /**

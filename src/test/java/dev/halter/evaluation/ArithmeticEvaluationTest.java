@@ -9,7 +9,9 @@ import dev.halter.evaluation.ArithmeticEvaluation.Report;
 import dev.halter.evaluation.ArithmeticEvaluation.Row;
 import dev.halter.evaluation.ArithmeticEvaluation.Tried;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
+import dev.halter.generation.Result;
 import dev.halter.heads.Knockout;
 import dev.halter.scoring.Perplexity;
 import dev.halter.scoring.Question;
@@ -95,27 +97,18 @@ class ArithmeticEvaluationTest {
   void perplexityIsThatOfTheNextTokens() {
     try (LanguageModel model = open()) {
       int[] text = model.encode("The cat meows.");
-      double[] sum = {0};
+      double sum = 0;
       for (int i = 1; i < text.length; i++) {
         int next = text[i];
-        model
-            .engine()
-            .run(
-                Request.of(Arrays.copyOf(text, i))
-                    .withId("next")
-                    .withMaxTokens(1)
-                    .with(
-                        (token, p, logits) -> {
-                          float[] row = logits.get();
-                          double all = 0;
-                          for (float logit : row) {
-                            all += Math.exp(logit);
-                          }
-                          sum[0] -= row[next] - Math.log(all);
-                        }))
-            .orThrow();
+        Request request =
+            Request.of(Arrays.copyOf(text, i))
+                .withId("next")
+                .withMaxTokens(1)
+                .with(LogProbabilities.of(next));
+        Result result = model.engine().run(request).orThrow();
+        sum -= result.alternatives().getFirst().named().getFirst().logProbability();
       }
-      double expected = Math.exp(sum[0] / (text.length - 1));
+      double expected = Math.exp(sum / (text.length - 1));
       double actual = Perplexity.of(model.engine(), List.of(text), SteeringPlan.NONE);
       assertEquals(expected, actual, 1e-4 * expected);
       assertTrue(Double.isNaN(Perplexity.of(model.engine(), List.of(), SteeringPlan.NONE)));

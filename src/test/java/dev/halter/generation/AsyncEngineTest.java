@@ -87,7 +87,7 @@ class AsyncEngineTest {
 
   /** Does something in the engine's thread, at each token. */
   private static Request.Listener each(Runnable work) {
-    return (token, logProbability, logits) -> work.run();
+    return token -> work.run();
   }
 
   private static void await(CountDownLatch latch) {
@@ -309,11 +309,11 @@ class AsyncEngineTest {
           Request request =
               request("r", 5, 6)
                   .with(
-                      (token, logProbability, logits) -> {
+                      token -> {
                         if (chosen.size() == 1) {
                           await(heard); // the second is not had before the first was read
                         }
-                        chosen.add(token);
+                        chosen.add(token.id());
                       });
           Generation generation = engine.submit(request);
           List<Integer> read = new ArrayList<>();
@@ -766,21 +766,6 @@ class AsyncEngineTest {
             device.failWith(null);
           });
     }
-  }
-
-  /** The logits are read in the listener, but it is the device that fails. */
-  @Test
-  void aDeviceThatFailsInAListenerIsNotTheListenersFault() throws Exception {
-    with(
-        ROOMY,
-        engine -> {
-          DeviceException failure = new DeviceException("the card is gone");
-          Generation reading = engine.submit(request("r", 5, 4).with(each(() -> raise(failure))));
-          assertSame(failure, failure(reading));
-          Request late = request("late", 5, 4);
-          var refused = assertThrows(RejectedExecutionException.class, () -> engine.submit(late));
-          assertSame(failure, refused.getCause());
-        });
   }
 
   @Test

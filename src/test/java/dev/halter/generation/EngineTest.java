@@ -28,6 +28,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -44,23 +45,25 @@ class EngineTest {
   private static final Llama.Limits ROOMY = new Llama.Limits(256, 64, 16, 32, 128);
   private static final Llama.Limits TIGHT = new Llama.Limits(7, 3, 2, 3, 128);
 
-  /** Runs requests and hears the logits of every generated token. */
+  /** Runs requests and hears the log-probabilities of all tokens at every generated one. */
   private static final class Run {
     final Map<String, Result> results = new LinkedHashMap<>();
-    final Map<String, List<float[]>> logits = new LinkedHashMap<>();
+    final Map<String, List<float[]>> rows = new LinkedHashMap<>();
     final Map<String, List<Integer>> heard = new LinkedHashMap<>();
 
     Run(Engine engine, List<Request> requests) {
       List<Request> listening = new ArrayList<>();
       for (Request request : requests) {
-        logits.put(request.id(), new ArrayList<>());
+        rows.put(request.id(), new ArrayList<>());
         heard.put(request.id(), new ArrayList<>());
         listening.add(
-            request.with(
-                (token, logProbability, row) -> {
-                  heard.get(request.id()).add(token);
-                  logits.get(request.id()).add(row.get());
-                }));
+            request
+                .with(everyToken(engine.model()))
+                .with(
+                    token -> {
+                      heard.get(request.id()).add(token.id());
+                      rows.get(request.id()).add(row(token.alternatives()));
+                    }));
       }
       List<Result> inOrder = engine.run(listening);
       for (int i = 0; i < requests.size(); i++) {
@@ -74,15 +77,30 @@ class EngineTest {
     }
   }
 
+  /** The whole row of log-probabilities. */
+  static LogProbabilities everyToken(Llama model) {
+    int vocabulary = model.config().vocabularySize();
+    return LogProbabilities.NONE.withTokens(IntStream.range(0, vocabulary).boxed().toList());
+  }
+
+  static float[] row(Alternatives alternatives) {
+    float[] row = new float[alternatives.named().size()];
+    for (int i = 0; i < row.length; i++) {
+      row[i] = alternatives.named().get(i).logProbability();
+    }
+    return row;
+  }
+
   private static void assertSame(Run expected, Run actual, String id) {
     assertArrayEquals(expected.tokens(id), actual.tokens(id), "tokens of " + id);
-    for (int i = 0; i < expected.logits.get(id).size(); i++) {
+    for (int i = 0; i < expected.rows.get(id).size(); i++) {
       float tolerance = TestCuda.REAL ? 1e-4f : 0;
-      float[] row = actual.logits.get(id).get(i);
+      float[] row = actual.rows.get(id).get(i);
       if (tolerance == 0) {
-        assertArrayEquals(expected.logits.get(id).get(i), row, "logits of " + id);
+        assertArrayEquals(expected.rows.get(id).get(i), row, "log-probabilities of " + id);
       } else {
-        assertArrayEquals(expected.logits.get(id).get(i), row, tolerance, "logits of " + id);
+        assertArrayEquals(
+            expected.rows.get(id).get(i), row, tolerance, "log-probabilities of " + id);
       }
     }
   }
@@ -178,8 +196,7 @@ class EngineTest {
             assertSame(alone, run, "plain");
             for (int i = 0; i < plans.size(); i++) {
               assertFalse(
-                  Arrays.equals(
-                      run.logits.get("plain").getFirst(), run.logits.get("s" + i).getFirst()),
+                  Arrays.equals(run.rows.get("plain").getFirst(), run.rows.get("s" + i).getFirst()),
                   "plan " + i + " does nothing");
             }
           });
@@ -236,7 +253,7 @@ class EngineTest {
                 }
               }
               long distinct =
-                  run.logits.values().stream()
+                  run.rows.values().stream()
                       .map(rows -> Arrays.hashCode(rows.getFirst()))
                       .distinct()
                       .count();

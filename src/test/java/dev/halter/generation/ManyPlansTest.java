@@ -74,7 +74,9 @@ class ManyPlansTest {
                       i -> {
                         Request steered = request(i).with(plan(i));
                         return i % 97 == 0
-                            ? steered.with((token, p, logits) -> sampled.put(i, logits.get()))
+                            ? steered
+                                .with(EngineTest.everyToken(model))
+                                .with(token -> sampled.put(i, EngineTest.row(token.alternatives())))
                             : steered;
                       })
                   .iterator(),
@@ -92,21 +94,20 @@ class ManyPlansTest {
         }
         assertEquals((plans + 96) / 97, sampled.size());
         sampled.forEach(
-            (number, logits) -> {
-              assertArrayEquals(logits, alone(model, request(number).with(plan(number))));
-              assertFalse(Arrays.equals(logits, alone(model, request(number))), "no effect");
+            (number, row) -> {
+              assertArrayEquals(row, alone(model, request(number).with(plan(number))));
+              assertFalse(Arrays.equals(row, alone(model, request(number))), "no effect");
             });
       }
       assertEquals(0, device.buffers());
     }
   }
 
-  /** The logits of the last token, from an engine that knows no other plan. */
+  /** The log-probabilities at the last token, from an engine that knows no other plan. */
   private static float[] alone(Llama model, Request request) {
-    float[][] last = new float[1][];
     try (Engine engine = new Engine(model)) {
-      engine.run(request.with((token, p, logits) -> last[0] = logits.get())).orThrow();
+      Result result = engine.run(request.with(EngineTest.everyToken(model))).orThrow();
+      return EngineTest.row(result.alternatives().getLast());
     }
-    return last[0];
   }
 }

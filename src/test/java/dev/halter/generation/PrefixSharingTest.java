@@ -34,23 +34,18 @@ class PrefixSharingTest {
   private static final Llama.Limits TIGHT = new Llama.Limits(40, 3, 4, 7, 3 * KvCache.PAGE);
   private static final Site RESIDUAL = new Site(Site.Kind.RESID_POST, 0);
 
-  /** What a request gave: its result, and the logits of every token. */
-  private record Heard(Result result, List<float[]> logits) {}
+  /**
+   * What a request gave: its result, and the log-probabilities of all tokens at each of its own.
+   */
+  private record Heard(Result result, List<float[]> rows) {}
 
   private static List<Heard> run(Engine engine, List<Request> requests) {
-    List<List<float[]>> logits = new ArrayList<>();
-    List<Request> listening = new ArrayList<>();
-    for (Request request : requests) {
-      List<float[]> rows = new ArrayList<>();
-      logits.add(rows);
-      listening.add(request.with((token, p, row) -> rows.add(row.get())));
-    }
-    List<Result> results = engine.run(listening);
-    List<Heard> heard = new ArrayList<>();
-    for (int i = 0; i < results.size(); i++) {
-      heard.add(new Heard(results.get(i), logits.get(i)));
-    }
-    return heard;
+    LogProbabilities every = EngineTest.everyToken(engine.model());
+    return engine.run(requests.stream().map(request -> request.with(every)).toList()).stream()
+        .map(
+            result ->
+                new Heard(result, result.alternatives().stream().map(EngineTest::row).toList()))
+        .toList();
   }
 
   private static int[] tokens(int count, int seed) {
@@ -102,11 +97,11 @@ class PrefixSharingTest {
       String id = was.request().id();
       assertArrayEquals(was.orThrow().tokens(), is.orThrow().tokens(), id);
       assertEquals(was.report().toString(), is.report().toString(), id);
-      for (int j = 0; j < expected.get(i).logits.size(); j++) {
-        float[] row = expected.get(i).logits.get(j);
+      for (int j = 0; j < expected.get(i).rows.size(); j++) {
+        float[] row = expected.get(i).rows.get(j);
         float tolerance = TestCuda.REAL ? 1e-4f : 0;
         for (int k = 0; k < row.length; k++) {
-          assertEquals(row[k], actual.get(i).logits.get(j)[k], tolerance, id);
+          assertEquals(row[k], actual.get(i).rows.get(j)[k], tolerance, id);
         }
       }
     }
@@ -151,13 +146,13 @@ class PrefixSharingTest {
         Engine engine = new Engine(model)) {
       int[] prompt = tokens(100, 2);
       Request plain = Request.of(prompt).withMaxTokens(1);
-      float[] before = run(engine, List.of(plain)).getFirst().logits.getFirst();
+      float[] before = run(engine, List.of(plain)).getFirst().rows.getFirst();
       assertEquals(100, device.tokens());
       Request steered = plain.with(plan(Trigger.PROMPT, 6));
-      float[] after = run(engine, List.of(steered)).getFirst().logits.getFirst();
+      float[] after = run(engine, List.of(steered)).getFirst().rows.getFirst();
       assertEquals(100, device.tokens());
       assertFalse(Arrays.equals(before, after));
-      assertArrayEquals(before, run(engine, List.of(plain)).getFirst().logits.getFirst());
+      assertArrayEquals(before, run(engine, List.of(plain)).getFirst().rows.getFirst());
       assertEquals(1, device.tokens(), "the last token alone is read again");
       run(engine, List.of(plain.with(plan(Trigger.promptPositions(60), 6))));
       assertEquals(40, device.tokens(), "from where the plan acts");

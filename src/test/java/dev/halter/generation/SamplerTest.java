@@ -28,6 +28,12 @@ import org.junit.jupiter.params.provider.MethodSource;
 class SamplerTest {
   private static final String DEVICES = "dev.halter.device.TestDevices#all";
 
+  /** Has token number {@code index} chosen from a row. */
+  private record Draw(int row, Sampling sampling, int index) {}
+
+  /** Chosen ids and their log probabilities, in the order of the draws. */
+  private record Choice(int[] tokens, float[] logProbabilities) {}
+
   @ParameterizedTest
   @MethodSource(DEVICES)
   void greedyTakesTheLowestIdOfTheLargestLogit(Device device) {
@@ -36,7 +42,7 @@ class SamplerTest {
       Arrays.sort(logits);
       int first = vocabulary / 2;
       Arrays.fill(logits, first, vocabulary, 5); // half of them tie
-      Sampler.Choice choice = sample(device, logits, vocabulary, List.of(Sampling.GREEDY));
+      Choice choice = sample(device, logits, vocabulary, List.of(Sampling.GREEDY));
       assertEquals(first, choice.tokens()[0]);
       assertEquals(Math.log(probabilities(logits, 1)[first]), choice.logProbabilities()[0], 1e-5);
     }
@@ -149,7 +155,7 @@ class SamplerTest {
       float[] logits = logits(2 * vocabulary, 1);
       Arrays.fill(logits, 0, vocabulary, nothing);
       for (Sampling sampling : List.of(Sampling.GREEDY, new Sampling(1, 5, 0.9f, 1))) {
-        Sampler.Choice choice = sample(device, logits, vocabulary, List.of(sampling, sampling));
+        Choice choice = sample(device, logits, vocabulary, List.of(sampling, sampling));
         assertEquals(-1, choice.tokens()[0]);
         assertTrue(Float.isNaN(choice.logProbabilities()[0]));
         assertTrue(choice.tokens()[1] >= 0, "its neighbour is served");
@@ -176,7 +182,7 @@ class SamplerTest {
         for (int row = 0; row < samplings.size(); row++) {
           System.arraycopy(logits, 0, rows, row * vocabulary, vocabulary);
         }
-        Sampler.Choice choice = sample(device, rows, vocabulary, samplings);
+        Choice choice = sample(device, rows, vocabulary, samplings);
         for (int row = 0; row < samplings.size(); row++) {
           int expected = choose(logits, samplings.get(row));
           if (expected == UNDECIDED) {
@@ -293,7 +299,7 @@ class SamplerTest {
         List.of(Sampling.GREEDY, new Sampling(1, 10, 1, 3), new Sampling(0.7f, 0, 0.8f, 4));
     TestDevices.assertSchedulesAgree(
         device -> {
-          Sampler.Choice choice = sample(device, logits, vocabulary, samplings);
+          Choice choice = sample(device, logits, vocabulary, samplings);
           float[] all = Arrays.copyOf(choice.logProbabilities(), 6);
           for (int i = 0; i < 3; i++) {
             all[3 + i] = choice.tokens()[i];
@@ -333,11 +339,11 @@ class SamplerTest {
       Sampler sampler = new Sampler(scope, logits.length, rows);
       buffer.set(repeated);
       for (int first = 0; first < draws; first += rows) {
-        List<Sampler.Draw> batch = new ArrayList<>();
+        List<Draw> batch = new ArrayList<>();
         for (int row = 0; row < rows; row++) {
-          batch.add(new Sampler.Draw(row, sampling, first + row));
+          batch.add(new Draw(row, sampling, first + row));
         }
-        System.arraycopy(sampler.sample(buffer, rows, batch).tokens(), 0, tokens, first, rows);
+        System.arraycopy(choose(sampler, buffer, batch).tokens(), 0, tokens, first, rows);
       }
     }
     return tokens;
@@ -369,11 +375,11 @@ class SamplerTest {
   }
 
   /** One draw for each row. */
-  private static Sampler.Choice sample(
+  private static Choice sample(
       Device device, float[] logits, int vocabulary, List<Sampling> samplings) {
-    List<Sampler.Draw> draws = new ArrayList<>();
+    List<Draw> draws = new ArrayList<>();
     for (int row = 0; row < samplings.size(); row++) {
-      draws.add(new Sampler.Draw(row, samplings.get(row), 0));
+      draws.add(new Draw(row, samplings.get(row), 0));
     }
     return sample(device, logits, vocabulary, samplings.size(), draws);
   }
@@ -381,18 +387,34 @@ class SamplerTest {
   private static int one(
       Device device, float[] logits, int vocabulary, int row, Sampling sampling, int index) {
     int rows = logits.length / vocabulary;
-    List<Sampler.Draw> draw = List.of(new Sampler.Draw(row, sampling, index));
+    List<Draw> draw = List.of(new Draw(row, sampling, index));
     return sample(device, logits, vocabulary, rows, draw).tokens()[0];
   }
 
-  private static Sampler.Choice sample(
-      Device device, float[] logits, int vocabulary, int rows, List<Sampler.Draw> draws) {
+  private static Choice sample(
+      Device device, float[] logits, int vocabulary, int rows, List<Draw> draws) {
     try (Scope scope = device.scope();
         Buffer buffer = device.allocate(4L * logits.length)) {
       Sampler sampler = new Sampler(scope, vocabulary, rows);
       buffer.set(logits);
-      return sampler.sample(buffer, rows, draws);
+      return choose(sampler, buffer, draws);
     }
+  }
+
+  private static Choice choose(Sampler sampler, Buffer logits, List<Draw> draws) {
+    sampler.begin();
+    for (Draw draw : draws) {
+      Request request = Request.of(new int[1]).with(draw.sampling);
+      sampler.draw(sampler.open(request, 1), draw.row, draw.index);
+    }
+    sampler.run(logits);
+    int[] tokens = new int[draws.size()];
+    float[] logProbabilities = new float[draws.size()];
+    for (int i = 0; i < tokens.length; i++) {
+      tokens[i] = sampler.id(i);
+      logProbabilities[i] = sampler.logProbability(i);
+    }
+    return new Choice(tokens, logProbabilities);
   }
 
   /** What top-k and then top-p leave, by sorting; no two logits are equal here. */

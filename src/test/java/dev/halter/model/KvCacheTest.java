@@ -271,7 +271,7 @@ class KvCacheTest {
           Request.of(prompt)
               .withMaxTokens(5)
               .with(i % 2 == 0 ? SteeringPlan.NONE : steered) // what is steered is not kept
-              .with((token, p, logits) -> atToken.run()));
+              .with(token -> atToken.run()));
     }
     return engine.run(requests).stream().map(result -> result.orThrow().tokens()).toList();
   }

@@ -57,15 +57,4 @@ class ComparisonTest {
       }
     }
   }
-
-  @Test
-  void theLikeliestOfARowComeInOrder() {
-    float[] row = {1, 3, 2, 3, -1};
-    List<Logits.Candidate> top = Logits.likeliest(row, 3);
-    assertEquals(List.of(1, 3, 2), top.stream().map(Logits.Candidate::token).toList());
-    assertEquals(5, Logits.likeliest(row, 9).size());
-    double sum =
-        Logits.likeliest(row, 5).stream().mapToDouble(c -> Math.exp(c.logProbability())).sum();
-    assertEquals(1, sum, 1e-9);
-  }
 }

@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
+import dev.halter.generation.Alternatives;
 import dev.halter.generation.Answer;
 import dev.halter.generation.AsyncEngine;
 import dev.halter.generation.Conversation;
 import dev.halter.generation.Generation;
 import dev.halter.generation.LanguageModel;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
@@ -120,12 +122,30 @@ class GenerationSnippetsTest {
           model
               .request("My favourite animal is")
               .withMaxTokens(8)
-              .with(new Sampling(0.8f, 40, 0.95f, 7))
-              .with((token, logProbability, logits) -> heard.add(model.decode(new int[] {token})));
+              .with(Sampling.GREEDY.withTemperature(0.8f).withTopP(0.95f).withSeed(7))
+              .with(token -> heard.add(model.decode(new int[] {token.id()})));
       Answer answer = model.generate(request);
       // @end
       assertTrue(heard.size() >= answer.result().tokens().length);
       assertEquals(answer.text(), model.generate(List.of(request)).getFirst().text());
+    }
+  }
+
+  @Test
+  void sampling() {
+    try (LanguageModel model = LanguageModel.open(DEMO)) {
+      // @start region="sampling"
+      Sampling lively =
+          Sampling.GREEDY.withTemperature(0.8f).withMinP(0.05f).withFrequencyPenalty(0.5f);
+      Request request =
+          model.request("My favourite animal is").with(lively).with(LogProbabilities.top(5));
+      Result result = model.generate(request).result();
+      for (Alternatives.Candidate each : result.alternatives().getFirst().likeliest()) {
+        System.out.println(
+            model.tokenizer().piece(each.token()) + " " + Math.exp(each.logProbability()));
+      }
+      // @end
+      assertEquals(5, result.alternatives().getFirst().likeliest().size());
     }
   }
 

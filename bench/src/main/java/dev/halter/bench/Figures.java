@@ -124,7 +124,7 @@ public final class Figures {
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < batch; i++) {
       Request.Listener listener =
-          (token, logProbability, logits) -> {
+          token -> {
             times[heard[0] < batch ? 0 : 1] = System.nanoTime();
             heard[0]++;
             if (profiled && heard[0] == middle) {
