@@ -218,9 +218,9 @@ public final class Engine implements AutoCloseable {
         return false;
       }
       slots.check(request.plan(), request.prompt());
-      Steered steered = slots.open(request.plan(), request.prompt());
       int id = cache.open();
       cache.reserve(id, length);
+      Steered steered = slots.open(request.plan(), request.prompt(), id);
       running.add(new Sequence(job, steered, id, maxTokens));
     } catch (IllegalArgumentException e) {
       job.done(Result.failed(request, e));
