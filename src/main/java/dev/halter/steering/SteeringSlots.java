@@ -6,7 +6,7 @@ import dev.halter.model.Batch;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
-import dev.halter.model.QueuedEdit;
+import dev.halter.model.SlotEdit;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.model.SteeringTable.ReportPlace;
@@ -27,13 +27,17 @@ import java.util.stream.Collectors;
  * slots, so the tables grow with distinct plans and not with requests.
  *
  * <p>What a step costs here follows its tokens, not the plans that are known. Slots outlive their
- * requests, since plans come again; when there are many, those go that have not been used longest.
+ * requests, since plans come again; when they hold much, those go that have not been used longest.
  */
 public final class SteeringSlots implements AutoCloseable {
-  /** Slots that no open request uses are dropped while there are more than this. */
-  private static final int KEEP = 256;
+  /** What plans without a request may hold. */
+  public static final long IDLE_BYTES = 64L << 20;
+
+  /** What a slot takes on the host, about. */
+  private static final long HOST_BYTES = 2048;
 
   private final Llama model;
+  private final long mostIdle; // bytes
   private final ConceptRemovals removals;
   private final SteeringTable table;
   private final PageReports reports;
@@ -43,9 +47,16 @@ public final class SteeringSlots implements AutoCloseable {
   private final IdentityHashMap<SteeringPlan, Known> plans = new IdentityHashMap<>();
 
   private final Set<Known> idle = new LinkedHashSet<>(); // without a request, the longest first
+  private long idleBytes; // that they hold
 
-  public SteeringSlots(Llama model) {
+  /**
+   * Slots over a model.
+   *
+   * @param mostIdle bytes that plans without a request may hold, such as {@link #IDLE_BYTES}
+   */
+  public SteeringSlots(Llama model, long mostIdle) {
     this.model = model;
+    this.mostIdle = mostIdle;
     this.removals = new ConceptRemovals(model);
     this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
     try {
@@ -63,12 +74,21 @@ public final class SteeringSlots implements AutoCloseable {
     final boolean treatsGenerationAlike;
     final Map<Tokens, Kind> kinds = new HashMap<>();
     int requests;
+    long idleBytes; // while it is idle
 
     Known(SteeringPlan plan) {
       this.plan = plan;
       this.columns = new PageReports.Columns(plan);
       this.treatsGenerationAlike =
           plan.interventions().stream().allMatch(each -> each.trigger().treatsGenerationAlike());
+    }
+
+    /** What its slots hold. */
+    long bytes() {
+      return kinds.values().stream()
+          .filter(kind -> kind.slot != 0)
+          .mapToLong(kind -> HOST_BYTES + table.bytes(kind.slot))
+          .sum();
     }
 
     Kind kind(Tokens tokens) {
@@ -331,10 +351,12 @@ public final class SteeringSlots implements AutoCloseable {
     @Override
     public void close() {
       if (--known.requests == 0) {
-        if (known.kinds.values().stream().allMatch(kind -> kind.slot == 0)) {
+        known.idleBytes = known.bytes();
+        if (known.idleBytes == 0) {
           plans.remove(plan);
         } else {
           idle.add(known);
+          idleBytes += known.idleBytes;
         }
       }
     }
@@ -418,25 +440,28 @@ public final class SteeringSlots implements AutoCloseable {
   public Steered open(SteeringPlan plan, int[] prompt, int sequence) {
     Known known = plans.computeIfAbsent(plan, Known::new);
     known.requests++;
-    idle.remove(known);
+    if (idle.remove(known)) {
+      idleBytes -= known.idleBytes;
+    }
     return new Steered(known, prompt, sequence);
   }
 
   /**
-   * Before slots of a step are asked for: drops slots of plans that no open request has, if there
-   * are many.
+   * Before slots of a step are asked for: drops slots of plans that no open request has, if they
+   * hold much.
    */
   public void beginStep() {
-    dropIdle(KEEP);
+    dropIdle(mostIdle);
   }
 
-  /** Drops slots that no open request uses until {@code most} are left; whether any was. */
-  private boolean dropIdle(int most) {
+  /** Drops slots that no open request uses until these hold {@code most} bytes; whether any was. */
+  private boolean dropIdle(long most) {
     boolean dropped = false;
     boolean removesConcepts = false;
-    while (table.size() > most && !idle.isEmpty()) {
+    while (idleBytes > most) {
       Known known = idle.iterator().next();
       idle.remove(known);
+      idleBytes -= known.idleBytes;
       plans.remove(known.plan);
       known.kinds.values().forEach(Kind::leave);
       dropped = true;
@@ -465,7 +490,7 @@ public final class SteeringSlots implements AutoCloseable {
   }
 
   /** Removes concepts from the tokens of slots that agree in how. */
-  private QueuedEdit removal(Scope scope, int slots, List<Placed> uses) {
+  private SlotEdit removal(Scope scope, int slots, List<Placed> uses) {
     ConceptRemoval.Use first = (ConceptRemoval.Use) uses.getFirst().edit();
     return removals.get(first.together()).of(scope, slots, uses);
   }
