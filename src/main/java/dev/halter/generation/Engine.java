@@ -57,11 +57,20 @@ public final class Engine implements AutoCloseable {
    * @param sharesPrefixes whether what requests have in common at their beginning is read once
    */
   public Engine(Llama model, boolean sharesPrefixes) {
+    this(model, sharesPrefixes, SteeringSlots.IDLE_BYTES);
+  }
+
+  /**
+   * As above.
+   *
+   * @param mostIdle bytes that plans without a request may hold
+   */
+  Engine(Llama model, boolean sharesPrefixes, long mostIdle) {
     this.model = model;
     this.sharesPrefixes = sharesPrefixes;
     this.scope = model.device().scope();
     try {
-      this.slots = scope.add(new SteeringSlots(model));
+      this.slots = scope.add(new SteeringSlots(model, mostIdle));
       this.sampler = new Sampler(scope, model.config().vocabularySize(), model.limits().outputs());
       this.captures = new CaptureReader(scope, model);
     } catch (RuntimeException | Error e) {
@@ -265,9 +274,9 @@ public final class Engine implements AutoCloseable {
       }
       slots.check(request.plan(), request.prompt());
       Sampler.Draws draws = sampler.open(request, maxTokens);
-      Steered steered = slots.open(request.plan(), request.prompt());
       int id = cache.open();
       cache.reserve(id, length);
+      Steered steered = slots.open(request.plan(), request.prompt(), id);
       running.add(new Sequence(job, steered, draws, id, maxTokens));
     } catch (IllegalArgumentException e) {
       job.done(Result.failed(request, e));

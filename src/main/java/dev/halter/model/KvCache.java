@@ -149,6 +149,11 @@ public final class KvCache {
     return freePages.removeFirst();
   }
 
+  /** The page that holds a sequence's tokens from number {@code index · PAGE} on. */
+  public int page(int sequence, int index) {
+    return table[place(sequence, index)];
+  }
+
   /** Ends a sequence and frees its pages. */
   public void release(int sequence) {
     for (int i = pagesHeld[sequence] - 1; i >= 0; i--) {

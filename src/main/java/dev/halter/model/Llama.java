@@ -278,11 +278,17 @@ public final class Llama implements AutoCloseable {
   }
 
   /**
-   * Squared norms of what steering changed in the step just run, [rows, steering.reportStride()];
-   * {@link SteeringTable#places} says which are whose.
+   * Squared norms of what steering changed in the step just run, f32 [rows,
+   * steering.reportStride()]; {@link SteeringTable#places} says which are whose. Valid until the
+   * next step.
    */
-  public float[] changes(Batch batch, SteeringTable steering) {
-    return changes.toFloats(batch.rows() * steering.reportStride());
+  public Buffer changes() {
+    return changes;
+  }
+
+  /** What kernels know of the step that ran last. */
+  StepTables step() {
+    return step;
   }
 
   /** Forgets recorded steps that use these tables; call it before closing them. */
