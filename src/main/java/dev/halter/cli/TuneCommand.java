@@ -1,24 +1,17 @@
 package dev.halter.cli;
 
-import dev.halter.cli.heads.HeadOptions;
 import dev.halter.device.Device;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.model.Head;
 import dev.halter.tuning.RateSchedule;
 import dev.halter.tuning.Selection;
 import dev.halter.tuning.TuningData;
 import dev.halter.tuning.TuningRun;
 import dev.halter.weights.ModelConfig;
-import dev.halter.weights.TensorNames.Block;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.EnumSet;
-import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -43,24 +36,7 @@ final class TuneCommand implements Callable<Integer> {
       description = "Lines that are not learnt but measured, before and after.")
   Path evalData;
 
-  @Mixin HeadOptions heads;
-
-  @Option(
-      names = "--heads-parts",
-      paramLabel = "P",
-      split = ",",
-      defaultValue = "q,k,v,o",
-      description =
-          "What is tuned of the heads; under grouped-query attention k and v are their group's"
-              + " (default: ${DEFAULT-VALUE}).")
-  List<String> parts = new ArrayList<>();
-
-  @Option(
-      names = "--mlps",
-      paramLabel = "L",
-      split = ",",
-      description = "Layers whose MLPs are tuned whole (default: none).")
-  List<Integer> mlps = new ArrayList<>();
+  @Mixin TunedOptions tuned;
 
   @Option(names = "--out", paramLabel = "DIR", required = true, description = "New model folder.")
   Path out;
@@ -174,8 +150,7 @@ final class TuneCommand implements Callable<Integer> {
     RateSchedule schedule = OptionValue.of(RateSchedule.class, "--lr-scheduler", scheduler);
     Path folder = options.folder();
     ModelConfig config = ModelConfig.read(folder);
-    List<Head> chosen = heads.of(config);
-    Selection selection = selection(config, chosen);
+    Selection selection = tuned.of(config);
     if (adapter != null) {
       TuningRun.requireAdapter(config, selection);
     }
@@ -213,7 +188,7 @@ final class TuneCommand implements Callable<Integer> {
       if (heldOut != null) {
         result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
       }
-      run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
+      run.write(out, Json.text(note(run, setting, texts, result)) + "\n");
       if (adapter != null) {
         run.writeAdapter(adapter);
       }
@@ -304,21 +279,6 @@ final class TuneCommand implements Callable<Integer> {
     }
   }
 
-  private Selection selection(ModelConfig config, List<Head> chosen) {
-    for (int layer : mlps) {
-      if (layer < 0 || layer >= config.nLayers()) {
-        throw new WrongUseException(
-            "--mlps names layer %d, layers are 0 to %d".formatted(layer, config.nLayers() - 1));
-      }
-    }
-    Set<Block> blocks = EnumSet.noneOf(Block.class);
-    for (String part : parts) {
-      OptionValue.requireOneOf("--heads-parts", part, "q", "k", "v", "o");
-      blocks.add(OptionValue.of(Block.class, "--heads-parts", part));
-    }
-    return new Selection(config, chosen, mlps, blocks);
-  }
-
   /** Of a card's memory all that is taken, of the machine's what this process holds. */
   private static long used(Device device) {
     Device.Memory memory = device.memory();
@@ -365,21 +325,17 @@ final class TuneCommand implements Callable<Integer> {
 
   /** What it takes to do the same again. */
   private Map<String, Object> note(
-      TuningRun run,
-      List<Head> chosen,
-      TuningRun.Setting setting,
-      TuningData texts,
-      Map<String, Object> result) {
+      TuningRun run, TuningRun.Setting setting, TuningData texts, Map<String, Object> result) {
     Map<String, Object> note =
         Json.object(
             "model", options.folder().toString(),
             "fingerprint", run.model().fingerprint(),
             "data", data.toString(),
             "data_sha256", texts.digest(),
-            "lines", texts.size(),
-            "heads", chosen.stream().map(Head::toString).toList(),
-            "heads_parts", parts,
-            "mlps", mlps,
+            "lines", texts.size());
+    note.putAll(tuned.document());
+    note.putAll(
+        Json.object(
             "learning_rate", setting.learningRate(),
             "batch_size", setting.batchSize(),
             "max_steps", setting.steps(),
@@ -391,7 +347,7 @@ final class TuneCommand implements Callable<Integer> {
             "pass_tokens", run.model().limits().rows(),
             "seed", setting.seed(),
             "device", run.model().device().description(),
-            "steps", result.get("steps"));
+            "steps", result.get("steps")));
     if (evalData != null) {
       note.put("eval_data", evalData.toString());
       note.put("eval", result.get("eval"));

@@ -163,6 +163,13 @@ class TuneTest {
   }
 
   @Test
+  void mlpsMayBeTunedAlone() {
+    JsonNode result =
+        tune(folder.resolve("tuned"), "--mlps", "1", "--epochs", "1", "--json").json();
+    assertEquals(3 * 80 * 48, result.get("parameters").asInt());
+  }
+
+  @Test
   void headsMayComeFromEffectsAndPartsMayBeFewer() throws IOException {
     Path effects = folder.resolve("effects.json");
     Path pairs = folder.resolve("pairs.jsonl");
@@ -209,7 +216,8 @@ class TuneTest {
         "--heads 1.0 --mlps 1 --adapter /nowhere/else | leave --adapter",
         "--heads 1.0 --max-seq-len 4 | data.jsonl",
         "--heads 1.0 --max-seq-len 4000 | 512 positions",
-        "--mlps 1 | --heads=L.H",
+        "--max-steps 1 | nothing to tune: name heads by --heads",
+        "--effects there --mlps 1 | --effects goes with --top",
       })
   void wrongUseIsNamedAndLeavesNothing(String options, String word) {
     Path out = folder.resolve("tuned");
