@@ -20,7 +20,7 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tune",
     description = {
-      "Tunes chosen heads and MLPs, and writes the tuned model as a folder.",
+      "Tunes chosen heads and MLPs, and writes the tuned model, or a plan, as a folder.",
       "The loss is of completions (arXiv 2409.01659). A line: {\"prompt\", \"completion\"}, {\"messages\"},",
       "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
     })
@@ -38,7 +38,12 @@ final class TuneCommand implements Callable<Integer> {
 
   @Mixin TunedOptions tuned;
 
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "New model folder.")
+  @Option(
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
+      description =
+          "New folder: the tuned model; with --train scale or bias plan.json, which --plan takes.")
   Path out;
 
   @Option(
@@ -50,9 +55,8 @@ final class TuneCommand implements Callable<Integer> {
   @Option(
       names = "--learning-rate",
       paramLabel = "X",
-      defaultValue = "2e-5",
-      description = "The highest (default: ${DEFAULT-VALUE}).")
-  double learningRate;
+      description = "The highest (default: 2e-5; with --train scale 5e-3, with --train bias 1e-2).")
+  Double learningRate;
 
   @Option(
       names = "--epochs",
@@ -108,10 +112,9 @@ final class TuneCommand implements Callable<Integer> {
   @Option(
       names = "--grad-scale",
       paramLabel = "S",
-      defaultValue = "heads",
       description =
-          "heads: gradients of heads times heads / tuned heads of the layer, as in the paper; none"
-              + " (default: ${DEFAULT-VALUE}).")
+          "Of weights: heads (gradients of heads times heads / tuned heads of the layer, as in the"
+              + " paper) or none (default: heads).")
   String gradScale;
 
   @Option(
@@ -166,21 +169,24 @@ final class TuneCommand implements Callable<Integer> {
     int perEpoch = Math.ceilDiv(texts.size(), batchSize);
     TuningRun.Setting setting =
         new TuningRun.Setting(
-            learningRate,
+            rate(),
             batchSize,
             maxSteps != null ? maxSteps : perEpoch * (epochs == null ? 2 : epochs),
             schedule,
             warmupRatio,
             weightDecay,
             maxGradNorm,
-            gradScale.equals("heads"),
+            scalesHeads(),
             passTokens == null ? 0 : passTokens,
             seed);
     try (Device device = options.openDevice();
         TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
       System.err.printf(
-          "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
-          selection.parameters(), texts.size(), setting.steps());
+          "%,d %s are tuned, on %,d lines in %,d steps%n",
+          selection.parameters(),
+          tuned.isOfWeights() ? "of the model's weights" : "numbers of a plan",
+          texts.size(),
+          setting.steps());
       Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
       Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
       Map<String, Object> result = tune(run, setting, checkpoint);
@@ -234,8 +240,31 @@ final class TuneCommand implements Callable<Integer> {
         figures[1]);
   }
 
+  /** The learning rate; of vectors by default LoFiT's. */
+  private double rate() {
+    if (learningRate != null) {
+      return learningRate;
+    }
+    return switch (tuned.train) {
+      case "scale" -> 5e-3;
+      case "bias" -> 1e-2;
+      default -> 2e-5;
+    };
+  }
+
+  private boolean scalesHeads() {
+    return tuned.isOfWeights() && !"none".equals(gradScale);
+  }
+
   private void check() {
-    OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
+    if (gradScale != null) {
+      OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
+    }
+    if (!tuned.isOfWeights() && (gradScale != null || adapter != null)) {
+      throw new WrongUseException(
+          "--train %s leaves all weights alone: %s is of weights"
+              .formatted(tuned.train, gradScale != null ? "--grad-scale" : "--adapter"));
+    }
     if (options.dtype.equals("bf16")) {
       throw new WrongUseException("--dtype bf16: halter tune works in f32");
     }
@@ -251,7 +280,7 @@ final class TuneCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--max-seq-len", maxSeqLen);
     OptionValue.requireAtLeastOne("--pass-tokens", passTokens);
     OptionValue.requireAtLeastOne("--save-steps", saveSteps);
-    requireNotNegative("--learning-rate", learningRate);
+    requireNotNegative("--learning-rate", rate());
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);
     if (!(warmupRatio >= 0 && warmupRatio <= 1)) {
@@ -343,7 +372,7 @@ final class TuneCommand implements Callable<Integer> {
             "warmup_ratio", setting.warmupRatio(),
             "weight_decay", setting.weightDecay(),
             "max_grad_norm", setting.maxGradNorm(),
-            "grad_scale", gradScale,
+            "grad_scale", scalesHeads() ? "heads" : "none",
             "pass_tokens", run.model().limits().rows(),
             "seed", setting.seed(),
             "device", run.model().device().description(),

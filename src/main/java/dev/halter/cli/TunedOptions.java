@@ -3,6 +3,7 @@ package dev.halter.cli;
 import dev.halter.cli.heads.HeadChoice;
 import dev.halter.files.Json;
 import dev.halter.model.Head;
+import dev.halter.tuning.HeadVector;
 import dev.halter.tuning.Selection;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorNames.Block;
@@ -27,14 +28,22 @@ final class TunedOptions {
   Path effects;
 
   @Option(
+      names = "--train",
+      paramLabel = "T",
+      defaultValue = "weights",
+      description =
+          "weights, or a vector for each head's output, which comes out as a plan: scale (factors) or"
+              + " bias (offsets) (default: ${DEFAULT-VALUE}).")
+  String train;
+
+  @Option(
       names = "--heads-parts",
       paramLabel = "P",
       split = ",",
-      defaultValue = "q,k,v,o",
       description =
-          "What is tuned of the heads; under grouped-query attention k and v are their group's"
-              + " (default: ${DEFAULT-VALUE}).")
-  List<String> parts = new ArrayList<>();
+          "What is tuned of the heads' weights; under grouped-query attention k and v are their"
+              + " group's (default: q,k,v,o).")
+  List<String> parts;
 
   @Option(
       names = "--mlps",
@@ -45,8 +54,18 @@ final class TunedOptions {
 
   private List<Head> chosen = List.of(); // once it has been asked for
 
+  boolean isOfWeights() {
+    return train.equals("weights");
+  }
+
   /** What of a model these options choose. */
   Selection of(ModelConfig config) {
+    OptionValue.requireOneOf("--train", train, "weights", "scale", "bias");
+    if (!isOfWeights() && (parts != null || !mlps.isEmpty())) {
+      throw new WrongUseException(
+          "--train %s is of heads' outputs: %s is of weights"
+              .formatted(train, parts != null ? "--heads-parts" : "--mlps"));
+    }
     if (heads != null) {
       chosen = heads.of(config, effects);
     } else if (effects != null) {
@@ -55,6 +74,12 @@ final class TunedOptions {
       throw new WrongUseException(
           "nothing to tune: name heads by --heads or by --effects and --top, or layers by --mlps");
     }
+    if (!isOfWeights()) {
+      return new Selection(config, chosen, OptionValue.of(HeadVector.class, "--train", train));
+    }
+    if (heads == null && parts != null) {
+      throw new WrongUseException("--heads-parts is of heads, and none are named");
+    }
     for (int layer : mlps) {
       if (layer < 0 || layer >= config.nLayers()) {
         throw new WrongUseException(
@@ -62,16 +87,25 @@ final class TunedOptions {
       }
     }
     Set<Block> blocks = EnumSet.noneOf(Block.class);
-    for (String part : parts) {
+    for (String part : parts()) {
       OptionValue.requireOneOf("--heads-parts", part, "q", "k", "v", "o");
       blocks.add(OptionValue.of(Block.class, "--heads-parts", part));
     }
     return new Selection(config, chosen, mlps, blocks);
   }
 
+  private List<String> parts() {
+    return parts == null ? List.of("q", "k", "v", "o") : parts;
+  }
+
   /** As {@code tune.json} has it, after {@link #of}. */
   Map<String, Object> document() {
-    return Json.object(
-        "heads", chosen.stream().map(Head::toString).toList(), "heads_parts", parts, "mlps", mlps);
+    Map<String, Object> document =
+        Json.object("train", train, "heads", chosen.stream().map(Head::toString).toList());
+    if (isOfWeights()) {
+      document.put("heads_parts", parts());
+      document.put("mlps", mlps);
+    }
+    return document;
   }
 }

@@ -13,6 +13,7 @@ import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
+import dev.halter.model.SiteHook;
 import dev.halter.tuning.BackwardKernels.Heads;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorNames.Block;
@@ -46,7 +47,8 @@ final class BackwardPass {
   private final AttentionBackward attention;
   private final Kernel gather;
   private final Tape tape;
-  private final Map<Slice, Buffer> gradients = new HashMap<>();
+  private final SteeredHeads steered;
+  private final Map<Tuned, Buffer> gradients = new HashMap<>();
 
   private final Buffer inverseFrequencies; // [d_head / 2]
   private final Buffer positions; // [rows]
@@ -88,8 +90,9 @@ final class BackwardPass {
     this.attention = new AttentionBackward(scope, heads, most);
     this.gather = device.kernel("gather_rows");
     this.tape = tape(scope, most);
-    for (Slice slice : selection.slices()) {
-      gradients.put(slice, scope.allocate(4 * slice.elements()));
+    this.steered = new SteeredHeads(scope, selection, zWidth(), most);
+    for (Tuned tuned : selection.all()) {
+      gradients.put(tuned, scope.allocate(4 * tuned.elements()));
     }
     this.inverseFrequencies = scope.of(config.inverseFrequencies());
     this.positions = scope.allocate(4L * most);
@@ -105,8 +108,7 @@ final class BackwardPass {
     this.dz = scope.allocate(4L * most * zWidth());
     this.post = scope.allocate(4L * most * config.dMlp());
     this.added =
-        scope.allocate(
-            4 * selection.slices().stream().mapToLong(Slice::elements).max().orElseThrow());
+        scope.allocate(4 * selection.all().stream().mapToLong(Tuned::elements).max().orElseThrow());
   }
 
   private Tape tape(Scope scope, int most) {
@@ -128,10 +130,15 @@ final class BackwardPass {
 
   /** Whether there are gradients to make of a layer's attention: in the lowest only for itself. */
   private boolean reachesAttention(int layer) {
-    return layer > lowest || selection.tunes(layer, Block.Q, Block.K, Block.V, Block.O);
+    return reachesZ(layer) || selection.tunes(layer, Block.O);
   }
 
-  /** Whether they go on past z: in the lowest not where only o_proj is tuned. */
+  /** Whether z itself has a gradient: in the lowest not where only o_proj is tuned. */
+  private boolean reachesZ(int layer) {
+    return reachesQueries(layer) || selection.vectors(layer).isPresent();
+  }
+
+  /** Whether they go on past z. */
   private boolean reachesQueries(int layer) {
     return layer > lowest || selection.tunes(layer, Block.Q, Block.K, Block.V);
   }
@@ -140,9 +147,14 @@ final class BackwardPass {
     return config.nHeads() * config.dHead();
   }
 
-  /** The gradient of a slice that the last {@link #run} made, [rows, columns] of the slice. */
-  Buffer gradient(Slice slice) {
-    return gradients.get(slice);
+  /** The gradient that the last {@link #run} made, [rows, columns] of what is tuned. */
+  Buffer gradient(Tuned tuned) {
+    return gradients.get(tuned);
+  }
+
+  /** The values of heads' vectors, as {@link #run} uses them; they may be written. */
+  Buffer values(HeadVectors vectors) {
+    return steered.values(vectors);
   }
 
   /**
@@ -209,6 +221,22 @@ final class BackwardPass {
     return sum;
   }
 
+  /** Keeps what passes, then lets the vectors of heads act. */
+  private final class Forward implements SiteHook {
+    @Override
+    public boolean wants(Site site) {
+      return tape.wants(site);
+    }
+
+    @Override
+    public void at(Site site, Matrix values) {
+      tape.at(site, values);
+      if (site.kind() == Site.Kind.Z) {
+        steered.apply(site.layer(), values.buffer(), rows);
+      }
+    }
+  }
+
   private void forward(List<Example> examples) {
     Batch batch = new Batch();
     try {
@@ -223,7 +251,7 @@ final class BackwardPass {
       rows = batch.rows();
       tape.begin(rows);
       attention.prepare(examples.stream().mapToInt(Example::rows).toArray());
-      model.forward(batch, null, tape);
+      model.forward(batch, null, new Forward());
     } finally {
       batch.spans().forEach(span -> model.cache().release(span.sequence()));
     }
@@ -311,11 +339,9 @@ final class BackwardPass {
     Layer w = model.weights().layer(layer);
     Buffer z = tape.of(Site.Kind.Z, layer);
     weights(layer, Block.O, floats(dx, config.dModel()), floats(z, zWidth()));
-    if (!reachesQueries(layer)) {
+    if (!reachesZ(layer)) {
       return;
     }
-    Buffer x = tape.of(Site.Kind.RESID_PRE, layer);
-    Buffer qkv = tape.of(Site.Kind.ROT_Q, layer);
     device.multiply(
         rows,
         zWidth(),
@@ -323,6 +349,12 @@ final class BackwardPass {
         floats(dx, config.dModel()),
         w.o().matrix().transpose(),
         floats(dz, zWidth()));
+    selection.vectors(layer).ifPresent(vectors -> vectors(vectors, z));
+    if (!reachesQueries(layer)) {
+      return;
+    }
+    Buffer x = tape.of(Site.Kind.RESID_PRE, layer);
+    Buffer qkv = tape.of(Site.Kind.ROT_Q, layer);
     attention.run(dqkv, qkv, z, dz, config.slidingWindow(layer));
     kernels.rope(dqkv, inverseFrequencies, positions, rows, heads);
     Matrix h = positionwise.attentionInput(layer, x, rows);
@@ -337,6 +369,15 @@ final class BackwardPass {
     weights(layer, Block.V, gradient.columnsFrom(zWidth() + kvWidth), h);
     if (layer > lowest) {
       inputs(gradient, w.qkv(), x, w.ln1());
+    }
+  }
+
+  /** The gradient of a layer's vectors of heads, and from the dz after them to that before. */
+  private void vectors(HeadVectors vectors, Buffer z) {
+    Buffer gradient = gradients.get(vectors);
+    steered.backward(vectors, more ? added : gradient, dz, z, rows);
+    if (more) {
+      kernels.add(gradient, added, vectors.rows(), vectors.columns());
     }
   }
 

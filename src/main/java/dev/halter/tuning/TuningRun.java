@@ -6,10 +6,12 @@ import dev.halter.device.Device;
 import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
 import dev.halter.device.Struct;
+import dev.halter.model.Head;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.steering.HeadControl;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.ModelCopy;
 import java.nio.file.Path;
@@ -77,7 +79,7 @@ public final class TuningRun implements AutoCloseable {
   private final TuningData heldOut;
   private final Setting setting;
   private final BackwardPass pass;
-  private final Map<Slice, AdamW> slices = new LinkedHashMap<>();
+  private final Map<Tuned, AdamW> tuned = new LinkedHashMap<>();
   private final List<Step> made = new ArrayList<>();
 
   /**
@@ -111,9 +113,9 @@ public final class TuningRun implements AutoCloseable {
                   limits(device, data, heldOut, setting),
                   selection.tensors()::contains));
       this.pass = new BackwardPass(scope, model, selection);
-      for (Slice slice : selection.slices()) {
-        Buffer gradient = pass.gradient(slice);
-        slices.put(slice, new AdamW(scope, weight(slice), slice.rows(), slice.columns(), gradient));
+      for (Tuned each : selection.all()) {
+        Buffer gradient = pass.gradient(each);
+        tuned.put(each, new AdamW(scope, weight(each), each.rows(), each.columns(), gradient));
       }
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
@@ -136,6 +138,14 @@ public final class TuningRun implements AutoCloseable {
     int rows = Math.max(longest, (int) Math.min(most, pass));
     int sequences = Math.min(setting.batchSize, rows);
     return new Llama.Limits(rows, 1, sequences, KvCache.pagesFor(rows) + sequences, longest);
+  }
+
+  /** Where what is tuned lies. */
+  private Matrix weight(Tuned each) {
+    return switch (each) {
+      case Slice slice -> weight(slice);
+      case HeadVectors vectors -> new Matrix(pass.values(vectors), DType.F32, vectors.columns());
+    };
   }
 
   /** A slice where it lies in its matrix. */
@@ -235,8 +245,8 @@ public final class TuningRun implements AutoCloseable {
 
   /** Writes all that it takes to go on from here: the run then ends as it would have ended. */
   public void save(Path file) {
-    Map<Slice, AdamW.State> states = new LinkedHashMap<>();
-    slices.forEach((slice, weights) -> states.put(slice, weights.state()));
+    Map<Tuned, AdamW.State> states = new LinkedHashMap<>();
+    tuned.forEach((each, weights) -> states.put(each, weights.state()));
     new TuningCheckpoint(identity(), made, states).write(file);
   }
 
@@ -246,8 +256,8 @@ public final class TuningRun implements AutoCloseable {
    * @throws dev.halter.files.BadFileException if the file is not of this very run
    */
   public void resume(Path file) {
-    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.slices());
-    checkpoint.slices().forEach((slice, state) -> slices.get(slice).restore(state));
+    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.all());
+    checkpoint.states().forEach((each, state) -> tuned.get(each).restore(state));
     made.addAll(checkpoint.steps());
   }
 
@@ -255,7 +265,7 @@ public final class TuningRun implements AutoCloseable {
     return Map.of(
         "model", model.fingerprint(),
         "data", data.digest(),
-        "selection", selection.slices().toString(),
+        "selection", selection.all().toString(),
         "setting", setting.toString());
   }
 
@@ -269,9 +279,9 @@ public final class TuningRun implements AutoCloseable {
     }
     loss /= tokens;
     double squares = 0;
-    for (Map.Entry<Slice, AdamW> slice : slices.entrySet()) {
-      double scale = scale(slice.getKey());
-      squares += scale * scale * slice.getValue().squares();
+    for (Map.Entry<Tuned, AdamW> each : tuned.entrySet()) {
+      double scale = scale(each.getKey());
+      squares += scale * scale * each.getValue().squares();
     }
     double norm = Math.sqrt(squares);
     if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
@@ -284,23 +294,24 @@ public final class TuningRun implements AutoCloseable {
     double rate = setting.learningRate * setting.schedule.factor(step, warmup, setting.steps);
     double cut =
         setting.maxGradNorm == 0 ? 1 : Math.min(1, setting.maxGradNorm / (norm + 1e-6)); // as torch
-    slices.forEach(
-        (slice, weights) ->
+    tuned.forEach(
+        (each, weights) ->
             weights.step(
-                new Struct<>(
-                    AdamStep.of(step + 1, rate, setting.weightDecay, cut * scale(slice)))));
+                new Struct<>(AdamStep.of(step + 1, rate, setting.weightDecay, cut * scale(each)))));
     int rows = batch.stream().mapToInt(Example::rows).sum();
     return new Step(step + 1, loss, norm, rate, tokens, rows);
   }
 
-  private double scale(Slice slice) {
-    int tuned = selection.heads(slice.layer());
+  private double scale(Tuned each) {
     boolean ofHeads =
-        switch (slice.part()) {
-          case Q, K, V, O -> true;
-          default -> false;
-        };
-    return setting.scaleHeads && ofHeads ? (double) model.config().nHeads() / tuned : 1;
+        each instanceof Slice slice
+            && switch (slice.part()) {
+              case Q, K, V, O -> true;
+              default -> false;
+            };
+    return setting.scaleHeads && ofHeads
+        ? (double) model.config().nHeads() / selection.heads(each.layer())
+        : 1;
   }
 
   /** Examples, as many together as fit. */
@@ -320,23 +331,51 @@ public final class TuningRun implements AutoCloseable {
   }
 
   /**
-   * Writes the tuned model: a copy of the folder in which nothing but the tuned slices differs.
+   * Writes what has been learnt: the tuned model, a copy of the folder in which nothing but the
+   * tuned slices differs; or, of vectors of heads, a plan that does to the model what they do.
    *
    * @param out a folder that does not exist
    * @param note of how it was made, which becomes its {@code tune.json}
    */
   public void write(Path out, String note) {
+    if (selection.isOfVectors()) {
+      new TunedPlan(out.getFileName().toString(), control()).write(out, note);
+    } else {
+      writeModel(out, note);
+    }
+  }
+
+  /** The vectors of heads as maps: diagonal ones, or offsets. */
+  HeadControl control() {
+    int d = model.config().dHead();
+    List<Head> heads = new ArrayList<>();
+    selection.vectors().forEach(vectors -> heads.addAll(vectors.heads()));
+    float[] a = new float[heads.size() * d * d];
+    float[] b = new float[heads.size() * d];
+    int at = 0;
+    for (HeadVectors vectors : selection.vectors()) {
+      for (float value : tuned.get(vectors).values()) {
+        boolean scales = vectors.kind() == HeadVector.SCALE;
+        a[at * d + at % d] = scales ? 1 + value : 1;
+        b[at] = scales ? 0 : value;
+        at++;
+      }
+    }
+    return new HeadControl(model.fingerprint(), Map.of(), heads, a, b);
+  }
+
+  private void writeModel(Path out, String note) {
     try (ModelCopy copy = ModelCopy.of(folder, out)) {
-      slices.forEach(
-          (slice, weights) -> {
-            long width = weight(slice).rowStride();
-            float[] values = weights.values();
-            for (int row = 0; row < slice.rows(); row++) {
-              float[] part = new float[slice.columns()];
-              System.arraycopy(values, row * part.length, part, 0, part.length);
-              copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
-            }
-          });
+      for (Slice slice : selection.slices()) {
+        AdamW weights = tuned.get(slice);
+        long width = weight(slice).rowStride();
+        float[] values = weights.values();
+        for (int row = 0; row < slice.rows(); row++) {
+          float[] part = new float[slice.columns()];
+          System.arraycopy(values, row * part.length, part, 0, part.length);
+          copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
+        }
+      }
       copy.add("tune.json", note);
       copy.finish();
     }
@@ -358,8 +397,9 @@ public final class TuningRun implements AutoCloseable {
    */
   public void writeAdapter(Path out) {
     List<LoraAdapter.Change> changes = new ArrayList<>();
-    slices.forEach(
-        (slice, weights) -> changes.add(new LoraAdapter.Change(slice, change(slice, weights))));
+    for (Slice slice : selection.slices()) {
+      changes.add(new LoraAdapter.Change(slice, change(slice, tuned.get(slice))));
+    }
     new LoraAdapter(model.config(), changes).write(out, folder.toString());
   }
 
