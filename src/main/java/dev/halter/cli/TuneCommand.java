@@ -126,6 +126,22 @@ final class TuneCommand implements Callable<Integer> {
   Integer passTokens;
 
   @Option(
+      names = "--recompute",
+      paramLabel = "N",
+      description =
+          "Layers, from the lowest tuned one on, of which only the input is kept: the rest is made"
+              + " again, to the same gradients (default: as few as the memory takes).")
+  Integer recompute;
+
+  @Option(
+      names = "--cache-prefix",
+      paramLabel = "MIB",
+      description =
+          "Make what comes into the lowest tuned layer once and not in every epoch, for as many lines"
+              + " as fit into this (default: not at all).")
+  Integer cachePrefix;
+
+  @Option(
       names = "--seed",
       paramLabel = "N",
       defaultValue = "0",
@@ -179,14 +195,17 @@ final class TuneCommand implements Callable<Integer> {
             scalesHeads(),
             passTokens == null ? 0 : passTokens,
             seed);
+    TuningRun.Means means =
+        new TuningRun.Means(recompute, cachePrefix == null ? 0 : (long) cachePrefix << 20);
     try (Device device = options.openDevice();
-        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
+        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting, means)) {
       System.err.printf(
           "%,d %s are tuned, on %,d lines in %,d steps%n",
           selection.parameters(),
           tuned.isOfWeights() ? "of the model's weights" : "numbers of a plan",
           texts.size(),
           setting.steps());
+      System.err.println("memory: " + run.memory());
       Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
       Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
       Map<String, Object> result = tune(run, setting, checkpoint);
@@ -280,6 +299,10 @@ final class TuneCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--max-seq-len", maxSeqLen);
     OptionValue.requireAtLeastOne("--pass-tokens", passTokens);
     OptionValue.requireAtLeastOne("--save-steps", saveSteps);
+    OptionValue.requireAtLeastOne("--cache-prefix", cachePrefix);
+    if (recompute != null && recompute < 0) {
+      throw new WrongUseException("--recompute is %d, must be 0 or more".formatted(recompute));
+    }
     requireNotNegative("--learning-rate", rate());
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);

@@ -40,6 +40,8 @@ final class BackwardPass {
   private final ModelConfig config;
   private final Selection selection;
   private final int lowest;
+  private final int endOfRecomputed; // layers from the lowest up to here are made again
+  private final PrefixCache prefixes; // or null
   private final float eps;
   private final Heads heads;
   private final Positionwise positionwise;
@@ -67,13 +69,22 @@ final class BackwardPass {
   private int rows; // of the batch
   private boolean more; // whether there are earlier ones
 
+  /** As below, with all that gradients need kept and nothing known of a text before. */
+  BackwardPass(Scope scope, Llama model, Selection selection) {
+    this(scope, model, selection, 0, null);
+  }
+
   /**
    * Prepares for batches of up to {@code model.limits().rows()} tokens.
    *
    * @param scope that its buffers live in
+   * @param recomputed of the layers that have gradients so many, from the lowest on, keep only what
+   *     comes into them; the backward pass makes the rest again. The gradients are the same.
+   * @param prefixes what is known of examples below the lowest tuned layer, or null
    * @throws IllegalArgumentException if the model's activations are not f32
    */
-  BackwardPass(Scope scope, Llama model, Selection selection) {
+  BackwardPass(
+      Scope scope, Llama model, Selection selection, int recomputed, PrefixCache prefixes) {
     if (model.type() != DType.F32) {
       throw new IllegalArgumentException("gradients are made in f32, not " + model.type());
     }
@@ -82,6 +93,8 @@ final class BackwardPass {
     this.config = model.config();
     this.selection = selection;
     this.lowest = selection.lowestLayer();
+    this.endOfRecomputed = lowest + recomputed;
+    this.prefixes = prefixes;
     this.eps = (float) config.rmsNormEps();
     this.heads = new Heads(config.nHeads(), config.nKvHeads(), config.dHead());
     this.positionwise = model.positionwise();
@@ -114,18 +127,33 @@ final class BackwardPass {
   private Tape tape(Scope scope, int most) {
     Tape keeps = new Tape(scope, most);
     for (int layer = lowest; layer < config.nLayers(); layer++) {
+      boolean again = layer < endOfRecomputed;
+      Keeping keep = again ? keeps::share : keeps::keep;
+      boolean isBegin = prefixes != null && layer == lowest;
+      if (again || isBegin || reachesQueries(layer)) {
+        keeps.keep(Site.Kind.RESID_PRE, layer, config.dModel());
+      }
       if (reachesAttention(layer)) {
-        keeps.keep(Site.Kind.Z, layer, zWidth());
+        keep.site(Site.Kind.Z, layer, zWidth());
       }
       if (reachesQueries(layer)) {
-        keeps.keep(Site.Kind.RESID_PRE, layer, config.dModel());
-        keeps.keep(Site.Kind.ROT_Q, layer, heads.width());
+        keep.site(Site.Kind.ROT_Q, layer, heads.width());
       }
-      keeps.keep(Site.Kind.RESID_MID, layer, config.dModel());
-      keeps.keep(Site.Kind.PRE, layer, 2 * config.dMlp());
+      keep.site(Site.Kind.RESID_MID, layer, config.dModel());
+      keep.site(Site.Kind.PRE, layer, 2 * config.dMlp());
     }
     keeps.keep(Site.Kind.RESID_POST, config.nLayers() - 1, config.dModel());
     return keeps;
+  }
+
+  /** {@link Tape#keep} or {@link Tape#share}. */
+  private interface Keeping {
+    void site(Site.Kind kind, int layer, int width);
+  }
+
+  /** Bytes of what a forward pass leaves for the backward pass. */
+  long keptBytes() {
+    return tape.bytes();
   }
 
   /** Whether there are gradients to make of a layer's attention: in the lowest only for itself. */
@@ -168,7 +196,17 @@ final class BackwardPass {
    */
   double run(List<Example> examples, int divisor, boolean more) {
     this.more = more;
-    forward(examples);
+    begin(examples);
+    if (prefixes != null) {
+      below(examples);
+    }
+    try (Sequences sequences = new Sequences(examples)) {
+      forward(sequences.batch, prefixes == null ? 0 : lowest, config.nLayers());
+      return backward(sequences.batch, examples, divisor);
+    }
+  }
+
+  private double backward(Batch batch, List<Example> examples, int divisor) {
     dx.slice(0, 4L * rows * config.dModel()).clear();
     int count = targets(examples);
     for (int from = 0; from < count; from += LOGITS) {
@@ -177,6 +215,9 @@ final class BackwardPass {
       lossBackward(from, chunk);
     }
     for (int layer = config.nLayers() - 1; layer >= lowest; layer--) {
+      if (layer < endOfRecomputed - 1) { // of the last of them all is still there
+        forward(batch, layer, layer + 1);
+      }
       mlp(layer);
       if (reachesAttention(layer)) {
         attention(layer);
@@ -195,7 +236,10 @@ final class BackwardPass {
 
   /** How examples are known, without gradients; their size is limited as for {@link #run}. */
   List<Known> read(List<Example> examples) {
-    forward(examples);
+    begin(examples);
+    try (Sequences sequences = new Sequences(examples)) {
+      forward(sequences.batch, 0, config.nLayers());
+    }
     int count = targets(examples);
     for (int from = 0; from < count; from += LOGITS) {
       loss(from, Math.min(LOGITS, count - from), 0);
@@ -221,39 +265,109 @@ final class BackwardPass {
     return sum;
   }
 
-  /** Keeps what passes, then lets the vectors of heads act. */
-  private final class Forward implements SiteHook {
-    @Override
-    public boolean wants(Site site) {
-      return tape.wants(site);
+  private void begin(List<Example> examples) {
+    rows = examples.stream().mapToInt(Example::rows).sum();
+    tape.begin(rows);
+    attention.prepare(examples.stream().mapToInt(Example::rows).toArray());
+  }
+
+  /** Examples as a batch; their keys and values stay until this is closed. */
+  private final class Sequences implements AutoCloseable {
+    final Batch batch = new Batch();
+
+    Sequences(List<Example> examples) {
+      try {
+        for (Example example : examples) {
+          int[] tokens = Arrays.copyOf(example.tokens(), example.rows());
+          int sequence = model.cache().open();
+          batch.add(sequence, 0, tokens, new int[tokens.length], tokens.length);
+          if (!model.cache().reserve(sequence, tokens.length)) {
+            throw new IllegalArgumentException("the cache has too few pages for these examples");
+          }
+        }
+      } catch (RuntimeException | Error e) {
+        close();
+        throw e;
+      }
     }
 
     @Override
-    public void at(Site site, Matrix values) {
-      tape.at(site, values);
-      if (site.kind() == Site.Kind.Z) {
-        steered.apply(site.layer(), values.buffer(), rows);
-      }
+    public void close() {
+      batch.spans().forEach(span -> model.cache().release(span.sequence()));
     }
   }
 
-  private void forward(List<Example> examples) {
-    Batch batch = new Batch();
-    try {
-      for (Example example : examples) {
-        int[] tokens = Arrays.copyOf(example.tokens(), example.rows());
-        int sequence = model.cache().open();
-        batch.add(sequence, 0, tokens, new int[tokens.length], tokens.length);
-        if (!model.cache().reserve(sequence, tokens.length)) {
-          throw new IllegalArgumentException("the cache has too few pages for these examples");
-        }
+  /**
+   * Runs blocks forward; from the second on, from what the tape has of the first one's input. Keeps
+   * what passes, then lets the vectors of heads act.
+   */
+  private void forward(Batch batch, int firstLayer, int endLayer) {
+    Site begin = firstLayer == 0 ? null : new Site(Site.Kind.RESID_PRE, firstLayer);
+    SiteHook hook =
+        new SiteHook() {
+          @Override
+          public boolean wants(Site site) {
+            return tape.wants(site);
+          }
+
+          @Override
+          public void at(Site site, Matrix values) {
+            if (site.equals(begin)) {
+              values.buffer().copyFrom(residual(firstLayer, 0, rows));
+              return;
+            }
+            tape.at(site, values);
+            if (site.kind() == Site.Kind.Z) {
+              steered.apply(site.layer(), values.buffer(), rows);
+            }
+          }
+        };
+    model.forward(batch, hook, firstLayer, endLayer);
+  }
+
+  /** What the tape has of some rows that come into a layer. */
+  private Buffer residual(int layer, int from, int count) {
+    long row = 4L * config.dModel();
+    return tape.of(Site.Kind.RESID_PRE, layer).slice(from * row, count * row);
+  }
+
+  /** Fills in what comes into the lowest tuned layer; only what is not known is made. */
+  private void below(List<Example> examples) {
+    List<Example> unknown = new ArrayList<>();
+    List<Buffer> places = new ArrayList<>();
+    int first = 0;
+    for (Example example : examples) {
+      Buffer place = residual(lowest, first, example.rows());
+      if (!prefixes.read(example, place)) {
+        unknown.add(example);
+        places.add(place);
       }
-      rows = batch.rows();
-      tape.begin(rows);
-      attention.prepare(examples.stream().mapToInt(Example::rows).toArray());
-      model.forward(batch, null, new Forward());
-    } finally {
-      batch.spans().forEach(span -> model.cache().release(span.sequence()));
+      first += example.rows();
+    }
+    if (unknown.isEmpty()) {
+      return;
+    }
+    SiteHook hook =
+        new SiteHook() {
+          @Override
+          public boolean wants(Site site) {
+            return site.equals(new Site(Site.Kind.RESID_POST, lowest - 1));
+          }
+
+          @Override
+          public void at(Site site, Matrix values) {
+            long at = 0;
+            for (Buffer place : places) {
+              place.copyFrom(values.buffer().slice(at, place.bytes()));
+              at += place.bytes();
+            }
+          }
+        };
+    try (Sequences sequences = new Sequences(unknown)) {
+      model.forward(sequences.batch, hook, 0, lowest);
+    }
+    for (int i = 0; i < unknown.size(); i++) {
+      prefixes.write(unknown.get(i), places.get(i));
     }
   }
 

@@ -3,7 +3,9 @@ package dev.halter.tuning;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.PlanningDevice;
 import dev.halter.device.Scope;
 import dev.halter.device.Struct;
 import dev.halter.model.Head;
@@ -11,6 +13,7 @@ import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.MemoryPlan;
 import dev.halter.steering.HeadControl;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.ModelCopy;
@@ -71,6 +74,19 @@ public final class TuningRun implements AutoCloseable {
   public record Step(
       int step, double loss, double gradNorm, double learningRate, int tokens, int rows) {}
 
+  /**
+   * How memory is used. What comes out does not depend on it.
+   *
+   * @param recomputed layers, from the lowest tuned one on, that keep only their input, the
+   *     backward pass making the rest again; null for as few as the device's memory takes
+   * @param prefixBytes that the examples' residual streams at the lowest tuned layer may take, to
+   *     be made once and not in every epoch; 0 for none. The bits are the same where a row's do not
+   *     depend on its batch: on the CPU, but for oneDNN's products.
+   */
+  public record Means(Integer recomputed, long prefixBytes) {
+    public static final Means AUTO = new Means(null, 0);
+  }
+
   private final Scope scope;
   private final Llama model;
   private final Path folder;
@@ -78,9 +94,22 @@ public final class TuningRun implements AutoCloseable {
   private final TuningData data;
   private final TuningData heldOut;
   private final Setting setting;
+  private final Means means;
+  private final TuningMemory memory;
   private final BackwardPass pass;
-  private final Map<Tuned, AdamW> tuned = new LinkedHashMap<>();
+  private final Map<Tuned, AdamW> tuned;
   private final List<Step> made = new ArrayList<>();
+
+  /** As below, with memory used as there is some. */
+  public TuningRun(
+      Device device,
+      Path folder,
+      Selection selection,
+      TuningData data,
+      TuningData heldOut,
+      Setting setting) {
+    this(device, folder, selection, data, heldOut, setting, Means.AUTO);
+  }
 
   /**
    * Loads a model for tuning.
@@ -89,6 +118,7 @@ public final class TuningRun implements AutoCloseable {
    * @param folder of the model
    * @param data one text at least
    * @param heldOut for {@link #evaluate}, or null
+   * @throws DeviceException if it does not fit, naming what would help
    */
   public TuningRun(
       Device device,
@@ -96,7 +126,14 @@ public final class TuningRun implements AutoCloseable {
       Selection selection,
       TuningData data,
       TuningData heldOut,
-      Setting setting) {
+      Setting setting,
+      Means means) {
+    if (means.prefixBytes > 0 && selection.lowestLayer() == 0) {
+      throw new IllegalArgumentException(
+          "--cache-prefix keeps what comes into the lowest tuned layer, which is the first one here:"
+              + " leave it out");
+    }
+    this.means = means;
     this.folder = folder;
     this.selection = selection;
     this.data = data;
@@ -112,11 +149,10 @@ public final class TuningRun implements AutoCloseable {
                   DType.F32,
                   limits(device, data, heldOut, setting),
                   selection.tensors()::contains));
-      this.pass = new BackwardPass(scope, model, selection);
-      for (Tuned each : selection.all()) {
-        Buffer gradient = pass.gradient(each);
-        tuned.put(each, new AdamW(scope, weight(each), each.rows(), each.columns(), gradient));
-      }
+      this.memory = plan();
+      Parts parts = parts(scope, memory.recomputed());
+      this.pass = parts.pass;
+      this.tuned = parts.tuned;
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
       throw e;
@@ -140,12 +176,81 @@ public final class TuningRun implements AutoCloseable {
     return new Llama.Limits(rows, 1, sequences, KvCache.pagesFor(rows) + sequences, longest);
   }
 
-  /** Where what is tuned lies. */
-  private Matrix weight(Tuned each) {
-    return switch (each) {
-      case Slice slice -> weight(slice);
-      case HeadVectors vectors -> new Matrix(pass.values(vectors), DType.F32, vectors.columns());
-    };
+  /** All that a run has beside the model. */
+  private record Parts(PrefixCache prefixes, BackwardPass pass, Map<Tuned, AdamW> tuned) {}
+
+  private Parts parts(Scope to, int recomputed) {
+    boolean comesAgain = setting.steps > Math.ceilDiv(data.size(), setting.batchSize);
+    PrefixCache prefixes =
+        means.prefixBytes > 0 && comesAgain
+            ? new PrefixCache(to, data.examples(), model.config().dModel(), means.prefixBytes)
+            : null;
+    BackwardPass gradients = new BackwardPass(to, model, selection, recomputed, prefixes);
+    Map<Tuned, AdamW> all = new LinkedHashMap<>();
+    for (Tuned each : selection.all()) {
+      Matrix weight =
+          switch (each) {
+            case Slice slice -> weight(slice);
+            case HeadVectors vectors ->
+                new Matrix(gradients.values(vectors), DType.F32, vectors.columns());
+          };
+      Buffer gradient = gradients.gradient(each);
+      all.put(each, new AdamW(to, weight, each.rows(), each.columns(), gradient));
+    }
+    return new Parts(prefixes, gradients, all);
+  }
+
+  /** Makes all parts without their memory, to see what they take. */
+  private TuningMemory plan() {
+    Device device = model.device();
+    ModelConfig config = model.config();
+    MemoryPlan forward =
+        MemoryPlan.of(device, config, model.weights().checkpoint(), model.type(), model.limits());
+    int lowest = selection.lowestLayer();
+    int layers = config.nLayers() - lowest;
+    // Where the weights are the mapped files, they are not in memory yet.
+    long room =
+        MemoryPlan.usable(device.memory().free())
+            - (device.sharesHostMemory() ? forward.weights() : 0);
+    int recomputed =
+        means.recomputed != null
+            ? means.recomputed
+            : TuningMemory.fewest(layers, count -> planned(forward, count).added(), room);
+    if (recomputed > layers) {
+      throw new IllegalArgumentException(
+          "--recompute is %d, but only %d layers have gradients: those from %d on"
+              .formatted(recomputed, layers, lowest));
+    }
+    TuningMemory plan = planned(forward, recomputed < 0 ? layers : recomputed);
+    if (plan.added() > room) {
+      throw new DeviceException(
+          "tuning needs %s beside the model, and there is room for %s: %schoose a smaller --pass-tokens than %,d, or fewer heads or MLPs"
+              .formatted(
+                  MemoryPlan.gib(plan.added()),
+                  MemoryPlan.gib(Math.max(0, room)),
+                  plan.prefixes() > 0 ? "lower --cache-prefix, " : "",
+                  model.limits().rows()));
+    }
+    return plan;
+  }
+
+  private TuningMemory planned(MemoryPlan forward, int recomputed) {
+    PlanningDevice device = new PlanningDevice(model.device());
+    try (Scope nowhere = device.scope()) {
+      Parts parts = parts(nowhere, recomputed);
+      long kept = parts.pass.keptBytes();
+      long learnt = 16 * selection.parameters(); // in f32 gradient, master copy, two moments
+      long prefixes = parts.prefixes == null ? 0 : parts.prefixes.bytes();
+      return new TuningMemory(
+          forward,
+          kept,
+          learnt,
+          prefixes,
+          device.bytes() - kept - learnt - prefixes,
+          selection.lowestLayer(),
+          recomputed,
+          model.config().nLayers());
+    }
   }
 
   /** A slice where it lies in its matrix. */
@@ -179,6 +284,11 @@ public final class TuningRun implements AutoCloseable {
       before += part.out();
     }
     throw new IndexOutOfBoundsException(row);
+  }
+
+  /** What all this takes. */
+  public TuningMemory memory() {
+    return memory;
   }
 
   /** The model, as far as it is tuned. */

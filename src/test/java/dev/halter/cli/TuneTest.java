@@ -268,6 +268,10 @@ class TuneTest {
         "--heads 1.0 --train bias --adapter /nowhere/else | --adapter is of weights",
         "--train bias | nothing to tune",
         "--mlps 1 --heads-parts q | --heads-parts is of heads",
+        "--heads 0.1 --cache-prefix 9 | leave it out",
+        "--heads 1.0 --cache-prefix 0 | --cache-prefix is 0",
+        "--heads 1.0 --recompute 3 | only 2 layers have gradients",
+        "--heads 1.0 --recompute -1 | --recompute is -1",
         "--max-steps 1 | nothing to tune: name heads by --heads",
         "--effects there --mlps 1 | --effects goes with --top",
       })

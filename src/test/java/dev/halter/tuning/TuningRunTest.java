@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Device;
+import dev.halter.device.ScarceDevice;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
@@ -34,6 +35,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Whole runs against torch's (tools/goldens/tuning.py), and what they leave behind. */
 class TuningRunTest {
@@ -148,6 +150,77 @@ class TuningRunTest {
     Path once = tune("mistral", folder.resolve("once"), 0.01, 2);
     assertSameFiles(once, tune("mistral", folder.resolve("again"), 0.01, 2));
     assertSameFiles(once, tune("mistral", folder.resolve("alone"), 0.01, 1));
+  }
+
+  /** Memory is saved in every way, and nothing else is another. */
+  @ParameterizedTest
+  @ValueSource(strings = {"llama3", "llama-bias", "qwen3"})
+  void whatIsMadeAgainOrOnlyOnceChangesNoByte(String name, @TempDir Path folder)
+      throws IOException {
+    JsonObject json = JsonObject.read(GOLDENS.resolve(name).resolve("gradients.json"));
+    Path model = GOLDENS.resolve(name).resolve("model");
+    Selection selection = selection(json, ModelConfig.read(model));
+    int layers = ModelConfig.read(model).nLayers() - selection.lowestLayer();
+    Path plain = tune(name, folder.resolve("plain"), 0.01, 2);
+    long kept = Long.MAX_VALUE;
+    for (int recomputed = 2; recomputed <= layers; recomputed++) {
+      for (long prefixes : new long[] {0, 5_000, 1 << 20}) { // none, some, all
+        if (prefixes > 0 && selection.lowestLayer() == 0) {
+          continue;
+        }
+        Path to = folder.resolve(recomputed + "." + prefixes);
+        TuningRun.Means means = new TuningRun.Means(recomputed, prefixes);
+        try (Device device = CpuDevice.open(2);
+            TuningRun run =
+                new TuningRun(
+                    device, model, selection, examples(json), null, setting(0.01), means)) {
+          assertEquals(recomputed, run.memory().recomputed());
+          assertTrue(prefixes == 0 || run.memory().prefixes() > 0);
+          assertTrue(run.memory().prefixes() <= prefixes);
+          if (prefixes == 0) {
+            assertTrue(run.memory().kept() < kept);
+            kept = run.memory().kept();
+          }
+          run.run(step -> {});
+          run.write(to, "{}");
+        }
+        assertSameFiles(plain, to);
+      }
+    }
+  }
+
+  /** The bytes planned are those that are allocated beside the model. */
+  @Test
+  void memoryIsPlannedAsItIsTaken() {
+    JsonObject json = JsonObject.read(GOLDENS.resolve("llama3/gradients.json"));
+    Path model = GOLDENS.resolve("llama3/model");
+    Selection selection = selection(json, ModelConfig.read(model));
+    try (ScarceDevice device = new ScarceDevice(CpuDevice.open(2))) {
+      long loaded;
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
+        assertEquals(0, run.memory().recomputed());
+        loaded = device.bytes() - run.memory().added();
+      }
+      TuningRun.Means means = new TuningRun.Means(2, 1 << 20);
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01), means)) {
+        assertEquals(loaded + run.memory().added(), device.bytes());
+      }
+      device.assertNothingLeaks(
+          () ->
+              new TuningRun(device, model, selection, examples(json), null, setting(0.01), means)
+                  .close());
+    }
+  }
+
+  @Test
+  void asFewLayersAreMadeAgainAsNeedBe() {
+    long[] bytes = {100, 100, 80, 60};
+    assertEquals(0, TuningMemory.fewest(3, count -> bytes[count], 100));
+    assertEquals(2, TuningMemory.fewest(3, count -> bytes[count], 99));
+    assertEquals(3, TuningMemory.fewest(3, count -> bytes[count], 79));
+    assertEquals(-1, TuningMemory.fewest(3, count -> bytes[count], 59));
   }
 
   /** A run that ends after some steps goes on from its checkpoint to the very same end. */
