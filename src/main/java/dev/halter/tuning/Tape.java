@@ -5,6 +5,7 @@ import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
 import dev.halter.model.Site;
 import dev.halter.model.SiteHook;
+import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -12,8 +13,10 @@ import java.util.Map;
 final class Tape implements SiteHook {
   private final Scope scope;
   private final Map<Site, Kept> kept = new HashMap<>();
+  private final Map<Site.Kind, Buffer> shared = new EnumMap<>(Site.Kind.class);
   private final int most;
   private int rows;
+  private long bytes;
 
   private record Kept(Buffer buffer, int width) {}
 
@@ -29,7 +32,23 @@ final class Tape implements SiteHook {
    * @param width of the rows that it lies in: q's rows hold k and v as well, gate's up
    */
   void keep(Site.Kind kind, int layer, int width) {
-    kept.put(new Site(kind, layer), new Kept(scope.allocate(4L * most * width), width));
+    kept.put(new Site(kind, layer), new Kept(allocate(width), width));
+  }
+
+  /** As {@link #keep}, until the next layer comes that shares the kind's buffer. */
+  void share(Site.Kind kind, int layer, int width) {
+    Buffer buffer = shared.computeIfAbsent(kind, first -> allocate(width));
+    kept.put(new Site(kind, layer), new Kept(buffer, width));
+  }
+
+  private Buffer allocate(int width) {
+    bytes += 4L * most * width;
+    return scope.allocate(4L * most * width);
+  }
+
+  /** Bytes that it takes. */
+  long bytes() {
+    return bytes;
   }
 
   /** Begins a pass of so many rows. */
