@@ -63,6 +63,7 @@ public final class Halter {
           BatchCommand.class,
           CaptureCommand.class,
           MergeCommand.class,
+          TableCommand.class,
           TuneCommand.class,
           MapCommand.class,
           NeuronsCommand.class,

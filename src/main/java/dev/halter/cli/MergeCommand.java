@@ -2,17 +2,11 @@ package dev.halter.cli;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.Json;
-import dev.halter.files.Reason;
 import dev.halter.files.WholeFile;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.patching.EffectsFile;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsShards;
-import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -53,7 +47,7 @@ final class MergeCommand implements Callable<Integer> {
       }
     }
     Map<String, Object> done =
-        switch (kind(shards.getFirst())) {
+        switch (WrittenFile.of(shards.getFirst())) {
           case RESULTS -> results();
           case EFFECTS -> effects();
           case TENSORS -> tensors();
@@ -66,27 +60,6 @@ final class MergeCommand implements Callable<Integer> {
       System.out.printf("%,d shards joined: %s%n", shards.size(), out);
     }
     return 0;
-  }
-
-  private enum Kind {
-    RESULTS,
-    EFFECTS,
-    TENSORS
-  }
-
-  /** By its first bytes: safetensors begin with a length, results with their id. */
-  private static Kind kind(Path file) {
-    try (InputStream bytes = Files.newInputStream(file)) {
-      String start = new String(bytes.readNBytes(6), StandardCharsets.ISO_8859_1);
-      if (start.isEmpty() || start.startsWith("{\"id\":")) {
-        return Kind.RESULTS;
-      }
-      return start.startsWith("{") ? Kind.EFFECTS : Kind.TENSORS;
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(file, "no such file", e);
-    } catch (IOException e) {
-      throw new BadFileException(file, "cannot be read: " + Reason.of(e), e);
-    }
   }
 
   private Map<String, Object> results() {
