@@ -13,7 +13,8 @@ import java.util.Map;
 
 /**
  * What edits did at the tokens of each page of the KV cache: norms, which stay on the device, and
- * the codes of removals. A request's report is the sum over the pages that it holds.
+ * the codes of removals. A request's report is the sum over the pages that it holds, whoever has
+ * read them.
  */
 final class PageReports implements AutoCloseable {
   private static final ReportPlace NOWHERE = new ReportPlace(0, 0);
@@ -25,6 +26,7 @@ final class PageReports implements AutoCloseable {
   static final class Columns {
     private final boolean[] removes; // by intervention
     private final int[] ofChanges;
+    private long[] edits; // null where pages have not been offered to others
 
     Columns(SteeringPlan plan) {
       int n = plan.interventions().size();
@@ -36,6 +38,29 @@ final class PageReports implements AutoCloseable {
         ofChanges[i] = columns;
         columns += removes[i] ? 2 : 1;
       }
+    }
+
+    /**
+     * Lets plans be told that have interventions in common with this one.
+     *
+     * @param edits a number for each intervention, which has no equal in its plan, and in another
+     *     stands for what does the very same
+     */
+    void tell(long[] edits) {
+      this.edits = edits;
+    }
+
+    /** The intervention of another plan that does what {@code mine} does; -1 for none. */
+    private int counterpart(Columns other, int mine) {
+      if (this == other) {
+        return mine;
+      }
+      for (int i = 0; i < other.edits.length; i++) {
+        if (other.edits[i] == edits[mine]) {
+          return i;
+        }
+      }
+      return -1;
     }
 
     /**
@@ -131,12 +156,16 @@ final class PageReports implements AutoCloseable {
     for (int p = 0; p < wanted.length; p++) {
       Page page = pages[wanted[p]];
       for (int i = 0; i < columns.removes.length; i++) {
-        int column = page.columns.ofChanges[i];
+        int theirs = columns.counterpart(page.columns, i);
+        if (theirs < 0) {
+          continue;
+        }
+        int column = page.columns.ofChanges[theirs];
         report.change(i, rows[p][column]);
         if (columns.removes[i]) {
           report.before(i, rows[p][column + 1]);
-          if (page.codes[i] != null) {
-            report.codes(i, page.codes[i]);
+          if (page.codes[theirs] != null) {
+            report.codes(i, page.codes[theirs]);
           }
         }
       }

@@ -3,16 +3,20 @@ package dev.halter.steering;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
+import dev.halter.model.Beginning;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
+import dev.halter.model.Site;
 import dev.halter.model.SlotEdit;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.model.SteeringTable.ReportPlace;
 import dev.halter.steering.ConceptRemovals.Together;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.BitSet;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashSet;
@@ -20,6 +24,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
 /**
  * Gives each token of a step its steering slot. A slot is a plan together with those of its
@@ -36,11 +41,15 @@ public final class SteeringSlots implements AutoCloseable {
   /** What a slot takes on the host, about. */
   private static final long HOST_BYTES = 2048;
 
+  private static final Comparator<Site> BY_PLACE =
+      Comparator.comparingInt(Site::layer).thenComparing(Site::kind);
+
   private final Llama model;
   private final long mostIdle; // bytes
   private final ConceptRemovals removals;
   private final SteeringTable table;
   private final PageReports reports;
+  private final EditDigests digests;
   private final List<Kind> bySlot = new ArrayList<>(); // null where there is none
 
   /** Plans are told apart by identity: comparing their vectors for every request would cost. */
@@ -58,6 +67,7 @@ public final class SteeringSlots implements AutoCloseable {
     this.model = model;
     this.mostIdle = mostIdle;
     this.removals = new ConceptRemovals(model);
+    this.digests = new EditDigests(removals::loading);
     this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
     try {
       this.reports = new PageReports(model);
@@ -73,6 +83,7 @@ public final class SteeringSlots implements AutoCloseable {
     final PageReports.Columns columns;
     final boolean treatsGenerationAlike;
     final Map<Tokens, Kind> kinds = new HashMap<>();
+    private long[] edits; // once asked for: what each intervention does
     int requests;
     long idleBytes; // while it is idle
 
@@ -81,6 +92,20 @@ public final class SteeringSlots implements AutoCloseable {
       this.columns = new PageReports.Columns(plan);
       this.treatsGenerationAlike =
           plan.interventions().stream().allMatch(each -> each.trigger().treatsGenerationAlike());
+    }
+
+    /** A number for what each intervention does, of equal ones for which it is. */
+    long[] edits() {
+      if (edits == null) {
+        edits = new long[plan.interventions().size()];
+        Map<Long, Integer> before = new HashMap<>();
+        for (int i = 0; i < edits.length; i++) {
+          long edit = digests.of(plan.interventions().get(i).edit());
+          edits[i] = digests.of(edit, before.merge(edit, 1, Integer::sum));
+        }
+        columns.tell(edits);
+      }
+      return edits;
     }
 
     /** What its slots hold. */
@@ -108,11 +133,38 @@ public final class SteeringSlots implements AutoCloseable {
     final int[] changed; // interventions, in their order
     private int slot; // 0: none yet, or nothing is done
     private List<Solving> solving = List.of(); // once there is a slot
+    private Long digest; // once asked for
 
     Kind(Known known, Tokens tokens) {
       this.known = known;
       this.tokens = tokens;
       this.changed = tokens.changed.stream().toArray();
+    }
+
+    /**
+     * A number for what is done to its tokens, whatever plan does it: 0 for nothing that changes
+     * them. Sites of different layers and kinds do not meet, so that only at one site the order of
+     * edits counts.
+     */
+    long digest() {
+      if (digest == null) {
+        List<SteeringPlan.Intervention> interventions = known.plan.interventions();
+        int[] acting =
+            IntStream.of(tokens.busy())
+                .filter(i -> !EditDigests.changesNothing(interventions.get(i).edit()))
+                .boxed()
+                .sorted(Comparator.comparing(i -> interventions.get(i).edit().site(), BY_PLACE))
+                .mapToInt(Integer::intValue)
+                .toArray();
+        long[] does = new long[2 * acting.length];
+        for (int at = 0; at < acting.length; at++) {
+          int i = acting[at];
+          does[2 * at] = known.edits()[i];
+          does[2 * at + 1] = (tokens.changed.get(i) ? 1L : 0) + (tokens.solving.get(i) ? 2 : 0);
+        }
+        digest = does.length == 0 ? 0 : digests.of(does);
+      }
+      return digest;
     }
 
     /** The slot of its tokens; where memory is short, those that no open request uses make room. */
@@ -231,6 +283,8 @@ public final class SteeringSlots implements AutoCloseable {
     private boolean isSettled; // whether all that follows is of it
     private final int[] changed; // tokens so far, by intervention
     private final BitSet pages = new BitSet(); // of the sequence: those in which edits have acted
+    private long[] edits; // to tokens of the prompt; null where pages are not shared
+    private int had; // leading tokens that others have read
 
     private Steered(Known known, int[] prompt, int sequence) {
       this.known = known;
@@ -266,14 +320,21 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** How many leading tokens of the prompt no intervention has anything to do with. */
-    public int unsteered() {
+    /** The prompt, with what is done to each of its tokens; from now on its pages may be shared. */
+    public Beginning beginning() {
+      edits = new long[prompt.length];
       for (int i = 0; i < ofPrompt.length; i++) {
-        if (!ofPrompt[i].tokens.areLeftAlone()) {
-          return i;
-        }
+        edits[i] = ofPrompt[i].digest();
       }
-      return prompt.length;
+      return new Beginning(prompt, edits);
+    }
+
+    /** Notes that others have read the first {@code count} tokens of its beginning. */
+    public void has(int count) {
+      had = count;
+      for (int i = 0; i < Math.min(count, ofPrompt.length); i++) {
+        count(ofPrompt[i]);
+      }
     }
 
     private Kind kind(int position, int token) {
@@ -331,9 +392,28 @@ public final class SteeringSlots implements AutoCloseable {
       for (int i = 0; i < changed.length; i++) {
         report.tokens(i, changed[i]);
       }
-      int[] held = pages.stream().map(at -> model.cache().page(sequence, at)).toArray();
+      int[] held =
+          IntStream.range(0, Math.max(pages.length(), had / KvCache.PAGE))
+              .filter(this::hasChanges)
+              .map(at -> model.cache().page(sequence, at))
+              .toArray();
       reports.read(held, known.columns, report);
       return report.build();
+    }
+
+    /**
+     * Whether edits have acted in one of the sequence's pages. One of the prompt alone may by now
+     * be that of a request which has read the same; where nothing is changed, that had no such
+     * edit.
+     */
+    private boolean hasChanges(int at) {
+      int from = at * KvCache.PAGE;
+      int end = from + KvCache.PAGE;
+      if (edits == null || end > prompt.length) {
+        return pages.get(at);
+      }
+      return (pages.get(at) || end <= had)
+          && Arrays.stream(edits, from, end).anyMatch(edit -> edit != 0);
     }
 
     private List<String> notes() {

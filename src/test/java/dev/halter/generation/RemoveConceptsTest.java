@@ -322,6 +322,35 @@ class RemoveConceptsTest {
     }
   }
 
+  /** Beginnings from which the same concepts are gone are read once, and reported as if not. */
+  @Test
+  void whatOthersHaveReadIsReported() {
+    Llama.Limits limits = new Llama.Limits(256, 16, 8, 40, 256);
+    String omp = "\"layers\": [1, 2], \"solver\": \"omp\", \"k\": 6, ";
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, limits);
+        Engine apart = new Engine(model, false);
+        Engine together = new Engine(model, true)) {
+      int[] beginning = new Random(8).ints(150, 3, CONFIG.vocabularySize()).toArray();
+      List<Request> requests = new ArrayList<>();
+      for (int i = 0; i < 12; i++) {
+        int[] prompt = Arrays.copyOf(beginning, 151);
+        prompt[150] = 3 + i;
+        String solve = i % 4 == 1 ? "\"solve\": \"prompt_end\", " : "";
+        String when = i % 4 == 2 ? ", \"when\": {\"generation\": \"all\"}" : "";
+        requests.add(Request.of(prompt).withMaxTokens(4).with(plan(omp + solve + REMOVED + when)));
+      }
+      List<Result> expected = apart.run(requests);
+      List<Result> results = together.run(requests);
+      for (int i = 0; i < requests.size(); i++) {
+        assertArrayEquals(expected.get(i).orThrow().tokens(), results.get(i).orThrow().tokens());
+        assertArrayEquals(expected.get(i).logProbabilities(), results.get(i).logProbabilities());
+        assertEquals(expected.get(i).report(), results.get(i).report());
+      }
+      assertTrue(expected.getFirst().report().interventions().getFirst().concepts().solved() > 150);
+    }
+  }
+
   /** Plans that remove other concepts, one after another through the tables of one that stays. */
   @Test
   void plansThatComeAndGoActAsAlone() {
