@@ -341,6 +341,28 @@ inline int __ffs(int x) {
     return __builtin_ffs(x);
 }
 
+// Rounded each by itself: the compiler neither fuses them nor changes their order.
+inline float halter_rounded(float x) {
+    asm("" : "+x"(x));
+    return x;
+}
+
+inline float __fadd_rn(float x, float y) {
+    return halter_rounded(x + y);
+}
+
+inline float __fsub_rn(float x, float y) {
+    return halter_rounded(x - y);
+}
+
+inline float __fmul_rn(float x, float y) {
+    return halter_rounded(x * y);
+}
+
+inline float __fdiv_rn(float x, float y) {
+    return halter_rounded(x / y);
+}
+
 inline float rsqrtf(float x) {
     return 1.0f / sqrtf(x);
 }

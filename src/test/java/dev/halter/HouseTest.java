@@ -47,6 +47,7 @@ class HouseTest {
           "concepts",
           "tuning",
           "evaluation",
+          "serving",
           "cli");
 
   private static final JavaClasses MAIN =

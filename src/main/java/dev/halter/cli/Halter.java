@@ -61,6 +61,7 @@ public final class Halter {
           ChatCommand.class,
           CompareCommand.class,
           BatchCommand.class,
+          ServeCommand.class,
           CaptureCommand.class,
           MergeCommand.class,
           TableCommand.class,

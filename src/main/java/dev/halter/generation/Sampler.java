@@ -6,246 +6,305 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
-import java.util.Comparator;
-import java.util.HashMap;
-import java.util.HashSet;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
+import java.util.TreeMap;
 import java.util.stream.IntStream;
 
-/** Chooses the next token of each row of logits on the device ({@code cuda-kernels/sample.cu}). */
+/**
+ * Chooses the next token of each row of logits on the device, and tells what the model gives tokens
+ * ({@code cuda-kernels/sample.cu}).
+ *
+ * <p>A step is one upload, one launch and one download. What a request changes of its logits lies
+ * in a table on the device, which is uploaded once and counts by itself what was chosen.
+ */
 final class Sampler {
   /** What is chosen where the logits are not numbers. */
   static final int NOTHING = -1;
 
-  /** What is chosen where there are numbers, but no token may be chosen. */
+  /** What is chosen where there are numbers, but its request forbids all tokens. */
   static final int FORBIDDEN = -2;
 
   private static final int BLOCK = 1024;
 
+  // The kernel's flags and sizes.
+  private static final int IN_PROMPT = 1;
+  private static final int IS_STOP = 2;
+  private static final int IS_ALLOWED = 4;
+  private static final int STOPS_ARE_EARLY = 1;
+  private static final int ONLY_ALLOWED = 2;
+  private static final int COUNTS = 4;
+  private static final int DRAW_BYTES = 72;
+  private static final int TABLE_BYTES = 16; // of its head
+  private static final int ENTRY_BYTES = 20;
+
+  private final Scope scope;
   private final Device device;
   private final Kernel kernel;
   private final int vocabularySize;
-  private final Buffer tokens;
-  private final Buffer logProbabilities;
-  private final Buffer temperatures;
-  private final Buffer topKs;
-  private final Buffer topPs;
-  private final Buffer keys;
-  private final List<Item> items = new ArrayList<>();
-  private final List<Generation.Token> results = new ArrayList<>();
+  private final List<Buffer> idleTables = new ArrayList<>();
 
-  private record Item(Draws draws, int row, int index, int given) {}
+  private Buffer draws; // and behind them the ids that they name
+  private Buffer results;
+  private ByteBuffer toDraws;
+  private MemorySegment drawsSegment;
+  private int[] told;
+  private MemorySegment toldSegment;
+  private int[] names;
+
+  private Draws[] queued; // whose rows of the step they are
+  private int[] outs; // where their results begin
+  private int count;
+  private int namesUsed;
+  private int resultsUsed;
+  private long passes; // over a row of logits
+  private final Object[] arguments = new Object[4]; // of the launch, so that a step makes none
 
   /** For up to {@code rows} rows; its buffers live in {@code scope}. */
   Sampler(Scope scope, int vocabularySize, int rows) {
+    this.scope = scope;
     this.device = scope.device();
     this.vocabularySize = vocabularySize;
     this.kernel = device.kernel("sample");
-    this.tokens = scope.allocate(4L * rows);
-    this.logProbabilities = scope.allocate(4L * rows);
-    this.temperatures = scope.allocate(4L * rows);
-    this.topKs = scope.allocate(4L * rows);
-    this.topPs = scope.allocate(4L * rows);
-    this.keys = scope.allocate(8L * rows);
+    this.queued = new Draws[rows];
+    this.outs = new int[rows];
+    this.names = new int[rows];
+    makeDraws((long) DRAW_BYTES * rows);
+    makeResults(2 * rows);
+    arguments[3] = vocabularySize;
   }
 
-  /** Passes over a row of logits, as the kernel's contract counts them. */
-  private int passes(Sampling sampling) {
-    if (sampling.temperature() == 0) {
-      return 1;
+  private void makeDraws(long bytes) {
+    draws = scope.allocate(bytes);
+    byte[] host = new byte[Math.toIntExact(bytes)];
+    ByteBuffer copy = ByteBuffer.wrap(host).order(ByteOrder.nativeOrder());
+    if (toDraws != null) {
+      copy.put(toDraws.flip());
     }
-    boolean cutsByRank = sampling.topK() > 0 && sampling.topK() < vocabularySize;
-    return 2 + (cutsByRank ? 3 : 0) + (sampling.topP() < 1 ? 3 : 0);
+    toDraws = copy;
+    drawsSegment = MemorySegment.ofArray(host);
+    arguments[1] = draws;
+  }
+
+  private void makeResults(int words) {
+    results = scope.allocate(4L * words);
+    told = new int[words];
+    toldSegment = MemorySegment.ofArray(told);
+    arguments[0] = results;
   }
 
   /** What one request draws by. */
-  static final class Draws implements AutoCloseable {
-    private final Request request;
-    private final Map<Integer, Integer> counts = new HashMap<>(); // of generated tokens
-    private final Set<Integer> seen = new HashSet<>(); // of the prompt and generated
+  final class Draws implements AutoCloseable {
+    private final Sampling sampling;
+    private final LogProbabilities wanted;
+    private final int[] named;
+    private final int minTokens;
+    private final Buffer table; // null: logits are taken as they are
 
-    private Draws(Request request) {
-      this.request = request;
-      IntStream.of(request.prompt()).forEach(seen::add);
+    private Draws(Request request, int maxTokens) {
+      this.sampling = request.sampling();
+      this.wanted = request.logProbabilities();
+      this.named = wanted.tokens().stream().mapToInt(Integer::intValue).toArray();
+      this.minTokens = request.stopTokens().isEmpty() ? 0 : request.minTokens();
+      this.table = changes() ? table(request, maxTokens) : null;
+    }
+
+    private boolean changes() {
+      return sampling.isPenalised()
+          || !sampling.logitBias().isEmpty()
+          || !sampling.allowedTokens().isEmpty()
+          || minTokens > 0;
     }
 
     boolean wantsAlternatives() {
-      LogProbabilities wanted = request.logProbabilities();
-      return wanted.top() > 0 || !wanted.tokens().isEmpty();
+      return wanted.top() > 0 || named.length > 0;
     }
 
-    private boolean hasExtras() {
-      Sampling sampling = request.sampling();
-      return sampling.isPenalised()
-          || sampling.minP() > 0
-          || !sampling.logitBias().isEmpty()
-          || !sampling.allowedTokens().isEmpty()
-          || request.minTokens() > 0
-          || wantsAlternatives();
-    }
-
-    /** Changes a row in place. */
-    private void change(float[] row, int index) {
-      Sampling sampling = request.sampling();
-      for (int id = 0; id < row.length; id++) {
-        if (!sampling.allowedTokens().isEmpty() && !sampling.allowedTokens().contains(id)
-            || index < request.minTokens() && request.stopTokens().contains(id)) {
-          row[id] = Float.NEGATIVE_INFINITY;
-        }
-        row[id] += sampling.logitBias().getOrDefault(id, 0f);
-        if (seen.contains(id) && sampling.isPenalised()) {
-          float penalty = sampling.repetitionPenalty();
-          row[id] = row[id] < 0 ? row[id] * penalty : row[id] / penalty;
-          int count = counts.getOrDefault(id, 0);
-          row[id] -= sampling.frequencyPenalty() * count;
-          row[id] -= count > 0 ? sampling.presencePenalty() : 0;
-        }
-      }
-      if (sampling.minP() > 0 && sampling.temperature() > 0) {
-        float top = max(row);
-        float cut = (float) (top + sampling.temperature() * Math.log(sampling.minP()));
-        for (int id = 0; id < row.length; id++) {
-          row[id] = row[id] < cut ? Float.NEGATIVE_INFINITY : row[id];
-        }
-      }
+    private int how(int index) {
+      return (index < minTokens ? STOPS_ARE_EARLY : 0)
+          | (sampling.allowedTokens().isEmpty() ? 0 : ONLY_ALLOWED)
+          | (sampling.isPenalised() ? COUNTS : 0);
     }
 
     @Override
-    public void close() {}
-  }
-
-  private static float max(float[] row) {
-    float top = Float.NEGATIVE_INFINITY;
-    for (float value : row) {
-      top = value > top ? value : top;
+    public void close() {
+      if (table != null) {
+        idleTables.add(table);
+      }
     }
-    return top;
   }
 
   /** Begins a request of up to so many tokens. */
   Draws open(Request request, int maxTokens) {
-    return new Draws(request);
+    return new Draws(request, maxTokens);
+  }
+
+  /** A table of the tokens whose logits a request changes. */
+  private Buffer table(Request request, int maxTokens) {
+    Sampling sampling = request.sampling();
+    Map<Integer, Integer> tokens = new TreeMap<>(); // what each is
+    if (sampling.repetitionPenalty() != 1) {
+      IntStream.of(request.prompt()).forEach(token -> tokens.put(token, IN_PROMPT));
+    }
+    sampling.logitBias().keySet().forEach(token -> tokens.merge(token, 0, (a, b) -> a | b));
+    sampling.allowedTokens().forEach(token -> tokens.merge(token, IS_ALLOWED, (a, b) -> a | b));
+    if (request.minTokens() > 0) {
+      request.stopTokens().stream()
+          .filter(token -> token >= 0 && token < vocabularySize)
+          .forEach(token -> tokens.merge(token, IS_STOP, (a, b) -> a | b));
+    }
+    int most = tokens.size() + (sampling.isPenalised() ? maxTokens : 0);
+    byte[] host = new byte[TABLE_BYTES + ENTRY_BYTES * tokens.size()];
+    ByteBuffer entries = ByteBuffer.wrap(host).order(ByteOrder.nativeOrder());
+    entries.putInt(tokens.size()).position(TABLE_BYTES);
+    tokens.forEach(
+        (token, is) ->
+            entries
+                .putInt(token)
+                .putInt(is)
+                .putInt(0)
+                .putFloat(sampling.logitBias().getOrDefault(token, 0f))
+                .putFloat(0));
+    Buffer table = idleTable(TABLE_BYTES + (long) ENTRY_BYTES * Math.min(most, vocabularySize));
+    table.copyFrom(MemorySegment.ofArray(host));
+    return table;
+  }
+
+  /** The smallest that is large enough of those that no request has any more, or a new one. */
+  private Buffer idleTable(long bytes) {
+    Buffer smallest = null;
+    for (Buffer table : idleTables) {
+      if (table.bytes() >= bytes && (smallest == null || table.bytes() < smallest.bytes())) {
+        smallest = table;
+      }
+    }
+    if (smallest == null) {
+      return scope.allocate(Math.max(1024, 2 * Long.highestOneBit(bytes - 1)));
+    }
+    idleTables.remove(smallest);
+    return smallest;
   }
 
   /** Begins a step. */
   void begin() {
-    items.clear();
-    results.clear();
+    count = 0;
+    namesUsed = 0;
+    resultsUsed = 0;
+    passes = 0;
+    toDraws.clear();
   }
 
   /** Has token number {@code index} of a request chosen from a row of logits. */
-  void draw(Draws draws, int row, int index) {
-    items.add(new Item(draws, row, index, -1));
+  void draw(Draws by, int row, int index) {
+    Sampling sampling = by.sampling;
+    add(by, row, -1, by.wanted.top(), index);
+    passes += by.table == null ? 0 : sampling.allowedTokens().isEmpty() ? 1 : 2;
+    if (sampling.temperature() > 0) {
+      boolean cutsByRank = sampling.topK() > 0 && sampling.topK() < vocabularySize;
+      passes += 1 + (cutsByRank ? 3 : 0) + (sampling.topP() < 1 ? 3 : 0);
+    }
   }
 
   /** Has told what a row of logits gives a token of the prompt. */
-  void score(Draws draws, int row, int token) {
-    items.add(new Item(draws, row, 0, token));
+  void score(Draws by, int row, int token) {
+    add(by, row, token, by.wanted.prompt(), 0);
   }
 
-  int id(int number) {
-    return results.get(number).id();
+  private void add(Draws by, int row, int given, int likeliest, int index) {
+    Sampling sampling = by.sampling;
+    int top = Math.min(likeliest, vocabularySize);
+    int named = by.named.length;
+    queued[count] = by;
+    outs[count++] = resultsUsed;
+    toDraws
+        .putLong(by.table == null ? 0 : by.table.address())
+        .putLong(sampling.key(index))
+        .putInt(row)
+        .putInt(given)
+        .putInt(resultsUsed)
+        .putInt(top)
+        .putInt(named)
+        .putInt(namesUsed)
+        .putInt(by.how(index))
+        .putInt(sampling.topK())
+        .putFloat(sampling.temperature())
+        .putFloat(sampling.topP())
+        .putFloat(sampling.minP())
+        .putFloat(sampling.repetitionPenalty())
+        .putFloat(sampling.presencePenalty())
+        .putFloat(sampling.frequencyPenalty());
+    if (namesUsed + named > names.length) {
+      names = Arrays.copyOf(names, 2 * (namesUsed + named));
+    }
+    System.arraycopy(by.named, 0, names, namesUsed, named);
+    namesUsed += named;
+    resultsUsed += 2 + 2 * top + named;
+    passes += top > 0 ? 2 : 1;
   }
 
-  float logProbability(int number) {
-    return results.get(number).logProbability();
-  }
-
-  Alternatives alternatives(int number) {
-    return results.get(number).alternatives();
-  }
-
-  Generation.Token token(int number) {
-    return results.get(number);
-  }
-
-  /** Runs what was asked for, over logits [·, vocabulary] f32, which may be changed. */
+  /** Runs what was asked for over logits [·, vocabulary] f32; some rows are changed. */
   void run(Buffer logits) {
-    if (items.isEmpty()) {
+    if (count == 0) {
       return;
     }
-    int rows = items.stream().mapToInt(item -> item.row).max().getAsInt() + 1;
-    float[] temperature = new float[rows];
-    int[] topK = new int[rows];
-    float[] topP = new float[rows];
-    long[] key = new long[rows];
-    long passes = rows; // over a row of logits, see the kernel
-    Map<Item, float[]> raw = new HashMap<>();
-    for (Item item : items) {
-      Sampling sampling = item.draws.request.sampling();
-      temperature[item.row] = sampling.temperature();
-      topK[item.row] = sampling.topK();
-      topP[item.row] = sampling.topP();
-      key[item.row] = sampling.key(item.index);
-      passes += passes(sampling) - 1;
-      if (item.given >= 0 || item.draws.hasExtras()) {
-        Buffer place = logits.slice(4L * vocabularySize * item.row);
-        float[] row = place.toFloats(vocabularySize);
-        raw.put(item, row.clone());
-        if (item.given < 0) {
-          item.draws.change(row, item.index);
-          place.set(row);
-        }
-      }
+    int bytes = toDraws.position() + 4 * namesUsed;
+    if (bytes > toDraws.capacity()) {
+      draws.close();
+      makeDraws(2L * bytes);
     }
-    temperatures.set(temperature);
-    topKs.set(topK);
-    topPs.set(topP);
-    keys.copyFrom(MemorySegment.ofArray(key));
-    device.launch(
-        kernel,
-        4L * passes * vocabularySize,
-        Grid.of(rows),
-        BLOCK,
-        0,
-        tokens,
-        logProbabilities,
-        logits,
-        vocabularySize,
-        temperatures,
-        topKs,
-        topPs,
-        keys);
-    int[] chosen = tokens.toInts(rows);
-    float[] probabilities = logProbabilities.toFloats(rows);
-    for (Item item : items) {
-      float[] row = raw.get(item);
-      int id = item.given >= 0 ? item.given : chosen[item.row];
-      if (row == null || id < 0) {
-        int result = id < 0 && row != null && max(row) > Float.NEGATIVE_INFINITY ? FORBIDDEN : id;
-        results.add(new Generation.Token(result, probabilities[item.row], Alternatives.NONE));
-        continue;
-      }
-      if (item.given < 0) {
-        item.draws.seen.add(id);
-        item.draws.counts.merge(id, 1, Integer::sum);
-      }
-      results.add(told(item, row, id));
+    for (int i = 0; i < namesUsed; i++) {
+      toDraws.putInt(names[i]);
     }
+    if (resultsUsed > told.length) {
+      results.close();
+      makeResults(2 * resultsUsed);
+    }
+    draws.copyFrom(drawsSegment.asSlice(0, bytes));
+    arguments[2] = logits;
+    device.launch(kernel, 4 * passes * vocabularySize, Grid.of(count), BLOCK, 0, arguments);
+    results.copyTo(toldSegment.asSlice(0, 4L * resultsUsed));
   }
 
-  private static Generation.Token told(Item item, float[] row, int id) {
-    double top = max(row);
-    double sum = 0;
-    for (float value : row) {
-      sum += Math.exp(value - top);
+  /** The token of the step's draw or score number {@code number}, in the order of the calls. */
+  int id(int number) {
+    return told[outs[number]];
+  }
+
+  /** Its log-probability. */
+  float logProbability(int number) {
+    return Float.intBitsToFloat(told[outs[number] + 1]);
+  }
+
+  /** What its request wants to know beside it. */
+  Alternatives alternatives(int number) {
+    int[] named = queued[number].named;
+    int first = outs[number] + 2;
+    int end = number + 1 < count ? outs[number + 1] : resultsUsed;
+    int top = (end - first - named.length) / 2;
+    if (top + named.length == 0) {
+      return Alternatives.NONE;
     }
-    double all = top + Math.log(sum);
-    LogProbabilities wanted = item.draws.request.logProbabilities();
-    List<Alternatives.Candidate> likeliest =
-        IntStream.range(0, row.length)
-            .boxed()
-            .sorted(Comparator.comparing((Integer other) -> -row[other]))
-            .limit(item.given < 0 ? wanted.top() : wanted.prompt())
-            .map(other -> new Alternatives.Candidate(other, (float) (row[other] - all)))
-            .toList();
-    List<Alternatives.Candidate> named =
-        wanted.tokens().stream()
-            .map(other -> new Alternatives.Candidate(other, (float) (row[other] - all)))
-            .toList();
-    return new Generation.Token(id, (float) (row[id] - all), new Alternatives(likeliest, named));
+    List<Alternatives.Candidate> likeliest = new ArrayList<>(top);
+    for (int i = 0; i < top && told[end - top + i] >= 0; i++) {
+      likeliest.add(candidate(told[end - top + i], first + i));
+    }
+    List<Alternatives.Candidate> others = new ArrayList<>(named.length);
+    for (int i = 0; i < named.length; i++) {
+      others.add(candidate(named[i], first + top + i));
+    }
+    return new Alternatives(likeliest, others);
+  }
+
+  private Alternatives.Candidate candidate(int token, int at) {
+    return new Alternatives.Candidate(token, Float.intBitsToFloat(told[at]));
+  }
+
+  /** All of it. */
+  Generation.Token token(int number) {
+    return new Generation.Token(id(number), logProbability(number), alternatives(number));
   }
 }

@@ -1,7 +1,10 @@
 package dev.halter.steering;
 
+import static dev.halter.files.Json.object;
+
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What a request's plan really did.
@@ -49,6 +52,41 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
    * @param meanCoefficient over these tokens, on the scale of the site and for a unit atom
    */
   public record Removed(String name, int tokens, double meanCoefficient) {}
+
+  /** As JSON, by the keys that answers of commands and of the server have. */
+  public Map<String, Object> json() {
+    List<Object> rows = new ArrayList<>();
+    for (Entry entry : interventions) {
+      Map<String, Object> row =
+          object(
+              "op", entry.op(),
+              "site", entry.site(),
+              "tokens", entry.tokens(),
+              "mean_change", entry.meanChange());
+      if (entry.concepts() != null) {
+        row.put("concepts", json(entry.concepts()));
+      }
+      rows.add(row);
+    }
+    return object("interventions", rows, "notes", notes);
+  }
+
+  private static Map<String, Object> json(Concepts concepts) {
+    List<Object> removed = new ArrayList<>();
+    for (Removed atom : concepts.removed()) {
+      removed.add(
+          object(
+              "concept", atom.name(),
+              "tokens", atom.tokens(),
+              "mean_coefficient", atom.meanCoefficient()));
+    }
+    return object(
+        "solved", concepts.solved(),
+        "mean_removed", concepts.meanRemoved(),
+        "removed", removed,
+        "mean_iterations", concepts.meanIterations(),
+        "worst_kkt", concepts.worstKkt());
+  }
 
   /** A removal that changes less than this share of what was there has found next to nothing. */
   private static final double NOTHING = 0.01;

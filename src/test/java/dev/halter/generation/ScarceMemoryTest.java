@@ -35,7 +35,7 @@ class ScarceMemoryTest {
                 new Sampler(scope, 10, 2);
               }
             });
-    assertEquals(6, allocations);
+    assertEquals(2, allocations);
   }
 
   @Test
