@@ -12,7 +12,8 @@ over the tokens of all completions, in nats; and `gradients.safetensors`, F32:
     LAYER.gate, LAYER.up, LAYER.down    every seventh element of the whole matrix, row by row
 
 The model runs in f64 from the very weights in the file, one sequence at a time, so that rounding is the
-reader's alone.
+reader's alone. `bf16` in the JSON says how far torch's own gradients are from these when the model runs in
+bf16: the largest `relative_l2` (norm of the difference over norm) and the smallest `cosine` of a tensor.
 """
 
 import argparse
@@ -37,9 +38,9 @@ LENGTHS = [(5, 4), (1, 37), (20, 1)]  # of prompts and completions; mistral's wi
 KEPT = 7
 
 
-def gradients(folder, heads, mlps, sequences):
+def gradients(folder, heads, mlps, sequences, dtype):
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float64, attn_implementation="eager").eval()
+        folder, dtype=dtype, attn_implementation="eager").eval()
     config = model.config
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     group = config.num_attention_heads // config.num_key_value_heads
@@ -70,6 +71,14 @@ def gradients(folder, heads, mlps, sequences):
     return total, {name: value.float().contiguous().clone() for name, value in kept.items()}
 
 
+def distance(tensors, others):
+    """The largest relative difference and the smallest cosine of any tensor."""
+    pairs = [(tensor.double().flatten(), others[name].double().flatten())
+             for name, tensor in tensors.items()]
+    return {"relative_l2": max(((a - b).norm() / a.norm()).item() for a, b in pairs),
+            "cosine": min((a @ b / a.norm() / b.norm()).item() for a, b in pairs)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--goldens", type=Path, default=Path("src/test/resources/goldens"))
@@ -81,8 +90,10 @@ def main():
         sequences = [{key: [chosen.randrange(3, config["vocab_size"]) for _ in range(length)]
                       for key, length in zip(("prompt_tokens", "completion_tokens"), lengths)}
                      for lengths in LENGTHS]
-        loss, tensors = gradients(folder / "model", heads, mlps, sequences)
-        document = {"heads": heads, "mlps": mlps, "loss": loss, "sequences": sequences}
+        loss, tensors = gradients(folder / "model", heads, mlps, sequences, torch.float64)
+        _, rounded = gradients(folder / "model", heads, mlps, sequences, torch.bfloat16)
+        document = {"heads": heads, "mlps": mlps, "loss": loss, "bf16": distance(tensors, rounded),
+                    "sequences": sequences}
         (folder / "gradients.json").write_text(json.dumps(document) + "\n")
         save_file(tensors, folder / "gradients.safetensors")
         size = (folder / "gradients.safetensors").stat().st_size
