@@ -12,7 +12,7 @@ final class EffectSums {
    * @param foil logit of the foil, NaN if the pair has none
    * @param logSumExp of all logits, NaN if not measured
    */
-  record Run(float logit, float foil, float logSumExp) {}
+  record Run(double logit, double foil, double logSumExp) {}
 
   private final double[] reference = new double[Sum.values().length];
   private final double[][] patched;
@@ -45,17 +45,17 @@ final class EffectSums {
   }
 
   private static void add(double[] sums, Run referenceRun, Run run) {
-    double delta = (double) run.logit - referenceRun.logit;
+    double delta = run.logit - referenceRun.logit;
     sums[Sum.PAIRS.ordinal()]++;
     sums[Sum.LOGIT.ordinal()] += run.logit;
     sums[Sum.REFERENCE.ordinal()] += referenceRun.logit;
     sums[Sum.DELTA.ordinal()] += delta;
     sums[Sum.DELTA_SQUARED.ordinal()] += delta * delta;
     sums[Sum.RELATIVE.ordinal()] += delta / referenceRun.logit;
-    sums[Sum.PROBABILITY.ordinal()] += Math.exp((double) run.logit - run.logSumExp);
-    if (!Float.isNaN(referenceRun.foil)) {
+    sums[Sum.PROBABILITY.ordinal()] += Math.exp(run.logit - run.logSumExp);
+    if (!Double.isNaN(referenceRun.foil)) {
       sums[Sum.FOILS.ordinal()]++;
-      sums[Sum.LOGIT_DIFFERENCE.ordinal()] += (double) run.logit - run.foil;
+      sums[Sum.LOGIT_DIFFERENCE.ordinal()] += run.logit - run.foil;
     }
   }
 
