@@ -1,24 +1,21 @@
 package dev.halter.cli;
 
-import dev.halter.cli.heads.HeadOptions;
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.model.Head;
+import dev.halter.generation.LanguageModel;
 import dev.halter.tuning.RateSchedule;
 import dev.halter.tuning.Selection;
 import dev.halter.tuning.TuningData;
 import dev.halter.tuning.TuningRun;
+import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
-import dev.halter.weights.TensorNames.Block;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.EnumSet;
-import java.util.List;
+import java.util.Locale;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -27,7 +24,7 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tune",
     description = {
-      "Tunes chosen heads and MLPs, and writes the tuned model as a folder.",
+      "Tunes chosen heads and MLPs, and writes the tuned model, or a plan, as a folder.",
       "The loss is of completions (arXiv 2409.01659). A line: {\"prompt\", \"completion\"}, {\"messages\"},",
       "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
     })
@@ -43,26 +40,14 @@ final class TuneCommand implements Callable<Integer> {
       description = "Lines that are not learnt but measured, before and after.")
   Path evalData;
 
-  @Mixin HeadOptions heads;
+  @Mixin TunedOptions tuned;
 
   @Option(
-      names = "--heads-parts",
-      paramLabel = "P",
-      split = ",",
-      defaultValue = "q,k,v,o",
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
       description =
-          "What is tuned of the heads; under grouped-query attention k and v are their group's"
-              + " (default: ${DEFAULT-VALUE}).")
-  List<String> parts = new ArrayList<>();
-
-  @Option(
-      names = "--mlps",
-      paramLabel = "L",
-      split = ",",
-      description = "Layers whose MLPs are tuned whole (default: none).")
-  List<Integer> mlps = new ArrayList<>();
-
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "New model folder.")
+          "New folder: the tuned model; with --train scale or bias plan.json, which --plan takes.")
   Path out;
 
   @Option(
@@ -74,9 +59,8 @@ final class TuneCommand implements Callable<Integer> {
   @Option(
       names = "--learning-rate",
       paramLabel = "X",
-      defaultValue = "2e-5",
-      description = "The highest (default: ${DEFAULT-VALUE}).")
-  double learningRate;
+      description = "The highest (default: 2e-5; with --train scale 5e-3, with --train bias 1e-2).")
+  Double learningRate;
 
   @Option(
       names = "--epochs",
@@ -132,10 +116,9 @@ final class TuneCommand implements Callable<Integer> {
   @Option(
       names = "--grad-scale",
       paramLabel = "S",
-      defaultValue = "heads",
       description =
-          "heads: gradients of heads times heads / tuned heads of the layer, as in the paper; none"
-              + " (default: ${DEFAULT-VALUE}).")
+          "Of weights: heads (gradients of heads times heads / tuned heads of the layer, as in the"
+              + " paper) or none (default: heads).")
   String gradScale;
 
   @Option(
@@ -145,6 +128,22 @@ final class TuneCommand implements Callable<Integer> {
           "Most tokens at once through the model; a step with more has several passes, to the same"
               + " gradients and with less memory (default: 2048, 8192 on CUDA).")
   Integer passTokens;
+
+  @Option(
+      names = "--recompute",
+      paramLabel = "N",
+      description =
+          "Layers, from the lowest tuned one on, of which only the input is kept: the rest is made"
+              + " again, to the same gradients (default: as few as the memory takes).")
+  Integer recompute;
+
+  @Option(
+      names = "--cache-prefix",
+      paramLabel = "MIB",
+      description =
+          "Make what comes into the lowest tuned layer once and not in every epoch, for as many lines"
+              + " as fit into this (default: not at all).")
+  Integer cachePrefix;
 
   @Option(
       names = "--seed",
@@ -174,8 +173,7 @@ final class TuneCommand implements Callable<Integer> {
     RateSchedule schedule = OptionValue.of(RateSchedule.class, "--lr-scheduler", scheduler);
     Path folder = options.folder();
     ModelConfig config = ModelConfig.read(folder);
-    List<Head> chosen = heads.of(config);
-    Selection selection = selection(config, chosen);
+    Selection selection = tuned.of(config);
     if (adapter != null) {
       TuningRun.requireAdapter(config, selection);
     }
@@ -191,21 +189,35 @@ final class TuneCommand implements Callable<Integer> {
     int perEpoch = Math.ceilDiv(texts.size(), batchSize);
     TuningRun.Setting setting =
         new TuningRun.Setting(
-            learningRate,
+            rate(),
             batchSize,
             maxSteps != null ? maxSteps : perEpoch * (epochs == null ? 2 : epochs),
             schedule,
             warmupRatio,
             weightDecay,
             maxGradNorm,
-            gradScale.equals("heads"),
+            scalesHeads(),
             passTokens == null ? 0 : passTokens,
             seed);
+    TuningRun.Means means =
+        new TuningRun.Means(recompute, cachePrefix == null ? 0 : (long) cachePrefix << 20);
     try (Device device = options.openDevice();
-        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
+        TuningRun run =
+            new TuningRun(
+                device,
+                folder,
+                selection,
+                texts,
+                heldOut,
+                setting.in(activations(folder, device)),
+                means)) {
       System.err.printf(
-          "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
-          selection.parameters(), texts.size(), setting.steps());
+          "%,d %s are tuned, on %,d lines in %,d steps%n",
+          selection.parameters(),
+          tuned.isOfWeights() ? "of the model's weights" : "numbers of a plan",
+          texts.size(),
+          setting.steps());
+      System.err.println("memory: " + run.memory());
       Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
       Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
       Map<String, Object> result = tune(run, setting, checkpoint);
@@ -213,7 +225,7 @@ final class TuneCommand implements Callable<Integer> {
       if (heldOut != null) {
         result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
       }
-      run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
+      run.write(out, Json.text(note(run, setting, texts, result)) + "\n");
       if (adapter != null) {
         run.writeAdapter(adapter);
       }
@@ -226,6 +238,12 @@ final class TuneCommand implements Callable<Integer> {
         System.out.println(out);
       }
       return 0;
+    }
+  }
+
+  private DType activations(Path folder, Device device) {
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      return LanguageModel.activations(options.dtype, device, checkpoint);
     }
   }
 
@@ -259,10 +277,30 @@ final class TuneCommand implements Callable<Integer> {
         figures[1]);
   }
 
+  /** The learning rate; of vectors by default LoFiT's. */
+  private double rate() {
+    if (learningRate != null) {
+      return learningRate;
+    }
+    return switch (tuned.train) {
+      case "scale" -> 5e-3;
+      case "bias" -> 1e-2;
+      default -> 2e-5;
+    };
+  }
+
+  private boolean scalesHeads() {
+    return tuned.isOfWeights() && !"none".equals(gradScale);
+  }
+
   private void check() {
-    OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
-    if (options.dtype.equals("bf16")) {
-      throw new WrongUseException("--dtype bf16: halter tune works in f32");
+    if (gradScale != null) {
+      OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
+    }
+    if (!tuned.isOfWeights() && (gradScale != null || adapter != null)) {
+      throw new WrongUseException(
+          "--train %s leaves all weights alone: %s is of weights"
+              .formatted(tuned.train, gradScale != null ? "--grad-scale" : "--adapter"));
     }
     if (options.context != 0) {
       throw new WrongUseException("--context: halter tune takes lines of up to --max-seq-len");
@@ -276,7 +314,11 @@ final class TuneCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--max-seq-len", maxSeqLen);
     OptionValue.requireAtLeastOne("--pass-tokens", passTokens);
     OptionValue.requireAtLeastOne("--save-steps", saveSteps);
-    requireNotNegative("--learning-rate", learningRate);
+    OptionValue.requireAtLeastOne("--cache-prefix", cachePrefix);
+    if (recompute != null && recompute < 0) {
+      throw new WrongUseException("--recompute is %d, must be 0 or more".formatted(recompute));
+    }
+    requireNotNegative("--learning-rate", rate());
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);
     if (!(warmupRatio >= 0 && warmupRatio <= 1)) {
@@ -302,21 +344,6 @@ final class TuneCommand implements Callable<Integer> {
     if (!(value >= 0) || Double.isInfinite(value)) {
       throw new WrongUseException(option + " is " + value + ", must be 0 or more");
     }
-  }
-
-  private Selection selection(ModelConfig config, List<Head> chosen) {
-    for (int layer : mlps) {
-      if (layer < 0 || layer >= config.nLayers()) {
-        throw new WrongUseException(
-            "--mlps names layer %d, layers are 0 to %d".formatted(layer, config.nLayers() - 1));
-      }
-    }
-    Set<Block> blocks = EnumSet.noneOf(Block.class);
-    for (String part : parts) {
-      OptionValue.requireOneOf("--heads-parts", part, "q", "k", "v", "o");
-      blocks.add(OptionValue.of(Block.class, "--heads-parts", part));
-    }
-    return new Selection(config, chosen, mlps, blocks);
   }
 
   /** Of a card's memory all that is taken, of the machine's what this process holds. */
@@ -365,21 +392,17 @@ final class TuneCommand implements Callable<Integer> {
 
   /** What it takes to do the same again. */
   private Map<String, Object> note(
-      TuningRun run,
-      List<Head> chosen,
-      TuningRun.Setting setting,
-      TuningData texts,
-      Map<String, Object> result) {
+      TuningRun run, TuningRun.Setting setting, TuningData texts, Map<String, Object> result) {
     Map<String, Object> note =
         Json.object(
             "model", options.folder().toString(),
             "fingerprint", run.model().fingerprint(),
             "data", data.toString(),
             "data_sha256", texts.digest(),
-            "lines", texts.size(),
-            "heads", chosen.stream().map(Head::toString).toList(),
-            "heads_parts", parts,
-            "mlps", mlps,
+            "lines", texts.size());
+    note.putAll(tuned.document());
+    note.putAll(
+        Json.object(
             "learning_rate", setting.learningRate(),
             "batch_size", setting.batchSize(),
             "max_steps", setting.steps(),
@@ -387,11 +410,12 @@ final class TuneCommand implements Callable<Integer> {
             "warmup_ratio", setting.warmupRatio(),
             "weight_decay", setting.weightDecay(),
             "max_grad_norm", setting.maxGradNorm(),
-            "grad_scale", gradScale,
+            "grad_scale", scalesHeads() ? "heads" : "none",
             "pass_tokens", run.model().limits().rows(),
             "seed", setting.seed(),
+            "dtype", run.model().type().name().toLowerCase(Locale.ROOT),
             "device", run.model().device().description(),
-            "steps", result.get("steps"));
+            "steps", result.get("steps")));
     if (evalData != null) {
       note.put("eval_data", evalData.toString());
       note.put("eval", result.get("eval"));

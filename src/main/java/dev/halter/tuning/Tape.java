@@ -6,6 +6,7 @@ import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
 import dev.halter.model.Site;
 import dev.halter.model.SiteHook;
+import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -13,8 +14,10 @@ import java.util.Map;
 final class Tape implements SiteHook {
   private final Scope scope;
   private final Map<Site, Kept> kept = new HashMap<>();
+  private final Map<Site.Kind, Buffer> shared = new EnumMap<>(Site.Kind.class);
   private final int most;
   private int rows;
+  private long bytes;
 
   private record Kept(Buffer buffer, DType type, int width) {}
 
@@ -31,8 +34,24 @@ final class Tape implements SiteHook {
    * @param width of the rows that it lies in: q's rows hold k and v as well, gate's up
    */
   void keep(Site.Kind kind, int layer, DType type, int width) {
-    Buffer buffer = scope.allocate((long) type.bytes() * most * width);
+    kept.put(new Site(kind, layer), new Kept(allocate(type, width), type, width));
+  }
+
+  /** As {@link #keep}, until the next layer comes that shares the kind's buffer. */
+  void share(Site.Kind kind, int layer, DType type, int width) {
+    Buffer buffer = shared.computeIfAbsent(kind, first -> allocate(type, width));
     kept.put(new Site(kind, layer), new Kept(buffer, type, width));
+  }
+
+  private Buffer allocate(DType type, int width) {
+    long size = (long) type.bytes() * most * width;
+    bytes += size;
+    return scope.allocate(size);
+  }
+
+  /** Bytes that it takes. */
+  long bytes() {
+    return bytes;
   }
 
   /** Begins a pass of so many rows. */

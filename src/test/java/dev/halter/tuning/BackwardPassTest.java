@@ -2,6 +2,7 @@ package dev.halter.tuning;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -231,6 +232,50 @@ class BackwardPassTest {
         }
       }
     }
+  }
+
+  /** Factors and offsets of heads' outputs, away from where they begin. */
+  @ParameterizedTest
+  @MethodSource("models")
+  void vectorsOfHeadsHaveAutogradsGradients(String name, Device device) {
+    Golden golden = Golden.of(name);
+    JsonObject json = JsonObject.read(golden.folder.resolve("gradients.json"));
+    for (HeadVector kind : HeadVector.values()) {
+      String named = kind.name().toLowerCase(Locale.ROOT);
+      Selection selection = new Selection(golden.config, golden.heads, kind);
+      try (Scope scope = device.scope();
+          Llama model = Llama.load(golden.folder.resolve("model"), device, DType.F32, LIMITS);
+          Safetensors expected = Safetensors.open(golden.folder.resolve("gradients.safetensors"))) {
+        BackwardPass pass = new BackwardPass(scope, model, selection);
+        for (HeadVectors vectors : selection.vectors()) {
+          pass.values(vectors).set(start(vectors));
+        }
+        double loss = pass.run(golden.texts, golden.targets(), false) / golden.targets();
+        double torchs = json.number(named + "_loss", 0, 1000);
+        assertEquals(torchs, loss, 1e-5 * torchs);
+        assertNotEquals(json.number("loss", 0, 1000), loss, 2e-5 * torchs);
+        for (HeadVectors vectors : selection.vectors()) {
+          float[] all = pass.gradient(vectors).toFloats((int) vectors.elements());
+          int d = vectors.columns();
+          for (int i = 0; i < vectors.rows(); i++) {
+            Head head = vectors.heads().get(i);
+            String tensor = head.layer() + "." + named + "." + head.head();
+            float[] gradient = Arrays.copyOfRange(all, i * d, (i + 1) * d);
+            assertClose(expected.tensor(tensor).toFloats(), gradient, 1e-5, tensor);
+          }
+        }
+      }
+    }
+  }
+
+  /** As start() of tools/goldens/gradients.py. */
+  private static float[] start(HeadVectors vectors) {
+    float[] values = new float[(int) vectors.elements()];
+    for (int i = 0; i < values.length; i++) {
+      int head = vectors.heads().get(i / vectors.columns()).head();
+      values[i] = (float) (0.5 * Math.cos(3.0 * (i % vectors.columns()) + head));
+    }
+    return values;
   }
 
   /** Largest difference over the largest expected value. */
