@@ -1,16 +1,20 @@
 package dev.halter.cli;
 
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
+import dev.halter.generation.LanguageModel;
 import dev.halter.tuning.RateSchedule;
 import dev.halter.tuning.Selection;
 import dev.halter.tuning.TuningData;
 import dev.halter.tuning.TuningRun;
+import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -198,7 +202,15 @@ final class TuneCommand implements Callable<Integer> {
     TuningRun.Means means =
         new TuningRun.Means(recompute, cachePrefix == null ? 0 : (long) cachePrefix << 20);
     try (Device device = options.openDevice();
-        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting, means)) {
+        TuningRun run =
+            new TuningRun(
+                device,
+                folder,
+                selection,
+                texts,
+                heldOut,
+                setting.in(activations(folder, device)),
+                means)) {
       System.err.printf(
           "%,d %s are tuned, on %,d lines in %,d steps%n",
           selection.parameters(),
@@ -226,6 +238,12 @@ final class TuneCommand implements Callable<Integer> {
         System.out.println(out);
       }
       return 0;
+    }
+  }
+
+  private DType activations(Path folder, Device device) {
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      return LanguageModel.activations(options.dtype, device, checkpoint);
     }
   }
 
@@ -283,9 +301,6 @@ final class TuneCommand implements Callable<Integer> {
       throw new WrongUseException(
           "--train %s leaves all weights alone: %s is of weights"
               .formatted(tuned.train, gradScale != null ? "--grad-scale" : "--adapter"));
-    }
-    if (options.dtype.equals("bf16")) {
-      throw new WrongUseException("--dtype bf16: halter tune works in f32");
     }
     if (options.context != 0) {
       throw new WrongUseException("--context: halter tune takes lines of up to --max-seq-len");
@@ -398,6 +413,7 @@ final class TuneCommand implements Callable<Integer> {
             "grad_scale", scalesHeads() ? "heads" : "none",
             "pass_tokens", run.model().limits().rows(),
             "seed", setting.seed(),
+            "dtype", run.model().type().name().toLowerCase(Locale.ROOT),
             "device", run.model().device().description(),
             "steps", result.get("steps")));
     if (evalData != null) {

@@ -19,7 +19,7 @@ final class EffectSums {
    * @param foil logit of the foil, NaN if the pair has none
    * @param logSumExp of all logits, NaN if not measured
    */
-  record Run(float logit, float foil, float logSumExp) {}
+  record Run(double logit, double foil, double logSumExp) {}
 
   private final ExactSum[] reference;
   private final ExactSum[][] patched;
@@ -61,17 +61,17 @@ final class EffectSums {
   }
 
   private static void add(ExactSum[] sums, Run referenceRun, Run run) {
-    double delta = (double) run.logit - referenceRun.logit;
+    double delta = run.logit - referenceRun.logit;
     sums[Sum.PAIRS.ordinal()].add(1);
     sums[Sum.LOGIT.ordinal()].add(run.logit);
     sums[Sum.REFERENCE.ordinal()].add(referenceRun.logit);
     sums[Sum.DELTA.ordinal()].add(delta);
     sums[Sum.DELTA_SQUARED.ordinal()].add(delta * delta);
     sums[Sum.RELATIVE.ordinal()].add(delta / referenceRun.logit);
-    sums[Sum.PROBABILITY.ordinal()].add(Math.exp((double) run.logit - run.logSumExp));
-    if (!Float.isNaN(referenceRun.foil)) {
+    sums[Sum.PROBABILITY.ordinal()].add(Math.exp(run.logit - run.logSumExp));
+    if (!Double.isNaN(referenceRun.foil)) {
       sums[Sum.FOILS.ordinal()].add(1);
-      sums[Sum.LOGIT_DIFFERENCE.ordinal()].add((double) run.logit - run.foil);
+      sums[Sum.LOGIT_DIFFERENCE.ordinal()].add(run.logit - run.foil);
     }
   }
 

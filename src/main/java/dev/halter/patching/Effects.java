@@ -6,6 +6,9 @@ import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.Predicate;
+import java.util.stream.DoubleStream;
+import org.apache.commons.math3.stat.correlation.SpearmansCorrelation;
 
 /**
  * What the patch of each head and each MLP of a model does to the answer, over pairs of prompts.
@@ -153,6 +156,34 @@ public final class Effects {
       senders.add(new Sender(layer, null, ofMlp(layer)));
     }
     return senders;
+  }
+
+  /**
+   * How alike the heads' order by delta is in other effects of the model: Spearman's rank
+   * correlation, 1 for the same order; NaN where deltas are missing or all equal.
+   */
+  public double rankCorrelationOfHeads(Effects other) {
+    return rankCorrelation(other, sender -> sender.head != null);
+  }
+
+  /** Likewise of the MLPs. */
+  public double rankCorrelationOfMlps(Effects other) {
+    return rankCorrelation(other, sender -> sender.head == null);
+  }
+
+  private double rankCorrelation(Effects other, Predicate<Sender> which) {
+    double[] mine = deltas(which);
+    double[] theirs = other.deltas(which);
+    boolean isComplete =
+        DoubleStream.concat(DoubleStream.of(mine), DoubleStream.of(theirs))
+            .noneMatch(Double::isNaN);
+    return isComplete && mine.length > 1
+        ? new SpearmansCorrelation().correlation(mine, theirs)
+        : Double.NaN;
+  }
+
+  private double[] deltas(Predicate<Sender> which) {
+    return all().stream().filter(which).mapToDouble(sender -> sender.effect.delta()).toArray();
   }
 
   /**

@@ -7,6 +7,10 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
+import dev.halter.gradients.AttentionBackward;
+import dev.halter.gradients.BackwardKernels;
+import dev.halter.gradients.BackwardKernels.Heads;
+import dev.halter.gradients.PositionwiseBackward;
 import dev.halter.model.Batch;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Layer;
@@ -14,7 +18,6 @@ import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
 import dev.halter.model.SiteHook;
-import dev.halter.tuning.BackwardKernels.Heads;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.TensorNames.Block;
 import java.util.ArrayList;
@@ -25,7 +28,9 @@ import java.util.Map;
 
 /**
  * The gradient of a loss in what a {@link Selection} tunes, and in nothing else: no other weight
- * gets one, and the pass ends at the lowest tuned layer, below which nothing is kept. In f32.
+ * gets one, and the pass ends at the lowest tuned layer, below which nothing is kept. Gradients of
+ * weights and of the residual stream are f32, those of other activations of their type, T; every
+ * sum is f32.
  *
  * <p>The forward pass is {@link Llama}'s own, and a {@link Tape} keeps of it what the gradients
  * need. Examples lie end to end in one ragged batch; each sees only itself, so a batch's gradients
@@ -38,6 +43,7 @@ final class BackwardPass {
   private final Device device;
   private final Llama model;
   private final ModelConfig config;
+  private final DType type;
   private final Selection selection;
   private final int lowest;
   private final int endOfRecomputed; // layers from the lowest up to here are made again
@@ -46,6 +52,7 @@ final class BackwardPass {
   private final Heads heads;
   private final Positionwise positionwise;
   private final BackwardKernels kernels;
+  private final PositionwiseBackward backward;
   private final AttentionBackward attention;
   private final Kernel gather;
   private final Tape tape;
@@ -61,10 +68,11 @@ final class BackwardPass {
   private final Buffer last; // [LOGITS, d_model]: rows of the residual stream that predict
   private final Buffer logits; // [LOGITS, vocabulary], then their gradient
   private final Buffer dx; // [rows, d_model]: the residual stream's gradient
-  private final Buffer dy; // [rows, d_model]: that of a norm's result
   private final Buffer dqkv; // [rows, width]
-  private final Buffer dz; // [rows, n_heads d_head]
-  private final Buffer post; // [rows, d_mlp]: hook_post's gradient, then hook_post
+  private final Buffer dz; // [rows, n_heads d_head] T
+  private final Buffer post; // [rows, d_mlp] T: hook_post's gradient, then hook_post
+  private final Buffer narrowLogits; // the logits' gradient in T; null where T is f32
+  private final Buffer narrowQkv; // dqkv in T, likewise
   private final Buffer added; // [largest slice]: a gradient that is added to an earlier one
   private int rows; // of the batch
   private boolean more; // whether there are earlier ones
@@ -81,16 +89,13 @@ final class BackwardPass {
    * @param recomputed of the layers that have gradients so many, from the lowest on, keep only what
    *     comes into them; the backward pass makes the rest again. The gradients are the same.
    * @param prefixes what is known of examples below the lowest tuned layer, or null
-   * @throws IllegalArgumentException if the model's activations are not f32
    */
   BackwardPass(
       Scope scope, Llama model, Selection selection, int recomputed, PrefixCache prefixes) {
-    if (model.type() != DType.F32) {
-      throw new IllegalArgumentException("gradients are made in f32, not " + model.type());
-    }
     this.device = scope.device();
     this.model = model;
     this.config = model.config();
+    this.type = model.type();
     this.selection = selection;
     this.lowest = selection.lowestLayer();
     this.endOfRecomputed = lowest + recomputed;
@@ -98,12 +103,13 @@ final class BackwardPass {
     this.eps = (float) config.rmsNormEps();
     this.heads = new Heads(config.nHeads(), config.nKvHeads(), config.dHead());
     this.positionwise = model.positionwise();
-    this.kernels = new BackwardKernels(device);
+    this.kernels = new BackwardKernels(device, type);
     int most = model.limits().rows();
-    this.attention = new AttentionBackward(scope, heads, most);
+    this.backward = new PositionwiseBackward(scope, model, kernels, Math.max(most, LOGITS));
+    this.attention = new AttentionBackward(scope, heads, type, most);
     this.gather = device.kernel("gather_rows");
     this.tape = tape(scope, most);
-    this.steered = new SteeredHeads(scope, selection, zWidth(), most);
+    this.steered = new SteeredHeads(scope, selection, type, zWidth(), most);
     for (Tuned tuned : selection.all()) {
       gradients.put(tuned, scope.allocate(4 * tuned.elements()));
     }
@@ -116,12 +122,18 @@ final class BackwardPass {
     this.last = scope.allocate(4L * LOGITS * config.dModel());
     this.logits = scope.allocate(4L * LOGITS * config.vocabularySize());
     this.dx = scope.allocate(4L * most * config.dModel());
-    this.dy = scope.allocate(4L * most * config.dModel());
     this.dqkv = scope.allocate(4L * most * heads.width());
-    this.dz = scope.allocate(4L * most * zWidth());
-    this.post = scope.allocate(4L * most * config.dMlp());
+    this.dz = activations(scope, most, zWidth());
+    this.post = activations(scope, most, config.dMlp());
+    boolean isNarrow = type != DType.F32;
+    this.narrowLogits = isNarrow ? activations(scope, LOGITS, config.vocabularySize()) : null;
+    this.narrowQkv = isNarrow ? activations(scope, most, heads.width()) : null;
     this.added =
         scope.allocate(4 * selection.all().stream().mapToLong(Tuned::elements).max().orElseThrow());
+  }
+
+  private Buffer activations(Scope scope, int count, int width) {
+    return scope.allocate((long) type.bytes() * count * width);
   }
 
   private Tape tape(Scope scope, int most) {
@@ -131,24 +143,24 @@ final class BackwardPass {
       Keeping keep = again ? keeps::share : keeps::keep;
       boolean isBegin = prefixes != null && layer == lowest;
       if (again || isBegin || reachesQueries(layer)) {
-        keeps.keep(Site.Kind.RESID_PRE, layer, config.dModel());
+        keeps.keep(Site.Kind.RESID_PRE, layer, DType.F32, config.dModel());
       }
       if (reachesAttention(layer)) {
-        keep.site(Site.Kind.Z, layer, zWidth());
+        keep.site(Site.Kind.Z, layer, type, zWidth());
       }
       if (reachesQueries(layer)) {
-        keep.site(Site.Kind.ROT_Q, layer, heads.width());
+        keep.site(Site.Kind.ROT_Q, layer, type, heads.width());
       }
-      keep.site(Site.Kind.RESID_MID, layer, config.dModel());
-      keep.site(Site.Kind.PRE, layer, 2 * config.dMlp());
+      keep.site(Site.Kind.RESID_MID, layer, DType.F32, config.dModel());
+      keep.site(Site.Kind.PRE, layer, type, 2 * config.dMlp());
     }
-    keeps.keep(Site.Kind.RESID_POST, config.nLayers() - 1, config.dModel());
+    keeps.keep(Site.Kind.RESID_POST, config.nLayers() - 1, DType.F32, config.dModel());
     return keeps;
   }
 
   /** {@link Tape#keep} or {@link Tape#share}. */
   private interface Keeping {
-    void site(Site.Kind kind, int layer, int width);
+    void site(Site.Kind kind, int layer, DType type, int width);
   }
 
   /** Bytes of what a forward pass leaves for the backward pass. */
@@ -417,34 +429,28 @@ final class BackwardPass {
 
   /** From there to dx at the last block's end. */
   private void lossBackward(int from, int count) {
-    int d = config.dModel();
-    int vocabulary = config.vocabularySize();
+    Matrix gradient = kernels.factor(narrowLogits, logits, count, config.vocabularySize());
     Buffer x = tape.of(Site.Kind.RESID_POST, config.nLayers() - 1);
-    Buffer at = targetRows.slice(4L * from, 4L * count);
-    Matrix head = model.weights().head().matrix();
-    device.multiply(
-        count, d, vocabulary, floats(logits, vocabulary), head.transpose(), floats(dy, d));
-    kernels.rmsnorm(dx, x, dy, at, model.weights().finalNorm(), count, d, eps);
+    backward.head(dx, gradient, x, targetRows.slice(4L * from, 4L * count), count);
   }
 
   /** From dx at a block's end to dx between its attention and its MLP. */
   private void mlp(int layer) {
     Layer w = model.weights().layer(layer);
-    int d = config.dModel();
     int f = config.dMlp();
     Buffer x = tape.of(Site.Kind.RESID_MID, layer);
     Buffer gateUp = tape.of(Site.Kind.PRE, layer);
-    Matrix gradient = floats(gateUp, 2 * f);
-    device.multiply(rows, f, d, floats(dx, d), w.down().matrix().transpose(), floats(post, f));
-    kernels.gatedMlp(gateUp, gateUp.slice(4L * f), post, rows, f, 2L * f);
-    weights(layer, Block.DOWN, floats(dx, d), floats(post, f));
+    Matrix out = backward.factor(dx, rows);
+    backward.neurons(layer, out, gateUp, post, rows);
+    weights(layer, Block.DOWN, out, activations(post, f));
+    Matrix gradient = activations(gateUp, 2 * f);
     if (selection.tunes(layer, Block.GATE, Block.UP)) {
       Matrix h = positionwise.mlpInput(layer, x, rows);
       weights(layer, Block.GATE, gradient, h);
       weights(layer, Block.UP, gradient.columnsFrom(f), h);
     }
     if (reachesAttention(layer)) {
-      inputs(gradient, w.gateUp(), x, w.ln2());
+      backward.projections(dx, gradient, w.gateUp(), x, w.ln2(), rows);
     }
   }
 
@@ -452,17 +458,13 @@ final class BackwardPass {
   private void attention(int layer) {
     Layer w = model.weights().layer(layer);
     Buffer z = tape.of(Site.Kind.Z, layer);
-    weights(layer, Block.O, floats(dx, config.dModel()), floats(z, zWidth()));
+    Matrix out = backward.factor(dx, rows);
+    weights(layer, Block.O, out, activations(z, zWidth()));
     if (!reachesZ(layer)) {
       return;
     }
-    device.multiply(
-        rows,
-        zWidth(),
-        config.dModel(),
-        floats(dx, config.dModel()),
-        w.o().matrix().transpose(),
-        floats(dz, zWidth()));
+    Matrix o = w.o().matrix().transpose();
+    device.multiply(rows, zWidth(), config.dModel(), out, o, activations(dz, zWidth()));
     selection.vectors(layer).ifPresent(vectors -> vectors(vectors, z));
     if (!reachesQueries(layer)) {
       return;
@@ -476,13 +478,13 @@ final class BackwardPass {
       project(h, w.qkv(), qkv);
       kernels.qkNorm(dqkv, qkv, w.qkvBias(), w.qNorm(), w.kNorm(), eps, rows, heads);
     }
-    Matrix gradient = floats(dqkv, heads.width());
+    Matrix gradient = kernels.factor(narrowQkv, dqkv, rows, heads.width());
     int kvWidth = config.nKvHeads() * config.dHead();
     weights(layer, Block.Q, gradient, h);
     weights(layer, Block.K, gradient.columnsFrom(zWidth()), h);
     weights(layer, Block.V, gradient.columnsFrom(zWidth() + kvWidth), h);
     if (layer > lowest) {
-      inputs(gradient, w.qkv(), x, w.ln1());
+      backward.projections(dx, gradient, w.qkv(), x, w.ln1(), rows);
     }
   }
 
@@ -497,7 +499,7 @@ final class BackwardPass {
 
   /** q, k and v before their norms, made again: the forward pass writes over them. */
   private void project(Matrix h, List<Linear> parts, Buffer qkv) {
-    Matrix to = floats(qkv, heads.width());
+    Matrix to = activations(qkv, heads.width());
     for (Linear part : parts) {
       device.multiply(rows, part.out(), part.in(), h, part.matrix(), to);
       to = to.columnsFrom(part.out());
@@ -527,21 +529,8 @@ final class BackwardPass {
     }
   }
 
-  /**
-   * dx += the gradient that goes through projections and their norm. The norm's is linear in it, so
-   * each projection adds its own.
-   *
-   * @param out the gradient of the projections' results, side by side
-   * @param x the norm's input
-   */
-  private void inputs(Matrix out, List<Linear> parts, Buffer x, Buffer gain) {
-    int d = config.dModel();
-    Matrix from = out;
-    for (Linear part : parts) {
-      device.multiply(rows, d, part.out(), from, part.matrix().transpose(), floats(dy, d));
-      kernels.rmsnorm(dx, x, dy, null, gain, rows, d, eps);
-      from = from.columnsFrom(part.out());
-    }
+  private Matrix activations(Buffer buffer, int width) {
+    return new Matrix(buffer, type, width);
   }
 
   private static Matrix floats(Buffer buffer, int width) {

@@ -1,14 +1,19 @@
 package dev.halter.tuning;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
 
-/** The vectors of heads as they act on z, and their gradients: {@code head_vectors.cu}, in f32. */
+/**
+ * The vectors of heads as they act on z, and their gradients: {@code head_vectors.cu}. Vectors and
+ * their gradients are f32, z and its gradient of the activations' type, T.
+ */
 final class SteeredHeads {
   private static final int BLOCK = 128;
 
@@ -16,6 +21,7 @@ final class SteeredHeads {
   private static final int PART = 128;
 
   private final Device device;
+  private final DType type;
   private final int zWidth;
   private final Map<Integer, Layer> layers = new HashMap<>();
   private final Buffer parts; // [parts, heads, d_head]
@@ -37,14 +43,17 @@ final class SteeredHeads {
    * Begins with vectors that change nothing.
    *
    * @param scope that its buffers live in
+   * @param type T
    * @param zWidth n_heads d_head
    * @param rows most of a batch
    */
-  SteeredHeads(Scope scope, Selection selection, int zWidth, int rows) {
+  SteeredHeads(Scope scope, Selection selection, DType type, int zWidth, int rows) {
+    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
+    this.type = type;
     this.device = scope.device();
     this.zWidth = zWidth;
-    this.apply = device.kernel("head_vectors_f32");
-    this.gradient = device.kernel("head_vectors_gradient_f32");
+    this.apply = device.kernel("head_vectors" + suffix);
+    this.gradient = device.kernel("head_vectors_gradient" + suffix);
     this.sum = device.kernel("sum_of_parts_f32");
     long most = 0;
     for (HeadVectors vectors : selection.vectors()) {
@@ -62,7 +71,7 @@ final class SteeredHeads {
     return layers.get(vectors.layer()).values;
   }
 
-  /** Changes z [rows, n_heads d_head] of a layer, if it has vectors. */
+  /** Changes z [rows, n_heads d_head] T of a layer, if it has vectors. */
   void apply(int layer, Buffer z, int rows) {
     Layer of = layers.get(layer);
     if (of == null) {
@@ -72,7 +81,7 @@ final class SteeredHeads {
     int dHead = of.vectors.columns();
     device.launch(
         apply,
-        8L * rows * heads * dHead,
+        2L * type.bytes() * rows * heads * dHead,
         Grid.of(rows, heads),
         BLOCK,
         0,
@@ -88,7 +97,7 @@ final class SteeredHeads {
    * Writes the gradient of a layer's values, and takes dz back over the change, in place.
    *
    * @param to [heads, d_head], written
-   * @param dz [rows, n_heads d_head]
+   * @param dz [rows, n_heads d_head] T
    * @param z likewise, as it was before the change
    */
   void backward(HeadVectors vectors, Buffer to, Buffer dz, Buffer z, int rows) {
@@ -98,7 +107,7 @@ final class SteeredHeads {
     int count = Math.ceilDiv(rows, PART);
     device.launch(
         gradient,
-        (of.scales() == 1 ? 12L : 4L) * rows * heads * dHead,
+        (of.scales() == 1 ? 3L : 1L) * type.bytes() * rows * heads * dHead,
         Grid.of(heads, count),
         BLOCK,
         0,

@@ -49,6 +49,8 @@ public final class TuningRun implements AutoCloseable {
    * @param passTokens most tokens at once through the model, if no example is longer; 0 = as suits
    *     the device. A step with more has several passes, to the same gradients.
    * @param seed of the examples' order
+   * @param activations f32 or bf16: of the forward pass, and of the gradients of what it has in
+   *     that type
    */
   public record Setting(
       double learningRate,
@@ -60,7 +62,51 @@ public final class TuningRun implements AutoCloseable {
       double maxGradNorm,
       boolean scaleHeads,
       int passTokens,
-      long seed) {}
+      long seed,
+      DType activations) {
+
+    /** With activations in f32. */
+    public Setting(
+        double learningRate,
+        int batchSize,
+        int steps,
+        RateSchedule schedule,
+        double warmupRatio,
+        double weightDecay,
+        double maxGradNorm,
+        boolean scaleHeads,
+        int passTokens,
+        long seed) {
+      this(
+          learningRate,
+          batchSize,
+          steps,
+          schedule,
+          warmupRatio,
+          weightDecay,
+          maxGradNorm,
+          scaleHeads,
+          passTokens,
+          seed,
+          DType.F32);
+    }
+
+    /** The same with activations of another type. */
+    public Setting in(DType type) {
+      return new Setting(
+          learningRate,
+          batchSize,
+          steps,
+          schedule,
+          warmupRatio,
+          weightDecay,
+          maxGradNorm,
+          scaleHeads,
+          passTokens,
+          seed,
+          type);
+    }
+  }
 
   /**
    * A step that has been made.
@@ -146,7 +192,7 @@ public final class TuningRun implements AutoCloseable {
               Llama.load(
                   folder,
                   device,
-                  DType.F32,
+                  setting.activations,
                   limits(device, data, heldOut, setting),
                   selection.tensors()::contains));
       this.memory = plan();

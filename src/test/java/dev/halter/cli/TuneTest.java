@@ -13,6 +13,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
@@ -208,6 +209,25 @@ class TuneTest {
   }
 
   @Test
+  void bf16LearnsTooAndGivesTheSameBytesEveryTime() throws IOException {
+    String[] with = {"--heads", "1.0,2.3", "--epochs", "4", "--learning-rate", "3e-3"};
+    List<Path> outs = new ArrayList<>();
+    for (String type : List.of("bf16", "bf16", "f32")) {
+      Path out = folder.resolve("tuned" + outs.size());
+      Object[] more =
+          Stream.concat(Stream.of(with), Stream.of("--dtype", type, "--json")).toArray();
+      JsonNode steps = tune(out, more).json().get("steps");
+      double first = steps.get(0).get("loss").asDouble();
+      double last = steps.get(steps.size() - 1).get("loss").asDouble();
+      assertTrue(last < first, "a loss of " + first + " becomes " + last);
+      assertEquals(type, parse(Files.readString(out.resolve("tune.json"))).get("dtype").asText());
+      outs.add(out.resolve("model.safetensors"));
+    }
+    assertEquals(-1, Files.mismatch(outs.get(0), outs.get(1)));
+    assertNotEquals(-1, Files.mismatch(outs.get(0), outs.get(2)));
+  }
+
+  @Test
   void mlpsMayBeTunedAlone() {
     JsonNode result =
         tune(folder.resolve("tuned"), "--mlps", "1", "--epochs", "1", "--json").json();
@@ -256,7 +276,6 @@ class TuneTest {
         "--heads 1.0 --epochs 1 --max-steps 1 | give one",
         "--heads 1.0 --warmup-ratio 2 | --warmup-ratio is 2.0",
         "--heads 1.0 --lr-scheduler warm | --lr-scheduler is 'warm'",
-        "--heads 1.0 --dtype bf16 | works in f32",
         "--heads 1.0 --context 99 | --max-seq-len",
         "--heads 1.0 --mlps 1 --adapter /nowhere/else | leave --adapter",
         "--heads 1.0 --max-seq-len 4 | data.jsonl",

@@ -22,6 +22,12 @@ class SteeredHeadsTest {
   @ParameterizedTest
   @MethodSource("dev.halter.device.TestDevices#all")
   void actAndHaveGradients(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      actAndHaveGradients(device, type);
+    }
+  }
+
+  private static void actAndHaveGradients(Device device, DType type) {
     int width = CONFIG.nHeads() * CONFIG.dHead();
     int d = CONFIG.dHead();
     List<Head> heads = List.of(new Head(1, 4), new Head(1, 0), new Head(2, 5));
@@ -30,23 +36,24 @@ class SteeredHeadsTest {
       HeadVectors vectors = selection.vectors(1).orElseThrow();
       assertEquals(List.of(new Head(1, 0), new Head(1, 4)), vectors.heads());
       for (int rows : new int[] {1, 127, 128, 129, 300}) {
-        float[] z = Values.random(DType.F32, rows * width, rows);
-        float[] dz = Values.random(DType.F32, rows * width, rows + 1);
+        float[] z = Values.random(type, rows * width, rows);
+        float[] dz = Values.random(type, rows * width, rows + 1);
         float[] values = Values.random(DType.F32, 2 * d, rows + 2);
         try (Scope scope = device.scope()) {
-          SteeredHeads steered = new SteeredHeads(scope, selection, width, rows);
-          Buffer changed = scope.of(z);
+          SteeredHeads steered = new SteeredHeads(scope, selection, type, width, rows);
+          Buffer changed = scope.add(Values.buffer(device, type, z));
           steered.apply(0, changed, rows); // a layer without vectors
           steered.apply(1, changed, rows);
-          assertSame(z, changed.toFloats(z.length), values, kind, false);
+          assertSame(z, Values.read(changed, type, z.length), values, kind, type, false);
           steered.values(vectors).set(values);
-          Buffer of = scope.of(z);
+          Buffer of = scope.add(Values.buffer(device, type, z));
           steered.apply(1, of, rows);
-          assertSame(z, of.toFloats(z.length), values, kind, true);
+          assertSame(z, Values.read(of, type, z.length), values, kind, type, true);
 
           Buffer gradient = scope.allocate(4L * 2 * d);
-          Buffer slope = scope.of(dz);
-          steered.backward(vectors, gradient, slope, scope.of(z), rows);
+          Buffer slope = scope.add(Values.buffer(device, type, dz));
+          Buffer before = scope.add(Values.buffer(device, type, z));
+          steered.backward(vectors, gradient, slope, before, rows);
           float[] sums = gradient.toFloats(2 * d);
           for (int i = 0; i < sums.length; i++) {
             double sum = 0;
@@ -60,7 +67,7 @@ class SteeredHeadsTest {
             assertEquals(sum, sums[i], 1e-6 * size, kind + " of " + rows + " rows");
           }
           boolean scales = kind == HeadVector.SCALE;
-          assertSame(dz, slope.toFloats(dz.length), values, kind, scales);
+          assertSame(dz, Values.read(slope, type, dz.length), values, kind, type, scales);
         }
       }
     }
@@ -68,7 +75,8 @@ class SteeredHeadsTest {
 
   /** That {@code actual} is {@code was}, with the listed heads changed or not. */
   private static void assertSame(
-      float[] was, float[] actual, float[] values, HeadVector kind, boolean changed) {
+      float[] was, float[] actual, float[] values, HeadVector kind, DType type, boolean changed) {
+    double rounding = type == DType.F32 ? 1e-6 : 0x1p-8;
     int d = CONFIG.dHead();
     int width = CONFIG.nHeads() * d;
     for (int i = 0; i < was.length; i++) {
@@ -79,7 +87,7 @@ class SteeredHeadsTest {
         float value = values[place * d + i % d];
         expected = kind == HeadVector.SCALE ? (1.0 + value) * was[i] : (double) was[i] + value;
       }
-      assertEquals(expected, actual[i], 1e-6 * Math.max(1, Math.abs(expected)));
+      assertEquals(expected, actual[i], rounding * Math.max(1, Math.abs(expected)));
     }
   }
 }

@@ -15,6 +15,7 @@ import dev.halter.patching.Effects;
 import dev.halter.patching.Effects.Effect;
 import dev.halter.patching.Effects.Sender;
 import dev.halter.patching.EffectsFile;
+import dev.halter.patching.FirstOrder;
 import dev.halter.patching.HeadToHead;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -28,6 +29,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.function.Supplier;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -64,6 +66,20 @@ final class PatchCommand implements Callable<Integer> {
   List<String> receivers = List.of();
 
   @Option(
+      names = "--first-order",
+      description =
+          "Estimate the effects of --variant recompute by their slopes instead, all from one"
+              + " backward pass a pair.")
+  boolean firstOrder;
+
+  @Option(
+      names = "--compare",
+      description =
+          "With --first-order: measure exactly as well, and say how alike heads and MLPs are"
+              + " ordered (Spearman) and how long each took.")
+  boolean compare;
+
+  @Option(
       names = "--probability",
       description = "Measure the answer's probability too: about twice the work.")
   boolean probability;
@@ -85,9 +101,13 @@ final class PatchCommand implements Callable<Integer> {
   public Integer call() {
     Variant how = OptionValue.of(Variant.class, "--variant", variant);
     OptionValue.requireAtLeastOne("--top", top);
+    requireFirstOrder(how);
     try (LanguageModel model = options.openForPairs()) {
       ModelConfig config = model.config();
       Shard shard = shards.shard();
+      if (compare && !shard.isWhole()) {
+        throw new WrongUseException("--compare is over all pairs: leave --shard out");
+      }
       List<Pair> all = Pair.read(pairs, model);
       List<Pair> read = all.subList((int) shard.begin(all.size()), (int) shard.end(all.size()));
       if (read.isEmpty()) {
@@ -96,25 +116,33 @@ final class PatchCommand implements Callable<Integer> {
                 .formatted(shard, pairs, all.size()));
       }
       List<Receiver> through = receivers(config, how);
+      Comparison comparison = null;
       Effects effects;
-      try (ProgressBar bar = new ProgressBar("patch", (long) read.size() * config.nLayers())) {
-        effects =
-            through.isEmpty()
-                ? PathPatching.of(model.llama(), read, how, probability, bar::at)
-                : HeadToHead.of(model.llama(), read, through, probability, bar::at);
+      if (firstOrder) {
+        Timed<Effects> estimate = timed(() -> estimate(model, read));
+        effects = estimate.of;
+        if (compare) {
+          Timed<Effects> exact = timed(() -> sweep(model, read, how, through));
+          comparison = Comparison.of(estimate, exact);
+        }
+      } else {
+        effects = sweep(model, read, how, through);
       }
       Map<String, Object> document =
           EffectsFile.document(
-              variant, effects, through.stream().map(each -> receiver(config, each)).toList());
+              name(), effects, through.stream().map(each -> receiver(config, each)).toList());
       if (!shard.isWhole()) {
         String job =
             ShardOptions.job(
                 pairs,
                 model.llama(),
-                variant,
+                name(),
                 String.join(",", receivers),
                 Boolean.toString(probability));
         EffectsFile.putShard(document, shard, job, effects);
+      }
+      if (comparison != null) {
+        document.put("compare", comparison.json());
       }
       if (out != null) {
         WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
@@ -123,8 +151,80 @@ final class PatchCommand implements Callable<Integer> {
         output.print(document);
       } else {
         print(config, read.size(), through, effects);
+        if (comparison != null) {
+          comparison.print();
+        }
       }
       return 0;
+    }
+  }
+
+  private void requireFirstOrder(Variant how) {
+    if (compare && !firstOrder) {
+      throw new WrongUseException("--compare holds --first-order against the exact sweep: add it");
+    }
+    if (firstOrder && (how == Variant.FROZEN || !receivers.isEmpty() || probability)) {
+      throw new WrongUseException(
+          "--first-order estimates logits of --variant recompute: leave %s out"
+              .formatted(
+                  how == Variant.FROZEN
+                      ? "--variant frozen"
+                      : probability ? "--probability" : "--receivers"));
+    }
+  }
+
+  private static Effects estimate(LanguageModel model, List<Pair> pairs) {
+    try (ProgressBar bar = new ProgressBar("first order", pairs.size())) {
+      return FirstOrder.of(model.llama(), pairs, bar::at);
+    }
+  }
+
+  private Effects sweep(
+      LanguageModel model, List<Pair> pairs, Variant how, List<Receiver> through) {
+    try (ProgressBar bar =
+        new ProgressBar("patch", (long) pairs.size() * model.config().nLayers())) {
+      return through.isEmpty()
+          ? PathPatching.of(model.llama(), pairs, how, probability, bar::at)
+          : HeadToHead.of(model.llama(), pairs, through, probability, bar::at);
+    }
+  }
+
+  private String name() {
+    return firstOrder ? "first-order" : variant;
+  }
+
+  /** Something and how long it took. */
+  private record Timed<T>(T of, double seconds) {}
+
+  private static <T> Timed<T> timed(Supplier<T> work) {
+    long start = System.nanoTime();
+    T result = work.get();
+    return new Timed<>(result, (System.nanoTime() - start) / 1e9);
+  }
+
+  /** First-order effects beside the exact ones: rank correlations and times. */
+  private record Comparison(double heads, double mlps, double seconds, double exactSeconds) {
+    static Comparison of(Timed<Effects> estimate, Timed<Effects> exact) {
+      return new Comparison(
+          estimate.of.rankCorrelationOfHeads(exact.of),
+          estimate.of.rankCorrelationOfMlps(exact.of),
+          estimate.seconds,
+          exact.seconds);
+    }
+
+    Map<String, Object> json() {
+      return Json.object(
+          "heads", heads, "mlps", mlps, "seconds", seconds, "exact_seconds", exactSeconds);
+    }
+
+    void print() {
+      System.out.printf(
+          Locale.ROOT,
+          "rank correlation with the exact sweep: heads %.3f, MLPs %.3f; %.2f s, exact %.2f s%n",
+          heads,
+          mlps,
+          seconds,
+          exactSeconds);
     }
   }
 
@@ -155,7 +255,7 @@ final class PatchCommand implements Callable<Integer> {
     System.out.printf(
         "%,d pairs, %s; mean logit of the answer %.4f%s%s%n",
         count,
-        variant,
+        name(),
         effects.referenceLogit(),
         text(", probability %.4f", reference.probability()),
         text(", answer - foil %.4f", reference.logitDifference()));
