@@ -31,6 +31,11 @@ HALTER_API const char* halter_cpu_isa(void);
 /// returns that number. Results do not depend on it.
 HALTER_API int halter_threads(int count);
 
+/// Ends the threads that help the calling one: before another thread goes on with launches. Each
+/// thread that launches gets helpers of its own, and as long as there are more of them in the process
+/// than cores, all of them spin shorter between launches. 0 if that worked.
+HALTER_API int halter_end_helpers(void);
+
 /// The number by which a kernel is launched, or -1 if there is none of this name.
 HALTER_API int halter_kernel(const char* name);
 

@@ -584,6 +584,10 @@ const char* halter_isa() {
     return nullptr;
 }
 
+int halter_end_helpers() {
+    return 0;  // threads end with each launch
+}
+
 int halter_schedule(int kind, long seed) {
     if (kind < HALTER_FORWARD || kind > HALTER_RANDOM) {
         fail("no schedule number %d", kind);

@@ -4,6 +4,7 @@
 #include "halter.h"
 
 #include <dlfcn.h>
+#include <omp.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -151,6 +152,12 @@ int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
         }
     }
     return 0;
+}
+
+int halter_end_helpers() {
+    if (omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) return 0;
+    fail("the threads of OpenMP cannot be ended here");
+    return -1;
 }
 
 int halter_schedule(int, long) {

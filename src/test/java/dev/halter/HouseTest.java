@@ -38,6 +38,7 @@ class HouseTest {
           "text",
           "sparse",
           "model",
+          "gradients",
           "steering",
           "generation",
           "scoring",
@@ -47,6 +48,7 @@ class HouseTest {
           "concepts",
           "tuning",
           "evaluation",
+          "serving",
           "cli");
 
   private static final JavaClasses MAIN =

@@ -71,6 +71,7 @@ final class BatchCommand implements Callable<Integer> {
       description = "Do only the lines that --out has no answer of; failed ones are tried again.")
   boolean resume;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
   /** Keys of a line beside its id and its prompt. */
@@ -97,12 +98,11 @@ final class BatchCommand implements Callable<Integer> {
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
-    // What can be read only once, such as a pipe, is not counted before.
-    long total = Files.isRegularFile(in) ? InputLine.Reader.count(in) : 0;
-    try (InputLine.Reader lines = new InputLine.Reader(in, KEYS.toArray(String[]::new));
+    try (InputLine.Reader lines =
+            new InputLine.Reader(in, shards.shard(), KEYS.toArray(String[]::new));
         ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
-        ProgressBar bar = new ProgressBar("batch", total)) {
+        ProgressBar bar = new ProgressBar("batch", lines.size())) {
       Run run = new Run(model, lines, results, bar);
       if (model.hasTokenizer()) {
         model.tokenizer(); // a broken one is an error of the folder, not of each line

@@ -5,7 +5,6 @@ import static dev.halter.files.Json.object;
 import dev.halter.generation.Alternatives;
 import dev.halter.generation.Generation;
 import dev.halter.generation.Result;
-import dev.halter.steering.SteeringReport;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -21,26 +20,13 @@ final class ResultJson {
    * @param logProbabilities whether those of the answer's tokens are told
    */
   static Map<String, Object> of(Result result, String text, boolean logProbabilities) {
-    List<Map<String, Object>> report = new ArrayList<>();
-    for (SteeringReport.Entry entry : result.report().interventions()) {
-      Map<String, Object> row =
-          object(
-              "op", entry.op(),
-              "site", entry.site(),
-              "tokens", entry.tokens(),
-              "mean_change", entry.meanChange());
-      if (entry.concepts() != null) {
-        row.put("concepts", concepts(entry.concepts()));
-      }
-      report.add(row);
-    }
     Map<String, Object> document =
         object(
             "text", text,
             "tokens", result.tokens(),
             "prompt_tokens", result.request().prompt().length,
             "finish_reason", result.finish().name().toLowerCase(Locale.ROOT),
-            "steering_report", object("interventions", report, "notes", result.report().notes()));
+            "steering_report", result.report().json());
     if (logProbabilities) {
       document.put("logprobs", logProbabilities(result));
     }
@@ -85,22 +71,5 @@ final class ResultJson {
     return candidates.stream()
         .map(each -> object("token", each.token(), "logprob", each.logProbability()))
         .toList();
-  }
-
-  private static Map<String, Object> concepts(SteeringReport.Concepts concepts) {
-    List<Object> removed = new ArrayList<>();
-    for (SteeringReport.Removed atom : concepts.removed()) {
-      removed.add(
-          object(
-              "concept", atom.name(),
-              "tokens", atom.tokens(),
-              "mean_coefficient", atom.meanCoefficient()));
-    }
-    return object(
-        "solved", concepts.solved(),
-        "mean_removed", concepts.meanRemoved(),
-        "removed", removed,
-        "mean_iterations", concepts.meanIterations(),
-        "worst_kkt", concepts.worstKkt());
   }
 }

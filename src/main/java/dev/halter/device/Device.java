@@ -132,6 +132,12 @@ public interface Device extends AutoCloseable {
     return new HostTimer();
   }
 
+  /**
+   * Lets go of what the calling thread alone has of the device: to be called before another thread
+   * takes it over.
+   */
+  default void handOver() {}
+
   /** Waits until everything queued is done; reports what failed on the device since. */
   void synchronize();
 

@@ -111,6 +111,11 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public void handOver() {
+    device.handOver();
+  }
+
+  @Override
   public void synchronize() {
     device.synchronize();
   }

@@ -11,11 +11,11 @@ import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -215,13 +215,18 @@ public final class JsonObject {
     return has(key) ? text(key) : otherwise;
   }
 
-  /** The file that a text names, looked for in {@code folder} unless it is absolute. */
-  public Path path(String key, Path folder) {
-    String name = text(key);
+  /**
+   * The file that a text names.
+   *
+   * @throws BadFileException if it is none of these
+   */
+  public Path path(String key, NamedFiles files) {
     try {
-      return folder.resolve(name);
-    } catch (InvalidPathException e) {
-      throw wrong(key, "the name of a file: " + e.getReason());
+      return files.find(text(key));
+    } catch (BadFileException e) {
+      throw e;
+    } catch (IllegalArgumentException e) {
+      throw new BadFileException(file, "\"" + path(key) + "\": " + e.getMessage(), e);
     }
   }
 
@@ -315,6 +320,11 @@ public final class JsonObject {
   /** The value as parsed: text, number, boolean, list, map, or null when absent. */
   public Object value(String key) {
     return values.get(key);
+  }
+
+  /** All values as parsed, by their keys. */
+  public Map<String, Object> values() {
+    return Collections.unmodifiableMap(values);
   }
 
   /** A list of strings; empty when absent. */

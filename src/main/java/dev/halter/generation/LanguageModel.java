@@ -419,7 +419,12 @@ public final class LanguageModel implements AutoCloseable {
     return template().render(messages, true);
   }
 
-  private synchronized ChatTemplate template() {
+  /**
+   * Its chat template, which the first call loads.
+   *
+   * @throws IllegalArgumentException if the folder has none that can be used
+   */
+  public synchronized ChatTemplate template() {
     if (template == null) {
       template = ChatTemplate.load(folder);
     }

@@ -2,6 +2,7 @@ package dev.halter.steering;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.files.NamedFiles;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.sparse.ConceptScores;
@@ -37,6 +38,9 @@ public record RemoveConcepts(
 
   /** Places in a row of the report: see {@code cuda-kernels/remove_concepts.cu}. */
   static final int REPORTED = 5 + 2 * ConceptRemoval.NAMED;
+
+  /** The last of them: the squared norm before the change. */
+  static final int FOUND = REPORTED - 1;
 
   /**
    * How codes are made: edits of one site that agree in it are solved together.
@@ -148,7 +152,7 @@ public record RemoveConcepts(
   }
 
   /** Reads the intervention {@code remove_concepts}: an edit for each of its layers. */
-  static List<Edit> read(JsonObject json, Path folder, ModelConfig config) {
+  static List<Edit> read(JsonObject json, NamedFiles files, ModelConfig config) {
     json.only(
         "op",
         "dictionary",
@@ -164,7 +168,7 @@ public record RemoveConcepts(
         "solve",
         "strength",
         "when");
-    Path file = json.path("dictionary", folder).normalize();
+    Path file = json.path("dictionary", files).normalize();
     Solver solver = solver(json);
     Solve solve =
         choice(json, "solve", "every_token", "prompt_end").equals("prompt_end")
@@ -179,7 +183,7 @@ public record RemoveConcepts(
           json.file(), "\"" + json.path("") + "\" must have exactly one of remove, keep");
     }
     boolean keep = json.has("keep");
-    List<String> names = names(json, keep ? "keep" : "remove", folder);
+    List<String> names = names(json, keep ? "keep" : "remove", files);
     try (DictionaryFile dictionary = DictionaryFile.open(file)) {
       dictionary.requireWidth(config.dModel());
       Set<String> known = new HashSet<>();
@@ -264,14 +268,14 @@ public record RemoveConcepts(
     return layers;
   }
 
-  private static List<String> names(JsonObject json, String key, Path folder) {
+  private static List<String> names(JsonObject json, String key, NamedFiles files) {
     List<String> names;
     if (json.value(key) instanceof List<?>) {
       names = json.texts(key);
     } else {
       JsonObject from = json.object(key);
       from.only("file", "top");
-      ConceptScores scores = ConceptScores.read(from.path("file", folder));
+      ConceptScores scores = ConceptScores.read(from.path("file", files));
       names = scores.top(from.integer("top", 1, scores.concepts().size()));
     }
     if (names.isEmpty() || names.size() != new HashSet<>(names).size()) {

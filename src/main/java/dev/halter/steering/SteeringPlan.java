@@ -2,15 +2,19 @@ package dev.halter.steering;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.files.NamedFiles;
 import dev.halter.model.Edit;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SteeringVectors;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -122,6 +126,11 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
   /** Reads a plan from parsed JSON; vector files are found from {@code folder}. */
   public static SteeringPlan of(JsonObject json, Path folder, ModelConfig config) {
+    return of(json, NamedFiles.in(folder), config);
+  }
+
+  /** Reads a plan from parsed JSON, which opens none but these files. */
+  public static SteeringPlan of(JsonObject json, NamedFiles files, ModelConfig config) {
     json.only("name", "interventions", "when");
     List<JsonObject> list = json.objects("interventions");
     if (list.isEmpty()) {
@@ -133,13 +142,13 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             : Trigger.ALWAYS;
     List<Intervention> interventions = new ArrayList<>();
     for (JsonObject intervention : list) {
-      interventions.addAll(new Reader(intervention, folder, config).read(trigger));
+      interventions.addAll(new Reader(intervention, files, config).read(trigger));
     }
     return new SteeringPlan(json.text("name", UNNAMED), interventions);
   }
 
   /** Reads one object of the list. */
-  private record Reader(JsonObject json, Path folder, ModelConfig config) {
+  private record Reader(JsonObject json, NamedFiles files, ModelConfig config) {
 
     /** One intervention, or one for each layer of a file that is about several. */
     List<Intervention> read(Trigger plans) {
@@ -152,7 +161,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             case "add" -> List.of(add());
             case "ablate" -> List.of(ablate());
             case "project_clamp" -> List.of(projectClamp());
-            case "remove_concepts" -> RemoveConcepts.read(json, folder, config);
+            case "remove_concepts" -> RemoveConcepts.read(json, files, config);
             default ->
                 throw json.wrong(
                     "op",
@@ -202,7 +211,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
     private List<Edit> headAffine() {
       json.only("op", "file", "heads", "strength", "when");
-      Path file = json.path("file", folder);
+      Path file = json.path("file", files);
       HeadControl control = HeadControl.read(file, config);
       if (json.has("heads")) {
         control = control.only(heads(control));
@@ -269,16 +278,50 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     private float[] vector(Site site) {
       int shift = json.integer("layer_shift", -config.nLayers(), config.nLayers(), 0);
       if (json.value("vector") instanceof Map<?, ?>) {
-        return concept(json.object("vector"), Math.addExact(site.layer(), shift));
+        JsonObject vector = json.object("vector");
+        return vector.has("base64")
+            ? values(vector)
+            : concept(vector, Math.addExact(site.layer(), shift));
       }
-      return SteeringVectors.read(
-          folder, json.text("vector"), site.layer(), shift, config.dModel());
+      try {
+        return SteeringVectors.read(
+            files, json.text("vector"), site.layer(), shift, config.dModel());
+      } catch (BadFileException e) {
+        throw e;
+      } catch (IllegalArgumentException e) {
+        throw new BadFileException(
+            json.file(), "\"" + json.path("vector") + "\": " + e.getMessage(), e);
+      }
+    }
+
+    /** The vector itself: its little-endian f32 values in base64. */
+    private float[] values(JsonObject vector) {
+      vector.only("base64");
+      String wanted = "the base64 of %d little-endian f32 values".formatted(config.dModel());
+      try {
+        byte[] bytes = Base64.getDecoder().decode(vector.text("base64"));
+        float[] values = new float[config.dModel()];
+        if (bytes.length == 4 * values.length) {
+          ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(values);
+          for (float value : values) {
+            if (!Float.isFinite(value)) {
+              throw vector.wrong("base64", wanted + ", all of them finite");
+            }
+          }
+          return values;
+        }
+      } catch (BadFileException e) {
+        throw e;
+      } catch (IllegalArgumentException e) {
+        // no base64: told below
+      }
+      throw vector.wrong("base64", wanted);
     }
 
     /** An atom of a dictionary, as its file has it. */
     private float[] concept(JsonObject vector, int layer) {
       vector.only("dictionary", "concept");
-      Path file = vector.path("dictionary", folder);
+      Path file = vector.path("dictionary", files);
       try (DictionaryFile dictionary = DictionaryFile.open(file)) {
         dictionary.requireWidth(config.dModel());
         return dictionary.atom(layer, vector.text("concept"));

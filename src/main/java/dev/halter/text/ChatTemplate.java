@@ -1,20 +1,13 @@
 package dev.halter.text;
 
-import com.fasterxml.jackson.core.JsonParser;
-import com.fasterxml.jackson.core.JsonToken;
-import dev.halter.files.JsonFields;
-import dev.halter.files.TextFile;
 import dev.halter.text.jinja.Template;
 import dev.halter.text.jinja.TemplateException;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.ZonedDateTime;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.function.Supplier;
 
 /**
@@ -24,16 +17,8 @@ import java.util.function.Supplier;
  * <p>The prompt brings the model's own special tokens, so it is to be encoded without adding any.
  */
 public final class ChatTemplate {
-  /** The named tokens that transformers hands to a template. */
-  private static final Set<String> SPECIAL_TOKENS =
-      Set.of(
-          "bos_token",
-          "eos_token",
-          "unk_token",
-          "sep_token",
-          "pad_token",
-          "cls_token",
-          "mask_token");
+  /** Stands for the end of what is said, to find it in the prompt. */
+  private static final String END = "CONTINUE_FINAL_MESSAGE_TAG";
 
   private final Template template;
   private final Map<String, String> specialTokens;
@@ -47,24 +32,21 @@ public final class ChatTemplate {
   }
 
   /**
-   * The template of the model folder {@code modelDir}: {@code chat_template.jinja} where there is
-   * one, else {@code chat_template} in {@code tokenizer_config.json}, a text or a list of named
-   * texts of which "default" counts.
+   * The template of the model folder {@code modelDir}: {@link TokenizerConfig#chatTemplate}.
    *
    * @throws IllegalArgumentException if the folder has none, or a file of it cannot be used
    * @throws TemplateException if the template is not valid or uses what is not supported
    */
   public static ChatTemplate load(Path modelDir) {
-    Config config = Config.read(modelDir);
-    Path file = modelDir.resolve("chat_template.jinja");
-    String source = Files.exists(file) ? TextFile.read(file) : config.template;
+    TokenizerConfig config = TokenizerConfig.read(modelDir);
+    String source = config.chatTemplate();
     if (source == null) {
       throw new IllegalArgumentException(
           modelDir
               + ": this model has no chat template (neither chat_template.jinja nor chat_template"
               + " in tokenizer_config.json): give the prompt as plain text");
     }
-    return of(source, config.specialTokens);
+    return of(source, config.specialTokens());
   }
 
   /**
@@ -109,73 +91,26 @@ public final class ChatTemplate {
     return template.render(names, now);
   }
 
-  /** What the tokenizer's settings say about templates. */
-  private static final class Config {
-    private String template;
-    private final Map<String, String> specialTokens = new HashMap<>();
-
-    /** Tokens that tokenizer_config.json does not name come from special_tokens_map.json. */
-    static Config read(Path modelDir) {
-      Config config = new Config();
-      for (String name : List.of("special_tokens_map.json", "tokenizer_config.json")) {
-        Path file = modelDir.resolve(name);
-        if (Files.exists(file)) {
-          JsonFields.readObject(file, TextFile.readUnmarked(file), config::field);
-        }
-      }
-      return config;
+  /**
+   * The prompt for messages of which the last is to be gone on with: it ends where the last one's
+   * text does, as with transformers' {@code continue_final_message}.
+   *
+   * @throws IllegalArgumentException if the template leaves out what is said last, or changes it
+   */
+  public String renderOpen(List<Message> messages, Map<String, ?> variables) {
+    Message last = messages.getLast();
+    Map<String, Object> fields = new HashMap<>(last.fields());
+    // A template that trims what is said takes the blank away too.
+    fields.put("content", last.content() + END + " ");
+    List<Message> marked = new ArrayList<>(messages.subList(0, messages.size() - 1));
+    marked.add(new Message(fields));
+    String prompt = render(marked, false, variables);
+    int end = prompt.lastIndexOf(END);
+    if (end < 0) {
+      throw new IllegalArgumentException(
+          "the chat template leaves out what is said last, so it cannot be gone on with");
     }
-
-    private void field(String name, JsonParser json) throws IOException {
-      if (name.equals("chat_template")) {
-        template(json);
-      } else if (SPECIAL_TOKENS.contains(name)) {
-        specialToken(name, json);
-      } else {
-        json.skipChildren();
-      }
-    }
-
-    private void template(JsonParser json) throws IOException {
-      if (json.currentToken() != JsonToken.START_ARRAY) {
-        template = text(json);
-        return;
-      }
-      while (json.nextToken() != JsonToken.END_ARRAY) {
-        Map<String, String> named = new HashMap<>();
-        JsonFields.fields(json, (name, value) -> named.put(name, text(value)));
-        if ("default".equals(named.get("name"))) {
-          template = named.get("template");
-        }
-      }
-    }
-
-    /** A token is a text, or an object whose {@code content} is the text. */
-    private void specialToken(String token, JsonParser json) throws IOException {
-      if (json.currentToken() != JsonToken.START_OBJECT) {
-        put(token, text(json));
-        return;
-      }
-      JsonFields.fields(
-          json,
-          (name, value) -> {
-            String text = text(value);
-            if (name.equals("content")) {
-              put(token, text);
-            }
-          });
-    }
-
-    private void put(String token, String text) {
-      if (text != null) {
-        specialTokens.put(token, text);
-      }
-    }
-
-    /** The text that {@code json} stands on, or null for any other value. */
-    private static String text(JsonParser json) throws IOException {
-      json.skipChildren();
-      return json.currentToken() == JsonToken.VALUE_STRING ? json.getText() : null;
-    }
+    String open = prompt.substring(0, end);
+    return prompt.startsWith(END + " ", end) ? open : open.stripTrailing();
   }
 }

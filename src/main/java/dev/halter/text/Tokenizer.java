@@ -144,6 +144,14 @@ public final class Tokenizer implements AutoCloseable {
     return vocabulary.piece(token);
   }
 
+  /**
+   * The bytes that one token stands for, which need not be whole characters; null for an id that is
+   * no token.
+   */
+  public byte[] bytes(int token) {
+    return vocabulary.bytes(token);
+  }
+
   /** One more than the highest token id; a model may have more output rows than that. */
   public int vocabularySize() {
     return vocabulary.size();

@@ -155,6 +155,19 @@ final class Vocabulary {
     return spaceMark ? spelling.replace('▁', ' ') : spelling;
   }
 
+  /** The bytes that one token stands for; null for an id that is no token. */
+  byte[] bytes(int token) {
+    String spelling = token < spellings.size() ? spellings.get(token) : null;
+    if (spelling == null) {
+      return null;
+    }
+    byte[] own = added.get(token) ? null : byteLevel ? byteLevel(spelling) : null;
+    int value = added.get(token) || byteLevel ? -1 : byteValue(spelling);
+    return own != null
+        ? own
+        : value >= 0 ? new byte[] {(byte) value} : piece(token).getBytes(StandardCharsets.UTF_8);
+  }
+
   /** The byte of a SentencePiece byte token, or -1. */
   private int byteValue(String spelling) {
     return byteTokens && spelling.matches("<0x[0-9A-F]{2}>")
@@ -189,16 +202,22 @@ final class Vocabulary {
   }
 
   private static String fromByteLevel(String spelling) {
+    byte[] bytes = byteLevel(spelling);
+    return bytes == null ? spelling : text(bytes);
+  }
+
+  /** The bytes that characters of GPT-2's code stand for; null if one is none of these. */
+  private static byte[] byteLevel(String spelling) {
     byte[] bytes = new byte[spelling.length()];
     for (int i = 0; i < bytes.length; i++) {
       char c = spelling.charAt(i);
       int value = c < BYTE_OF_CHARACTER.length ? BYTE_OF_CHARACTER[c] : -1;
       if (value < 0) {
-        return spelling;
+        return null;
       }
       bytes[i] = (byte) value;
     }
-    return text(bytes);
+    return bytes;
   }
 
   private static String text(byte[] bytes) {

@@ -1,7 +1,7 @@
 package dev.halter.weights;
 
 import dev.halter.files.BadFileException;
-import java.nio.file.InvalidPathException;
+import dev.halter.files.NamedFiles;
 import java.nio.file.Path;
 import java.util.stream.LongStream;
 
@@ -33,12 +33,17 @@ public final class SteeringVectors {
    *     length, type or values that are not finite
    */
   public static float[] read(Path folder, String name, int layer, int layerShift, int length) {
+    return read(NamedFiles.in(folder), name, layer, layerShift, length);
+  }
+
+  /** As {@link #read(Path, String, int, int, int)}, of a file that is one of these. */
+  public static float[] read(NamedFiles files, String name, int layer, int layerShift, int length) {
     int hash = name.indexOf(SAFETENSORS + "#");
     if (hash >= 0) {
       int end = hash + SAFETENSORS.length();
-      return tensor(file(folder, name.substring(0, end)), name.substring(end + 1), length);
+      return tensor(files.find(name.substring(0, end)), name.substring(end + 1), length);
     }
-    Path file = file(folder, name);
+    Path file = files.find(name);
     if (name.endsWith(SAFETENSORS)) {
       return tensor(file, null, length);
     }
@@ -47,14 +52,6 @@ public final class SteeringVectors {
     }
     throw new BadFileException(
         file, "a vector must be FILE.safetensors, FILE.safetensors#TENSOR or FILE.gguf");
-  }
-
-  private static Path file(Path folder, String name) {
-    try {
-      return folder.resolve(name);
-    } catch (InvalidPathException e) {
-      throw new BadFileException(folder, "a vector's file has no valid name: " + e.getReason(), e);
-    }
   }
 
   /** The tensor of that name, or the only one when {@code tensorName} is null. */

@@ -280,6 +280,14 @@ public final class CpuDevice implements Device {
     };
   }
 
+  /** Ends the threads that help this one: the next has its own, and idle ones cost it its pace. */
+  @Override
+  public void handOver() {
+    if (library.endHelpers() != 0) {
+      throw new DeviceException(library.error());
+    }
+  }
+
   @Override
   public void synchronize() {
     requireOpen();

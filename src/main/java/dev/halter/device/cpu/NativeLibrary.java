@@ -31,6 +31,7 @@ final class NativeLibrary {
 
   private static final MethodHandle SET_ENVIRONMENT = handle(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT);
   private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
+  private static final MethodHandle END_HELPERS = handle(JAVA_INT);
   private static final MethodHandle TEXT = handle(ADDRESS);
   private static final MethodHandle THREADS = handle(JAVA_INT, JAVA_INT);
   private static final MethodHandle ONEDNN = handle(JAVA_INT, ADDRESS);
@@ -60,6 +61,7 @@ final class NativeLibrary {
   private final MemorySegment kernelName;
   private final MemorySegment kernelParameters;
   private final MemorySegment threads;
+  private final MemorySegment endHelpers;
   private final MemorySegment schedule;
   private final MemorySegment launch;
   private final MemorySegment gemm;
@@ -96,6 +98,7 @@ final class NativeLibrary {
     kernelName = symbol("halter_kernel_name");
     kernelParameters = symbol("halter_kernel_parameters");
     threads = symbol("halter_threads");
+    endHelpers = symbol("halter_end_helpers");
     schedule = symbol("halter_schedule");
     launch = symbol("halter_launch");
     gemm = symbol("halter_gemm");
@@ -127,6 +130,15 @@ final class NativeLibrary {
   int threads(int count) {
     try {
       return (int) THREADS.invokeExact(threads, count);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Ends the threads that help the calling one; 0 if so. */
+  int endHelpers() {
+    try {
+      return (int) END_HELPERS.invokeExact(endHelpers);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }

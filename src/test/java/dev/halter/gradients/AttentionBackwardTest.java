@@ -1,4 +1,4 @@
-package dev.halter.tuning;
+package dev.halter.gradients;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -8,8 +8,8 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
+import dev.halter.gradients.BackwardKernels.Heads;
 import dev.halter.model.Values;
-import dev.halter.tuning.BackwardKernels.Heads;
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -92,7 +92,7 @@ class AttentionBackwardTest {
 
   private static float[] run(Device device, Case of, float[] qkv, float[] z, float[] dz) {
     try (Scope scope = device.scope()) {
-      AttentionBackward attention = new AttentionBackward(scope, of.heads, of.rows());
+      AttentionBackward attention = new AttentionBackward(scope, of.heads, DType.F32, of.rows());
       attention.prepare(of.lengths);
       Buffer dqkv = scope.allocate(4L * qkv.length);
       attention.run(dqkv, scope.of(qkv), scope.of(z), scope.of(dz), of.window);

@@ -1,0 +1,202 @@
+package dev.halter.serving;
+
+import dev.halter.generation.AsyncEngine;
+import dev.halter.generation.Generation;
+import dev.halter.generation.LanguageModel;
+import dev.halter.generation.Request;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.text.Tokenizer;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.function.Consumer;
+
+/** What the routes of a server have in common: the model, its engine, its plans, its counts. */
+final class Backend {
+  /** The header that names a plan. */
+  static final String PLAN_HEADER = "X-Halter-Plan";
+
+  private static final int MOST_UNKNOWN = 1000;
+
+  private final LanguageModel model;
+  private final AsyncEngine engine;
+  private final PlanRegistry plans;
+  private final Metrics metrics;
+  private final Consumer<String> log;
+  private final int maxQueue;
+  private final String name;
+  private final Set<String> unknown = ConcurrentHashMap.newKeySet(); // fields told of already
+  private volatile boolean isDraining;
+
+  Backend(LanguageModel model, int maxQueue, PlanRegistry plans, Consumer<String> log) {
+    this.model = model;
+    this.plans = plans;
+    this.log = log;
+    this.maxQueue = maxQueue;
+    Path folder = model.folder().toAbsolutePath().normalize();
+    this.name = folder.getFileName().toString();
+    this.metrics = new Metrics(name);
+    this.engine = new AsyncEngine(model.engine(), maxQueue);
+  }
+
+  LanguageModel model() {
+    return model;
+  }
+
+  AsyncEngine engine() {
+    return engine;
+  }
+
+  PlanRegistry plans() {
+    return plans;
+  }
+
+  Metrics metrics() {
+    return metrics;
+  }
+
+  Tokenizer tokenizer() {
+    return model.tokenizer();
+  }
+
+  /** What requests call the model: the name of its folder. */
+  String name() {
+    return name;
+  }
+
+  /** Longest prompt and answer together, in tokens. */
+  int maxTokens() {
+    return model.engine().maxTokens();
+  }
+
+  int vocabulary() {
+    return model.config().vocabularySize();
+  }
+
+  /** Takes no more requests. */
+  void drain() {
+    isDraining = true;
+  }
+
+  boolean isDraining() {
+    return isDraining;
+  }
+
+  /**
+   * The plan of a request: the server's own, and then the one that the request's model, header or
+   * body names or is.
+   *
+   * @throws ApiError 404 for another model, 400 for a plan that is none, or for two
+   */
+  SteeringPlan plan(Exchange exchange, Fields fields) {
+    String alias = alias(fields.text("model", name));
+    String header = exchange.header(PLAN_HEADER);
+    Object body = fields.value("plan");
+    List<String> ways = new ArrayList<>();
+    if (alias != null) {
+      ways.add("\"model\"");
+    }
+    if (header != null) {
+      ways.add("the header " + PLAN_HEADER);
+    }
+    if (body != null) {
+      ways.add("\"plan\"");
+    }
+    if (ways.size() > 1) {
+      throw ApiError.badRequest(
+          "plan",
+          String.join(" and ", ways)
+              + " each bring a plan: a request has one, so leave all but one out");
+    }
+    if (alias != null) {
+      return plans.get("model", alias).plan();
+    }
+    if (header != null) {
+      return plans.get(PLAN_HEADER, header).plan();
+    }
+    return switch (body) {
+      case null -> plans.first();
+      case String named -> plans.get("plan", named).plan();
+      case Map<?, ?> given -> plans.brought("plan", fields.object("plan"), given);
+      default -> throw fields.wrong("plan", "the name of a plan, or a plan");
+    };
+  }
+
+  /** The plan that a model's name names, or null for the model itself. */
+  String alias(String asked) {
+    if (asked.equals(name)) {
+      return null;
+    }
+    if (asked.startsWith(name + "@")) {
+      return asked.substring(name.length() + 1);
+    }
+    throw ApiError.notFound(
+        "model",
+        "there is no model \"%s\": this server has %s, and %s@PLAN for each of its plans"
+            .formatted(Text.line(asked), name, name));
+  }
+
+  /**
+   * How many tokens can be generated after a prompt.
+   *
+   * @param asked at most so many; -1 for as many as fit
+   * @throws ApiError 400 with both lengths if they do not fit
+   */
+  int room(String field, int prompt, int asked) {
+    int most = maxTokens();
+    if (prompt == 0) {
+      throw ApiError.badRequest(field, "the prompt is empty: it needs at least one token");
+    }
+    if (prompt + Math.max(0L, asked) > most || asked < 0 && prompt == most) {
+      throw ApiError.badRequest(
+          field,
+          asked <= 0
+              ? "the prompt has %,d tokens, at most %,d fit".formatted(prompt, most)
+              : "the prompt has %,d tokens and %,d are to be generated, at most %,d fit together"
+                  .formatted(prompt, asked, most));
+    }
+    return asked < 0 ? most - prompt : asked;
+  }
+
+  /**
+   * Submits requests, all or none.
+   *
+   * @throws ApiError 503 if they do not fit the queue now, 400 if they never would
+   */
+  List<Generation> submit(List<Request> requests) {
+    if (requests.size() > maxQueue) {
+      throw ApiError.badRequest(
+          "prompt",
+          "%,d answers are asked for at once, at most %,d can be: send several requests"
+              .formatted(requests.size(), maxQueue));
+    }
+    if (isDraining) {
+      throw new ApiError(503, null, "the server is about to end");
+    }
+    List<Generation> generations = new ArrayList<>();
+    try {
+      for (Request request : requests) {
+        generations.add(engine.submit(request));
+      }
+    } catch (RejectedExecutionException e) {
+      generations.forEach(Generation::cancel);
+      throw new ApiError(503, null, e.getMessage());
+    }
+    return generations;
+  }
+
+  /** Tells of fields that mean nothing here, once each. */
+  void tellUnknown(Exchange exchange, Fields fields) {
+    for (String field : fields.unknown()) {
+      if (unknown.size() < MOST_UNKNOWN && unknown.add(field)) {
+        log.accept(
+            "%s: the field \"%s\" means nothing here and is left out"
+                .formatted(exchange.path(), Text.line(field)));
+      }
+    }
+  }
+}

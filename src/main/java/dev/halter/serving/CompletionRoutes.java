@@ -1,0 +1,233 @@
+package dev.halter.serving;
+
+import dev.halter.generation.Generation;
+import dev.halter.generation.LogProbabilities;
+import dev.halter.generation.Request;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.text.ChatTemplate;
+import dev.halter.text.Message;
+import dev.halter.text.Tokenizer;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+
+/** OpenAI's completions and chat completions. */
+final class CompletionRoutes {
+  /** OpenAI's default, of completions. */
+  private static final int MAX_TOKENS = 16;
+
+  private static final int MOST_PROMPTS = 2048;
+
+  private final Backend backend;
+
+  CompletionRoutes(Backend backend) {
+    this.backend = backend;
+  }
+
+  List<Route> routes() {
+    return List.of(
+        Route.user("POST", "/v1/completions", this::complete),
+        Route.user("POST", "/v1/chat/completions", this::chat));
+  }
+
+  /**
+   * A prompt.
+   *
+   * @param text as it came; null where only its tokens did
+   */
+  private record Prompt(String text, int[] tokens) {
+    Prompt withText(Tokenizer tokenizer, boolean skipsSpecial) {
+      return text != null ? this : new Prompt(tokenizer.decode(tokens, skipsSpecial), tokens);
+    }
+  }
+
+  private void complete(Exchange exchange) throws IOException {
+    Fields fields = exchange.fields();
+    SteeringPlan plan = backend.plan(exchange, fields);
+    int top = fields.integer("logprobs", 0, LogProbabilities.MOST, -1);
+    boolean echo = fields.flag("echo", false);
+    GenerationFields asked =
+        GenerationFields.read(fields, List.of("max_tokens"), top, echo, backend.vocabulary());
+    List<Prompt> prompts = prompts(fields);
+    if (echo) {
+      prompts.replaceAll(prompt -> prompt.withText(backend.tokenizer(), asked.skipsSpecial()));
+    }
+    List<Integer> maxTokens = new ArrayList<>();
+    for (Prompt prompt : prompts) {
+      int length = prompt.tokens.length;
+      boolean says = asked.maxTokens() >= 0;
+      int most = backend.room("prompt", length, says ? asked.maxTokens() : -1);
+      maxTokens.add(says ? most : Math.min(MAX_TOKENS, most));
+    }
+    answer(
+        exchange,
+        new Order(fields, asked, plan, prompts, maxTokens, true),
+        "cmpl-",
+        new CompletionFormat(echo, top >= 0));
+  }
+
+  private List<Prompt> prompts(Fields fields) {
+    boolean addSpecial = fields.flag("add_special_tokens", true);
+    List<?> given =
+        fields.value("prompt") instanceof List<?> list && !isIds(list)
+            ? list
+            : Collections.singletonList(fields.value("prompt"));
+    if (given.isEmpty() || given.size() > MOST_PROMPTS) {
+      throw noPrompt(fields);
+    }
+    List<Prompt> prompts = new ArrayList<>();
+    for (Object each : given) {
+      if (each instanceof String text) {
+        prompts.add(prompt(text, addSpecial));
+      } else if (each instanceof List<?> ids) {
+        prompts.add(prompt(fields.tokens("prompt", ids)));
+      } else {
+        throw noPrompt(fields);
+      }
+    }
+    return prompts;
+  }
+
+  private static boolean isIds(List<?> prompt) {
+    return !prompt.isEmpty() && prompt.getFirst() instanceof Number;
+  }
+
+  private static ApiError noPrompt(Fields fields) {
+    return fields.wrong(
+        "prompt",
+        "a text, a list of ids of tokens, or a list of up to %,d of either"
+            .formatted(MOST_PROMPTS));
+  }
+
+  private Prompt prompt(String text, boolean addSpecial) {
+    return new Prompt(text, encode("prompt", text, addSpecial));
+  }
+
+  private Prompt prompt(List<Integer> ids) {
+    int vocabulary = backend.vocabulary();
+    for (int id : ids) {
+      if (id >= vocabulary) {
+        throw ApiError.badRequest(
+            "prompt", "\"prompt\" holds %d, but ids are 0 to %d".formatted(id, vocabulary - 1));
+      }
+    }
+    return new Prompt(null, ids.stream().mapToInt(Integer::intValue).toArray());
+  }
+
+  private int[] encode(String field, String text, boolean addSpecial) {
+    try {
+      return backend.tokenizer().encode(text, addSpecial);
+    } catch (IllegalArgumentException e) {
+      throw ApiError.badRequest(field, e.getMessage());
+    }
+  }
+
+  private void chat(Exchange exchange) throws IOException {
+    Fields fields = exchange.fields();
+    SteeringPlan plan = backend.plan(exchange, fields);
+    boolean tells = fields.flag("logprobs", false);
+    int top = fields.integer("top_logprobs", 0, LogProbabilities.MOST, 0);
+    if (top > 0 && !tells) {
+      throw fields.wrong("top_logprobs", "left out where \"logprobs\" is not true");
+    }
+    refuseTools(fields);
+    GenerationFields asked =
+        GenerationFields.read(
+            fields,
+            List.of("max_completion_tokens", "max_tokens"),
+            tells ? top : -1,
+            false,
+            backend.vocabulary());
+    String text = render(backend, fields);
+    boolean addSpecial = fields.flag("add_special_tokens", false); // the template brings them
+    Prompt prompt = new Prompt(text, encode("messages", text, addSpecial));
+    int maxTokens = backend.room("messages", prompt.tokens.length, asked.maxTokens());
+    answer(
+        exchange,
+        new Order(fields, asked, plan, List.of(prompt), List.of(maxTokens), false),
+        "chatcmpl-",
+        new ChatFormat(tells));
+  }
+
+  private static void refuseTools(Fields fields) {
+    boolean some = fields.has("tools") && !List.of().equals(fields.value("tools"));
+    if (some && !"none".equals(fields.value("tool_choice"))) {
+      throw ApiError.badRequest("tools", "tools are not served here: leave \"tools\" out");
+    }
+  }
+
+  /** The prompt that a template makes of a chat, for what both routes read. */
+  static String render(Backend backend, Fields fields) {
+    List<Message> messages =
+        Fields.read("messages", () -> Message.list(fields.reading("messages")));
+    Map<String, Object> variables =
+        fields.has("chat_template_kwargs")
+            ? fields.object("chat_template_kwargs").values()
+            : Map.of();
+    boolean goesOn = fields.flag("continue_final_message", false);
+    boolean opens = fields.flag("add_generation_prompt", !goesOn);
+    if (goesOn && opens) {
+      throw fields.wrong("continue_final_message", "false where \"add_generation_prompt\" is true");
+    }
+    try {
+      ChatTemplate template = backend.model().template();
+      return goesOn
+          ? template.renderOpen(messages, variables)
+          : template.render(messages, opens, variables);
+    } catch (IllegalArgumentException e) { // the template's own words, or that there is none
+      throw ApiError.badRequest("messages", e.getMessage());
+    }
+  }
+
+  /**
+   * What is to be answered.
+   *
+   * @param goesOn whether the text of an answer goes on from that of its prompt
+   */
+  private record Order(
+      Fields fields,
+      GenerationFields asked,
+      SteeringPlan plan,
+      List<Prompt> prompts,
+      List<Integer> maxTokens,
+      boolean goesOn) {}
+
+  private void answer(Exchange exchange, Order order, String prefix, AnswerFormat format)
+      throws IOException {
+    backend.tellUnknown(exchange, order.fields);
+    GenerationFields asked = order.asked;
+    String id = prefix + UUID.randomUUID().toString().replace("-", "");
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < order.prompts.size(); i++) {
+      Request request =
+          backend
+              .model()
+              .request(order.prompts.get(i).tokens)
+              .withMaxTokens(order.maxTokens.get(i))
+              .withMinTokens(Math.min(asked.minTokens(), order.maxTokens.get(i)))
+              .withStopTokens(asked.stopTokens(backend.model().stopTokens()))
+              .with(order.plan)
+              .with(asked.logProbabilities());
+      for (int n = 0; n < asked.choices(); n++) {
+        requests.add(request.withId(id + "-" + requests.size()).with(asked.sampling(n)));
+      }
+    }
+    List<Generation> generations = backend.submit(requests);
+    List<Choice> choices = new ArrayList<>();
+    for (Generation generation : generations) {
+      Prompt prompt = order.prompts.get(choices.size() / asked.choices());
+      choices.add(
+          new Choice(
+              choices.size(), prompt.text, generation, order.goesOn, asked, backend.tokenizer()));
+    }
+    int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
+    String model = order.fields.text("model", backend.name());
+    try (Metrics.Watch watch = backend.metrics().watch()) {
+      new Answers(format, id, model, order.plan, read, choices, watch)
+          .send(exchange, asked.isStream(), asked.includesUsage());
+    }
+  }
+}

@@ -1,0 +1,124 @@
+package dev.halter.serving;
+
+import com.sun.net.httpserver.HttpExchange;
+import dev.halter.files.Json;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+
+/** A request and its answer. */
+final class Exchange {
+  /** Longest body: ids of a prompt of 128k tokens are a megabyte, vectors in base64 a few. */
+  static final int MOST_BYTES = 32 << 20;
+
+  private final HttpExchange http;
+  private boolean isAnswered;
+
+  Exchange(HttpExchange http) {
+    this.http = http;
+  }
+
+  String method() {
+    return http.getRequestMethod();
+  }
+
+  String path() {
+    return http.getRequestURI().getPath();
+  }
+
+  /** The first header of this name, or null. */
+  String header(String name) {
+    return http.getRequestHeaders().getFirst(name);
+  }
+
+  /** What follows {@code prefix} in the path, decoded. */
+  String after(String prefix) {
+    return path().substring(prefix.length());
+  }
+
+  /** The body, one JSON object. */
+  Fields fields() {
+    return Fields.parse(body());
+  }
+
+  /** The body. */
+  byte[] body() {
+    long said = length();
+    if (said > MOST_BYTES) {
+      throw tooLong(said);
+    }
+    try (InputStream in = http.getRequestBody()) {
+      byte[] body = in.readNBytes(MOST_BYTES + 1);
+      if (body.length > MOST_BYTES) {
+        throw tooLong(body.length);
+      }
+      return body;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private long length() {
+    String said = header("Content-Length");
+    try {
+      return said == null ? 0 : Long.parseLong(said.strip());
+    } catch (NumberFormatException e) {
+      throw ApiError.badRequest(null, "Content-Length is no number");
+    }
+  }
+
+  private static ApiError tooLong(long bytes) {
+    return new ApiError(
+        413,
+        null,
+        "the body has %,d bytes or more, at most %,d are read".formatted(bytes, MOST_BYTES));
+  }
+
+  /** Adds a header to the answer. */
+  void setHeader(String name, String value) {
+    http.getResponseHeaders().set(name, value);
+  }
+
+  /** Answers with a JSON document. */
+  void answer(int status, Object document) {
+    answer(status, "application/json", Json.text(document));
+  }
+
+  /** Answers with a text of a type. */
+  void answer(int status, String type, String text) {
+    byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+    try {
+      begin(status, type, method().equals("HEAD") ? -1 : bytes.length);
+      if (!method().equals("HEAD")) {
+        http.getResponseBody().write(bytes);
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(e); // nobody is there any more
+    }
+  }
+
+  /** Begins an answer whose length is not known yet. */
+  Writing begin(int status, String type) throws IOException {
+    begin(status, type, 0);
+    return new Writing(http.getResponseBody());
+  }
+
+  private void begin(int status, String type, long length) throws IOException {
+    isAnswered = true;
+    setHeader("Content-Type", type);
+    setHeader("Cache-Control", "no-store");
+    setHeader("X-Content-Type-Options", "nosniff");
+    http.sendResponseHeaders(status, length == 0 && status == 204 ? -1 : length);
+  }
+
+  /** Whether the status is out, so that no other can be sent. */
+  boolean isAnswered() {
+    return isAnswered;
+  }
+
+  /** Ends the answer; what was begun and not completed breaks the connection off. */
+  void close() {
+    http.close();
+  }
+}

@@ -1,0 +1,179 @@
+package dev.halter.serving;
+
+import dev.halter.files.BadFileException;
+import dev.halter.files.Json;
+import dev.halter.files.JsonObject;
+import dev.halter.files.NamedFiles;
+import dev.halter.files.Reason;
+import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.ModelConfig;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.Stream;
+
+/**
+ * The plans of a server: those that requests name, and those that they bring. Each acts after the
+ * server's own. Requests that begin while one is replaced are served by the old or by the new one;
+ * those that run keep theirs.
+ *
+ * <p>No text of a request opens a file but those that lie in the folder of plans, each by its name.
+ */
+final class PlanRegistry {
+  /** What a plan may be called that is loaded while the server runs. */
+  private static final String NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}";
+
+  private static final String JSON = ".json";
+
+  /**
+   * Characters of JSON of the plans that requests brought last, which are kept as they were read.
+   */
+  private static final long RECENT = 32 << 20;
+
+  private final ModelConfig config;
+  private final Path folder;
+  private final NamedFiles files;
+  private final SteeringPlan first;
+  private final Map<String, Entry> entries = new TreeMap<>(); // all of it under the lock
+  private final LinkedHashMap<String, SteeringPlan> recent = new LinkedHashMap<>(16, 0.75f, true);
+  private long recentSize;
+
+  /**
+   * A plan that can be named.
+   *
+   * @param json as it was loaded
+   * @param own what it says itself
+   * @param plan the server's own and this
+   */
+  record Entry(String name, JsonObject json, SteeringPlan own, SteeringPlan plan) {}
+
+  /** A plan that was loaded, and the one in whose place it is, or null. */
+  record Replaced(Entry entry, Entry before) {}
+
+  /**
+   * The plans of a folder, or none where it is null.
+   *
+   * @param first the server's own
+   * @throws BadFileException if one cannot be read
+   */
+  PlanRegistry(ModelConfig config, Path folder, SteeringPlan first) {
+    this.config = config;
+    this.folder = folder;
+    this.first = first;
+    Map<String, Path> named = new TreeMap<>();
+    for (Path file : folder == null ? List.<Path>of() : list(folder)) {
+      String name = file.getFileName().toString();
+      if (name.startsWith(".")) {
+        continue;
+      }
+      if (name.endsWith(JSON) && Files.isRegularFile(file)) {
+        String plan = name.substring(0, name.length() - JSON.length());
+        JsonObject json = JsonObject.read(file);
+        SteeringPlan read = SteeringPlan.of(json, folder.toAbsolutePath(), config).named(plan);
+        entries.put(plan, new Entry(plan, json, read, first.then(read)));
+      } else {
+        named.put(name, file.toAbsolutePath());
+      }
+    }
+    files = NamedFiles.only(named);
+  }
+
+  private static List<Path> list(Path folder) {
+    try (Stream<Path> all = Files.list(folder)) {
+      return all.sorted().toList();
+    } catch (IOException e) {
+      throw new BadFileException(folder, "cannot be read: " + Reason.of(e), e);
+    } catch (UncheckedIOException e) {
+      throw new BadFileException(folder, "cannot be read: " + Reason.of(e.getCause()), e);
+    }
+  }
+
+  /** The server's own plan. */
+  SteeringPlan first() {
+    return first;
+  }
+
+  /** All plans that can be named, by their names. */
+  synchronized List<Entry> entries() {
+    return List.copyOf(entries.values());
+  }
+
+  /** The plan of a name, which {@code field} holds. */
+  synchronized Entry get(String field, String name) {
+    Entry entry = entries.get(name);
+    if (entry == null) {
+      throw ApiError.badRequest(field, "there is no plan \"" + Text.line(name) + "\": " + known());
+    }
+    return entry;
+  }
+
+  private String known() {
+    return entries.isEmpty()
+        ? "none is loaded"
+        : "there are " + String.join(", ", entries.keySet());
+  }
+
+  /** Loads a plan by a name, in the place of the one that has it, if any has. */
+  Replaced put(String name, byte[] body) {
+    if (!name.matches(NAME)) {
+      throw ApiError.badRequest(
+          "name", "a plan's name is of up to 64 letters, digits, '.', '_' and '-'");
+    }
+    JsonObject json = Fields.read(null, () -> JsonObject.parse(Fields.BODY, body));
+    SteeringPlan plan = read(null, json).named(name);
+    Entry entry = new Entry(name, json, plan, first.then(plan));
+    synchronized (this) {
+      return new Replaced(entry, entries.put(name, entry));
+    }
+  }
+
+  /** Unloads a plan; requests that run with it go on. */
+  synchronized void remove(String name) {
+    if (entries.remove(name) == null) {
+      throw ApiError.notFound("name", "there is no plan \"" + Text.line(name) + "\": " + known());
+    }
+  }
+
+  /**
+   * The plan that a request brings, after the server's own. Requests that bring the same share it,
+   * and with it its tables on the device.
+   */
+  SteeringPlan brought(String field, JsonObject json, Object parsed) {
+    String key = Json.text(parsed);
+    synchronized (recent) {
+      SteeringPlan plan = recent.get(key);
+      if (plan != null) {
+        return plan;
+      }
+    }
+    SteeringPlan plan = first.then(read(field, json));
+    synchronized (recent) {
+      if (recent.put(key, plan) == null) {
+        recentSize += key.length();
+      }
+      while (recentSize > RECENT) {
+        String eldest = recent.keySet().iterator().next();
+        recent.remove(eldest);
+        recentSize -= eldest.length();
+      }
+    }
+    return plan;
+  }
+
+  private SteeringPlan read(String field, JsonObject json) {
+    try {
+      return Fields.read(field, () -> SteeringPlan.of(json, files, config));
+    } catch (ApiError e) {
+      // Where the folder lies is nobody's business.
+      String said = e.getMessage();
+      throw folder == null
+          ? e
+          : ApiError.badRequest(field, said.replace(folder.toAbsolutePath() + "/", ""));
+    }
+  }
+}

@@ -1,0 +1,44 @@
+package dev.halter.serving;
+
+import java.io.IOException;
+
+/**
+ * What a path does. One ends in {@code /} or is all that a request's path is to be; one that does
+ * takes whatever follows too.
+ */
+record Route(String method, String path, Access access, Handler handler) {
+
+  /** Who may use it. */
+  enum Access {
+    /** Everybody: nothing there tells of prompts, and those who watch servers have no keys. */
+    OPEN,
+    /** Who has a key, if the server asks for one. */
+    USER,
+    /** Who has an admin's key; nobody where the server has none. */
+    ADMIN
+  }
+
+  /** Answers, or throws an {@link ApiError}. */
+  @FunctionalInterface
+  interface Handler {
+    void handle(Exchange exchange) throws IOException;
+  }
+
+  static Route open(String method, String path, Handler handler) {
+    return new Route(method, path, Access.OPEN, handler);
+  }
+
+  static Route user(String method, String path, Handler handler) {
+    return new Route(method, path, Access.USER, handler);
+  }
+
+  static Route admin(String method, String path, Handler handler) {
+    return new Route(method, path, Access.ADMIN, handler);
+  }
+
+  boolean isAt(String requested) {
+    return path.endsWith("/") && path.length() > 1
+        ? requested.startsWith(path) && requested.length() > path.length()
+        : requested.equals(path);
+  }
+}
