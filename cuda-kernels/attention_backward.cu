@@ -154,18 +154,17 @@ __device__ __forceinline__ bool sees(int query, int key, int window) {
 // dq = scale * sum over keys of P * (dz . v - delta) * k, with P = exp(scale * q . k - log_sum), the
 // softmax again, and delta = dz . z (FlashAttention-2, Dao 2307.08691, algorithm 2).
 // dqkv [rows, (H + 2 * KV) * d_head] f32, of which q's part is written; qkv likewise in T, rotated as the
-// forward left it; z, dz [rows, H * d_head] T. log_sum, delta [rows, H] f32, written: what
-// attention_backward_kv needs. tiles [grid.x] = {first row, number of rows, first row of its
+// forward left it; z, dz [rows, H * d_head] T; log_sum [rows, H] f32, which the forward left as well; delta
+// [rows, H] f32, written: what attention_backward_kv needs. tiles [grid.x] = {first row, number of rows, first row of its
 // sequence, unused}: rows of one sequence that follow one another. window as in attention.cu.
 // PRECOND: grid (tiles, KV), any block size; d_head even and at most 256, H a multiple of KV; dynamic
-// shared memory 256 * d_head + 4608 bytes; dqkv overlaps nothing.
+// shared memory 256 * d_head + 4480 bytes; dqkv overlaps nothing.
 // A row's bits depend on its own sequence alone: sums run over d, and over keys, in order.
-// Moves, per tile and KV head, q, z, dz and dq of its rows, and its visible keys three times and values
-// once for every OWN packed rows. The keys' first pass makes log_sum again: a third of the products
-// with k, for which the forward's kernels, which have many forms, stay as they are.
+// Moves, per tile and KV head, q, z, dz and dq of its rows, and its visible keys twice and values once for
+// every OWN packed rows, 8 bytes a row and head besides.
 template <typename T>
 __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, const T* dz,
-                                     float* log_sum, float* delta, const int4* __restrict__ tiles,
+                                     const float* log_sum, float* delta, const int4* __restrict__ tiles,
                                      int n_heads, int n_kv_heads, int d_head, float scale,
                                      int window) {
     SHARED_DYNAMIC(float, shared);
@@ -173,9 +172,8 @@ __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, cons
     float* dz_own = q_own + OWN * d_head;       // [d_head][OWN]
     float* scores = dz_own + OWN * d_head;      // [OTHERS][OWN]
     float* gradients = scores + OTHERS * OWN;   // [OTHERS][OWN]
-    float* maxima = gradients + OTHERS * OWN;   // [OWN], then log_sum
-    float* totals = maxima + OWN;               // [OWN]
-    float* deltas = totals + OWN;               // [OWN]
+    float* log_sums = gradients + OTHERS * OWN;  // [OWN]
+    float* deltas = log_sums + OWN;              // [OWN]
     int* rows = reinterpret_cast<int*>(deltas + OWN);  // [OWN], before all keys where there is none
     const int4 tile = tiles[blockIdx.x];
     const int group = n_heads / n_kv_heads;
@@ -188,8 +186,7 @@ __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, cons
         turn_rows(q_own, n, q_row, d_head);
         turn_rows(dz_own, n, dz_row, d_head);
         for (int i = threadIdx.x; i < OWN; i += blockDim.x) {
-            maxima[i] = -INFINITY;
-            totals[i] = 0;
+            log_sums[i] = i < n ? log_sum[at.statistic(packed + i)] : 0;
             rows[i] = i < n ? at.row(packed + i) : -1;
             float sum = 0;
             if (i < n) {
@@ -208,44 +205,6 @@ __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, cons
 
         for (int key = begin; key < end; key += OTHERS) {
             const int keys = end - key < OTHERS ? end - key : OTHERS;
-            multiply_tile(scores, q_own, keys, [&](int j) { return qkv + at.k(key + j); }, d_head);
-            __syncthreads();
-            for (int i = threadIdx.x * OWN_COLUMNS; i < OWN; i += blockDim.x * OWN_COLUMNS) {
-                float top[OWN_COLUMNS], total[OWN_COLUMNS];
-                for (int c = 0; c < OWN_COLUMNS; c++) top[c] = maxima[i + c];
-                for (int j = 0; j < keys; j++) {
-                    for (int c = 0; c < OWN_COLUMNS; c++) {
-                        const bool seen = sees(rows[i + c], key + j, window);
-                        const float score =
-                            seen ? scores[j * OWN + i + c] * scale : -INFINITY;
-                        scores[j * OWN + i + c] = score;
-                        top[c] = score > top[c] ? score : top[c];
-                    }
-                }
-                for (int c = 0; c < OWN_COLUMNS; c++) {
-                    // Where no key has been seen yet, any number does for the maximum.
-                    const float finite = top[c] == -INFINITY ? 0 : top[c];
-                    total[c] = totals[i + c] * fast_exp(maxima[i + c] - finite);
-                    maxima[i + c] = top[c];
-                    top[c] = finite;
-                }
-                for (int j = 0; j < keys; j++) {
-                    for (int c = 0; c < OWN_COLUMNS; c++) {
-                        total[c] += fast_exp(scores[j * OWN + i + c] - top[c]);
-                    }
-                }
-                for (int c = 0; c < OWN_COLUMNS; c++) totals[i + c] = total[c];
-            }
-            __syncthreads();
-        }
-        for (int i = threadIdx.x; i < n; i += blockDim.x) {
-            maxima[i] += logf(totals[i]);
-            log_sum[at.statistic(packed + i)] = maxima[i];
-        }
-        __syncthreads();
-
-        for (int key = begin; key < end; key += OTHERS) {
-            const int keys = end - key < OTHERS ? end - key : OTHERS;
             const auto k_row = [&](int j) { return qkv + at.k(key + j); };
             multiply_tile(scores, q_own, keys, k_row, d_head);
             multiply_tile(gradients, dz_own, keys, [&](int j) { return qkv + at.v(key + j); },
@@ -255,7 +214,7 @@ __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, cons
                 const int own = i % OWN;
                 const int other = key + i / OWN;
                 for (int c = 0; c < OWN_COLUMNS; c++) {
-                    const float weight = fast_exp(scores[i + c] * scale - maxima[own + c]);
+                    const float weight = fast_exp(scores[i + c] * scale - log_sums[own + c]);
                     const float change = gradients[i + c] - deltas[own + c];
                     const bool seen = sees(rows[own + c], other, window);
                     scores[i + c] = seen ? weight * change * scale : 0;
@@ -270,7 +229,7 @@ __device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, cons
 
 // dv = sum over queries of P * dz, dk = scale * sum over queries of P * (dz . v - delta) * q; the queries
 // are all rows that see the key, under every query head of the key's group.
-// Buffers as for attention_backward_q, which has written log_sum and delta; k's and v's part of
+// Buffers as for attention_backward_q, which has written delta; k's and v's part of
 // dqkv are written. tiles [grid.x] = {first key, number of keys, end of its sequence, unused}, at most
 // OWN keys each.
 // PRECOND: as there.
@@ -329,7 +288,7 @@ __device__ void attention_backward_kv(float* dqkv, const T* qkv, const T* dz, co
 
 #define ATTENTION_BACKWARD(T)                                                                    \
     extern "C" __global__ void attention_backward_q_##T(                                         \
-        float* dqkv, const T* qkv, const T* z, const T* dz, float* log_sum, float* delta,        \
+        float* dqkv, const T* qkv, const T* z, const T* dz, const float* log_sum, float* delta,  \
         const int4* tiles, int n_heads, int n_kv_heads, int d_head, float scale, int window) {   \
         attention_backward_q(dqkv, qkv, z, dz, log_sum, delta, tiles, n_heads, n_kv_heads,       \
                              d_head, scale, window);                                             \

@@ -7,6 +7,7 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import dev.halter.gradients.BackwardKernels.Heads;
+import dev.halter.model.SiteHook;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -29,7 +30,6 @@ public final class AttentionBackward {
   private final Device device;
   private final Heads heads;
   private final float scale;
-  private final Buffer logSum; // [rows, heads]
   private final Buffer delta; // [rows, heads]
   private final Buffer tiles; // [2 rows, 4]: of queries, then of keys
   private final Kernel queries;
@@ -47,7 +47,6 @@ public final class AttentionBackward {
     this.device = scope.device();
     this.heads = heads;
     this.scale = (float) (1 / Math.sqrt(heads.dHead()));
-    this.logSum = scope.allocate(4L * rows * heads.heads());
     this.delta = scope.allocate(4L * rows * heads.heads());
     this.tiles = scope.allocate(32L * rows);
     this.queries = device.kernel("attention_backward_q" + suffix);
@@ -82,10 +81,11 @@ public final class AttentionBackward {
    * @param qkv [rows, width] T, rotated
    * @param z [rows, heads d_head] T
    * @param dz its gradient
+   * @param logSum [rows, heads] f32, as the forward pass left it ({@link SiteHook#logSums})
    * @param window 0 for none
    */
-  public void run(Buffer dqkv, Buffer qkv, Buffer z, Buffer dz, int window) {
-    int shared = 4 * (2 * OWN * heads.dHead() + 2 * OTHERS * OWN + 4 * OWN);
+  public void run(Buffer dqkv, Buffer qkv, Buffer z, Buffer dz, Buffer logSum, int window) {
+    int shared = 4 * (2 * OWN * heads.dHead() + 2 * OTHERS * OWN + 3 * OWN);
     device.launch(
         queries,
         Grid.of(queryTiles, heads.kvHeads()),

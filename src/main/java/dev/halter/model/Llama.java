@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.function.IntConsumer;
 import java.util.function.Predicate;
+import java.util.stream.IntStream;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -225,7 +226,7 @@ public final class Llama implements AutoCloseable {
       changes.close();
       changes = larger;
     }
-    Attention.Work.Shape tiles = step.upload(batch, attention);
+    Attention.Work.Shape tiles = upload(batch, hook);
     cache.pageTable();
     if (steering != null) {
       changes.slice(0, 4L * batch.rows() * stride).clear();
@@ -243,6 +244,13 @@ public final class Llama implements AutoCloseable {
     }
     requireWhole();
     return logits;
+  }
+
+  private Attention.Work.Shape upload(Batch batch, SiteHook hook) {
+    boolean wantsLogSums =
+        hook != null
+            && IntStream.range(0, config.nLayers()).anyMatch(layer -> hook.logSums(layer) != null);
+    return step.upload(batch, attention, !wantsLogSums);
   }
 
   /**
@@ -265,7 +273,7 @@ public final class Llama implements AutoCloseable {
    */
   public void forward(Batch batch, SiteHook hook, int firstLayer, int endLayer) {
     require(batch);
-    Attention.Work.Shape tiles = step.upload(batch, attention);
+    Attention.Work.Shape tiles = upload(batch, hook);
     cache.pageTable();
     run(batch, tiles, null, hook, firstLayer, endLayer);
     requireWhole();
@@ -427,7 +435,8 @@ public final class Llama implements AutoCloseable {
             new Site(Site.Kind.PATTERN, layer),
             (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
       }
-      attention.attend(z, qkv, tiles, step, cache, layer, edits);
+      Buffer logSum = hook == null ? null : hook.logSums(layer);
+      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
       positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
       return positionwise.add(

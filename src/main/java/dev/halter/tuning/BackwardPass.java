@@ -150,6 +150,7 @@ final class BackwardPass {
       }
       if (reachesQueries(layer)) {
         keep.site(Site.Kind.ROT_Q, layer, type, heads.width());
+        keeps.keepLogSums(layer, config.nHeads(), again);
       }
       keep.site(Site.Kind.RESID_MID, layer, DType.F32, config.dModel());
       keep.site(Site.Kind.PRE, layer, type, 2 * config.dMlp());
@@ -333,6 +334,11 @@ final class BackwardPass {
               steered.apply(site.layer(), values.buffer(), rows);
             }
           }
+
+          @Override
+          public Buffer logSums(int layer) {
+            return tape.logSums(layer);
+          }
         };
     model.forward(batch, hook, firstLayer, endLayer);
   }
@@ -471,7 +477,7 @@ final class BackwardPass {
     }
     Buffer x = tape.of(Site.Kind.RESID_PRE, layer);
     Buffer qkv = tape.of(Site.Kind.ROT_Q, layer);
-    attention.run(dqkv, qkv, z, dz, config.slidingWindow(layer));
+    attention.run(dqkv, qkv, z, dz, tape.logSums(layer), config.slidingWindow(layer));
     kernels.rope(dqkv, inverseFrequencies, positions, rows, heads);
     Matrix h = positionwise.attentionInput(layer, x, rows);
     if (w.qNorm() != null) {

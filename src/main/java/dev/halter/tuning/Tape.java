@@ -16,6 +16,8 @@ final class Tape implements SiteHook {
   private final Map<Site, Kept> kept = new HashMap<>();
   private final Map<Site.Kind, Buffer> shared = new EnumMap<>(Site.Kind.class);
   private final int most;
+  private final Map<Integer, Kept> logSums = new HashMap<>();
+  private Kept sharedLogSums;
   private int rows;
   private long bytes;
 
@@ -43,6 +45,18 @@ final class Tape implements SiteHook {
     kept.put(new Site(kind, layer), new Kept(buffer, type, width));
   }
 
+  /** Keeps the log-sum-exps of a layer's attention, likewise shared or not. */
+  void keepLogSums(int layer, int heads, boolean isShared) {
+    if (!isShared) {
+      logSums.put(layer, new Kept(allocate(DType.F32, heads), DType.F32, heads));
+      return;
+    }
+    if (sharedLogSums == null) {
+      sharedLogSums = new Kept(allocate(DType.F32, heads), DType.F32, heads);
+    }
+    logSums.put(layer, sharedLogSums);
+  }
+
   private Buffer allocate(DType type, int width) {
     long size = (long) type.bytes() * most * width;
     bytes += size;
@@ -62,6 +76,12 @@ final class Tape implements SiteHook {
   /** What the last pass had at a site, [rows, width]; whoever needs it no more may overwrite it. */
   Buffer of(Site.Kind kind, int layer) {
     return kept.get(new Site(kind, layer)).buffer;
+  }
+
+  @Override
+  public Buffer logSums(int layer) {
+    Kept of = logSums.get(layer);
+    return of == null ? null : of.buffer.slice(0, 4L * rows * of.width);
   }
 
   @Override
