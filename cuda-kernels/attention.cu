@@ -211,7 +211,8 @@ struct PackedAttention {
         }
     }
 
-    __device__ void attend() {
+    // Returns the maxima over all pages.
+    __device__ const float* attend() {
         const int last_position = tile.w + (first + rows - 1) / group();
         const int first_position = tile.w + first / group();
         const int first_key = window == 0 || first_position < window
@@ -239,6 +240,7 @@ struct PackedAttention {
             before = after;
             after = swap;
         }
+        return before;
     }
 
     // to = A from + b of one head (steer_map), a thread's own columns of it. Sums run over from in
@@ -259,9 +261,16 @@ struct PackedAttention {
         }
     }
 
-    // Divides by the sum of weights, steers and stores. A head edit changes the f32 value before it
+    // Stores the log-sum-exps, then divides by the sum of weights, steers and stores. A head edit changes the f32 value before it
     // is rounded to T, and writes the squared norm of its change to the report of op and head.
-    __device__ void store(T* z, const int2* __restrict__ ranges, const Steering& steering) {
+    __device__ void store(T* z, float* log_sum, const float* all_maxima,
+                          const int2* __restrict__ ranges, const Steering& steering) {
+        if (log_sum != nullptr) {
+            for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+                log_sum[(long long)row(i) * n_heads + head(i)] =
+                    all_maxima[i] + logf(fold_sum(totals + i * LANES));
+            }
+        }
         for (int i = 0; i < rows; i++) {
             float* value = sums + i * d_head;
             const float total = fold_sum(totals + i * LANES);
@@ -303,17 +312,20 @@ struct PackedAttention {
 // one sequence that follow one another; a decode step is a tile of one row. With window > 0 a query
 // sees a key iff query - key < window, and pages outside are not read. Site: hook_z; STEER_HEADS
 // scales the listed heads, STEER_AFFINE maps them (4 * d_head * (d_head + 1) bytes more for each
-// edited row and head). Scores, softmax and sums are f32.
+// edited row and head). Scores, softmax and sums are f32. log_sum [rows, H] f32, or null where nobody
+// wants it: the logarithm of the sum of exp(score) over the keys that the row sees, from which a backward
+// pass makes the softmax again; an edit of the head does not change it.
 // A row's bits do not depend on the other rows of its tile, on the tile's size or on the block:
 // each sum runs over keys in order, one partial sum per lane of the page. Only what is written to
 // The report is summed in an order that depends on the block size.
 // PRECOND: grid (tiles, KV), any block size; d_head even and at most 256, H a multiple of KV;
 // dynamic shared memory 64 * (2 * d_head + 100) bytes.
 // Moves, per tile and KV head, its pages of visible keys and the visible values once for every PACKED
-// rows, and each row's queries and z: query heads that share a KV head are worked on together, so decoding reads the cache once. One
+// rows, and each row's queries, z and log-sum-exps: query heads that share a KV head are worked on together, so decoding reads the cache once. One
 // block per tile and KV head: a GPU is full from a few hundred of them on.
 template <typename T>
-__device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__ k_cache,
+__device__ void attention(T* z, float* log_sum, const T* __restrict__ qkv,
+                          const T* __restrict__ k_cache,
                           const T* __restrict__ v_cache, const int* __restrict__ page_table,
                           int pages_per_sequence, const int4* __restrict__ tiles, int n_heads,
                           int n_kv_heads, int d_head, float scale, int window,
@@ -346,28 +358,30 @@ __device__ void attention(T* z, const T* __restrict__ qkv, const T* __restrict__
         work.rows = packed_rows - first < PACKED ? packed_rows - first : PACKED;
         work.load_queries();
         __syncthreads();
-        work.attend();
-        work.store(z, ranges, steering);
+        const float* maxima = work.attend();
+        work.store(z, log_sum, maxima, ranges, steering);
         __syncthreads();  // all have read the totals
     }
 }
 
-extern "C" __global__ void attention_f32(float* z, const float* qkv, const float* k_cache,
+extern "C" __global__ void attention_f32(float* z, float* log_sum, const float* qkv,
+                                         const float* k_cache,
                                          const float* v_cache, const int* page_table,
                                          int pages_per_sequence, const int4* tiles, int n_heads,
                                          int n_kv_heads, int d_head, float scale, int window,
                                          const int2* ranges,
                                          const __grid_constant__ Steering steering) {
-    attention(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads, n_kv_heads,
-              d_head, scale, window, ranges, steering);
+    attention(z, log_sum, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
+              n_kv_heads, d_head, scale, window, ranges, steering);
 }
 
-extern "C" __global__ void attention_bf16(bf16* z, const bf16* qkv, const bf16* k_cache,
+extern "C" __global__ void attention_bf16(bf16* z, float* log_sum, const bf16* qkv,
+                                          const bf16* k_cache,
                                           const bf16* v_cache, const int* page_table,
                                           int pages_per_sequence, const int4* tiles, int n_heads,
                                           int n_kv_heads, int d_head, float scale, int window,
                                           const int2* ranges,
                                           const __grid_constant__ Steering steering) {
-    attention(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads, n_kv_heads,
-              d_head, scale, window, ranges, steering);
+    attention(z, log_sum, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
+              n_kv_heads, d_head, scale, window, ranges, steering);
 }

@@ -1,6 +1,7 @@
 // Gradients through causal attention: dq row by row, then dk and dv key by key, and through the
 // rotation before it. A batch's sequences are whole, so keys and values are rows of the batch itself,
-// and no cache is read.
+// and no cache is read. T is the activations' type; sums, probabilities and the gradient of qkv, which is
+// added to from one tile of keys or queries to the next, are f32.
 #include "attention.cuh"
 
 // A block's own rows: packed query rows (dq), or keys (dk and dv). They lie transposed in shared memory,
@@ -16,7 +17,7 @@ constexpr int OWN_COLUMNS = COLUMNS < OWN ? COLUMNS : OWN;
 template <int N, typename Other>
 __device__ __forceinline__ void multiply_rows(float* out, const float* __restrict__ own, int first,
                                               int column, const Other& other, int d_head) {
-    const float* from[N];
+    decltype(other(0)) from[N];
     float sums[N][OWN_COLUMNS];
     UNROLL
     for (int r = 0; r < N; r++) {
@@ -27,7 +28,7 @@ __device__ __forceinline__ void multiply_rows(float* out, const float* __restric
         const float* __restrict__ at = own + d * OWN + column;
         UNROLL
         for (int r = 0; r < N; r++) {
-            const float factor = from[r][d];
+            const float factor = to_float(from[r][d]);
             for (int c = 0; c < OWN_COLUMNS; c++) sums[r][c] = fmaf(factor, at[c], sums[r][c]);
         }
     }
@@ -66,11 +67,11 @@ __device__ __forceinline__ void add_rows(const To& to, bool fresh,
         for (int c = 0; c < WIDTH; c++) sums[r][c] = fresh ? 0 : before[c];
     }
     for (int j = 0; j < n; j++) {
-        const float* __restrict__ values = other(j) + d;
+        const auto* __restrict__ values = other(j) + d;
         UNROLL
         for (int r = 0; r < N; r++) {
             const float weight = weights[j * OWN + first + r];
-            for (int c = 0; c < WIDTH; c++) sums[r][c] = fmaf(weight, values[c], sums[r][c]);
+            for (int c = 0; c < WIDTH; c++) sums[r][c] = fmaf(weight, to_float(values[c]), sums[r][c]);
         }
     }
     UNROLL
@@ -114,17 +115,13 @@ template <typename Own>
 __device__ void turn_rows(float* to, int n, const Own& own, int d_head) {
     for (int i = threadIdx.x; i < OWN * d_head; i += blockDim.x) {
         const int r = i / d_head, d = i % d_head;
-        to[d * OWN + r] = r < n ? own(r)[d] : 0;
+        to[d * OWN + r] = r < n ? to_float(own(r)[d]) : 0;
     }
 }
 
 // The rows of one sequence and KV head. Packed row i is row i / group from `base` on, under query head
 // i % group of the KV head.
 struct Heads {
-    float* dqkv;
-    const float* qkv;
-    const float* z;
-    const float* dz;
     int base, kv_head, n_heads, n_kv_heads, d_head;
 
     __device__ __forceinline__ int group() const { return n_heads / n_kv_heads; }
@@ -156,34 +153,32 @@ __device__ __forceinline__ bool sees(int query, int key, int window) {
 
 // dq = scale * sum over keys of P * (dz . v - delta) * k, with P = exp(scale * q . k - log_sum), the
 // softmax again, and delta = dz . z (FlashAttention-2, Dao 2307.08691, algorithm 2).
-// dqkv [rows, (H + 2 * KV) * d_head] f32, of which q's part is written; qkv likewise, rotated as the
-// forward left it; z, dz [rows, H * d_head] f32. log_sum, delta [rows, H] f32, written: what
-// attention_backward_kv_f32 needs. tiles [grid.x] = {first row, number of rows, first row of its
+// dqkv [rows, (H + 2 * KV) * d_head] f32, of which q's part is written; qkv likewise in T, rotated as the
+// forward left it; z, dz [rows, H * d_head] T; log_sum [rows, H] f32, which the forward left as well; delta
+// [rows, H] f32, written: what attention_backward_kv needs. tiles [grid.x] = {first row, number of rows, first row of its
 // sequence, unused}: rows of one sequence that follow one another. window as in attention.cu.
 // PRECOND: grid (tiles, KV), any block size; d_head even and at most 256, H a multiple of KV; dynamic
-// shared memory 256 * d_head + 4608 bytes; dqkv overlaps nothing.
+// shared memory 256 * d_head + 4480 bytes; dqkv overlaps nothing.
 // A row's bits depend on its own sequence alone: sums run over d, and over keys, in order.
-// Moves, per tile and KV head, q, z, dz and dq of its rows, and its visible keys three times and values
-// once for every OWN packed rows. The keys' first pass makes log_sum again: a third of the products
-// with k, for which the forward's kernels, which have many forms, stay as they are.
-extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qkv, const float* z,
-                                                    const float* dz, float* log_sum, float* delta,
-                                                    const int4* __restrict__ tiles, int n_heads,
-                                                    int n_kv_heads, int d_head, float scale,
-                                                    int window) {
+// Moves, per tile and KV head, q, z, dz and dq of its rows, and its visible keys twice and values once for
+// every OWN packed rows, 8 bytes a row and head besides.
+template <typename T>
+__device__ void attention_backward_q(float* dqkv, const T* qkv, const T* z, const T* dz,
+                                     const float* log_sum, float* delta, const int4* __restrict__ tiles,
+                                     int n_heads, int n_kv_heads, int d_head, float scale,
+                                     int window) {
     SHARED_DYNAMIC(float, shared);
     float* q_own = shared;                      // [d_head][OWN]
     float* dz_own = q_own + OWN * d_head;       // [d_head][OWN]
     float* scores = dz_own + OWN * d_head;      // [OTHERS][OWN]
     float* gradients = scores + OTHERS * OWN;   // [OTHERS][OWN]
-    float* maxima = gradients + OTHERS * OWN;   // [OWN], then log_sum
-    float* totals = maxima + OWN;               // [OWN]
-    float* deltas = totals + OWN;               // [OWN]
+    float* log_sums = gradients + OTHERS * OWN;  // [OWN]
+    float* deltas = log_sums + OWN;              // [OWN]
     int* rows = reinterpret_cast<int*>(deltas + OWN);  // [OWN], before all keys where there is none
     const int4 tile = tiles[blockIdx.x];
     const int group = n_heads / n_kv_heads;
     for (int packed = 0; packed < tile.y * group; packed += OWN) {
-        const Heads at{dqkv, qkv, z, dz, tile.x, (int)blockIdx.y, n_heads, n_kv_heads, d_head};
+        const Heads at{tile.x, (int)blockIdx.y, n_heads, n_kv_heads, d_head};
         const int n = tile.y * group - packed < OWN ? tile.y * group - packed : OWN;
         const auto q_row = [&](int i) { return qkv + at.q(packed + i); };
         const auto dz_row = [&](int i) { return dz + at.z_at(packed + i); };
@@ -191,14 +186,13 @@ extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qk
         turn_rows(q_own, n, q_row, d_head);
         turn_rows(dz_own, n, dz_row, d_head);
         for (int i = threadIdx.x; i < OWN; i += blockDim.x) {
-            maxima[i] = -INFINITY;
-            totals[i] = 0;
+            log_sums[i] = i < n ? log_sum[at.statistic(packed + i)] : 0;
             rows[i] = i < n ? at.row(packed + i) : -1;
             float sum = 0;
             if (i < n) {
-                const float* a = z + at.z_at(packed + i);
-                const float* b = dz_row(i);
-                for (int d = 0; d < d_head; d++) sum += a[d] * b[d];
+                const T* a = z + at.z_at(packed + i);
+                const T* b = dz_row(i);
+                for (int d = 0; d < d_head; d++) sum += to_float(a[d]) * to_float(b[d]);
                 delta[at.statistic(packed + i)] = sum;
             }
             deltas[i] = sum;
@@ -211,44 +205,6 @@ extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qk
 
         for (int key = begin; key < end; key += OTHERS) {
             const int keys = end - key < OTHERS ? end - key : OTHERS;
-            multiply_tile(scores, q_own, keys, [&](int j) { return qkv + at.k(key + j); }, d_head);
-            __syncthreads();
-            for (int i = threadIdx.x * OWN_COLUMNS; i < OWN; i += blockDim.x * OWN_COLUMNS) {
-                float top[OWN_COLUMNS], total[OWN_COLUMNS];
-                for (int c = 0; c < OWN_COLUMNS; c++) top[c] = maxima[i + c];
-                for (int j = 0; j < keys; j++) {
-                    for (int c = 0; c < OWN_COLUMNS; c++) {
-                        const bool seen = sees(rows[i + c], key + j, window);
-                        const float score =
-                            seen ? scores[j * OWN + i + c] * scale : -INFINITY;
-                        scores[j * OWN + i + c] = score;
-                        top[c] = score > top[c] ? score : top[c];
-                    }
-                }
-                for (int c = 0; c < OWN_COLUMNS; c++) {
-                    // Where no key has been seen yet, any number does for the maximum.
-                    const float finite = top[c] == -INFINITY ? 0 : top[c];
-                    total[c] = totals[i + c] * fast_exp(maxima[i + c] - finite);
-                    maxima[i + c] = top[c];
-                    top[c] = finite;
-                }
-                for (int j = 0; j < keys; j++) {
-                    for (int c = 0; c < OWN_COLUMNS; c++) {
-                        total[c] += fast_exp(scores[j * OWN + i + c] - top[c]);
-                    }
-                }
-                for (int c = 0; c < OWN_COLUMNS; c++) totals[i + c] = total[c];
-            }
-            __syncthreads();
-        }
-        for (int i = threadIdx.x; i < n; i += blockDim.x) {
-            maxima[i] += logf(totals[i]);
-            log_sum[at.statistic(packed + i)] = maxima[i];
-        }
-        __syncthreads();
-
-        for (int key = begin; key < end; key += OTHERS) {
-            const int keys = end - key < OTHERS ? end - key : OTHERS;
             const auto k_row = [&](int j) { return qkv + at.k(key + j); };
             multiply_tile(scores, q_own, keys, k_row, d_head);
             multiply_tile(gradients, dz_own, keys, [&](int j) { return qkv + at.v(key + j); },
@@ -258,7 +214,7 @@ extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qk
                 const int own = i % OWN;
                 const int other = key + i / OWN;
                 for (int c = 0; c < OWN_COLUMNS; c++) {
-                    const float weight = fast_exp(scores[i + c] * scale - maxima[own + c]);
+                    const float weight = fast_exp(scores[i + c] * scale - log_sums[own + c]);
                     const float change = gradients[i + c] - deltas[own + c];
                     const bool seen = sees(rows[own + c], other, window);
                     scores[i + c] = seen ? weight * change * scale : 0;
@@ -273,7 +229,7 @@ extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qk
 
 // dv = sum over queries of P * dz, dk = scale * sum over queries of P * (dz . v - delta) * q; the queries
 // are all rows that see the key, under every query head of the key's group.
-// Buffers as for attention_backward_q_f32, which has written log_sum and delta; k's and v's part of
+// Buffers as for attention_backward_q, which has written delta; k's and v's part of
 // dqkv are written. tiles [grid.x] = {first key, number of keys, end of its sequence, unused}, at most
 // OWN keys each.
 // PRECOND: as there.
@@ -281,19 +237,18 @@ extern "C" __global__ void attention_backward_q_f32(float* dqkv, const float* qk
 // order, and nothing is added by two blocks.
 // Moves, per tile and KV head, its keys and values, their gradients once for every OTHERS packed rows,
 // and q and dz of all rows after it, twice.
-extern "C" __global__ void attention_backward_kv_f32(float* dqkv, const float* qkv,
-                                                     const float* dz, const float* log_sum,
-                                                     const float* delta,
-                                                     const int4* __restrict__ tiles, int n_heads,
-                                                     int n_kv_heads, int d_head, float scale,
-                                                     int window) {
+template <typename T>
+__device__ void attention_backward_kv(float* dqkv, const T* qkv, const T* dz, const float* log_sum,
+                                      const float* delta, const int4* __restrict__ tiles,
+                                      int n_heads, int n_kv_heads, int d_head, float scale,
+                                      int window) {
     SHARED_DYNAMIC(float, shared);
     float* k_own = shared;                     // [d_head][OWN]
     float* v_own = k_own + OWN * d_head;       // [d_head][OWN]
     float* scores = v_own + OWN * d_head;      // [OTHERS][OWN]
     float* weights = scores + OTHERS * OWN;    // [OTHERS][OWN]
     const int4 tile = tiles[blockIdx.x];
-    const Heads at{dqkv, qkv, nullptr, dz, tile.x, (int)blockIdx.y, n_heads, n_kv_heads, d_head};
+    const Heads at{tile.x, (int)blockIdx.y, n_heads, n_kv_heads, d_head};
     const auto k_row = [&](int i) { return qkv + at.k(tile.x + i); };
     const auto v_row = [&](int i) { return qkv + at.v(tile.x + i); };
     const auto dk_row = [&](int i) { return dqkv + at.k(tile.x + i); };
@@ -331,16 +286,32 @@ extern "C" __global__ void attention_backward_kv_f32(float* dqkv, const float* q
     }
 }
 
+#define ATTENTION_BACKWARD(T)                                                                    \
+    extern "C" __global__ void attention_backward_q_##T(                                         \
+        float* dqkv, const T* qkv, const T* z, const T* dz, const float* log_sum, float* delta,  \
+        const int4* tiles, int n_heads, int n_kv_heads, int d_head, float scale, int window) {   \
+        attention_backward_q(dqkv, qkv, z, dz, log_sum, delta, tiles, n_heads, n_kv_heads,       \
+                             d_head, scale, window);                                             \
+    }                                                                                            \
+    extern "C" __global__ void attention_backward_kv_##T(                                        \
+        float* dqkv, const T* qkv, const T* dz, const float* log_sum, const float* delta,        \
+        const int4* tiles, int n_heads, int n_kv_heads, int d_head, float scale, int window) {   \
+        attention_backward_kv(dqkv, qkv, dz, log_sum, delta, tiles, n_heads, n_kv_heads, d_head, \
+                              scale, window);                                                    \
+    }
+
+ATTENTION_BACKWARD(f32)
+ATTENTION_BACKWARD(bf16)
+
 // In place: the gradient of rotated q and k becomes that of q and k before the rotation (rope_append in
 // qkv.cu), which is the rotation by the opposite angle; v's stays.
 // dqkv [rows, (H + 2 * KV) * d_head] f32; inverse_frequencies [d_head / 2]; positions [rows].
 // PRECOND: one block per row (grid.x = rows), any block size; d_head even; dynamic shared memory
 // 4 * d_head bytes.
 // Moves rows * (H + KV) * d_head * 8 bytes.
-extern "C" __global__ void rope_backward_f32(float* dqkv,
-                                             const float* __restrict__ inverse_frequencies,
-                                             const int* __restrict__ positions, int n_heads,
-                                             int n_kv_heads, int d_head) {
+__device__ void rope_backward(float* dqkv, const float* __restrict__ inverse_frequencies,
+                              const int* __restrict__ positions, int n_heads, int n_kv_heads,
+                              int d_head) {
     SHARED_DYNAMIC(float, shared);
     const int pairs = d_head / 2;
     float* cosines = shared;
@@ -359,4 +330,10 @@ extern "C" __global__ void rope_backward_f32(float* dqkv,
         pair[0] = a * cosine + b * sine;
         pair[pairs] = b * cosine - a * sine;
     }
+}
+
+extern "C" __global__ void rope_backward_f32(float* dqkv, const float* inverse_frequencies,
+                                             const int* positions, int n_heads, int n_kv_heads,
+                                             int d_head) {
+    rope_backward(dqkv, inverse_frequencies, positions, n_heads, n_kv_heads, d_head);
 }

@@ -257,7 +257,7 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 // in registers too were tried and spilled; folds in shared memory were not: with them an SM of
 // 100 KiB has room for one block only.)
 template <int D_HEAD>
-__device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
+__device__ void attention_sm80(bf16* z, float* log_sum, const bf16* __restrict__ qkv,
                                const bf16* __restrict__ k_cache, const bf16* __restrict__ v_cache,
                                const int* __restrict__ page_table, int pages_per_sequence,
                                const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
@@ -353,6 +353,10 @@ __device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
         if (position[h] >= end) continue;
         const int i = first + mma_c(lane, 2 * h).row;
         const int row = tile.x + i / group, head = kv_head * group + i % group;
+        if (log_sum != nullptr && lane % 4 == 0) {
+            log_sum[(long long)row * n_heads + head] =
+                fmaf(folded_maximum[h], scale, logf(folded_total[h]));
+        }
         const float inverse = 1.0f / folded_total[h];
 #pragma unroll
         for (int d = 0; d < D_HEAD / 8; d++) {
@@ -401,21 +405,21 @@ __device__ void attention_sm80(bf16* z, const bf16* __restrict__ qkv,
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
-    attention_sm80_64(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
-                      const int* page_table, int pages_per_sequence, const int4* tiles,
-                      int n_heads, int n_kv_heads, int d_head, float scale, int window,
+    attention_sm80_64(bf16* z, float* log_sum, const bf16* qkv, const bf16* k_cache,
+                      const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                      const int4* tiles, int n_heads, int n_kv_heads, int d_head, float scale, int window,
                       const int2* ranges, const __grid_constant__ Steering steering) {
-    attention_sm80<64>(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
-                       n_kv_heads, scale, window, ranges, steering);
+    attention_sm80<64>(z, log_sum, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles,
+                       n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
-    attention_sm80_128(bf16* z, const bf16* qkv, const bf16* k_cache, const bf16* v_cache,
-                       const int* page_table, int pages_per_sequence, const int4* tiles,
-                       int n_heads, int n_kv_heads, int d_head, float scale, int window,
+    attention_sm80_128(bf16* z, float* log_sum, const bf16* qkv, const bf16* k_cache,
+                       const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                       const int4* tiles, int n_heads, int n_kv_heads, int d_head, float scale, int window,
                        const int2* ranges, const __grid_constant__ Steering steering) {
-    attention_sm80<128>(z, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles, n_heads,
-                        n_kv_heads, scale, window, ranges, steering);
+    attention_sm80<128>(z, log_sum, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles,
+                        n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 // A split of one row's keys for the heads of one KV head: what it leaves goes to the scratch or,

@@ -35,15 +35,20 @@ __device__ void read_changes(float* out, const T* __restrict__ in, const int* __
     for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = to_float(from[i]) - to[i];
 }
 
-#define READ(T)                                                                                  \
+#define READ_ROWS(T)                                                                             \
     extern "C" __global__ void read_rows_##T(float* out, const T* in, const int* index,          \
                                              int width, long long stride) {                      \
         read_rows(out, in, index, width, stride);                                                \
-    }                                                                                            \
+    }
+
+#define READ_CHANGES(T)                                                                          \
     extern "C" __global__ void read_changes_##T(float* out, const T* in, const int* index,       \
                                                 int width, long long stride) {                   \
         read_changes(out, in, index, width, stride);                                             \
     }
 
-READ(f32)
-READ(bf16)
+READ_ROWS(f32)
+READ_ROWS(f16)  // of weights
+READ_ROWS(bf16)
+READ_CHANGES(f32)
+READ_CHANGES(bf16)

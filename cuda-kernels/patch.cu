@@ -79,3 +79,18 @@ __device__ void token_logits(float* out, const float* __restrict__ x,
 TOKEN_LOGITS(f32)
 TOKEN_LOGITS(f16)
 TOKEN_LOGITS(bf16)
+
+// out[row, part] = a[row, part] . b[row, part], the dot products of vectors of `width` elements.
+// out [rows, parts] f32; a, b [rows, parts, width] f32.
+// PRECOND: grid (rows, parts), any block size.
+// Moves rows * parts * (8 * width + 4) bytes.
+extern "C" __global__ void dot_parts(float* out, const float* __restrict__ a,
+                                     const float* __restrict__ b, int width) {
+    const long long part = (long long)blockIdx.x * gridDim.y + blockIdx.y;
+    float sum = 0;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        sum += a[part * width + i] * b[part * width + i];
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[part] = sum;
+}

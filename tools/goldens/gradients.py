@@ -10,9 +10,12 @@ over the tokens of all completions, in nats; and `gradients.safetensors`, F32:
     LAYER.k.GROUP, LAYER.v.GROUP    likewise, the rows of its KV group
     LAYER.o.HEAD        [d_model, d_head]: its columns of W_O
     LAYER.gate, LAYER.up, LAYER.down    every seventh element of the whole matrix, row by row
+    LAYER.scale.HEAD    [d_head]: of s where the heads' z are (1 + s) z, at s of start(HEAD); loss `scale_loss`
+    LAYER.bias.HEAD     [d_head]: of b where they are z + b, at b = s; loss `bias_loss`
 
 The model runs in f64 from the very weights in the file, one sequence at a time, so that rounding is the
-reader's alone.
+reader's alone. `bf16` in the JSON says how far torch's own gradients are from these when the model runs in
+bf16: the largest `relative_l2` (norm of the difference over norm) and the smallest `cosine` of a tensor.
 """
 
 import argparse
@@ -37,12 +40,8 @@ LENGTHS = [(5, 4), (1, 37), (20, 1)]  # of prompts and completions; mistral's wi
 KEPT = 7
 
 
-def gradients(folder, heads, mlps, sequences):
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float64, attn_implementation="eager").eval()
-    config = model.config
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    group = config.num_attention_heads // config.num_key_value_heads
+def backward(model, sequences):
+    """Adds to all gradients; returns the loss."""
     targets = sum(len(s["completion_tokens"]) for s in sequences)
     total = 0.0
     for sequence in sequences:
@@ -53,6 +52,41 @@ def gradients(folder, heads, mlps, sequences):
             logits, torch.tensor(tokens[prompt:]), reduction="sum") / targets
         loss.backward()
         total += loss.item()
+    return total
+
+
+def start(head, d_head):
+    return (0.5 * torch.cos(3.0 * torch.arange(d_head, dtype=torch.float64) + head)).float().double()
+
+
+def vector_gradients(model, heads, d_head, kind, sequences):
+    """Of a vector for each head, by a hook before o_proj."""
+    vectors, hooks = {}, []
+    for name in heads:
+        layer, head = map(int, name.split("."))
+        vectors[(layer, head)] = start(head, d_head).requires_grad_()
+
+        def change(module, inputs, layer=layer, head=head):
+            (z,) = inputs
+            part = z[..., head * d_head:(head + 1) * d_head]
+            vector = vectors[(layer, head)]
+            part = (part * (1 + vector) if kind == "scale" else part + vector).to(z.dtype)
+            return (torch.cat((z[..., :head * d_head], part, z[..., (head + 1) * d_head:]), dim=-1),)
+
+        hooks.append(model.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(change))
+    loss = backward(model, sequences)
+    for hook in hooks:
+        hook.remove()
+    return loss, {f"{layer}.{kind}.{head}": v.grad for (layer, head), v in vectors.items()}
+
+
+def gradients(folder, heads, mlps, sequences, dtype):
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager").eval()
+    config = model.config
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    group = config.num_attention_heads // config.num_key_value_heads
+    losses = {"loss": backward(model, sequences)}
     kept = {}
     for layer, head in (map(int, name.split(".")) for name in heads):
         attention = model.model.layers[layer].self_attn
@@ -67,7 +101,19 @@ def gradients(folder, heads, mlps, sequences):
         for name in ("gate", "up", "down"):
             weight = getattr(model.model.layers[layer].mlp, f"{name}_proj").weight
             kept[f"{layer}.{name}"] = weight.grad.flatten()[::KEPT]
-    return total, {name: value.float().contiguous().clone() for name, value in kept.items()}
+    model.zero_grad(set_to_none=True)  # what is kept stays as it is
+    for kind in ("scale", "bias"):
+        losses[f"{kind}_loss"], vectors = vector_gradients(model, heads, d_head, kind, sequences)
+        kept.update(vectors)
+    return losses, {name: value.float().contiguous().clone() for name, value in kept.items()}
+
+
+def distance(tensors, others):
+    """The largest relative difference and the smallest cosine of any tensor."""
+    pairs = [(tensor.double().flatten(), others[name].double().flatten())
+             for name, tensor in tensors.items()]
+    return {"relative_l2": max(((a - b).norm() / a.norm()).item() for a, b in pairs),
+            "cosine": min((a @ b / a.norm() / b.norm()).item() for a, b in pairs)}
 
 
 def main():
@@ -81,12 +127,14 @@ def main():
         sequences = [{key: [chosen.randrange(3, config["vocab_size"]) for _ in range(length)]
                       for key, length in zip(("prompt_tokens", "completion_tokens"), lengths)}
                      for lengths in LENGTHS]
-        loss, tensors = gradients(folder / "model", heads, mlps, sequences)
-        document = {"heads": heads, "mlps": mlps, "loss": loss, "sequences": sequences}
+        losses, tensors = gradients(folder / "model", heads, mlps, sequences, torch.float64)
+        _, rounded = gradients(folder / "model", heads, mlps, sequences, torch.bfloat16)
+        document = {"heads": heads, "mlps": mlps, **losses, "bf16": distance(tensors, rounded),
+                    "sequences": sequences}
         (folder / "gradients.json").write_text(json.dumps(document) + "\n")
         save_file(tensors, folder / "gradients.safetensors")
         size = (folder / "gradients.safetensors").stat().st_size
-        print(f"{name}: loss {loss:.4f}, {len(tensors)} tensors, {size / 1e3:.0f} kB")
+        print(f"{name}: loss {losses['loss']:.4f}, {len(tensors)} tensors, {size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class HouseTest {
           "text",
           "sparse",
           "model",
+          "gradients",
           "steering",
           "generation",
           "scoring",

@@ -3,7 +3,6 @@ package dev.halter.cli;
 import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
-import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
@@ -19,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.concurrent.Callable;
+import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -28,12 +28,16 @@ import picocli.CommandLine.Option;
     description = {
       "Answers every line of a JSONL file, each steered by its own plan.",
       "A line: {\"id\", \"prompt\"|\"messages\"|\"tokens\", \"plan\"?, \"max_tokens\"?,",
-      "\"temperature\"?, \"top_p\"?, \"top_k\"?, \"seed\"?, \"logprobs\"?}; \"plan\" is a file or a plan.",
+      "\"min_tokens\"?, \"ignore_eos\"?, \"temperature\"?, \"top_p\"?, \"top_k\"?, \"min_p\"?, \"seed\"?,",
+      "\"repetition_penalty\"?, \"presence_penalty\"?, \"frequency_penalty\"?, \"logit_bias\"?,",
+      "\"allowed_token_ids\"?, \"logprobs\"?, \"prompt_logprobs\"?, \"logprob_token_ids\"?}; \"plan\" is a",
+      "file or a plan, and what a line leaves out is as the options say.",
       "A line without a seed draws by its own stream, which --seed and its id decide."
     })
 final class BatchCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
   @Mixin SamplingOptions sampling;
+  @Mixin EndingOptions ending;
   @Mixin LogProbabilityOptions logprobs;
 
   @Option(names = "--in", paramLabel = "F", required = true, description = "Input lines.")
@@ -67,7 +71,18 @@ final class BatchCommand implements Callable<Integer> {
       description = "Do only the lines that --out has no answer of; failed ones are tried again.")
   boolean resume;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
+
+  /** Keys of a line beside its id and its prompt. */
+  private static final List<String> KEYS =
+      Stream.of(
+              List.of("plan", "max_tokens"),
+              EndingOptions.KEYS,
+              SamplingOptions.KEYS,
+              LogProbabilityOptions.KEYS)
+          .flatMap(List::stream)
+          .toList();
 
   /** How lines that do not say are sampled. */
   private Sampling defaults;
@@ -78,18 +93,16 @@ final class BatchCommand implements Callable<Integer> {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
     defaults = sampling.sampling();
-    logprobs.count();
+    ending.check();
+    logprobs.told();
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
-    // What can be read only once, such as a pipe, is not counted before.
-    long total = Files.isRegularFile(in) ? InputLine.Reader.count(in) : 0;
     try (InputLine.Reader lines =
-            new InputLine.Reader(
-                in, "plan", "max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs");
+            new InputLine.Reader(in, shards.shard(), KEYS.toArray(String[]::new));
         ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
-        ProgressBar bar = new ProgressBar("batch", total)) {
+        ProgressBar bar = new ProgressBar("batch", lines.size())) {
       Run run = new Run(model, lines, results, bar);
       if (model.hasTokenizer()) {
         model.tokenizer(); // a broken one is an error of the folder, not of each line
@@ -184,34 +197,16 @@ final class BatchCommand implements Callable<Integer> {
 
     private Request request(InputLine line) {
       JsonObject json = line.json();
-      Sampling own =
-          json.has("seed") ? defaults.withSeed(seed(json)) : defaults.forId(line.id().toString());
-      Sampling sampler =
-          own.withTemperature((float) json.number("temperature", 0, 1e6, own.temperature()))
-              .withTopK(json.integer("top_k", 0, Integer.MAX_VALUE, own.topK()))
-              .withTopP((float) json.number("top_p", 0, 1, own.topP()));
-      int top = logProbabilities(line);
-      return model
-          .request(line.prompt(model))
-          .withId(line.id().toString())
-          .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
-          .with(sampler)
-          .with(cache.of(line.json()))
-          .with(LogProbabilities.top(Math.max(0, top)));
-    }
-
-    /** Likeliest tokens to tell; -1 = no log-probabilities at all. */
-    private int logProbabilities(InputLine line) {
-      return line.json().integer("logprobs", 0, LogProbabilities.MOST, logprobs.count());
-    }
-
-    /** Whole numbers up to 2^53, which every writer of JSON keeps exactly. */
-    private long seed(JsonObject json) {
-      double seed = json.number("seed", -0x1p53, 0x1p53);
-      if (seed != Math.rint(seed)) {
-        throw json.wrong("seed", "an integer");
-      }
-      return (long) seed;
+      String id = line.id().toString();
+      Request request =
+          model
+              .request(line.prompt(model))
+              .withId(id)
+              .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
+              .with(SamplingOptions.of(json, id, defaults))
+              .with(cache.of(json))
+              .with(logprobs.told(json).wanted());
+      return ending.with(request, json);
     }
 
     void finish(Result result) {
@@ -225,7 +220,7 @@ final class BatchCommand implements Callable<Integer> {
           ResultJson.of(
               result,
               model.hasTokenizer() ? model.decode(result.tokens()) : null,
-              logProbabilities(line) >= 0));
+              logprobs.told(line.json()).isAny()));
       results.write(document);
       bar.at(++done);
     }

@@ -2,12 +2,14 @@ package dev.halter.cli;
 
 import dev.halter.device.DType;
 import dev.halter.files.Json;
+import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.SafetensorsShards;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.nio.file.Path;
@@ -45,7 +47,13 @@ final class CaptureCommand implements Callable<Integer> {
       description = "TransformerLens names, logits or all; * for every layer.")
   List<String> sites = new ArrayList<>();
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
+
+  /** Value of the key "format" in a dump's metadata. */
+  static final String FORMAT = "halter capture";
+
+  private static final Map<String, String> METADATA = Map.of("format", FORMAT);
 
   /** A line that can be run. */
   private record Prompt(InputLine line, int[] tokens, SteeringPlan plan) {}
@@ -57,9 +65,15 @@ final class CaptureCommand implements Callable<Integer> {
       for (String site : sites) {
         captured.addAll(Site.expand(site.strip(), model.config()));
       }
-      List<InputLine> lines = InputLine.all(in, "plan");
+      Shard shard = shards.shard();
+      Map<String, String> metadata = METADATA;
+      if (!shard.isWhole()) {
+        String job = ShardOptions.job(in, model.llama(), String.join(",", sites));
+        metadata = SafetensorsShards.metadata(METADATA, shard, job);
+      }
+      List<InputLine> lines = InputLine.all(in, shard, "plan");
       List<Prompt> prompts = prompts(model, lines);
-      write(model, prompts, captured);
+      write(model, prompts, captured, metadata);
       int failed = lines.size() - prompts.size();
       if (output.isJson()) {
         output.print(
@@ -107,7 +121,8 @@ final class CaptureCommand implements Callable<Integer> {
         .with(prompt.plan);
   }
 
-  private void write(LanguageModel model, List<Prompt> prompts, Set<Site> captured) {
+  private void write(
+      LanguageModel model, List<Prompt> prompts, Set<Site> captured, Map<String, String> metadata) {
     List<TensorSpec> specs = new ArrayList<>();
     for (Prompt prompt : prompts) {
       for (Site site : captured) {
@@ -120,8 +135,7 @@ final class CaptureCommand implements Callable<Integer> {
     }
     // A few prompts at a time: their activations are in memory until they are written.
     int together = 8;
-    try (SafetensorsWriter dump =
-            SafetensorsWriter.create(out, Map.of("format", "halter capture"), specs);
+    try (SafetensorsWriter dump = SafetensorsWriter.create(out, metadata, specs);
         ProgressBar bar = new ProgressBar("capture", prompts.size())) {
       for (int first = 0; first < prompts.size(); first += together) {
         List<Prompt> batch = prompts.subList(first, Math.min(prompts.size(), first + together));

@@ -2,7 +2,6 @@ package dev.halter.cli;
 
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
-import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
@@ -19,6 +18,7 @@ import picocli.CommandLine.Option;
 final class GenerateCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
   @Mixin SamplingOptions sampling;
+  @Mixin EndingOptions ending;
   @Mixin LogProbabilityOptions logprobs;
 
   @ArgGroup(multiplicity = "1")
@@ -42,24 +42,25 @@ final class GenerateCommand implements Callable<Integer> {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
     Sampling sampling = this.sampling.sampling();
-    int likeliest = logprobs.count();
-    if (likeliest >= 0 && !output.isJson()) {
-      throw new WrongUseException("--logprobs is for --json");
+    ending.check();
+    LogProbabilityOptions.Told told = logprobs.told();
+    if ((told.isAny() || told.wanted().prompt() >= 0) && !output.isJson()) {
+      throw new WrongUseException("log-probabilities are for --json");
     }
     try (LanguageModel model = options.open(1)) {
       SteeringPlan plan = SteeringPlan.readAll(plans, model.config());
       StreamedAnswer print = new StreamedAnswer(model);
-      Answer answer =
-          model.generate(
-              model
-                  .request(prompt.tokens(model))
-                  .withMaxTokens(maxTokens)
-                  .with(sampling)
-                  .with(plan)
-                  .with(LogProbabilities.top(Math.max(0, likeliest)))
-                  .with(output.isJson() ? null : print));
+      Request request =
+          model
+              .request(prompt.tokens(model))
+              .withMaxTokens(maxTokens)
+              .with(sampling)
+              .with(plan)
+              .with(told.wanted())
+              .with(output.isJson() ? null : print);
+      Answer answer = model.generate(ending.with(request));
       if (output.isJson()) {
-        output.print(ResultJson.of(answer.result(), answer.text(), likeliest >= 0));
+        output.print(ResultJson.of(answer.result(), answer.text(), told.isAny()));
         return 0;
       }
       print.end();

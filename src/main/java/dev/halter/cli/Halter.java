@@ -63,6 +63,8 @@ public final class Halter {
           BatchCommand.class,
           ServeCommand.class,
           CaptureCommand.class,
+          MergeCommand.class,
+          TableCommand.class,
           TuneCommand.class,
           MapCommand.class,
           NeuronsCommand.class,

@@ -4,6 +4,7 @@ import dev.halter.files.BadFileException;
 import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
 import dev.halter.files.Reason;
+import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.text.Message;
@@ -59,28 +60,53 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
   /**
    * Reads a file line by line; blank lines are skipped, bad ones come with their error. Bytes are
-   * kept as they are until a line is parsed, so that one that is not UTF-8 fails alone.
+   * kept as they are until a line is parsed, so that one that is not UTF-8 fails alone. A shard's
+   * lines are those that a reader of all has there, bad ones included.
    */
   static final class Reader implements Iterator<InputLine>, AutoCloseable {
     private final Path file;
     private final BufferedReader lines;
     private final String[] keys;
     private final Set<String> ids = new HashSet<>();
+    private final long count; // of lines that are not blank; 0 = unknown
+    private final Shard shard;
     private int number;
+    private long place; // among these lines
     private String line;
 
     /** Opens a file whose objects have these keys beside id, prompt, messages and tokens. */
     Reader(Path file, String... more) {
+      this(file, Shard.WHOLE, more);
+    }
+
+    /** As above, for a part of the lines, which are counted first. */
+    Reader(Path file, Shard shard, String... more) {
       this.file = file;
       this.keys = new String[4 + more.length];
       System.arraycopy(new String[] {"id", "prompt", "messages", "tokens"}, 0, keys, 0, 4);
       System.arraycopy(more, 0, keys, 4, more.length);
+      this.shard = shard;
+      // What can be read only once, such as a pipe, is not counted before.
+      this.count = Files.isRegularFile(file) ? count(file) : 0;
+      if (!shard.isWhole() && count == 0 && Files.exists(file)) {
+        throw new WrongUseException(
+            "--shard takes a part of the lines of " + file + ", which has none to count");
+      }
       this.lines = open(file);
       advance();
+      while (!shard.isWhole() && place < shard.begin(count)) {
+        parse(); // an id may be an earlier line's
+        place++;
+        advance();
+      }
     }
 
-    /** Number of lines that are not blank. */
-    static long count(Path file) {
+    /** How many lines it reads; 0 if that is not known before. */
+    long size() {
+      return shard.end(count) - shard.begin(count);
+    }
+
+    private static long count(Path file) {
       try (BufferedReader lines = open(file)) {
         return lines.lines().filter(line -> !line.isBlank()).count();
       } catch (UncheckedIOException e) {
@@ -117,15 +143,16 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
     @Override
     public boolean hasNext() {
-      return line != null;
+      return line != null && (shard.isWhole() || place < shard.end(count));
     }
 
     @Override
     public InputLine next() {
-      if (line == null) {
+      if (!hasNext()) {
         throw new NoSuchElementException();
       }
       InputLine parsed = parse();
+      place++;
       advance();
       return parsed;
     }
@@ -184,7 +211,12 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
   /** All lines of a file. */
   static List<InputLine> all(Path file, String... more) {
-    try (Reader reader = new Reader(file, more)) {
+    return all(file, Shard.WHOLE, more);
+  }
+
+  /** All lines of a part of a file. */
+  static List<InputLine> all(Path file, Shard shard, String... more) {
+    try (Reader reader = new Reader(file, shard, more)) {
       List<InputLine> lines = new ArrayList<>();
       reader.forEachRemaining(lines::add);
       return lines;

@@ -1,10 +1,16 @@
 package dev.halter.cli;
 
+import dev.halter.files.JsonObject;
 import dev.halter.generation.LogProbabilities;
+import java.util.ArrayList;
+import java.util.List;
 import picocli.CommandLine.Option;
 
-/** Whether the probabilities of tokens are told. */
+/** Which log-probabilities are told, by options and by a line's own keys. */
 final class LogProbabilityOptions {
+  /** Keys of a line. */
+  static final List<String> KEYS = List.of("logprobs", "prompt_logprobs", "logprob_token_ids");
+
   @Option(
       names = "--logprobs",
       paramLabel = "N",
@@ -14,12 +20,56 @@ final class LogProbabilityOptions {
               + " (default: none).")
   private int logprobs;
 
-  /** How many of the likeliest tokens to tell beside the chosen one; -1 = tell none at all. */
-  int count() {
-    if (logprobs < -1 || logprobs > LogProbabilities.MOST) {
-      throw new WrongUseException(
-          "--logprobs is " + logprobs + ", must be 0 to " + LogProbabilities.MOST);
+  @Option(
+      names = "--prompt-logprobs",
+      paramLabel = "N",
+      defaultValue = "-1",
+      description =
+          "The same of the prompt's tokens, in JSON \"prompt_logprobs\", whose first is null"
+              + " (default: none).")
+  private int promptLogprobs;
+
+  @Option(
+      names = "--logprob-tokens",
+      paramLabel = "ID",
+      split = ",",
+      description = "Tell those of these tokens too, at each place that is told of.")
+  private List<Integer> tokens = new ArrayList<>();
+
+  /**
+   * What is told.
+   *
+   * @param isAny whether the answer's tokens are told of
+   */
+  record Told(boolean isAny, LogProbabilities wanted) {
+    private Told(int top, int prompt, List<Integer> tokens) {
+      this(top >= 0 || !tokens.isEmpty(), new LogProbabilities(Math.max(0, top), prompt, tokens));
     }
-    return logprobs;
+  }
+
+  /** As these say. */
+  Told told() {
+    requireInRange("--logprobs", logprobs);
+    requireInRange("--prompt-logprobs", promptLogprobs);
+    try {
+      return new Told(logprobs, promptLogprobs, tokens);
+    } catch (IllegalArgumentException e) {
+      throw new WrongUseException(e.getMessage());
+    }
+  }
+
+  private static void requireInRange(String option, int count) {
+    if (count < -1 || count > LogProbabilities.MOST) {
+      throw new WrongUseException(
+          option + " is " + count + ", must be 0 to " + LogProbabilities.MOST);
+    }
+  }
+
+  /** As a line says, and else as these. */
+  Told told(JsonObject json) {
+    return new Told(
+        json.integer("logprobs", 0, LogProbabilities.MOST, logprobs),
+        json.integer("prompt_logprobs", 0, LogProbabilities.MOST, promptLogprobs),
+        json.has("logprob_token_ids") ? json.integers("logprob_token_ids") : tokens);
   }
 }

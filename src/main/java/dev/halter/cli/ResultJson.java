@@ -3,6 +3,7 @@ package dev.halter.cli;
 import static dev.halter.files.Json.object;
 
 import dev.halter.generation.Alternatives;
+import dev.halter.generation.Generation;
 import dev.halter.generation.Result;
 import java.util.ArrayList;
 import java.util.List;
@@ -16,7 +17,7 @@ final class ResultJson {
   /**
    * With the result's text, or null for a model that has no tokenizer.
    *
-   * @param logProbabilities whether they are told
+   * @param logProbabilities whether those of the answer's tokens are told
    */
   static Map<String, Object> of(Result result, String text, boolean logProbabilities) {
     Map<String, Object> document =
@@ -29,20 +30,41 @@ final class ResultJson {
     if (logProbabilities) {
       document.put("logprobs", logProbabilities(result));
     }
+    if (!result.prompt().isEmpty()) {
+      document.put("prompt_logprobs", ofPrompt(result.prompt()));
+    }
     return document;
   }
 
   private static List<Map<String, Object>> logProbabilities(Result result) {
     List<Map<String, Object>> tokens = new ArrayList<>();
     for (int i = 0; i < result.tokens().length; i++) {
-      Map<String, Object> token =
-          object("token", result.tokens()[i], "logprob", result.logProbabilities()[i]);
-      if (!result.alternatives().isEmpty()) {
-        token.put("top", candidates(result.alternatives().get(i).likeliest()));
-      }
-      tokens.add(token);
+      Alternatives others =
+          result.alternatives().isEmpty() ? Alternatives.NONE : result.alternatives().get(i);
+      tokens.add(token(result.tokens()[i], result.logProbabilities()[i], others));
     }
     return tokens;
+  }
+
+  /** The first token has nothing before it that could make it likely. */
+  private static List<Map<String, Object>> ofPrompt(List<Generation.Token> prompt) {
+    List<Map<String, Object>> tokens = new ArrayList<>();
+    tokens.add(null);
+    for (Generation.Token each : prompt.subList(1, prompt.size())) {
+      tokens.add(token(each.id(), each.logProbability(), each.alternatives()));
+    }
+    return tokens;
+  }
+
+  private static Map<String, Object> token(int id, float logProbability, Alternatives others) {
+    Map<String, Object> token = object("token", id, "logprob", logProbability);
+    if (!others.likeliest().isEmpty()) {
+      token.put("top", candidates(others.likeliest()));
+    }
+    if (!others.named().isEmpty()) {
+      token.put("named", candidates(others.named()));
+    }
+    return token;
   }
 
   private static List<Map<String, Object>> candidates(List<Alternatives.Candidate> candidates) {

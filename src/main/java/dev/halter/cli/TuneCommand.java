@@ -1,24 +1,22 @@
 package dev.halter.cli;
 
-import dev.halter.cli.heads.HeadOptions;
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.model.Head;
+import dev.halter.generation.LanguageModel;
+import dev.halter.tuning.LossCurve;
 import dev.halter.tuning.RateSchedule;
 import dev.halter.tuning.Selection;
 import dev.halter.tuning.TuningData;
 import dev.halter.tuning.TuningRun;
+import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
-import dev.halter.weights.TensorNames.Block;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.EnumSet;
-import java.util.List;
+import java.util.Locale;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -27,7 +25,7 @@ import picocli.CommandLine.Option;
 @Command(
     name = "tune",
     description = {
-      "Tunes chosen heads and MLPs, and writes the tuned model as a folder.",
+      "Tunes chosen heads and MLPs, and writes the tuned model, or a plan, as a folder.",
       "The loss is of completions (arXiv 2409.01659). A line: {\"prompt\", \"completion\"}, {\"messages\"},",
       "{\"instruction\", \"input\", \"output\"} or {\"prompt_tokens\", \"completion_tokens\"}."
     })
@@ -43,26 +41,14 @@ final class TuneCommand implements Callable<Integer> {
       description = "Lines that are not learnt but measured, before and after.")
   Path evalData;
 
-  @Mixin HeadOptions heads;
+  @Mixin TunedOptions tuned;
 
   @Option(
-      names = "--heads-parts",
-      paramLabel = "P",
-      split = ",",
-      defaultValue = "q,k,v,o",
+      names = "--out",
+      paramLabel = "DIR",
+      required = true,
       description =
-          "What is tuned of the heads; under grouped-query attention k and v are their group's"
-              + " (default: ${DEFAULT-VALUE}).")
-  List<String> parts = new ArrayList<>();
-
-  @Option(
-      names = "--mlps",
-      paramLabel = "L",
-      split = ",",
-      description = "Layers whose MLPs are tuned whole (default: none).")
-  List<Integer> mlps = new ArrayList<>();
-
-  @Option(names = "--out", paramLabel = "DIR", required = true, description = "New model folder.")
+          "New folder: the tuned model; with --train scale or bias plan.json, which --plan takes.")
   Path out;
 
   @Option(
@@ -72,11 +58,16 @@ final class TuneCommand implements Callable<Integer> {
   Path adapter;
 
   @Option(
+      names = "--curve",
+      paramLabel = "F",
+      description = "Draw the loss over the steps as a picture: F.svg, F.png or F.html.")
+  Path curve;
+
+  @Option(
       names = "--learning-rate",
       paramLabel = "X",
-      defaultValue = "2e-5",
-      description = "The highest (default: ${DEFAULT-VALUE}).")
-  double learningRate;
+      description = "The highest (default: 2e-5; with --train scale 5e-3, with --train bias 1e-2).")
+  Double learningRate;
 
   @Option(
       names = "--epochs",
@@ -132,10 +123,9 @@ final class TuneCommand implements Callable<Integer> {
   @Option(
       names = "--grad-scale",
       paramLabel = "S",
-      defaultValue = "heads",
       description =
-          "heads: gradients of heads times heads / tuned heads of the layer, as in the paper; none"
-              + " (default: ${DEFAULT-VALUE}).")
+          "Of weights: heads (gradients of heads times heads / tuned heads of the layer, as in the"
+              + " paper) or none (default: heads).")
   String gradScale;
 
   @Option(
@@ -145,6 +135,22 @@ final class TuneCommand implements Callable<Integer> {
           "Most tokens at once through the model; a step with more has several passes, to the same"
               + " gradients and with less memory (default: 2048, 8192 on CUDA).")
   Integer passTokens;
+
+  @Option(
+      names = "--recompute",
+      paramLabel = "N",
+      description =
+          "Layers, from the lowest tuned one on, of which only the input is kept: the rest is made"
+              + " again, to the same gradients (default: as few as the memory takes).")
+  Integer recompute;
+
+  @Option(
+      names = "--cache-prefix",
+      paramLabel = "MIB",
+      description =
+          "Make what comes into the lowest tuned layer once and not in every epoch, for as many lines"
+              + " as fit into this (default: not at all).")
+  Integer cachePrefix;
 
   @Option(
       names = "--seed",
@@ -174,8 +180,7 @@ final class TuneCommand implements Callable<Integer> {
     RateSchedule schedule = OptionValue.of(RateSchedule.class, "--lr-scheduler", scheduler);
     Path folder = options.folder();
     ModelConfig config = ModelConfig.read(folder);
-    List<Head> chosen = heads.of(config);
-    Selection selection = selection(config, chosen);
+    Selection selection = tuned.of(config);
     if (adapter != null) {
       TuningRun.requireAdapter(config, selection);
     }
@@ -191,31 +196,49 @@ final class TuneCommand implements Callable<Integer> {
     int perEpoch = Math.ceilDiv(texts.size(), batchSize);
     TuningRun.Setting setting =
         new TuningRun.Setting(
-            learningRate,
+            rate(),
             batchSize,
             maxSteps != null ? maxSteps : perEpoch * (epochs == null ? 2 : epochs),
             schedule,
             warmupRatio,
             weightDecay,
             maxGradNorm,
-            gradScale.equals("heads"),
+            scalesHeads(),
             passTokens == null ? 0 : passTokens,
             seed);
+    TuningRun.Means means =
+        new TuningRun.Means(recompute, cachePrefix == null ? 0 : (long) cachePrefix << 20);
     try (Device device = options.openDevice();
-        TuningRun run = new TuningRun(device, folder, selection, texts, heldOut, setting)) {
+        TuningRun run =
+            new TuningRun(
+                device,
+                folder,
+                selection,
+                texts,
+                heldOut,
+                setting.in(activations(folder, device)),
+                means)) {
       System.err.printf(
-          "%,d of the model's weights are tuned, on %,d lines in %,d steps%n",
-          selection.parameters(), texts.size(), setting.steps());
+          "%,d %s are tuned, on %,d lines in %,d steps%n",
+          selection.parameters(),
+          tuned.isOfWeights() ? "of the model's weights" : "numbers of a plan",
+          texts.size(),
+          setting.steps());
+      System.err.println("memory: " + run.memory().toString());
       Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
-      Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
+      TuningRun.Evaluation before = heldOut == null ? null : evaluate("before", run);
       Map<String, Object> result = tune(run, setting, checkpoint);
+      TuningRun.Evaluation after = heldOut == null ? null : evaluate("after", run);
       result.put("out", out.toString());
       if (heldOut != null) {
-        result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
+        result.put("eval", Json.object("before", document(before), "after", document(after)));
       }
-      run.write(out, Json.text(note(run, chosen, setting, texts, result)) + "\n");
+      run.write(out, Json.text(note(run, setting, texts, result)) + "\n");
       if (adapter != null) {
         run.writeAdapter(adapter);
+      }
+      if (curve != null) {
+        LossCurve.of(run.steps(), after).write(curve);
       }
       delete(checkpoint);
       if (output.isJson()) {
@@ -229,6 +252,12 @@ final class TuneCommand implements Callable<Integer> {
     }
   }
 
+  private DType activations(Path folder, Device device) {
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      return LanguageModel.activations(options.dtype, device, checkpoint);
+    }
+  }
+
   /** Makes the steps that are left of a run. */
   private Map<String, Object> tune(TuningRun run, TuningRun.Setting setting, Path checkpoint) {
     if (resume && Files.exists(checkpoint)) {
@@ -239,17 +268,27 @@ final class TuneCommand implements Callable<Integer> {
     long start = System.nanoTime();
     int done = run.steps().size();
     long[] figures = {0, used(device)}; // tokens through the model, bytes at most
-    run.run(
-        step -> {
-          figures[0] += step.rows();
-          figures[1] = Math.max(figures[1], used(device));
-          double seconds = (System.nanoTime() - start) / 1e9;
-          System.err.println(line(step, done, setting.steps(), figures[0], seconds));
-          if (saveSteps != null && step.step() % saveSteps == 0) {
-            run.save(checkpoint);
-          }
-        });
+    try (ProgressBar bar = new ProgressBar("tune", setting.steps() - done)) {
+      run.run(
+          step -> {
+            figures[0] += step.rows();
+            figures[1] = Math.max(figures[1], used(device));
+            int made = step.step() - done;
+            int left = setting.steps() - step.step();
+            bar.at(
+                made,
+                seconds ->
+                    "loss %.4f, %,.0f tokens/s, %,.0f s left"
+                        .formatted(step.loss(), figures[0] / seconds, seconds / made * left));
+            if (saveSteps != null && step.step() % saveSteps == 0) {
+              run.save(checkpoint);
+            }
+          });
+    }
     double seconds = (System.nanoTime() - start) / 1e9;
+    System.err.printf(
+        "loss %.4f to %.4f, %,.0f tokens/s%n",
+        run.steps().getFirst().loss(), run.steps().getLast().loss(), figures[0] / seconds);
     return Json.object(
         "steps",
         run.steps().stream().map(TuneCommand::document).toList(),
@@ -259,10 +298,30 @@ final class TuneCommand implements Callable<Integer> {
         figures[1]);
   }
 
+  /** The learning rate; of vectors by default LoFiT's. */
+  private double rate() {
+    if (learningRate != null) {
+      return learningRate;
+    }
+    return switch (tuned.train) {
+      case "scale" -> 5e-3;
+      case "bias" -> 1e-2;
+      default -> 2e-5;
+    };
+  }
+
+  private boolean scalesHeads() {
+    return tuned.isOfWeights() && !"none".equals(gradScale);
+  }
+
   private void check() {
-    OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
-    if (options.dtype.equals("bf16")) {
-      throw new WrongUseException("--dtype bf16: halter tune works in f32");
+    if (gradScale != null) {
+      OptionValue.requireOneOf("--grad-scale", gradScale, "none", "heads");
+    }
+    if (!tuned.isOfWeights() && (gradScale != null || adapter != null)) {
+      throw new WrongUseException(
+          "--train %s leaves all weights alone: %s is of weights"
+              .formatted(tuned.train, gradScale != null ? "--grad-scale" : "--adapter"));
     }
     if (options.context != 0) {
       throw new WrongUseException("--context: halter tune takes lines of up to --max-seq-len");
@@ -276,13 +335,21 @@ final class TuneCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--max-seq-len", maxSeqLen);
     OptionValue.requireAtLeastOne("--pass-tokens", passTokens);
     OptionValue.requireAtLeastOne("--save-steps", saveSteps);
-    requireNotNegative("--learning-rate", learningRate);
+    OptionValue.requireAtLeastOne("--cache-prefix", cachePrefix);
+    if (recompute != null && recompute < 0) {
+      throw new WrongUseException("--recompute is %d, must be 0 or more".formatted(recompute));
+    }
+    requireNotNegative("--learning-rate", rate());
     requireNotNegative("--weight-decay", weightDecay);
     requireNotNegative("--max-grad-norm", maxGradNorm);
     if (!(warmupRatio >= 0 && warmupRatio <= 1)) {
       throw new WrongUseException("--warmup-ratio is %s, must be 0 to 1".formatted(warmupRatio));
     }
     requireNew("--out", out);
+    OptionValue.requirePicture("--curve", curve);
+    if (curve != null) {
+      Destination.check(curve);
+    }
     if (adapter != null) {
       requireNew("--adapter", adapter);
       if (out.toAbsolutePath().normalize().equals(adapter.toAbsolutePath().normalize())) {
@@ -304,21 +371,6 @@ final class TuneCommand implements Callable<Integer> {
     }
   }
 
-  private Selection selection(ModelConfig config, List<Head> chosen) {
-    for (int layer : mlps) {
-      if (layer < 0 || layer >= config.nLayers()) {
-        throw new WrongUseException(
-            "--mlps names layer %d, layers are 0 to %d".formatted(layer, config.nLayers() - 1));
-      }
-    }
-    Set<Block> blocks = EnumSet.noneOf(Block.class);
-    for (String part : parts) {
-      OptionValue.requireOneOf("--heads-parts", part, "q", "k", "v", "o");
-      blocks.add(OptionValue.of(Block.class, "--heads-parts", part));
-    }
-    return new Selection(config, chosen, mlps, blocks);
-  }
-
   /** Of a card's memory all that is taken, of the machine's what this process holds. */
   private static long used(Device device) {
     Device.Memory memory = device.memory();
@@ -334,24 +386,15 @@ final class TuneCommand implements Callable<Integer> {
         "tokens", step.tokens());
   }
 
-  private static String line(TuningRun.Step step, int done, int steps, long rows, double seconds) {
-    double left = seconds / (step.step() - done) * (steps - step.step());
-    return "step %d/%d  loss %.4f  gradient %.3g  learning rate %.3g  %,.0f tokens/s  %,.0f s left"
-        .formatted(
-            step.step(),
-            steps,
-            step.loss(),
-            step.gradNorm(),
-            step.learningRate(),
-            rows / seconds,
-            left);
-  }
-
-  private static Map<String, Object> evaluation(String when, TuningRun run) {
+  private static TuningRun.Evaluation evaluate(String when, TuningRun run) {
     TuningRun.Evaluation known = run.evaluate();
     System.err.printf(
         "held out, %s: loss %.4f, tokens right %.1f%%, completions right %.1f%%%n",
         when, known.loss(), 100 * known.accuracy(), 100 * known.exact());
+    return known;
+  }
+
+  private static Map<String, Object> document(TuningRun.Evaluation known) {
     return Json.object("loss", known.loss(), "accuracy", known.accuracy(), "exact", known.exact());
   }
 
@@ -365,21 +408,17 @@ final class TuneCommand implements Callable<Integer> {
 
   /** What it takes to do the same again. */
   private Map<String, Object> note(
-      TuningRun run,
-      List<Head> chosen,
-      TuningRun.Setting setting,
-      TuningData texts,
-      Map<String, Object> result) {
+      TuningRun run, TuningRun.Setting setting, TuningData texts, Map<String, Object> result) {
     Map<String, Object> note =
         Json.object(
             "model", options.folder().toString(),
             "fingerprint", run.model().fingerprint(),
             "data", data.toString(),
             "data_sha256", texts.digest(),
-            "lines", texts.size(),
-            "heads", chosen.stream().map(Head::toString).toList(),
-            "heads_parts", parts,
-            "mlps", mlps,
+            "lines", texts.size());
+    note.putAll(tuned.document());
+    note.putAll(
+        Json.object(
             "learning_rate", setting.learningRate(),
             "batch_size", setting.batchSize(),
             "max_steps", setting.steps(),
@@ -387,11 +426,12 @@ final class TuneCommand implements Callable<Integer> {
             "warmup_ratio", setting.warmupRatio(),
             "weight_decay", setting.weightDecay(),
             "max_grad_norm", setting.maxGradNorm(),
-            "grad_scale", gradScale,
+            "grad_scale", scalesHeads() ? "heads" : "none",
             "pass_tokens", run.model().limits().rows(),
             "seed", setting.seed(),
+            "dtype", run.model().type().name().toLowerCase(Locale.ROOT),
             "device", run.model().device().description(),
-            "steps", result.get("steps"));
+            "steps", result.get("steps")));
     if (evalData != null) {
       note.put("eval_data", evalData.toString());
       note.put("eval", result.get("eval"));

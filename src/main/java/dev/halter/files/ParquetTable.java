@@ -25,7 +25,6 @@ import org.apache.parquet.io.PositionOutputStream;
 import org.apache.parquet.io.api.Binary;
 import org.apache.parquet.schema.LogicalTypeAnnotation;
 import org.apache.parquet.schema.MessageType;
-import org.apache.parquet.schema.PrimitiveType;
 import org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName;
 import org.apache.parquet.schema.Types;
 
@@ -39,14 +38,18 @@ import org.apache.parquet.schema.Types;
  */
 public final class ParquetTable {
 
-  /** What a column holds. */
+  /** What a column holds; any value may be null. */
   public enum Type {
     /** Integers of 32 bits. */
     INT32,
     /** Numbers of 32 bits, null where they are not finite. */
     FLOAT,
+    /** Numbers of 64 bits, null where they are not finite. */
+    DOUBLE,
     /** Texts in UTF-8. */
-    STRING
+    STRING,
+    /** Lists of integers of 32 bits. */
+    INT32_LIST
   }
 
   /** A column of a table. */
@@ -59,18 +62,29 @@ public final class ParquetTable {
       return new Column(name, Type.FLOAT);
     }
 
+    public static Column real(String name) {
+      return new Column(name, Type.DOUBLE);
+    }
+
     public static Column text(String name) {
       return new Column(name, Type.STRING);
     }
 
-    private PrimitiveType parquet() {
+    public static Column int32s(String name) {
+      return new Column(name, Type.INT32_LIST);
+    }
+
+    private org.apache.parquet.schema.Type parquet() {
       return switch (type) {
-        case INT32 -> Types.required(PrimitiveTypeName.INT32).named(name);
+        case INT32 -> Types.optional(PrimitiveTypeName.INT32).named(name);
         case FLOAT -> Types.optional(PrimitiveTypeName.FLOAT).named(name);
+        case DOUBLE -> Types.optional(PrimitiveTypeName.DOUBLE).named(name);
         case STRING ->
-            Types.required(PrimitiveTypeName.BINARY)
+            Types.optional(PrimitiveTypeName.BINARY)
                 .as(LogicalTypeAnnotation.stringType())
                 .named(name);
+        case INT32_LIST ->
+            Types.optionalList().requiredElement(PrimitiveTypeName.INT32).named(name);
       };
     }
   }
@@ -106,10 +120,7 @@ public final class ParquetTable {
 
   private ParquetTable(List<Column> columns, OutputFile out) throws IOException {
     this.columns = List.copyOf(columns);
-    schema =
-        new MessageType(
-            "table",
-            columns.stream().<org.apache.parquet.schema.Type>map(Column::parquet).toList());
+    schema = new MessageType("table", columns.stream().map(Column::parquet).toList());
     file =
         new ParquetFileWriter(
             out,
@@ -152,7 +163,7 @@ public final class ParquetTable {
    * type is due.
    */
   public ParquetTable add(int value) throws IOException {
-    due(Type.INT32).write(value, 0, 0);
+    due(Type.INT32).write(value, 0, 1);
     return added();
   }
 
@@ -167,9 +178,38 @@ public final class ParquetTable {
     return added();
   }
 
+  /** The next value, of a DOUBLE column. */
+  public ParquetTable add(double value) throws IOException {
+    ColumnWriter due = due(Type.DOUBLE);
+    if (Double.isFinite(value)) {
+      due.write(value, 0, 1);
+    } else {
+      due.writeNull(0, 0);
+    }
+    return added();
+  }
+
   /** The next value, of a STRING column. */
   public ParquetTable add(String value) throws IOException {
-    due(Type.STRING).write(Binary.fromString(value), 0, 0);
+    due(Type.STRING).write(Binary.fromString(value), 0, 1);
+    return added();
+  }
+
+  /** The next value, of an INT32_LIST column. */
+  public ParquetTable add(List<Integer> values) throws IOException {
+    ColumnWriter due = due(Type.INT32_LIST);
+    if (values.isEmpty()) {
+      due.writeNull(0, 1); // a list, but no element
+    }
+    for (int i = 0; i < values.size(); i++) {
+      due.write((int) values.get(i), i == 0 ? 0 : 1, 2);
+    }
+    return added();
+  }
+
+  /** No next value, of a column of any type. */
+  public ParquetTable addNull() throws IOException {
+    writers[column].writeNull(0, 0);
     return added();
   }
 

@@ -3,6 +3,7 @@ package dev.halter.generation;
 import dev.halter.device.Buffer;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
+import dev.halter.model.Beginning;
 import dev.halter.model.Capture;
 import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
@@ -25,10 +26,11 @@ import java.util.function.Consumer;
  * <p>A request's pages of the KV cache are reserved for its whole length when it joins, so none is
  * ever thrown out again. Its text depends on itself alone, as far as the device's products do.
  *
- * <p>What requests have in common at their beginning is read once: keys and values of tokens that
- * no edit has reached yet depend on these tokens alone, so the cache keeps them for others,
- * whatever their plans do later. Of requests that begin alike and come together the first reads and
- * the others wait. {@link LanguageModel.Opening#sharePrefixes} turns it off.
+ * <p>What requests have in common at their beginning is read once: keys and values depend on the
+ * tokens up to there and on the edits made to them, so the cache keeps them for all that begin with
+ * the same tokens and edits, whatever their plans do later. Of requests that begin alike and come
+ * together the first reads and the others wait. {@link LanguageModel.Opening#sharePrefixes} turns
+ * it off.
  *
  * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means. {@link
  * #run(Iterator, Consumer)} serves what it is given to the end; an {@link AsyncEngine} over it
@@ -57,11 +59,20 @@ public final class Engine implements AutoCloseable {
    * @param sharesPrefixes whether what requests have in common at their beginning is read once
    */
   public Engine(Llama model, boolean sharesPrefixes) {
+    this(model, sharesPrefixes, SteeringSlots.IDLE_BYTES);
+  }
+
+  /**
+   * As above.
+   *
+   * @param mostIdle bytes that plans without a request may hold
+   */
+  Engine(Llama model, boolean sharesPrefixes, long mostIdle) {
     this.model = model;
     this.sharesPrefixes = sharesPrefixes;
     this.scope = model.device().scope();
     try {
-      this.slots = scope.add(new SteeringSlots(model));
+      this.slots = scope.add(new SteeringSlots(model, mostIdle));
       this.sampler = new Sampler(scope, model.config().vocabularySize(), model.limits().outputs());
       this.captures = new CaptureReader(scope, model);
     } catch (RuntimeException | Error e) {
@@ -105,8 +116,7 @@ public final class Engine implements AutoCloseable {
     final Sampler.Draws draws;
     final int id;
     final int maxTokens;
-    final int unsteered; // leading tokens of the prompt that no edit reaches
-    final int[] sharable; // the beginning that it may have from others
+    final Beginning beginning; // null where beginnings are not shared
     final int[] generated;
     final float[] logProbabilities;
     final List<Alternatives> alternatives = new ArrayList<>(); // of each token, or empty
@@ -116,15 +126,14 @@ public final class Engine implements AutoCloseable {
     int done; // tokens of prompt and generation that the model has seen
     RuntimeException failure; // of its listener
 
-    Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens) {
+    Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens, boolean shares) {
       this.job = job;
       this.request = job.request();
       this.steered = steered;
       this.draws = draws;
       this.id = id;
       this.maxTokens = maxTokens;
-      this.unsteered = steered.unsteered();
-      this.sharable = sharable();
+      this.beginning = shares ? steered.beginning() : null;
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
       if (request.logProbabilities().wantsPrompt()) {
@@ -165,11 +174,14 @@ public final class Engine implements AutoCloseable {
           null);
     }
 
-    /** What is to be read of the prompt must be, and the last token for its logits. */
-    private int[] sharable() {
-      int[] prompt = request.prompt();
-      int most = request.capture() == null ? prompt.length - 1 : request.capture().first();
-      return Arrays.copyOf(prompt, Math.min(unsteered, Math.min(most, firstOutput())));
+    /**
+     * What it may have from others: what is to be captured must be read, and the last token for its
+     * logits.
+     */
+    Beginning sharable() {
+      int length = request.prompt().length;
+      int most = request.capture() == null ? length - 1 : request.capture().first();
+      return beginning.first(Math.min(most, firstOutput()));
     }
 
     /** The first token of the prompt whose logits are wanted; its length if none is. */
@@ -265,10 +277,10 @@ public final class Engine implements AutoCloseable {
       }
       slots.check(request.plan(), request.prompt());
       Sampler.Draws draws = sampler.open(request, maxTokens);
-      Steered steered = slots.open(request.plan(), request.prompt());
       int id = cache.open();
       cache.reserve(id, length);
-      running.add(new Sequence(job, steered, draws, id, maxTokens));
+      Steered steered = slots.open(request.plan(), request.prompt(), id);
+      running.add(new Sequence(job, steered, draws, id, maxTokens, sharesPrefixes));
     } catch (IllegalArgumentException e) {
       job.done(Result.failed(request, e));
     }
@@ -402,29 +414,30 @@ public final class Engine implements AutoCloseable {
     if (sequence.isBegun || !sharesPrefixes) {
       return true;
     }
-    int[] sharable = sequence.sharable;
+    Beginning sharable = sequence.sharable();
     int least = model.cache().known(sharable) + KvCache.WORTH_SHARING;
     for (Sequence other : running) {
-      if (other.isBegun && other.isPrompt() && common(sharable, other) >= least) {
+      if (other.isBegun
+          && other.isPrompt()
+          && sharable.sharable(sharable.common(other.beginning)) >= least) {
         return false;
       }
     }
     sequence.done = model.cache().share(sequence.id, sharable);
+    sequence.steered.has(sequence.done);
     sequence.isBegun = true;
     return true;
   }
 
-  private static int common(int[] tokens, Sequence other) {
-    int mismatch =
-        Arrays.mismatch(tokens, 0, tokens.length, other.request.prompt(), 0, other.unsteered);
-    return mismatch < 0 ? tokens.length : mismatch;
-  }
-
-  /** Makes known what a prompt has read before an edit acts. */
+  /** Makes known what a prompt has read, as far as others can have it. */
   private void keep(Sequence sequence) {
-    int read = Math.min(sequence.done, sequence.unsteered);
-    if (sharesPrefixes && read >= KvCache.WORTH_SHARING) {
-      model.cache().keep(sequence.id, Arrays.copyOf(sequence.request.prompt(), read));
+    if (!sharesPrefixes) {
+      return;
+    }
+    int read = Math.min(sequence.done, sequence.beginning.length());
+    int sharable = sequence.beginning.sharable(read);
+    if (sharable >= KvCache.WORTH_SHARING) {
+      model.cache().keep(sequence.id, sequence.beginning.first(sharable));
     }
   }
 

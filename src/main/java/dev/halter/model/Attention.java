@@ -262,8 +262,10 @@ final class Attention {
    * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
    * the heads of a group; the longest come first, since they see the most keys. Those of one row
    * are split where the form can and the scratch has room; that changes no bits.
+   *
+   * @param maySplit whether any are: log-sum-exps are left by whole ones alone
    */
-  Work work(Batch batch) {
+  Work work(Batch batch, boolean maySplit) {
     int most = Math.max(1, form.packed() / (config.nHeads() / config.nKvHeads()));
     List<int[]> tiles = new ArrayList<>();
     List<int[]> split = new ArrayList<>();
@@ -274,7 +276,7 @@ final class Attention {
         int rows = Math.min(most, span.length() - i);
         int position = span.position() + i;
         int splits = Split.count(position);
-        if (rows == 1 && splits <= places - place) {
+        if (maySplit && rows == 1 && splits <= places - place) {
           split.add(new int[] {span.firstRow() + i, place, span.sequence(), position});
           place += splits;
           longest = Math.max(longest, splits);
@@ -291,12 +293,7 @@ final class Attention {
     return new Work(tiles, shape);
   }
 
-  /**
-   * z = softmax(q kᵀ / √d_head) v, with the head edits of the site made to it.
-   *
-   * @param z [rows, n_heads d_head], written
-   * @param work of the step
-   */
+  /** As below, for z alone. */
   void attend(
       Buffer z,
       Buffer qkv,
@@ -305,6 +302,28 @@ final class Attention {
       KvCache cache,
       int layer,
       Edits edits) {
+    attend(z, null, qkv, work, step, cache, layer, edits);
+  }
+
+  /**
+   * z = softmax(q kᵀ / √d_head) v, with the head edits of the site made to it.
+   *
+   * @param z [rows, n_heads d_head], written
+   * @param logSum [rows, n_heads] f32, written: log-sum-exps of the scores; or null
+   * @param work of the step, nothing of it split where there is {@code logSum}
+   */
+  void attend(
+      Buffer z,
+      Buffer logSum,
+      Buffer qkv,
+      Work.Shape work,
+      StepTables step,
+      KvCache cache,
+      int layer,
+      Edits edits) {
+    if (logSum != null && work.split() > 0) {
+      throw new IllegalArgumentException("tiles whose keys are split leave no log-sum-exps");
+    }
     if (work.split() > 0) {
       attendSplit(z, qkv, work, step, cache, layer, edits);
     }
@@ -314,11 +333,14 @@ final class Attention {
     int window = config.slidingWindow(layer);
     device.launch(
         attention,
-        device.isProfiled() ? bytes.whole(step.work(), window) : Profile.UNKNOWN,
+        device.isProfiled()
+            ? bytes.whole(step.work(), window) + (logSum == null ? 0 : logSum.bytes())
+            : Profile.UNKNOWN,
         Grid.of(work.whole(), config.nKvHeads()),
         BLOCK,
         form.sharedBytes(),
         z,
+        logSum,
         qkv,
         cache.keys(layer),
         cache.values(layer),

@@ -2,14 +2,19 @@ package dev.halter.model;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * Keys and values of all sequences, in pages of {@value #PAGE} tokens that sequences take as they
@@ -17,10 +22,10 @@ import java.util.stream.IntStream;
  * {@value #PAGE}] and values as [{@value #PAGE}, d_head].
  *
  * <p>Beginnings that sequences have in common need to be read once: {@link #keep} makes what a
- * sequence holds known by its tokens, and {@link #share} gives it to another, whole pages as they
- * are and of the page where the two part a copy. What is known outlives its sequence; where pages
- * run short, those that were unused for longest go first. The caller sees to it that keys and
- * values depend on nothing but the tokens: no edit may have acted.
+ * sequence holds known by its tokens and by what edits did to them, and {@link #share} gives it to
+ * another, whole pages as they are and of the page where the two part a copy ({@link
+ * Beginning#sharable} says of what). What is known outlives its sequence; where pages run short,
+ * those that were unused for longest go first.
  */
 public final class KvCache {
   /** Tokens per page; the kernels' constant. */
@@ -28,6 +33,11 @@ public final class KvCache {
 
   /** Least number of tokens that are had from others: fewer are sooner read than copied. */
   public static final int WORTH_SHARING = 16;
+
+  private static final int COPY_BLOCK = 128;
+
+  /** Packs of 16 bytes of an array that a block copies. */
+  private static final int COPY_CHUNK = 8 * COPY_BLOCK;
 
   private final List<Buffer> keys = new ArrayList<>();
   private final List<Buffer> values = new ArrayList<>();
@@ -43,6 +53,9 @@ public final class KvCache {
   private final PrefixTree known = new PrefixTree();
   private int keptAlone; // pages that only the tree holds
   private final long pageBytes; // of keys, or of values, in one layer
+  private final Device device;
+  private final Kernel copyPage;
+  private final Buffer addresses; // long[2 layers]: of keys and values
   private boolean changed = true;
 
   /**
@@ -68,6 +81,12 @@ public final class KvCache {
       values.add(scope.allocate(pages * pageBytes));
     }
     this.pageTable = scope.allocate(4L * table.length);
+    this.device = scope.device();
+    this.copyPage = device.kernel("copy_page");
+    this.addresses = scope.allocate(8L * 2 * config.nLayers());
+    addresses.copyFrom(
+        MemorySegment.ofArray(
+            Stream.concat(keys.stream(), values.stream()).mapToLong(Buffer::address).toArray()));
     for (int page = 0; page < pages; page++) {
       freePages.add(page);
     }
@@ -149,6 +168,11 @@ public final class KvCache {
     return freePages.removeFirst();
   }
 
+  /** The page that holds a sequence's tokens from number {@code index · PAGE} on. */
+  public int page(int sequence, int index) {
+    return table[place(sequence, index)];
+  }
+
   /** Ends a sequence and frees its pages. */
   public void release(int sequence) {
     for (int i = pagesHeld[sequence] - 1; i >= 0; i--) {
@@ -159,29 +183,28 @@ public final class KvCache {
     freeSequences.addFirst(sequence);
   }
 
-  /**
-   * How many of the first {@code tokens} are known: what {@link #share} would give.
-   *
-   * @param tokens of a sequence, from its first on
-   */
-  public int known(int[] tokens) {
+  /** How much of a sequence's beginning is known: what {@link #share} would give. */
+  public int known(Beginning tokens) {
     return match(tokens).tokens();
   }
 
-  private PrefixTree.Match match(int[] tokens) {
+  private PrefixTree.Match match(Beginning tokens) {
     PrefixTree.Match match = known.match(tokens);
-    return match.partTokens() < WORTH_SHARING ? new PrefixTree.Match(match.full(), null, 0) : match;
+    int part = tokens.sharable(match.tokens()) % PAGE;
+    return part < WORTH_SHARING
+        ? new PrefixTree.Match(match.full(), null, 0)
+        : new PrefixTree.Match(match.full(), match.part(), part);
   }
 
   /**
    * Gives a sequence the keys and values of the longest known beginning of its tokens.
    *
    * @param sequence with room reserved for the tokens, and none read yet
-   * @param tokens of it from its first on; the last of a prompt is better left out, since its
-   *     logits are only had by reading it
+   * @param tokens of it; the last of a prompt is better left out, since its logits are only had by
+   *     reading it
    * @return how many of them it has, from its first on
    */
-  public int share(int sequence, int[] tokens) {
+  public int share(int sequence, Beginning tokens) {
     PrefixTree.Match match = match(tokens);
     for (int i = 0; i < match.full().size(); i++) {
       hold(sequence, i, match.full().get(i).page);
@@ -219,26 +242,33 @@ public final class KvCache {
   }
 
   private void copyPage(int from, int to) {
-    for (List<Buffer> side : List.of(keys, values)) {
-      for (Buffer layer : side) {
-        layer.slice(to * pageBytes, pageBytes).copyFrom(layer.slice(from * pageBytes, pageBytes));
-      }
-    }
+    int packs = Math.toIntExact(pageBytes / 16);
+    int arrays = 2 * keys.size();
+    device.launch(
+        copyPage,
+        2L * arrays * pageBytes,
+        Grid.of(arrays, Math.ceilDiv(packs, COPY_CHUNK)),
+        COPY_BLOCK,
+        0,
+        addresses,
+        packs,
+        from,
+        to);
   }
 
   /**
    * Makes what a sequence holds known. It may grow on, behind these tokens; pages that were known
    * already take the place of its own.
    *
-   * @param tokens of it from its first on, all of which it has read
+   * @param tokens of it, all of which it has read
    */
-  public void keep(int sequence, int[] tokens) {
+  public void keep(int sequence, Beginning tokens) {
     PrefixTree.Node parent = null;
-    for (int i = 0; i * PAGE < tokens.length; i++) {
-      int[] held = PrefixTree.page(tokens, i * PAGE);
+    for (int i = 0; i < pagesFor(tokens.length()); i++) {
+      Beginning held = tokens.page(i);
       int page = table[place(sequence, i)];
       PrefixTree.Node node = known.along(parent, held);
-      if (node != null && node.tokens.length < held.length) {
+      if (node != null && node.tokens.length() < held.length()) {
         forget(node); // what was known is the beginning of what this page holds
         node = null;
       }
@@ -246,7 +276,7 @@ public final class KvCache {
         node = known.add(parent, held, page);
         kept[page] = true;
         holders[page]++;
-      } else if (held.length == PAGE) {
+      } else if (held.length() == PAGE) {
         hold(sequence, i, node.page);
       }
       parent = node;

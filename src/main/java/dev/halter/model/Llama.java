@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.function.IntConsumer;
 import java.util.function.Predicate;
+import java.util.stream.IntStream;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -225,19 +226,31 @@ public final class Llama implements AutoCloseable {
       changes.close();
       changes = larger;
     }
-    Attention.Work.Shape tiles = step.upload(batch, attention);
+    Attention.Work.Shape tiles = upload(batch, hook);
     cache.pageTable();
     if (steering != null) {
       changes.slice(0, 4L * batch.rows() * stride).clear();
     }
     if (hook == null && batch.isDecode()) {
       boolean solves = steering != null && steering.solves(batch);
-      graphs.run(batch.rows(), tiles, steering, solves, () -> run(batch, tiles, steering, null, 0));
+      graphs.run(
+          batch.rows(),
+          tiles,
+          steering,
+          solves,
+          () -> run(batch, tiles, steering, null, 0, config.nLayers()));
     } else {
-      run(batch, tiles, steering, hook, 0);
+      run(batch, tiles, steering, hook, 0, config.nLayers());
     }
     requireWhole();
     return logits;
+  }
+
+  private Attention.Work.Shape upload(Batch batch, SiteHook hook) {
+    boolean wantsLogSums =
+        hook != null
+            && IntStream.range(0, config.nLayers()).anyMatch(layer -> hook.logSums(layer) != null);
+    return step.upload(batch, attention, !wantsLogSums);
   }
 
   /**
@@ -248,12 +261,22 @@ public final class Llama implements AutoCloseable {
    * @return as {@link #forward(Batch, SteeringTable)}
    */
   public Buffer forward(Batch batch, SiteHook hook, int firstLayer) {
-    require(batch);
-    Attention.Work.Shape tiles = step.upload(batch, attention);
-    cache.pageTable();
-    run(batch, tiles, null, hook, firstLayer);
-    requireWhole();
+    forward(batch, hook, firstLayer, config.nLayers());
     return logits;
+  }
+
+  /**
+   * Runs a part of a step without steering.
+   *
+   * @param firstLayer as above
+   * @param endLayer after the last block to run; there are logits only after all blocks
+   */
+  public void forward(Batch batch, SiteHook hook, int firstLayer, int endLayer) {
+    require(batch);
+    Attention.Work.Shape tiles = upload(batch, hook);
+    cache.pageTable();
+    run(batch, tiles, null, hook, firstLayer, endLayer);
+    requireWhole();
   }
 
   /**
@@ -278,11 +301,17 @@ public final class Llama implements AutoCloseable {
   }
 
   /**
-   * Squared norms of what steering changed in the step just run, [rows, steering.reportStride()];
-   * {@link SteeringTable#places} says which are whose.
+   * Squared norms of what steering changed in the step just run, f32 [rows,
+   * steering.reportStride()]; {@link SteeringTable#places} says which are whose. Valid until the
+   * next step.
    */
-  public float[] changes(Batch batch, SteeringTable steering) {
-    return changes.toFloats(batch.rows() * steering.reportStride());
+  public Buffer changes() {
+    return changes;
+  }
+
+  /** What kernels know of the step that ran last. */
+  StepTables step() {
+    return step;
   }
 
   /** Forgets recorded steps that use these tables; call it before closing them. */
@@ -295,13 +324,14 @@ public final class Llama implements AutoCloseable {
       Attention.Work.Shape tiles,
       SteeringTable steering,
       SiteHook hook,
-      int firstLayer) {
+      int firstLayer,
+      int endLayer) {
     Steps steps = new Steps(batch, tiles, steering, hook);
     if (firstLayer == 0) {
       steps.embed();
     }
     boolean normed = false; // whether h is the norm of x that the next branch reads
-    for (int layer = firstLayer; layer < config.nLayers(); layer++) {
+    for (int layer = firstLayer; layer < endLayer; layer++) {
       if (!normed) {
         steps.firstNorm(layer);
       }
@@ -312,7 +342,9 @@ public final class Llama implements AutoCloseable {
       boolean last = layer + 1 == config.nLayers();
       normed = positionwise.mlp(layer, x, steps.pass, last ? null : positionwise.ln1(layer + 1));
     }
-    steps.logits();
+    if (endLayer == config.nLayers()) {
+      steps.logits();
+    }
   }
 
   /** The edits of a table, packed anew only when they are others than in the step before. */
@@ -403,7 +435,8 @@ public final class Llama implements AutoCloseable {
             new Site(Site.Kind.PATTERN, layer),
             (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
       }
-      attention.attend(z, qkv, tiles, step, cache, layer, edits);
+      Buffer logSum = hook == null ? null : hook.logSums(layer);
+      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
       positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
       return positionwise.add(

@@ -48,14 +48,7 @@ public record MemoryPlan(
       int sequences,
       int rows) {
     Device.Memory memory = device.memory();
-    long weights = 0;
-    for (String name : checkpoint.names()) {
-      TensorView tensor = checkpoint.tensor(name);
-      if (TensorNames.expected(config).containsKey(name)) {
-        DType held = tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
-        weights += tensor.elements() * held.bytes();
-      }
-    }
+    long weights = weights(device, config, checkpoint, type);
     int outputs = (int) Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
     long place = Attention.Form.of(device, config, type).placeBytes(config);
     long scratch =
@@ -64,7 +57,7 @@ public record MemoryPlan(
     long wanted = (long) sequences * KvCache.pagesFor(context);
     long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
     // Attention's scratch grows with the cache, by less than a place a page.
-    long room = ((long) (memory.free() * USABLE) - growth - weights - scratch) / (page + place);
+    long room = (usable(memory.free()) - growth - weights - scratch) / (page + place);
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(
@@ -78,14 +71,46 @@ public record MemoryPlan(
                   gib(memory.free()),
                   context));
     }
+    return of(
+        device,
+        config,
+        checkpoint,
+        type,
+        new Llama.Limits(rows, outputs, sequences, (int) pages, context));
+  }
+
+  /** What a model with these limits takes, whether it fits or not. */
+  public static MemoryPlan of(
+      Device device, ModelConfig config, Checkpoint checkpoint, DType type, Llama.Limits limits) {
+    Device.Memory memory = device.memory();
+    long place = Attention.Form.of(device, config, type).placeBytes(config);
     return new MemoryPlan(
-        weights,
-        pages * page,
-        scratch + place * Attention.Work.places((int) pages, 0),
-        memory.own() + growth,
+        weights(device, config, checkpoint, type),
+        limits.pages() * KvCache.pageBytes(config, type),
+        scratch(config, type, limits.rows(), limits.outputs())
+            + place * Attention.Work.places(limits.pages(), limits.sequences()),
+        memory.own() == 0 ? 0 : memory.own() + JAVA_GROWTH,
         memory.total(),
         memory.free(),
-        new Llama.Limits(rows, outputs, sequences, (int) pages, context));
+        limits);
+  }
+
+  private static long weights(
+      Device device, ModelConfig config, Checkpoint checkpoint, DType type) {
+    long weights = 0;
+    for (String name : checkpoint.names()) {
+      TensorView tensor = checkpoint.tensor(name);
+      if (TensorNames.expected(config).containsKey(name)) {
+        DType held = tensor.rank() == 1 ? DType.F32 : device.weightType(tensor.dtype(), type);
+        weights += tensor.elements() * held.bytes();
+      }
+    }
+    return weights;
+  }
+
+  /** What may be planned with of so many free bytes: the rest is for the driver and libraries. */
+  public static long usable(long free) {
+    return (long) (free * USABLE);
   }
 
   private static long scratch(ModelConfig config, DType type, int rows, int outputs) {
@@ -112,7 +137,8 @@ public record MemoryPlan(
             gib(free));
   }
 
-  private static String gib(long bytes) {
+  /** Bytes for people. */
+  public static String gib(long bytes) {
     return bytes < 1L << 30
         ? "%.1f MiB".formatted(bytes / (double) (1 << 20))
         : "%.1f GiB".formatted(bytes / (double) (1 << 30));

@@ -1,7 +1,6 @@
 package dev.halter.model;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -10,8 +9,9 @@ import java.util.function.IntPredicate;
 
 /**
  * Which pages hold the keys and values of which beginnings of sequences: a tree with a page for
- * each node, so that a path from the root spells tokens. Only a leaf may hold less than a whole
- * page, and of two children of one node neither begins with the other's tokens.
+ * each node, so that a path from the root spells tokens and what is done to them. Only a leaf may
+ * hold less than a whole page, and of two children of one node neither begins with the other's
+ * tokens.
  *
  * <p>Children lie in the order of their tokens: what has the longest beginning in common with a
  * text is one of its two neighbours, so a look-up takes a logarithm of their number.
@@ -19,12 +19,12 @@ import java.util.function.IntPredicate;
 final class PrefixTree {
   /** A page and what it holds. */
   static final class Node {
-    final int[] tokens; // 1 to KvCache.PAGE, after those of the parents
+    final Beginning tokens; // 1 to KvCache.PAGE, after those of the parents
     final int page;
     private final Node parent;
-    private final TreeMap<int[], Node> children = new TreeMap<>(Arrays::compare);
+    private final TreeMap<Beginning, Node> children = new TreeMap<>();
 
-    private Node(Node parent, int[] tokens, int page) {
+    private Node(Node parent, Beginning tokens, int page) {
       this.parent = parent;
       this.tokens = tokens;
       this.page = page;
@@ -43,17 +43,17 @@ final class PrefixTree {
     }
   }
 
-  private final Node root = new Node(null, new int[0], -1);
+  private final Node root = new Node(null, new Beginning(), -1);
   private final LinkedHashSet<Node> byUse = new LinkedHashSet<>(); // longest unused first
 
   /** The longest beginning of {@code tokens} that is known. */
-  Match match(int[] tokens) {
+  Match match(Beginning tokens) {
     List<Node> full = new ArrayList<>();
     Node node = root;
-    for (int from = 0; from < tokens.length; from += KvCache.PAGE) {
-      int[] next = page(tokens, from);
+    for (int i = 0; i < KvCache.pagesFor(tokens.length()); i++) {
+      Beginning next = tokens.page(i);
       Node child = nearest(node, next);
-      int common = child == null ? 0 : common(child.tokens, next);
+      int common = child == null ? 0 : child.tokens.common(next);
       if (common < KvCache.PAGE) {
         return new Match(full, common == 0 ? null : child, common);
       }
@@ -63,25 +63,15 @@ final class PrefixTree {
     return new Match(full, null, 0);
   }
 
-  /** Tokens of a text that one page holds. */
-  static int[] page(int[] tokens, int from) {
-    return Arrays.copyOfRange(tokens, from, Math.min(tokens.length, from + KvCache.PAGE));
-  }
-
-  private static Node nearest(Node node, int[] tokens) {
-    Map.Entry<int[], Node> below = node.children.floorEntry(tokens);
-    Map.Entry<int[], Node> above = node.children.ceilingEntry(tokens);
+  private static Node nearest(Node node, Beginning tokens) {
+    Map.Entry<Beginning, Node> below = node.children.floorEntry(tokens);
+    Map.Entry<Beginning, Node> above = node.children.ceilingEntry(tokens);
     if (below == null || above == null) {
       return below != null ? below.getValue() : above != null ? above.getValue() : null;
     }
-    return common(below.getKey(), tokens) > common(above.getKey(), tokens)
+    return below.getKey().common(tokens) > above.getKey().common(tokens)
         ? below.getValue()
         : above.getValue();
-  }
-
-  private static int common(int[] a, int[] b) {
-    int mismatch = Arrays.mismatch(a, b);
-    return mismatch < 0 ? a.length : mismatch;
   }
 
   /** The root if {@code parent} is null, else it. */
@@ -90,16 +80,16 @@ final class PrefixTree {
   }
 
   /** The child that begins with these tokens, or that these begin with; null for none. */
-  Node along(Node parent, int[] tokens) {
+  Node along(Node parent, Beginning tokens) {
     Node child = nearest(orRoot(parent), tokens);
     return child != null
-            && common(child.tokens, tokens) == Math.min(child.tokens.length, tokens.length)
+            && child.tokens.common(tokens) == Math.min(child.tokens.length(), tokens.length())
         ? child
         : null;
   }
 
   /** Adds a page, as the one used last. */
-  Node add(Node parent, int[] tokens, int page) {
+  Node add(Node parent, Beginning tokens, int page) {
     Node node = new Node(orRoot(parent), tokens, page);
     node.parent.children.put(tokens, node);
     byUse.add(node);

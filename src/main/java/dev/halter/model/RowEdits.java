@@ -30,6 +30,11 @@ final class RowEdits implements QueuedEdit {
     this.ops = ops;
   }
 
+  /** Gives a slot operations from {@code begin} up to {@code end}. */
+  void set(int slot, int begin, int end) {
+    ranges.slice(8L * slot, 8).set(begin, end);
+  }
+
   @Override
   public boolean solves(int slot) {
     return false;

@@ -30,6 +30,15 @@ public interface SiteHook {
   /** Called when the step has come to a {@code hook_pattern}, which is computed for its readers. */
   default void atPattern(Site site, Patterns patterns) {}
 
+  /**
+   * Where the log-sum-exp of the scores of each row and head of a layer goes, [rows, n_heads] f32
+   * in nats, by which a backward pass makes the softmax again; null, the default, for nowhere. A
+   * step asks more than once.
+   */
+  default Buffer logSums(int layer) {
+    return null;
+  }
+
   /** Patterns of a layer. */
   @FunctionalInterface
   interface Patterns {

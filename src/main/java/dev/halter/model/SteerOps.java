@@ -71,7 +71,13 @@ final class SteerOps implements AutoCloseable {
    * @param begin index of the first
    * @param room how many there is room for, a power of two; 0 if there are none
    */
-  record Block(int begin, int room, List<Payload> payloads) {}
+  record Block(int begin, int room, List<Payload> payloads) {
+    /** Bytes of the operations and of all that they point to. */
+    long bytes() {
+      return (long) SteerOp.BYTES * room
+          + payloads.stream().mapToLong(payload -> payload.buffer().bytes()).sum();
+    }
+  }
 
   private final Device device;
   private final Payloads payloads;

@@ -8,13 +8,10 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.Deque;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.SortedMap;
-import java.util.TreeMap;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
@@ -26,8 +23,8 @@ import java.util.stream.Stream;
  *
  * <p>Slots come and go. One that comes uploads only itself, into tables that stay where they are,
  * so that recorded steps go on; when a table is full, all double. What launches depend on has a
- * number, {@link #layout}. Only what the host queues at a site ({@link Edit.Queued}) is laid out
- * anew when a slot that takes part comes or goes.
+ * number, {@link #layout}. So does what the host queues at a site ({@link Edit.Queued}), as long as
+ * a slot that comes needs nothing that no other did.
  */
 public final class SteeringTable implements AutoCloseable {
   private static final int FIRST_CAPACITY = 64; // slots
@@ -39,39 +36,7 @@ public final class SteeringTable implements AutoCloseable {
   public record ReportPlace(int at, int count) {}
 
   /** An edit of a slot, and where it reports. */
-  public record Placed(int slot, Edit edit, ReportPlace place) {
-    /** What it can be made in one go with; edits that kernels make by themselves have one kind. */
-    private Object together() {
-      return edit instanceof Edit.Queued queued ? queued.together() : Kernels.EDITS;
-    }
-  }
-
-  private enum Kernels {
-    EDITS
-  }
-
-  /** Edits of a slot that follow one another and are made in one go. */
-  private static final class Run {
-    final Object together;
-    final List<Placed> edits = new ArrayList<>();
-    int begin; // of its operations, if it is of kernels
-
-    Run(Object together) {
-      this.together = together;
-    }
-
-    Object together() {
-      return together;
-    }
-
-    boolean ofKernels() {
-      return together == Kernels.EDITS;
-    }
-
-    int end() {
-      return begin + edits.size();
-    }
-  }
+  public record Placed(int slot, Edit edit, ReportPlace place) {}
 
   /** What must be undone when a slot goes. */
   private record Slot(
@@ -80,13 +45,13 @@ public final class SteeringTable implements AutoCloseable {
   /** Makes what does some {@link Edit.Queued} of one site in one go. */
   public interface Queue {
     /**
-     * One edit for all of {@code edits}.
+     * One edit, which nobody has joined, with room for all of {@code edits} and for more.
      *
      * @param scope which what it allocates lives in
      * @param slots all slots' numbers are below it
      * @param edits at most one of each slot
      */
-    QueuedEdit of(Scope scope, int slots, List<Placed> edits);
+    SlotEdit of(Scope scope, int slots, List<Placed> edits);
   }
 
   private final Device device;
@@ -96,10 +61,8 @@ public final class SteeringTable implements AutoCloseable {
   private final List<Slot> slots = new ArrayList<>(); // null where nothing is
   private final Deque<Integer> unused = new ArrayDeque<>(); // numbers of slots that have gone
   private final Map<Site, Buffer> ranges = new HashMap<>(); // int2[capacity]
-  private final Map<Site, SortedMap<Integer, List<Run>>> between = new HashMap<>(); // by slot
-  private final Map<Site, List<QueuedEdit>> queued = new HashMap<>();
-  private final Map<Site, Scope> queuedScopes = new HashMap<>();
-  private final Set<Site> unsettled = new HashSet<>(); // whose queued edits are to be laid out
+  private final Map<Site, QueuedRounds> between = new HashMap<>();
+  private final Map<Site, List<QueuedEdit>> queued = new HashMap<>(); // those of between, in order
   private int capacity = FIRST_CAPACITY;
   private int reportStride = 1;
   private int layout;
@@ -155,15 +118,15 @@ public final class SteeringTable implements AutoCloseable {
           .computeIfAbsent(tableOf(edit.site()), s -> new ArrayList<>())
           .add(new Placed(slot, edit, place));
     }
-    Map<Site, Run> byKernels = new LinkedHashMap<>();
-    Map<Site, List<Run>> byHost = new LinkedHashMap<>();
+    Map<Site, EditRun> byKernels = new LinkedHashMap<>();
+    Map<Site, List<EditRun>> byHost = new LinkedHashMap<>();
     bySite.forEach((site, placed) -> part(site, placed, byKernels, byHost));
 
     makeRoom(slot, byKernels.keySet());
-    List<Run> runs =
+    List<EditRun> runs =
         Stream.concat(
                 byKernels.values().stream(),
-                byHost.values().stream().flatMap(List::stream).filter(Run::ofKernels))
+                byHost.values().stream().flatMap(List::stream).filter(EditRun::isOfKernels))
             .toList();
     Buffer before = ops.array();
     SteerOps.Block block = ops.add(runs.stream().flatMap(run -> run.edits.stream()).toList());
@@ -171,14 +134,14 @@ public final class SteeringTable implements AutoCloseable {
       moved();
     }
     int begin = block.begin();
-    for (Run run : runs) {
+    for (EditRun run : runs) {
       run.begin = begin;
       begin = run.end();
     }
     byKernels.forEach((site, run) -> setRange(site, slot, run.begin, run.end()));
     byHost.forEach(
-        (site, ofSlot) -> between.computeIfAbsent(site, s -> new TreeMap<>()).put(slot, ofSlot));
-    unsettled.addAll(byHost.keySet());
+        (site, ofSlot) ->
+            between.computeIfAbsent(site, s -> new QueuedRounds(device, queue)).add(slot, ofSlot));
     if (reported > reportStride) {
       reportStride = SteerOps.powerOfTwo(reported); // so that few wider plans move the report
       layout++;
@@ -197,10 +160,7 @@ public final class SteeringTable implements AutoCloseable {
   public void remove(int slot) {
     Slot gone = slots.set(slot, null);
     gone.kernels.forEach(site -> setRange(site, slot, 0, 0));
-    for (Site site : gone.between) {
-      between.get(site).remove(slot);
-      unsettled.add(site);
-    }
+    gone.between.forEach(site -> between.get(site).remove(slot));
     ops.remove(gone.block);
     unused.addLast(slot);
   }
@@ -208,6 +168,12 @@ public final class SteeringTable implements AutoCloseable {
   /** How many slots there are, without slot 0. */
   public int size() {
     return slots.size() - 1 - unused.size();
+  }
+
+  /** Bytes that a slot takes of the device's memory, values that others have too included. */
+  public long bytes(int slot) {
+    SteerOps.Block block = slots.get(slot).block;
+    return block.bytes() + 8L * (ranges.size() + between.size());
   }
 
   private int reported(Edit edit) {
@@ -227,32 +193,21 @@ public final class SteeringTable implements AutoCloseable {
    * goes into rounds between kernels.
    */
   private static void part(
-      Site site, List<Placed> edits, Map<Site, Run> byKernels, Map<Site, List<Run>> byHost) {
+      Site site,
+      List<Placed> edits,
+      Map<Site, EditRun> byKernels,
+      Map<Site, List<EditRun>> byHost) {
     boolean kernelLast = site.kind() == Site.Kind.RESID_PRE;
     edits.sort(Comparator.comparing(placed -> placed.edit.site().kind()));
-    List<Run> runs = runs(edits);
-    Run outermost = kernelLast ? runs.getLast() : runs.getFirst();
-    if (outermost.ofKernels()) {
+    List<EditRun> runs = EditRun.of(edits);
+    EditRun outermost = kernelLast ? runs.getLast() : runs.getFirst();
+    if (outermost.isOfKernels()) {
       byKernels.put(site, outermost);
       runs.remove(kernelLast ? runs.size() - 1 : 0);
     }
     if (!runs.isEmpty()) {
       byHost.put(site, runs);
     }
-  }
-
-  /** Cuts a slot's edits of one site where a queued one begins or ends. */
-  private static List<Run> runs(List<Placed> edits) {
-    List<Run> runs = new ArrayList<>();
-    for (Placed placed : edits) {
-      boolean goesOn =
-          !(placed.edit instanceof Edit.Queued) && !runs.isEmpty() && runs.getLast().ofKernels();
-      if (!goesOn) {
-        runs.add(new Run(placed.together()));
-      }
-      runs.getLast().edits.add(placed);
-    }
-    return runs;
   }
 
   /** Sees to it that there is a range for a slot at each of {@code sites}. */
@@ -291,7 +246,7 @@ public final class SteeringTable implements AutoCloseable {
 
   /** Tables are elsewhere now: queued edits hold their addresses. */
   private void moved() {
-    unsettled.addAll(between.keySet());
+    between.values().forEach(QueuedRounds::unsettle);
     layout++;
   }
 
@@ -300,45 +255,17 @@ public final class SteeringTable implements AutoCloseable {
    * queued. Another number is another layout; the same number is the same.
    */
   int layout() {
-    if (!unsettled.isEmpty()) {
-      for (Site site : List.copyOf(unsettled)) {
-        settle(site);
-        unsettled.remove(site);
+    boolean others = false;
+    for (Map.Entry<Site, QueuedRounds> each : between.entrySet()) {
+      if (each.getValue().settle(capacity, ops.array())) {
+        queued.put(each.getKey(), each.getValue().inOrder());
+        others = true;
       }
+    }
+    if (others) {
       layout++;
     }
     return layout;
-  }
-
-  /** Lays out what is queued at a site. */
-  private void settle(Site site) {
-    Scope scope = device.scope();
-    List<QueuedEdit> inOrder = new ArrayList<>();
-    try {
-      List<List<Run>> bySlot = List.copyOf(between.get(site).values());
-      for (List<Run> round : Rounds.of(bySlot, Run::together)) {
-        if (round.getFirst().ofKernels()) {
-          int[] range = new int[2 * capacity];
-          for (Run run : round) {
-            int slot = run.edits.getFirst().slot;
-            range[2 * slot] = run.begin;
-            range[2 * slot + 1] = run.end();
-          }
-          inOrder.add(new RowEdits(device, scope.of(range), ops.array()));
-        } else {
-          inOrder.add(
-              queue.of(scope, capacity, round.stream().map(run -> run.edits.getFirst()).toList()));
-        }
-      }
-    } catch (RuntimeException | Error e) {
-      scope.closeAfter(e);
-      throw e;
-    }
-    Scope before = queuedScopes.put(site, scope);
-    if (before != null) {
-      before.close();
-    }
-    queued.put(site, inOrder);
   }
 
   /** The table of a site, or null where no slot has steered it. */
@@ -378,7 +305,7 @@ public final class SteeringTable implements AutoCloseable {
 
   @Override
   public void close() {
-    queuedScopes.values().forEach(Scope::close);
+    between.values().forEach(QueuedRounds::close);
     ranges.values().forEach(Buffer::close);
     ops.close();
   }

@@ -38,6 +38,11 @@ final class StepTables {
 
   /** Copies a batch to the device; returns the shape of attention's work. */
   Attention.Work.Shape upload(Batch batch, Attention attention) {
+    return upload(batch, attention, true);
+  }
+
+  /** As above; {@code maySplit} as for {@link Attention#work}. */
+  Attention.Work.Shape upload(Batch batch, Attention attention, boolean maySplit) {
     int rows = limits.rows();
     int output = 8 * rows;
     for (Batch.Span span : batch.spans()) {
@@ -52,7 +57,7 @@ final class StepTables {
         }
       }
     }
-    work = attention.work(batch);
+    work = attention.work(batch, maySplit);
     List<int[]> tiles = work.tiles();
     for (int i = 0; i < tiles.size(); i++) {
       System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);

@@ -93,8 +93,9 @@ final class NeuronDecoder implements AutoCloseable {
     }
   }
 
+  /** Of a layer, counted from the shard's first. */
   private TensorView weights(int layer) {
-    return source.checkpoint().tensor(settings.projection().tensor(layer));
+    return source.checkpoint().tensor(settings.projection().tensor(source.firstLayer() + layer));
   }
 
   /** Decodes all neurons; {@code progress} hears how many have gone to the device. */

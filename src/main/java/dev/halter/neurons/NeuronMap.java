@@ -4,6 +4,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Top;
 import dev.halter.files.BadFileException;
+import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights;
@@ -13,6 +14,7 @@ import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
+import dev.halter.weights.SafetensorsShards;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import dev.halter.weights.TensorNames.Block;
@@ -119,10 +121,12 @@ public record NeuronMap(
    * What a map is of.
    *
    * @param fingerprint of the model, see {@link Fingerprint}
-   * @param layers L
+   * @param layers L, of this shard
    * @param neurons F, per layer
    * @param vocabulary tokens of the LM head
    * @param k tokens kept
+   * @param shard of the model's layers; a part of them can only be written, for {@code halter
+   *     merge}
    */
   public record Settings(
       String fingerprint,
@@ -132,7 +136,22 @@ public record NeuronMap(
       int layers,
       int neurons,
       int vocabulary,
-      int k) {}
+      int k,
+      Shard shard) {
+
+    /** Of all layers. */
+    public Settings(
+        String fingerprint,
+        Projection projection,
+        Decode decode,
+        Sign sign,
+        int layers,
+        int neurons,
+        int vocabulary,
+        int k) {
+      this(fingerprint, projection, decode, sign, layers, neurons, vocabulary, k, Shard.WHOLE);
+    }
+  }
 
   /** Name of a setting in files and on the command line. */
   public static String name(Enum<?> setting) {
@@ -141,6 +160,9 @@ public record NeuronMap(
 
   /** Tokens kept of a neuron and sign where nothing else is said. */
   public static final int KEPT = 10;
+
+  /** Value of the key "format" in a map's metadata. */
+  public static final String FORMAT = "halter neuron map";
 
   private static final String VERSION = "2";
 
@@ -162,8 +184,24 @@ public record NeuronMap(
    *
    * @param checkpoint of {@code config}, checked; stays open as long as the map is being made
    * @param head the LM head on the device
+   * @param shard whose layers are mapped
    */
-  public record Source(Device device, ModelConfig config, Checkpoint checkpoint, Linear head) {}
+  public record Source(
+      Device device, ModelConfig config, Checkpoint checkpoint, Linear head, Shard shard) {
+
+    /** Of all layers. */
+    public Source(Device device, ModelConfig config, Checkpoint checkpoint, Linear head) {
+      this(device, config, checkpoint, head, Shard.WHOLE);
+    }
+
+    int firstLayer() {
+      return (int) shard.begin(config.nLayers());
+    }
+
+    int layers() {
+      return (int) shard.end(config.nLayers()) - firstLayer();
+    }
+  }
 
   /**
    * Maps every up-projection neuron of a model: raw decoding, both signs, {@value #KEPT} tokens
@@ -215,7 +253,12 @@ public record NeuronMap(
       int rows,
       IntConsumer progress) {
     ModelConfig config = source.config;
-    int layers = config.nLayers();
+    if (source.shard.count() > config.nLayers()) {
+      throw new IllegalArgumentException(
+          "shard %s: the model has %d layers, so at most as many shards"
+              .formatted(source.shard, config.nLayers()));
+    }
+    int layers = source.layers();
     int neurons = config.dMlp();
     int signs = sign.factors.length;
     int kept = Math.min(k, config.vocabularySize());
@@ -235,7 +278,8 @@ public record NeuronMap(
                 layers,
                 neurons,
                 config.vocabularySize(),
-                kept),
+                kept,
+                source.shard),
             new int[(int) values],
             new float[(int) values],
             new float[layers * neurons * signs],
@@ -281,7 +325,7 @@ public record NeuronMap(
     int signs = s.sign.factors.length;
     Map<String, String> metadata =
         Map.of(
-            "format", "halter neuron map",
+            "format", FORMAT,
             "version", VERSION,
             "fingerprint", s.fingerprint,
             "proj", name(s.projection),
@@ -292,7 +336,9 @@ public record NeuronMap(
     try (SafetensorsWriter out =
         SafetensorsWriter.create(
             file,
-            metadata,
+            s.shard.isWhole()
+                ? metadata
+                : SafetensorsShards.metadata(metadata, s.shard, s.fingerprint),
             List.of(
                 new TensorSpec("token_ids", DType.I32, s.layers, s.neurons, signs, s.k),
                 new TensorSpec("logits", DType.F32, s.layers, s.neurons, signs, s.k),
@@ -313,12 +359,17 @@ public record NeuronMap(
   public static NeuronMap read(Path file) {
     try (Safetensors in = Safetensors.open(file)) {
       Map<String, String> metadata = in.metadata();
-      if (!"halter neuron map".equals(metadata.get("format"))) {
+      if (!FORMAT.equals(metadata.get("format"))) {
         throw new BadFileException(file, "is no neuron map: make one with halter map");
       }
       if (!VERSION.equals(metadata.get("version"))) {
         throw new BadFileException(
             file, "is a map of version " + metadata.get("version") + ", not " + VERSION);
+      }
+      if (metadata.containsKey(Shard.KEY)) {
+        throw new BadFileException(
+            file,
+            "is shard %s of a map: join them with halter merge".formatted(metadata.get(Shard.KEY)));
       }
       TensorView ids = in.tensor("token_ids");
       Settings settings = settings(file, metadata, ids);

@@ -6,6 +6,9 @@ import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.Predicate;
+import java.util.stream.DoubleStream;
+import org.apache.commons.math3.stat.correlation.SpearmansCorrelation;
 
 /**
  * What the patch of each head and each MLP of a model does to the answer, over pairs of prompts.
@@ -59,12 +62,35 @@ public final class Effects {
     }
   }
 
-  private final ModelConfig config;
+  private final int layers;
+  private final int heads;
   private final EffectSums sums; // layer by layer: of the heads, then of the MLP
 
   Effects(ModelConfig config) {
-    this.config = config;
-    this.sums = new EffectSums(config.nLayers() * (config.nHeads() + 1));
+    this(
+        config.nLayers(),
+        config.nHeads(),
+        new EffectSums(config.nLayers() * (config.nHeads() + 1)));
+  }
+
+  Effects(int layers, int heads, EffectSums sums) {
+    this.layers = layers;
+    this.heads = heads;
+    this.sums = sums;
+  }
+
+  /** Layers of the model. */
+  int layers() {
+    return layers;
+  }
+
+  /** Heads of a layer. */
+  int heads() {
+    return heads;
+  }
+
+  EffectSums sums() {
+    return sums;
   }
 
   /** Senders: heads and MLPs. */
@@ -98,12 +124,12 @@ public final class Effects {
    * @throws IllegalArgumentException if the model has no such head
    */
   public Effect of(Head head) {
-    if (!head.isOf(config)) {
+    if (head.layer() < 0 || head.layer() >= layers || head.head() < 0 || head.head() >= heads) {
       throw new IllegalArgumentException(
           "there is no head %s: layers are 0 to %d, heads 0 to %d"
-              .formatted(head, config.nLayers() - 1, config.nHeads() - 1));
+              .formatted(head, layers - 1, heads - 1));
     }
-    return sums.of(head.layer() * (config.nHeads() + 1) + head.head());
+    return sums.of(head.layer() * (heads + 1) + head.head());
   }
 
   /**
@@ -112,24 +138,52 @@ public final class Effects {
    * @throws IllegalArgumentException if the model has no such layer
    */
   public Effect ofMlp(int layer) {
-    if (layer < 0 || layer >= config.nLayers()) {
+    if (layer < 0 || layer >= layers) {
       throw new IllegalArgumentException(
-          "there is no layer %d: layers are 0 to %d".formatted(layer, config.nLayers() - 1));
+          "there is no layer %d: layers are 0 to %d".formatted(layer, layers - 1));
     }
-    return sums.of(layer * (config.nHeads() + 1) + config.nHeads());
+    return sums.of(layer * (heads + 1) + heads);
   }
 
   /** Every head and MLP, layer by layer: the heads, then the MLP. */
   public List<Sender> all() {
     List<Sender> senders = new ArrayList<>();
-    for (int layer = 0; layer < config.nLayers(); layer++) {
-      for (int i = 0; i < config.nHeads(); i++) {
+    for (int layer = 0; layer < layers; layer++) {
+      for (int i = 0; i < heads; i++) {
         Head head = new Head(layer, i);
         senders.add(new Sender(layer, head, of(head)));
       }
       senders.add(new Sender(layer, null, ofMlp(layer)));
     }
     return senders;
+  }
+
+  /**
+   * How alike the heads' order by delta is in other effects of the model: Spearman's rank
+   * correlation, 1 for the same order; NaN where deltas are missing or all equal.
+   */
+  public double rankCorrelationOfHeads(Effects other) {
+    return rankCorrelation(other, sender -> sender.head != null);
+  }
+
+  /** Likewise of the MLPs. */
+  public double rankCorrelationOfMlps(Effects other) {
+    return rankCorrelation(other, sender -> sender.head == null);
+  }
+
+  private double rankCorrelation(Effects other, Predicate<Sender> which) {
+    double[] mine = deltas(which);
+    double[] theirs = other.deltas(which);
+    boolean isComplete =
+        DoubleStream.concat(DoubleStream.of(mine), DoubleStream.of(theirs))
+            .noneMatch(Double::isNaN);
+    return isComplete && mine.length > 1
+        ? new SpearmansCorrelation().correlation(mine, theirs)
+        : Double.NaN;
+  }
+
+  private double[] deltas(Predicate<Sender> which) {
+    return all().stream().filter(which).mapToDouble(sender -> sender.effect.delta()).toArray();
   }
 
   /**

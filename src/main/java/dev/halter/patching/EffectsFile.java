@@ -1,13 +1,21 @@
 package dev.halter.patching;
 
 import dev.halter.files.BadFileException;
+import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
+import dev.halter.files.Shard;
+import dev.halter.files.ShardFile;
 import dev.halter.model.Head;
+import dev.halter.patching.Effects.Effect;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Map;
+import java.util.function.IntFunction;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.IntStream;
 
 /**
  * Effects of a sweep over every head and MLP, as {@code halter heads patch} writes them. Entries
@@ -31,6 +39,9 @@ public record EffectsFile(
     double[] mlpDeltaLogit,
     double referenceLogit) {
 
+  private static final String RECEIVERS = "receivers";
+  private static final String SUMS = "sums";
+
   /**
    * Reads a file of effects; keys that are not used here are left alone.
    *
@@ -53,6 +64,103 @@ public record EffectsFile(
         numbers(json, "mlps", json.value("mlps"), layers),
         numbers(json, "mlp_delta_logit", json.value("mlp_delta_logit"), layers),
         json.number("reference_logit", -Double.MAX_VALUE, Double.MAX_VALUE));
+  }
+
+  /**
+   * The effects of a sweep as a JSON document; what was not measured is left out.
+   *
+   * @param receivers that the paths lead through, as they are to be described; none for the logits
+   */
+  public static Map<String, Object> document(String variant, Effects effects, List<?> receivers) {
+    Effect reference = effects.reference();
+    Map<String, Object> document =
+        Json.object(
+            "variant", variant,
+            "pairs", reference.pairs(),
+            "heads", heads(effects, Effect::relative),
+            "delta_logit", heads(effects, Effect::delta),
+            "mlps", mlps(effects, Effect::relative),
+            "mlp_delta_logit", mlps(effects, Effect::delta),
+            "reference_logit", effects.referenceLogit());
+    if (!receivers.isEmpty()) {
+      document.put(RECEIVERS, receivers);
+    }
+    put(document, "relative_of_means", effects, Effect::relativeOfMeans);
+    put(document, "standard_error", effects, Effect::standardError);
+    if (!Double.isNaN(reference.probability())) {
+      document.put("reference_probability", reference.probability());
+      put(document, "probability", effects, Effect::probability);
+    }
+    if (!Double.isNaN(reference.logitDifference())) {
+      document.put("reference_logit_difference", reference.logitDifference());
+      put(document, "logit_difference", effects, Effect::logitDifference);
+    }
+    return document;
+  }
+
+  private static void put(
+      Map<String, Object> document, String key, Effects effects, ToDoubleFunction<Effect> number) {
+    document.put(key, heads(effects, number));
+    document.put("mlp_" + key, mlps(effects, number));
+  }
+
+  private static List<List<Double>> heads(Effects effects, ToDoubleFunction<Effect> number) {
+    return layers(
+        effects,
+        layer ->
+            IntStream.range(0, effects.heads())
+                .mapToObj(head -> effects.of(new Head(layer, head)))
+                .map(number::applyAsDouble)
+                .toList());
+  }
+
+  private static List<Double> mlps(Effects effects, ToDoubleFunction<Effect> number) {
+    return layers(effects, layer -> number.applyAsDouble(effects.ofMlp(layer)));
+  }
+
+  private static <T> List<T> layers(Effects effects, IntFunction<T> of) {
+    return IntStream.range(0, effects.layers()).mapToObj(of).toList();
+  }
+
+  /** Makes a document that of a shard of the pairs, which can be joined with the others. */
+  public static void putShard(
+      Map<String, Object> document, Shard shard, String job, Effects effects) {
+    document.put(Shard.KEY, shard.toString());
+    document.put(ShardFile.JOB, job);
+    document.put(SUMS, effects.sums().document());
+  }
+
+  /**
+   * The document of all pairs from those of their shards, in any order: what one run over all
+   * writes, to the byte.
+   *
+   * @throws BadFileException if a file is no shard, a shard of something else, or there twice
+   * @throws IllegalArgumentException if one is missing
+   */
+  public static Map<String, Object> join(List<Path> files) {
+    List<ShardFile> shards = new ArrayList<>();
+    List<JsonObject> documents = new ArrayList<>();
+    for (Path file : files) {
+      JsonObject json = JsonObject.read(file);
+      documents.add(json);
+      shards.add(ShardFile.of(file, json.value(Shard.KEY), json.value(ShardFile.JOB)));
+    }
+    ShardFile.inOrder(shards);
+    EffectsFile first = of(documents.getFirst());
+    int heads = first.heads[0].length;
+    EffectSums sums = new EffectSums(first.heads.length * (heads + 1));
+    for (JsonObject json : documents) {
+      EffectSums part = EffectSums.of(json, SUMS);
+      if (part.size() != sums.size()) {
+        throw json.wrong(SUMS, "of %d heads and MLPs".formatted(sums.size()));
+      }
+      sums.add(part);
+    }
+    Object receivers = documents.getFirst().value(RECEIVERS);
+    return document(
+        first.variant,
+        new Effects(first.heads.length, heads, sums),
+        receivers instanceof List<?> list ? list : List.of());
   }
 
   /** A value as rows of numbers, null as NaN; −1 stands for any count above 0. */

@@ -21,6 +21,8 @@ final class PatchKernels {
   private final Kernel putT;
   private final Kernel addRepeated;
   private final Kernel tokenLogits;
+  private final Kernel headRows;
+  private final Kernel dotParts;
   private final Kernel narrow; // null where activations are f32
 
   PatchKernels(Llama model) {
@@ -32,7 +34,10 @@ final class PatchKernels {
     this.addRepeated = device.kernel("add_repeated");
     this.narrow =
         model.type() == DType.F32 ? null : device.kernel("convert_f32" + suffix(model.type()));
-    this.tokenLogits = device.kernel("token_logits" + suffix(model.weights().head().type()));
+    String headType = suffix(model.weights().head().type());
+    this.tokenLogits = device.kernel("token_logits" + headType);
+    this.headRows = device.kernel("read_rows" + headType);
+    this.dotParts = device.kernel("dot_parts");
   }
 
   private static String suffix(DType type) {
@@ -92,6 +97,19 @@ final class PatchKernels {
         tokens,
         k,
         n);
+  }
+
+  /** The rows of n tokens of the LM head, as f32. */
+  void headRows(Buffer out, Buffer tokens, int n) {
+    Linear head = model.weights().head();
+    long bytes = (long) n * head.in() * (4 + head.type().bytes());
+    launch(headRows, bytes, n, out, head.weight(), tokens, head.in(), (long) head.in());
+  }
+
+  /** Dot products of vectors of {@code width}: out [n, parts], a and b [n, parts, width], f32. */
+  void dot(Buffer out, Buffer a, Buffer b, int n, int parts, int width) {
+    long bytes = (long) n * parts * (8L * width + 4);
+    device.launch(dotParts, bytes, Grid.of(n, parts), BLOCK, 0, out, a, b, width);
   }
 
   private void launch(Kernel kernel, long bytes, int blocks, Object... arguments) {

@@ -5,8 +5,8 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Scope;
 import dev.halter.model.Edit;
-import dev.halter.model.QueuedEdit;
 import dev.halter.model.Site;
+import dev.halter.model.SlotEdit;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.sparse.CodingPlan;
 import dev.halter.sparse.Dictionary;
@@ -14,7 +14,7 @@ import dev.halter.sparse.SparseCoder;
 import dev.halter.steering.ConceptRemovals.Together;
 import java.util.Arrays;
 import java.util.BitSet;
-import java.util.LinkedHashMap;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
@@ -37,6 +37,9 @@ final class ConceptRemoval implements AutoCloseable {
   // Flags of a slot; the kernel's constants.
   private static final int SOLVE = 1;
   private static final int APPLY = 2;
+
+  private static final int NOT_HERE = -1; // a slot that is left alone: no mask
+  private static final int FEWEST_MASKS = 16;
 
   private final RemoveConcepts.Coding coding;
   private final Dictionary dictionary;
@@ -136,44 +139,85 @@ final class ConceptRemoval implements AutoCloseable {
   }
 
   /**
-   * Does it to slots.
+   * Does it to slots, which have yet to join.
    *
    * @param scope that its tables live in
    * @param slots all slots' numbers are below it
-   * @param uses a {@link Use} of each slot that takes part
+   * @param uses a {@link Use} of each slot that is to join
    */
-  QueuedEdit of(Scope scope, int slots, List<Placed> uses) {
-    return new Round(scope, slots, uses);
+  SlotEdit of(Scope scope, int slots, List<Placed> uses) {
+    long masks = uses.stream().map(placed -> Mask.of((Use) placed.edit())).distinct().count();
+    return new Round(scope, slots, (int) Math.max(FEWEST_MASKS, 2 * masks));
   }
 
-  /** The removal from tokens of some slots; the rest are left alone. */
-  private final class Round implements QueuedEdit {
+  /** Which atoms go. */
+  private record Mask(List<String> names, boolean keep) {
+    static Mask of(Use use) {
+      return new Mask(use.edit.names(), use.edit.keep());
+    }
+  }
+
+  /** The removal from tokens of slots that have joined; the rest are left alone. */
+  private final class Round implements SlotEdit {
+    private final int words = (dictionary.size() + 31) / 32;
     private final Buffer table; // int4[slots]
-    private final Buffer masks; // [edits, words]
+    private final Buffer masks; // [room, words]
+    private final Mask[] places; // of masks; null where none is
+    private final Map<Integer, Mask> bySlot = new HashMap<>();
     private final BitSet solving = new BitSet();
 
-    Round(Scope scope, int slots, List<Placed> uses) {
-      int words = (dictionary.size() + 31) / 32;
-      Map<RemoveConcepts, Integer> places = new LinkedHashMap<>();
+    Round(Scope scope, int slots, int room) {
       int[] how = new int[4 * slots];
       for (int slot = 0; slot < slots; slot++) {
-        how[4 * slot] = -1;
+        how[4 * slot] = NOT_HERE;
       }
-      for (Placed placed : uses) {
-        Use use = (Use) placed.edit();
-        int slot = placed.slot();
-        places.putIfAbsent(use.edit, places.size());
-        how[4 * slot] = places.get(use.edit);
-        how[4 * slot + 1] = (use.solve ? SOLVE : 0) | (use.apply ? APPLY : 0);
-        how[4 * slot + 2] = placed.place().at();
-        how[4 * slot + 3] = Float.floatToRawIntBits(use.edit.strength());
-        solving.set(slot, use.solve);
-      }
-      int[] bits = new int[places.size() * words];
-      places.forEach(
-          (edit, place) -> System.arraycopy(edit.mask(dictionary), 0, bits, place * words, words));
       this.table = scope.of(how);
-      this.masks = scope.of(bits);
+      this.masks = scope.allocate(4L * room * words);
+      this.places = new Mask[room];
+    }
+
+    @Override
+    public boolean join(Placed placed) {
+      Use use = (Use) placed.edit();
+      int slot = placed.slot();
+      Mask mask = Mask.of(use);
+      int place = place(mask, use);
+      if (place < 0) {
+        return false;
+      }
+      bySlot.put(slot, mask);
+      solving.set(slot, use.solve);
+      table
+          .slice(16L * slot, 16)
+          .set(
+              place,
+              (use.solve ? SOLVE : 0) | (use.apply ? APPLY : 0),
+              placed.place().at(),
+              Float.floatToRawIntBits(use.edit.strength()));
+      return true;
+    }
+
+    /** Where the mask of a use lies, written if it is new; -1 if there is no room. */
+    private int place(Mask mask, Use use) {
+      int place = Arrays.asList(places).indexOf(mask);
+      if (place < 0) {
+        place = Arrays.asList(places).indexOf(null);
+        if (place >= 0) {
+          masks.slice(4L * place * words).set(use.edit.mask(dictionary));
+          places[place] = mask;
+        }
+      }
+      return place;
+    }
+
+    @Override
+    public void leave(int slot) {
+      table.slice(16L * slot, 16).set(NOT_HERE, 0, 0, 0);
+      solving.clear(slot);
+      Mask mask = bySlot.remove(slot);
+      if (!bySlot.containsValue(mask)) {
+        places[Arrays.asList(places).indexOf(mask)] = null;
+      }
     }
 
     @Override
@@ -213,7 +257,7 @@ final class ConceptRemoval implements AutoCloseable {
             promptEnd() ? rows.sequences().slice(4L * from) : null,
             table,
             masks,
-            (dictionary.size() + 31) / 32,
+            words,
             coder.codes(),
             dictionary.atoms(),
             rows.changes().slice(4L * from * rows.stride()),

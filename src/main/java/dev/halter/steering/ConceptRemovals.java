@@ -43,9 +43,13 @@ final class ConceptRemovals implements AutoCloseable {
     }
   }
 
+  /** A dictionary, and the how manieth that was loaded: its file may be another the next time. */
+  private record Loaded(Dictionary dictionary, long number) {}
+
   private final Llama model;
   private final Map<Together, ConceptRemoval> removals = new HashMap<>();
-  private final Map<Atoms, Dictionary> dictionaries = new HashMap<>();
+  private final Map<Atoms, Loaded> dictionaries = new HashMap<>();
+  private long loadings;
 
   ConceptRemovals(Llama model) {
     this.model = model;
@@ -63,18 +67,23 @@ final class ConceptRemovals implements AutoCloseable {
         t ->
             new ConceptRemoval(
                 t.coding,
-                dictionary(Atoms.of(t.coding)),
+                loaded(Atoms.of(t.coding)).dictionary,
                 model.limits().rows(),
                 model.limits().sequences()));
   }
 
-  private Dictionary dictionary(Atoms atoms) {
+  /** A number that is the same as long as the dictionary of a coding is. */
+  long loading(RemoveConcepts.Coding coding) {
+    return loaded(Atoms.of(coding)).number;
+  }
+
+  private Loaded loaded(Atoms atoms) {
     return dictionaries.computeIfAbsent(
         atoms,
         a -> {
           try (DictionaryFile file = DictionaryFile.open(a.file)) {
             file.requireWidth(model.config().dModel());
-            return file.load(model.device(), a.layer);
+            return new Loaded(file.load(model.device(), a.layer), ++loadings);
           }
         });
   }
@@ -84,7 +93,7 @@ final class ConceptRemovals implements AutoCloseable {
     free(removals, together -> !codings.contains(together.coding), ConceptRemoval::close);
     Set<Atoms> atoms = new HashSet<>();
     codings.forEach(coding -> atoms.add(Atoms.of(coding)));
-    free(dictionaries, key -> !atoms.contains(key), Dictionary::close);
+    free(dictionaries, key -> !atoms.contains(key), loaded -> loaded.dictionary.close());
   }
 
   private static <K, V> void free(Map<K, V> held, Predicate<K> goes, Consumer<V> close) {

@@ -39,6 +39,9 @@ public record RemoveConcepts(
   /** Places in a row of the report: see {@code cuda-kernels/remove_concepts.cu}. */
   static final int REPORTED = 5 + 2 * ConceptRemoval.NAMED;
 
+  /** The last of them: the squared norm before the change. */
+  static final int FOUND = REPORTED - 1;
+
   /**
    * How codes are made: edits of one site that agree in it are solved together.
    *

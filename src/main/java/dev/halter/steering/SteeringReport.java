@@ -3,11 +3,8 @@ package dev.halter.steering;
 import static dev.halter.files.Json.object;
 
 import java.util.ArrayList;
-import java.util.Comparator;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.IntFunction;
 
 /**
  * What a request's plan really did.
@@ -91,51 +88,21 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
         "worst_kkt", concepts.worstKkt());
   }
 
-  /** Sums over the tokens of one removal. */
-  private static final class Codes {
-    private int solved;
-    private double removed;
-    private double iterations;
-    private double worstKkt;
-    private final Map<String, double[]> byName = new LinkedHashMap<>(); // {tokens, coefficients}
-
-    /** Adds what {@code cuda-kernels/remove_concepts.cu} reports from {@code at} on. */
-    void add(float[] report, int at, IntFunction<String> name) {
-      solved++;
-      iterations += report[at + 1];
-      worstKkt = Math.max(worstKkt, report[at + 2]);
-      removed += report[at + 3];
-      for (int i = 0; i < Math.min(ConceptRemoval.NAMED, (int) report[at + 3]); i++) {
-        String atom = name.apply(Float.floatToRawIntBits(report[at + 4 + i]));
-        double[] sums = byName.computeIfAbsent(atom, a -> new double[2]);
-        sums[0]++;
-        sums[1] += report[at + 4 + ConceptRemoval.NAMED + i];
-      }
-    }
-
-    Concepts build() {
-      List<Removed> atoms = new ArrayList<>();
-      byName.forEach((name, s) -> atoms.add(new Removed(name, (int) s[0], s[1] / s[0])));
-      atoms.sort(Comparator.comparingInt(Removed::tokens).reversed());
-      int n = Math.max(1, solved);
-      return new Concepts(solved, removed / n, List.copyOf(atoms), iterations / n, worstKkt);
-    }
-  }
-
   /** A removal that changes less than this share of what was there has found next to nothing. */
   private static final double NOTHING = 0.01;
 
-  /** Collects a report token by token. */
+  /** Collects what a plan's interventions did. */
   static final class Builder {
     private final SteeringPlan plan;
     private final int[] tokens;
     private final double[] change;
     private final double[] before; // norms that removals found
     private final Codes[] codes;
-    private final List<String> notes = new ArrayList<>();
+    private final List<String> notes;
 
-    Builder(SteeringPlan plan) {
+    Builder(SteeringPlan plan, List<String> notes) {
       this.plan = plan;
+      this.notes = notes;
       this.tokens = new int[plan.interventions().size()];
       this.change = new double[plan.interventions().size()];
       this.before = new double[plan.interventions().size()];
@@ -146,24 +113,24 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
       }
     }
 
-    void note(String note) {
-      notes.add(note);
+    /** Tokens that an intervention edited. */
+    void tokens(int intervention, int count) {
+      tokens[intervention] += count;
     }
 
-    void add(int intervention, double norm) {
-      tokens[intervention]++;
-      change[intervention] += norm;
+    /** Norms of what it changed, summed. */
+    void change(int intervention, double norms) {
+      change[intervention] += norms;
     }
 
-    /** Adds what a removal did to a token, reported from {@code at} on. */
-    void removed(int intervention, float[] report, int at) {
-      add(intervention, Math.sqrt(report[at]));
-      before[intervention] += Math.sqrt(report[at + RemoveConcepts.REPORTED - 1]);
+    /** Norms of what a removal found, summed. */
+    void before(int intervention, double norms) {
+      before[intervention] += norms;
     }
 
-    /** Adds a token's code, reported from {@code at} on. */
-    void solved(int intervention, float[] report, int at, IntFunction<String> name) {
-      codes[intervention].add(report, at, name);
+    /** Codes that a removal made. */
+    void codes(int intervention, Codes more) {
+      codes[intervention].add(more);
     }
 
     SteeringReport build() {
@@ -173,7 +140,7 @@ public record SteeringReport(List<Entry> interventions, List<String> notes) {
         SteeringPlan.Intervention intervention = plan.interventions().get(i);
         String site = intervention.edit().site().name();
         double mean = tokens[i] == 0 ? 0 : change[i] / tokens[i];
-        Concepts concepts = codes[i] == null ? null : codes[i].build();
+        Concepts concepts = codes[i] == null ? null : codes[i].told();
         entries.add(new Entry(intervention.op(), site, tokens[i], mean, concepts));
         if (tokens[i] == 0) {
           toldNotes.add(

@@ -3,15 +3,20 @@ package dev.halter.steering;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
+import dev.halter.model.Beginning;
 import dev.halter.model.Edit;
+import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
-import dev.halter.model.QueuedEdit;
+import dev.halter.model.Site;
+import dev.halter.model.SlotEdit;
 import dev.halter.model.SteeringTable;
 import dev.halter.model.SteeringTable.Placed;
 import dev.halter.model.SteeringTable.ReportPlace;
 import dev.halter.steering.ConceptRemovals.Together;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.BitSet;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.IdentityHashMap;
 import java.util.LinkedHashSet;
@@ -19,6 +24,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
 /**
  * Gives each token of a step its steering slot. A slot is a plan together with those of its
@@ -26,86 +32,217 @@ import java.util.stream.Collectors;
  * slots, so the tables grow with distinct plans and not with requests.
  *
  * <p>What a step costs here follows its tokens, not the plans that are known. Slots outlive their
- * requests, since plans come again; when there are many, those go that have not been used longest.
+ * requests, since plans come again; when they hold much, those go that have not been used longest.
  */
 public final class SteeringSlots implements AutoCloseable {
-  /** Slots that no open request uses are dropped while there are more than this. */
-  private static final int KEEP = 256;
+  /** What plans without a request may hold. */
+  public static final long IDLE_BYTES = 64L << 20;
+
+  /** What a slot takes on the host, about. */
+  private static final long HOST_BYTES = 2048;
+
+  private static final Comparator<Site> BY_PLACE =
+      Comparator.comparingInt(Site::layer).thenComparing(Site::kind);
 
   private final Llama model;
+  private final long mostIdle; // bytes
   private final ConceptRemovals removals;
   private final SteeringTable table;
-  private final List<Slot> byNumber = new ArrayList<>(); // null where there is none
+  private final PageReports reports;
+  private final EditDigests digests;
+  private final List<Kind> bySlot = new ArrayList<>(); // null where there is none
 
   /** Plans are told apart by identity: comparing their vectors for every request would cost. */
   private final IdentityHashMap<SteeringPlan, Known> plans = new IdentityHashMap<>();
 
   private final Set<Known> idle = new LinkedHashSet<>(); // without a request, the longest first
-
-  public SteeringSlots(Llama model) {
-    this.model = model;
-    this.removals = new ConceptRemovals(model);
-    this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
-  }
+  private long idleBytes; // that they hold
 
   /**
-   * What an intervention does to the tokens of a slot, and where it reports.
+   * Slots over a model.
    *
-   * @param changes whether it changes the token
-   * @param solves whether it makes a sparse code of it
+   * @param mostIdle bytes that plans without a request may hold, such as {@link #IDLE_BYTES}
    */
-  private record Acting(int intervention, boolean changes, boolean solves, ReportPlace place) {}
-
-  /** A slot, in the order of its plan. */
-  private record Slot(int number, Known known, List<Acting> acting) {}
+  public SteeringSlots(Llama model, long mostIdle) {
+    this.model = model;
+    this.mostIdle = mostIdle;
+    this.removals = new ConceptRemovals(model);
+    this.digests = new EditDigests(removals::loading);
+    this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
+    try {
+      this.reports = new PageReports(model);
+    } catch (RuntimeException | Error e) {
+      table.close();
+      throw e;
+    }
+  }
 
   /** A plan that has slots, or an open request. */
   private final class Known {
     final SteeringPlan plan;
+    final PageReports.Columns columns;
     final boolean treatsGenerationAlike;
-    final Map<Tokens, Slot> slots = new HashMap<>();
+    final Map<Tokens, Kind> kinds = new HashMap<>();
+    private long[] edits; // once asked for: what each intervention does
     int requests;
+    long idleBytes; // while it is idle
 
     Known(SteeringPlan plan) {
       this.plan = plan;
+      this.columns = new PageReports.Columns(plan);
       this.treatsGenerationAlike =
           plan.interventions().stream().allMatch(each -> each.trigger().treatsGenerationAlike());
     }
 
-    /** The slot of such tokens. */
-    Slot slot(Tokens tokens) {
-      Slot known = slots.get(tokens);
-      return known == null ? add(tokens.copy()) : known;
+    /** A number for what each intervention does, of equal ones for which it is. */
+    long[] edits() {
+      if (edits == null) {
+        edits = new long[plan.interventions().size()];
+        Map<Long, Integer> before = new HashMap<>();
+        for (int i = 0; i < edits.length; i++) {
+          long edit = digests.of(plan.interventions().get(i).edit());
+          edits[i] = digests.of(edit, before.merge(edit, 1, Integer::sum));
+        }
+        columns.tell(edits);
+      }
+      return edits;
     }
 
-    private Slot add(Tokens tokens) {
-      List<Edit> edits = new ArrayList<>();
+    /** What its slots hold. */
+    long bytes() {
+      return kinds.values().stream()
+          .filter(kind -> kind.slot != 0)
+          .mapToLong(kind -> HOST_BYTES + table.bytes(kind.slot))
+          .sum();
+    }
+
+    Kind kind(Tokens tokens) {
+      Kind known = kinds.get(tokens);
+      if (known == null) {
+        known = new Kind(this, tokens.copy());
+        kinds.put(known.tokens, known);
+      }
+      return known;
+    }
+  }
+
+  /** A kind of tokens: those to which a plan does the same. */
+  private final class Kind {
+    final Known known;
+    final Tokens tokens;
+    final int[] changed; // interventions, in their order
+    private int slot; // 0: none yet, or nothing is done
+    private List<Solving> solving = List.of(); // once there is a slot
+    private Long digest; // once asked for
+
+    Kind(Known known, Tokens tokens) {
+      this.known = known;
+      this.tokens = tokens;
+      this.changed = tokens.changed.stream().toArray();
+    }
+
+    /**
+     * A number for what is done to its tokens, whatever plan does it: 0 for nothing that changes
+     * them. Sites of different layers and kinds do not meet, so that only at one site the order of
+     * edits counts.
+     */
+    long digest() {
+      if (digest == null) {
+        List<SteeringPlan.Intervention> interventions = known.plan.interventions();
+        int[] acting =
+            IntStream.of(tokens.busy())
+                .filter(i -> !EditDigests.changesNothing(interventions.get(i).edit()))
+                .boxed()
+                .sorted(Comparator.comparing(i -> interventions.get(i).edit().site(), BY_PLACE))
+                .mapToInt(Integer::intValue)
+                .toArray();
+        long[] does = new long[2 * acting.length];
+        for (int at = 0; at < acting.length; at++) {
+          int i = acting[at];
+          does[2 * at] = known.edits()[i];
+          does[2 * at + 1] = (tokens.changed.get(i) ? 1L : 0) + (tokens.solving.get(i) ? 2 : 0);
+        }
+        digest = does.length == 0 ? 0 : digests.of(does);
+      }
+      return digest;
+    }
+
+    /** The slot of its tokens; where memory is short, those that no open request uses make room. */
+    int slot() {
+      if (slot == 0 && !tokens.areLeftAlone()) {
+        try {
+          take();
+        } catch (OutOfDeviceMemoryException e) {
+          if (!dropIdle(0)) {
+            throw e;
+          }
+          take();
+        }
+      }
+      return slot;
+    }
+
+    private void take() {
       int[] busy = tokens.busy();
+      List<Edit> edits = new ArrayList<>();
       for (int i : busy) {
-        Edit edit = plan.interventions().get(i).edit();
+        Edit edit = known.plan.interventions().get(i).edit();
         edits.add(
             edit instanceof RemoveConcepts concepts
                 ? new ConceptRemoval.Use(
-                    concepts, Together.of(plan, i), tokens.solving.get(i), tokens.changed.get(i))
+                    concepts,
+                    Together.of(known.plan, i),
+                    tokens.solving.get(i),
+                    tokens.changed.get(i))
                 : edit);
       }
-      int number = placed(edits);
-      List<Acting> acting = new ArrayList<>();
-      for (int at = 0; at < busy.length; at++) {
-        int i = busy[at];
-        acting.add(
-            new Acting(
-                i, tokens.changed.get(i), tokens.solving.get(i), table.places(number).get(at)));
+      int number = table.add(edits);
+      try {
+        List<ReportPlace> places = table.places(number);
+        Map<Integer, ReportPlace> ofChanged = new HashMap<>();
+        List<Solving> ofCodes = new ArrayList<>();
+        for (int at = 0; at < busy.length; at++) {
+          int i = busy[at];
+          if (tokens.changed.get(i)) {
+            ofChanged.put(i, places.get(at));
+          }
+          if (tokens.solving.get(i)) {
+            ConceptRemoval removal = removals.get(Together.of(known.plan, i));
+            ofCodes.add(new Solving(i, removal, places.get(at).at()));
+          }
+        }
+        reports.place(number, known.columns, ofChanged);
+        solving = ofCodes;
+      } catch (RuntimeException | Error e) {
+        table.remove(number);
+        throw e;
       }
-      Slot slot = new Slot(number, this, acting);
-      while (byNumber.size() <= number) {
-        byNumber.add(null);
+      while (bySlot.size() <= number) {
+        bySlot.add(null);
       }
-      byNumber.set(number, slot);
-      slots.put(tokens, slot);
-      return slot;
+      bySlot.set(number, this);
+      slot = number;
+    }
+
+    /** Notes the codes of a token in a page, whose row of the step's report begins there. */
+    void noteCodes(int page, int row) {
+      for (Solving each : solving) {
+        reports.solved(page, each.intervention, each.removal, row + each.at);
+      }
+    }
+
+    /** Gives its slot back. */
+    void leave() {
+      if (slot != 0) {
+        table.remove(slot);
+        bySlot.set(slot, null);
+        slot = 0;
+      }
     }
   }
+
+  /** An intervention that makes codes, by which removal, and where a row of the report has them. */
+  private record Solving(int intervention, ConceptRemoval removal, int at) {}
 
   /**
    * Tokens to which a plan does the same.
@@ -138,64 +275,78 @@ public final class SteeringSlots implements AutoCloseable {
   public final class Steered implements AutoCloseable {
     private final Known known;
     private final SteeringPlan plan;
+    private final int sequence; // of the KV cache
     private final int[] prompt;
-    private final SteeringReport.Builder report;
-    private final Tokens tokens = new Tokens(); // the kind of the one asked for last
-    private Tokens lastTokens; // the kind that lastSlot is of
-    private int lastSlot;
-    private boolean isSettled; // whether all that follows has lastSlot
+    private final Kind[] ofPrompt; // by position
+    private final Tokens tokens = new Tokens(); // the kind of the one looked at last
+    private Kind last; // its kind
+    private boolean isSettled; // whether all that follows is of it
+    private final int[] changed; // tokens so far, by intervention
+    private final BitSet pages = new BitSet(); // of the sequence: those in which edits have acted
+    private long[] edits; // to tokens of the prompt; null where pages are not shared
+    private int had; // leading tokens that others have read
 
-    private Steered(Known known, int[] prompt) {
+    private Steered(Known known, int[] prompt, int sequence) {
       this.known = known;
       this.plan = known.plan;
       this.prompt = prompt;
-      this.report = new SteeringReport.Builder(plan);
-      for (SteeringPlan.Intervention intervention : plan.interventions()) {
-        for (int position : intervention.trigger().beyondPrompt(prompt.length)) {
-          report.note(
-              "prompt position %d is beyond the prompt of %d tokens: its last token was taken"
-                  .formatted(position, prompt.length));
-        }
+      this.sequence = sequence;
+      this.changed = new int[plan.interventions().size()];
+      this.last = known.kind(tokens);
+      this.ofPrompt = new Kind[changed.length == 0 ? 0 : prompt.length];
+      for (int i = 0; i < ofPrompt.length; i++) {
+        ofPrompt[i] = kind(i, prompt[i]);
       }
     }
 
     /** Slots of the sequence's next {@code tokens}, which begin at {@code position}. */
     public int[] slots(int position, int[] tokens) {
       int[] result = new int[tokens.length];
-      if (plan.interventions().isEmpty()) {
+      if (changed.length == 0) {
         return result;
       }
       for (int i = 0; i < tokens.length; i++) {
-        result[i] = slot(position + i, tokens[i]);
+        int at = position + i;
+        Kind kind = at < prompt.length ? ofPrompt[at] : kind(at, tokens[i]);
+        result[i] = kind.slot();
+        count(kind);
       }
       return result;
     }
 
-    /** How many leading tokens of the prompt no intervention has anything to do with. */
-    public int unsteered() {
-      if (plan.interventions().isEmpty()) {
-        return prompt.length;
+    private void count(Kind kind) {
+      for (int i : kind.changed) {
+        changed[i]++;
       }
-      for (int i = 0; i < prompt.length; i++) {
-        look(i, prompt[i]);
-        if (!tokens.areLeftAlone()) {
-          return i;
-        }
-      }
-      return prompt.length;
     }
 
-    private int slot(int position, int token) {
+    /** The prompt, with what is done to each of its tokens; from now on its pages may be shared. */
+    public Beginning beginning() {
+      edits = new long[prompt.length];
+      for (int i = 0; i < ofPrompt.length; i++) {
+        edits[i] = ofPrompt[i].digest();
+      }
+      return new Beginning(prompt, edits);
+    }
+
+    /** Notes that others have read the first {@code count} tokens of its beginning. */
+    public void has(int count) {
+      had = count;
+      for (int i = 0; i < Math.min(count, ofPrompt.length); i++) {
+        count(ofPrompt[i]);
+      }
+    }
+
+    private Kind kind(int position, int token) {
       if (isSettled) {
-        return lastSlot;
+        return last;
       }
       look(position, token);
-      if (!tokens.equals(lastTokens)) {
-        lastSlot = tokens.areLeftAlone() ? 0 : known.slot(tokens).number;
-        lastTokens = tokens.copy();
+      if (!tokens.equals(last.tokens)) {
+        last = known.kind(tokens);
       }
       isSettled = position >= prompt.length && known.treatsGenerationAlike;
-      return lastSlot;
+      return last;
     }
 
     /** Finds out what is done to a token. */
@@ -219,18 +370,73 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** What the plan did up to now. */
+    /** Notes where a step just run has edited its tokens. */
+    private void note(Batch.Span span) {
+      int stride = table.reportStride();
+      for (int i = 0; i < span.length(); i++) {
+        if (span.slots()[i] != 0) {
+          int at = (span.position() + i) / KvCache.PAGE;
+          int page = model.cache().page(sequence, at);
+          if (!pages.get(at)) {
+            pages.set(at);
+            reports.begin(page, known.columns, span.position() > at * KvCache.PAGE);
+          }
+          bySlot.get(span.slots()[i]).noteCodes(page, (span.firstRow() + i) * stride);
+        }
+      }
+    }
+
+    /** What the plan did up to now; asked before the sequence is released. */
     public SteeringReport report() {
+      SteeringReport.Builder report = new SteeringReport.Builder(plan, notes());
+      for (int i = 0; i < changed.length; i++) {
+        report.tokens(i, changed[i]);
+      }
+      int[] held =
+          IntStream.range(0, Math.max(pages.length(), had / KvCache.PAGE))
+              .filter(this::hasChanges)
+              .map(at -> model.cache().page(sequence, at))
+              .toArray();
+      reports.read(held, known.columns, report);
       return report.build();
+    }
+
+    /**
+     * Whether edits have acted in one of the sequence's pages. One of the prompt alone may by now
+     * be that of a request which has read the same; where nothing is changed, that had no such
+     * edit.
+     */
+    private boolean hasChanges(int at) {
+      int from = at * KvCache.PAGE;
+      int end = from + KvCache.PAGE;
+      if (edits == null || end > prompt.length) {
+        return pages.get(at);
+      }
+      return (pages.get(at) || end <= had)
+          && Arrays.stream(edits, from, end).anyMatch(edit -> edit != 0);
+    }
+
+    private List<String> notes() {
+      List<String> notes = new ArrayList<>();
+      for (SteeringPlan.Intervention intervention : plan.interventions()) {
+        for (int position : intervention.trigger().beyondPrompt(prompt.length)) {
+          notes.add(
+              "prompt position %d is beyond the prompt of %d tokens: its last token was taken"
+                  .formatted(position, prompt.length));
+        }
+      }
+      return notes;
     }
 
     @Override
     public void close() {
       if (--known.requests == 0) {
-        if (known.slots.isEmpty()) {
+        known.idleBytes = known.bytes();
+        if (known.idleBytes == 0) {
           plans.remove(plan);
         } else {
           idle.add(known);
+          idleBytes += known.idleBytes;
         }
       }
     }
@@ -306,34 +512,38 @@ public final class SteeringSlots implements AutoCloseable {
     }
   }
 
-  /** Begins a request under a plan that {@link #check} lets pass. */
-  public Steered open(SteeringPlan plan, int[] prompt) {
+  /**
+   * Begins a request under a plan that {@link #check} lets pass.
+   *
+   * @param sequence of the KV cache that it is
+   */
+  public Steered open(SteeringPlan plan, int[] prompt, int sequence) {
     Known known = plans.computeIfAbsent(plan, Known::new);
     known.requests++;
-    idle.remove(known);
-    return new Steered(known, prompt);
+    if (idle.remove(known)) {
+      idleBytes -= known.idleBytes;
+    }
+    return new Steered(known, prompt, sequence);
   }
 
   /**
-   * Before slots of a step are asked for: drops slots of plans that no open request has, if there
-   * are many.
+   * Before slots of a step are asked for: drops slots of plans that no open request has, if they
+   * hold much.
    */
   public void beginStep() {
-    dropIdle(KEEP);
+    dropIdle(mostIdle);
   }
 
-  /** Drops slots that no open request uses until {@code most} are left; whether any was. */
-  private boolean dropIdle(int most) {
+  /** Drops slots that no open request uses until these hold {@code most} bytes; whether any was. */
+  private boolean dropIdle(long most) {
     boolean dropped = false;
     boolean removesConcepts = false;
-    while (table.size() > most && !idle.isEmpty()) {
+    while (idleBytes > most) {
       Known known = idle.iterator().next();
       idle.remove(known);
+      idleBytes -= known.idleBytes;
       plans.remove(known.plan);
-      for (Slot slot : known.slots.values()) {
-        table.remove(slot.number);
-        byNumber.set(slot.number, null);
-      }
+      known.kinds.values().forEach(Kind::leave);
       dropped = true;
       removesConcepts |= !codings(known.plan).isEmpty();
     }
@@ -359,20 +569,8 @@ public final class SteeringSlots implements AutoCloseable {
     return table.size() == 0 ? null : table;
   }
 
-  /** Adds a slot; where memory is short, those that no open request uses make room. */
-  private int placed(List<Edit> edits) {
-    try {
-      return table.add(edits);
-    } catch (OutOfDeviceMemoryException e) {
-      if (!dropIdle(0)) {
-        throw e;
-      }
-      return table.add(edits);
-    }
-  }
-
   /** Removes concepts from the tokens of slots that agree in how. */
-  private QueuedEdit removal(Scope scope, int slots, List<Placed> uses) {
+  private SlotEdit removal(Scope scope, int slots, List<Placed> uses) {
     ConceptRemoval.Use first = (ConceptRemoval.Use) uses.getFirst().edit();
     return removals.get(first.together()).of(scope, slots, uses);
   }
@@ -386,46 +584,16 @@ public final class SteeringSlots implements AutoCloseable {
     if (!batch.isSteered()) {
       return;
     }
-    float[] changes = model.changes(batch, table);
-    int stride = table.reportStride();
-    for (int s = 0; s < batch.spans().size(); s++) {
-      Batch.Span span = batch.spans().get(s);
-      for (int i = 0; i < span.length(); i++) {
-        if (span.slots()[i] != 0) {
-          Slot slot = byNumber.get(span.slots()[i]);
-          report(steered.get(s).report, slot, changes, (span.firstRow() + i) * stride);
-        }
-      }
+    for (int s = 0; s < steered.size(); s++) {
+      steered.get(s).note(batch.spans().get(s));
     }
-  }
-
-  /** Adds what the step changed in one token, reported from {@code row} on. */
-  private void report(SteeringReport.Builder report, Slot slot, float[] changes, int row) {
-    SteeringPlan plan = slot.known.plan;
-    for (Acting acting : slot.acting) {
-      int i = acting.intervention;
-      int from = row + acting.place.at();
-      if (plan.interventions().get(i).edit() instanceof RemoveConcepts) {
-        if (acting.solves) {
-          ConceptRemoval removal = removals.get(Together.of(plan, i));
-          report.solved(i, changes, from, removal::name);
-        }
-        if (acting.changes) {
-          report.removed(i, changes, from);
-        }
-        continue;
-      }
-      double squares = 0;
-      for (int at = 0; at < acting.place.count(); at++) {
-        squares += changes[from + at];
-      }
-      report.add(i, Math.sqrt(squares));
-    }
+    reports.add(batch, table);
   }
 
   @Override
   public void close() {
     model.forget(table);
+    reports.close();
     table.close();
     removals.close();
   }

@@ -6,28 +6,33 @@ import dev.halter.weights.TensorNames.Block;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.ToIntFunction;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /**
  * What is tuned: of chosen heads rows of W_Q, W_K and W_V and columns of W_O, and whole MLPs
- * (precise SFT, Zhang et al. 2409.01659, algorithm 2). Under grouped-query attention the keys and
- * values of a head are those of its group, so tuning them moves every head that reads them. Biases
- * and norms are never tuned.
+ * (precise SFT, Zhang et al. 2409.01659, algorithm 2); or a vector for each chosen head's output
+ * (LoFiT), which leaves all weights alone. Under grouped-query attention the keys and values of a
+ * head are those of its group, so tuning them moves every head that reads them. Biases and norms
+ * are never tuned.
  */
 public final class Selection {
   /** The parts of a head as the paper's text has them. */
-  static final Set<Block> ALL_PARTS =
+  public static final Set<Block> ALL_PARTS =
       Collections.unmodifiableSet(EnumSet.of(Block.Q, Block.K, Block.V, Block.O));
 
   private final List<Slice> slices = new ArrayList<>();
+  private final List<HeadVectors> vectors = new ArrayList<>();
   private final List<Head> heads;
 
   /**
-   * Chooses.
+   * Chooses weights.
    *
    * @param mlps layers
    * @param parts which of q, k, v and o of the heads
@@ -35,8 +40,7 @@ public final class Selection {
    */
   public Selection(
       ModelConfig config, Collection<Head> heads, Collection<Integer> mlps, Set<Block> parts) {
-    this.heads = heads.stream().distinct().toList();
-    heads.stream().filter(head -> !head.isOf(config)).findFirst().ifPresent(Selection::refuse);
+    this.heads = ofModel(config, heads);
     mlps.stream()
         .filter(layer -> layer < 0 || layer >= config.nLayers())
         .findFirst()
@@ -72,7 +76,37 @@ public final class Selection {
         slices.add(new Slice(layer, Block.DOWN, 0, d, 0, f));
       }
     }
-    if (slices.isEmpty()) {
+    requireSome();
+  }
+
+  /**
+   * Chooses vectors.
+   *
+   * @throws IllegalArgumentException if there is no head or the model has not got it
+   */
+  public Selection(ModelConfig config, Collection<Head> heads, HeadVector kind) {
+    this.heads = ofModel(config, heads);
+    for (int layer = 0; layer < config.nLayers(); layer++) {
+      int each = layer;
+      List<Head> here =
+          this.heads.stream()
+              .filter(head -> head.layer() == each)
+              .sorted(Comparator.comparingInt(Head::head))
+              .toList();
+      if (!here.isEmpty()) {
+        vectors.add(new HeadVectors(kind, layer, here, config.dHead()));
+      }
+    }
+    requireSome();
+  }
+
+  private static List<Head> ofModel(ModelConfig config, Collection<Head> heads) {
+    heads.stream().filter(head -> !head.isOf(config)).findFirst().ifPresent(Selection::refuse);
+    return heads.stream().distinct().toList();
+  }
+
+  private void requireSome() {
+    if (all().isEmpty()) {
       throw new IllegalArgumentException("nothing is chosen for tuning");
     }
   }
@@ -103,9 +137,29 @@ public final class Selection {
     return runs;
   }
 
-  /** All slices, layer by layer. */
+  /** All slices of weights, layer by layer. */
   List<Slice> slices() {
     return slices;
+  }
+
+  /** All vectors of heads, layer by layer. */
+  List<HeadVectors> vectors() {
+    return vectors;
+  }
+
+  /** All of both. */
+  List<Tuned> all() {
+    return Stream.<Tuned>concat(slices.stream(), vectors.stream()).toList();
+  }
+
+  /** Whether what comes of it is a plan, and no weight changes. */
+  public boolean isOfVectors() {
+    return !vectors.isEmpty();
+  }
+
+  /** The vectors of a layer's heads, if it has some. */
+  Optional<HeadVectors> vectors(int layer) {
+    return vectors.stream().filter(each -> each.layer() == layer).findFirst();
   }
 
   /** Those of a projection. */
@@ -120,7 +174,7 @@ public final class Selection {
 
   /** The lowest layer of which anything is tuned: below it nothing has a gradient. */
   int lowestLayer() {
-    return slices.stream().mapToInt(Slice::layer).min().orElseThrow();
+    return all().stream().mapToInt(Tuned::layer).min().orElseThrow();
   }
 
   /** Names of the tensors that they are slices of. */
@@ -135,6 +189,6 @@ public final class Selection {
 
   /** Numbers that are tuned. */
   public long parameters() {
-    return slices.stream().mapToLong(Slice::elements).sum();
+    return all().stream().mapToLong(Tuned::elements).sum();
   }
 }

@@ -9,13 +9,14 @@ import dev.halter.weights.TensorNames.Block;
  * @param row first of {@code rows}
  * @param column first of {@code columns}
  */
-record Slice(int layer, Block part, int row, int rows, int column, int columns) {
+record Slice(int layer, Block part, int row, int rows, int column, int columns) implements Tuned {
   /** The name of its matrix in the checkpoint. */
   String tensor() {
     return part.weight(layer);
   }
 
-  long elements() {
-    return (long) rows * columns;
+  @Override
+  public String name() {
+    return "%s[%d:%d,%d:%d]".formatted(tensor(), row, row + rows, column, column + columns);
   }
 }

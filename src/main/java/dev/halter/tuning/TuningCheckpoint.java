@@ -17,25 +17,25 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * A run between two steps, as a safetensors file: {@code SLICE/master}, {@code SLICE/first} and
- * {@code SLICE/second} in F32 for each slice, and in the metadata the steps made and what the run
- * is.
+ * A run between two steps, as a safetensors file: {@code NAME/master}, {@code NAME/first} and
+ * {@code NAME/second} in F32 for all that is tuned, and in the metadata the steps made and what the
+ * run is.
  *
  * @param run what tells it from other runs, by name
  */
-record TuningCheckpoint(Map<String, String> run, List<Step> steps, Map<Slice, AdamW.State> slices) {
+record TuningCheckpoint(Map<String, String> run, List<Step> steps, Map<Tuned, AdamW.State> states) {
   private static final String FORMAT = "halter tune 1";
 
   void write(Path file) {
     List<TensorSpec> specs = new ArrayList<>();
-    slices.keySet().forEach(slice -> names(slice).forEach(name -> specs.add(spec(name, slice))));
+    states.keySet().forEach(tuned -> names(tuned).forEach(name -> specs.add(spec(name, tuned))));
     Map<String, String> metadata = new LinkedHashMap<>(run);
     metadata.put("format", FORMAT);
     metadata.put("steps", Json.text(steps.stream().map(TuningCheckpoint::document).toList()));
     try (SafetensorsWriter out = SafetensorsWriter.create(file, metadata, specs)) {
-      slices.forEach(
-          (slice, state) -> {
-            List<String> names = names(slice);
+      states.forEach(
+          (tuned, state) -> {
+            List<String> names = names(tuned);
             out.write(names.get(0), state.master());
             out.write(names.get(1), state.first());
             out.write(names.get(2), state.second());
@@ -48,7 +48,7 @@ record TuningCheckpoint(Map<String, String> run, List<Step> steps, Map<Slice, Ad
    *
    * @throws BadFileException if it is none, or of another run, naming in what that differs
    */
-  static TuningCheckpoint read(Path file, Map<String, String> run, List<Slice> slices) {
+  static TuningCheckpoint read(Path file, Map<String, String> run, List<Tuned> all) {
     try (Safetensors tensors = Safetensors.open(file)) {
       Map<String, String> metadata = tensors.metadata();
       if (!FORMAT.equals(metadata.get("format"))) {
@@ -63,38 +63,31 @@ record TuningCheckpoint(Map<String, String> run, List<Step> steps, Map<Slice, Ad
                       .formatted(name));
             }
           });
-      Map<Slice, AdamW.State> states = new LinkedHashMap<>();
-      for (Slice slice : slices) {
+      Map<Tuned, AdamW.State> states = new LinkedHashMap<>();
+      for (Tuned tuned : all) {
         List<float[]> parts =
-            names(slice).stream().map(name -> floats(file, tensors, name, slice)).toList();
-        states.put(slice, new AdamW.State(parts.get(0), parts.get(1), parts.get(2)));
+            names(tuned).stream().map(name -> floats(file, tensors, name, tuned)).toList();
+        states.put(tuned, new AdamW.State(parts.get(0), parts.get(1), parts.get(2)));
       }
       return new TuningCheckpoint(run, steps(file, metadata.getOrDefault("steps", "")), states);
     }
   }
 
-  private static float[] floats(Path file, Safetensors tensors, String name, Slice slice) {
+  private static float[] floats(Path file, Safetensors tensors, String name, Tuned tuned) {
     TensorView tensor = tensors.tensor(name);
-    if (tensor.dtype() != DType.F32 || tensor.elements() != slice.elements()) {
+    if (tensor.dtype() != DType.F32 || tensor.elements() != tuned.elements()) {
       throw new BadFileException(file, "holds " + name + " in another shape or type");
     }
     return tensor.toFloats();
   }
 
-  private static List<String> names(Slice slice) {
-    String name =
-        "%s[%d:%d,%d:%d]"
-            .formatted(
-                slice.tensor(),
-                slice.row(),
-                slice.row() + slice.rows(),
-                slice.column(),
-                slice.column() + slice.columns());
+  private static List<String> names(Tuned tuned) {
+    String name = tuned.name();
     return List.of(name + "/master", name + "/first", name + "/second");
   }
 
-  private static TensorSpec spec(String name, Slice slice) {
-    return new TensorSpec(name, DType.F32, slice.rows(), slice.columns());
+  private static TensorSpec spec(String name, Tuned tuned) {
+    return new TensorSpec(name, DType.F32, tuned.rows(), tuned.columns());
   }
 
   private static Map<String, Object> document(Step step) {

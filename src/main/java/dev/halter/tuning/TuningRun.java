@@ -3,13 +3,18 @@ package dev.halter.tuning;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import dev.halter.device.Matrix;
+import dev.halter.device.PlanningDevice;
 import dev.halter.device.Scope;
 import dev.halter.device.Struct;
+import dev.halter.model.Head;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.model.LlamaWeights.Linear;
+import dev.halter.model.MemoryPlan;
+import dev.halter.steering.HeadControl;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.ModelCopy;
 import java.nio.file.Path;
@@ -44,6 +49,8 @@ public final class TuningRun implements AutoCloseable {
    * @param passTokens most tokens at once through the model, if no example is longer; 0 = as suits
    *     the device. A step with more has several passes, to the same gradients.
    * @param seed of the examples' order
+   * @param activations f32 or bf16: of the forward pass, and of the gradients of what it has in
+   *     that type
    */
   public record Setting(
       double learningRate,
@@ -55,7 +62,51 @@ public final class TuningRun implements AutoCloseable {
       double maxGradNorm,
       boolean scaleHeads,
       int passTokens,
-      long seed) {}
+      long seed,
+      DType activations) {
+
+    /** With activations in f32. */
+    public Setting(
+        double learningRate,
+        int batchSize,
+        int steps,
+        RateSchedule schedule,
+        double warmupRatio,
+        double weightDecay,
+        double maxGradNorm,
+        boolean scaleHeads,
+        int passTokens,
+        long seed) {
+      this(
+          learningRate,
+          batchSize,
+          steps,
+          schedule,
+          warmupRatio,
+          weightDecay,
+          maxGradNorm,
+          scaleHeads,
+          passTokens,
+          seed,
+          DType.F32);
+    }
+
+    /** The same with activations of another type. */
+    public Setting in(DType type) {
+      return new Setting(
+          learningRate,
+          batchSize,
+          steps,
+          schedule,
+          warmupRatio,
+          weightDecay,
+          maxGradNorm,
+          scaleHeads,
+          passTokens,
+          seed,
+          type);
+    }
+  }
 
   /**
    * A step that has been made.
@@ -69,6 +120,19 @@ public final class TuningRun implements AutoCloseable {
   public record Step(
       int step, double loss, double gradNorm, double learningRate, int tokens, int rows) {}
 
+  /**
+   * How memory is used. What comes out does not depend on it.
+   *
+   * @param recomputed layers, from the lowest tuned one on, that keep only their input, the
+   *     backward pass making the rest again; null for as few as the device's memory takes
+   * @param prefixBytes that the examples' residual streams at the lowest tuned layer may take, to
+   *     be made once and not in every epoch; 0 for none. The bits are the same where a row's do not
+   *     depend on its batch: on the CPU, but for oneDNN's products.
+   */
+  public record Means(Integer recomputed, long prefixBytes) {
+    public static final Means AUTO = new Means(null, 0);
+  }
+
   private final Scope scope;
   private final Llama model;
   private final Path folder;
@@ -76,9 +140,22 @@ public final class TuningRun implements AutoCloseable {
   private final TuningData data;
   private final TuningData heldOut;
   private final Setting setting;
+  private final Means means;
+  private final TuningMemory memory;
   private final BackwardPass pass;
-  private final Map<Slice, AdamW> slices = new LinkedHashMap<>();
+  private final Map<Tuned, AdamW> tuned;
   private final List<Step> made = new ArrayList<>();
+
+  /** As below, with memory used as there is some. */
+  public TuningRun(
+      Device device,
+      Path folder,
+      Selection selection,
+      TuningData data,
+      TuningData heldOut,
+      Setting setting) {
+    this(device, folder, selection, data, heldOut, setting, Means.AUTO);
+  }
 
   /**
    * Loads a model for tuning.
@@ -87,6 +164,7 @@ public final class TuningRun implements AutoCloseable {
    * @param folder of the model
    * @param data one text at least
    * @param heldOut for {@link #evaluate}, or null
+   * @throws DeviceException if it does not fit, naming what would help
    */
   public TuningRun(
       Device device,
@@ -94,7 +172,14 @@ public final class TuningRun implements AutoCloseable {
       Selection selection,
       TuningData data,
       TuningData heldOut,
-      Setting setting) {
+      Setting setting,
+      Means means) {
+    if (means.prefixBytes > 0 && selection.lowestLayer() == 0) {
+      throw new IllegalArgumentException(
+          "--cache-prefix keeps what comes into the lowest tuned layer, which is the first one here:"
+              + " leave it out");
+    }
+    this.means = means;
     this.folder = folder;
     this.selection = selection;
     this.data = data;
@@ -107,14 +192,13 @@ public final class TuningRun implements AutoCloseable {
               Llama.load(
                   folder,
                   device,
-                  DType.F32,
+                  setting.activations,
                   limits(device, data, heldOut, setting),
                   selection.tensors()::contains));
-      this.pass = new BackwardPass(scope, model, selection);
-      for (Slice slice : selection.slices()) {
-        Buffer gradient = pass.gradient(slice);
-        slices.put(slice, new AdamW(scope, weight(slice), slice.rows(), slice.columns(), gradient));
-      }
+      this.memory = plan();
+      Parts parts = parts(scope, memory.recomputed());
+      this.pass = parts.pass;
+      this.tuned = parts.tuned;
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
       throw e;
@@ -136,6 +220,83 @@ public final class TuningRun implements AutoCloseable {
     int rows = Math.max(longest, (int) Math.min(most, pass));
     int sequences = Math.min(setting.batchSize, rows);
     return new Llama.Limits(rows, 1, sequences, KvCache.pagesFor(rows) + sequences, longest);
+  }
+
+  /** All that a run has beside the model. */
+  private record Parts(PrefixCache prefixes, BackwardPass pass, Map<Tuned, AdamW> tuned) {}
+
+  private Parts parts(Scope to, int recomputed) {
+    boolean comesAgain = setting.steps > Math.ceilDiv(data.size(), setting.batchSize);
+    PrefixCache prefixes =
+        means.prefixBytes > 0 && comesAgain
+            ? new PrefixCache(to, data.examples(), model.config().dModel(), means.prefixBytes)
+            : null;
+    BackwardPass gradients = new BackwardPass(to, model, selection, recomputed, prefixes);
+    Map<Tuned, AdamW> all = new LinkedHashMap<>();
+    for (Tuned each : selection.all()) {
+      Matrix weight =
+          switch (each) {
+            case Slice slice -> weight(slice);
+            case HeadVectors vectors ->
+                new Matrix(gradients.values(vectors), DType.F32, vectors.columns());
+          };
+      Buffer gradient = gradients.gradient(each);
+      all.put(each, new AdamW(to, weight, each.rows(), each.columns(), gradient));
+    }
+    return new Parts(prefixes, gradients, all);
+  }
+
+  /** Makes all parts without their memory, to see what they take. */
+  private TuningMemory plan() {
+    Device device = model.device();
+    ModelConfig config = model.config();
+    MemoryPlan forward =
+        MemoryPlan.of(device, config, model.weights().checkpoint(), model.type(), model.limits());
+    int lowest = selection.lowestLayer();
+    int layers = config.nLayers() - lowest;
+    // Where the weights are the mapped files, they are not in memory yet.
+    long room =
+        MemoryPlan.usable(device.memory().free())
+            - (device.sharesHostMemory() ? forward.weights() : 0);
+    int recomputed =
+        means.recomputed != null
+            ? means.recomputed
+            : TuningMemory.fewest(layers, count -> planned(forward, count).added(), room);
+    if (recomputed > layers) {
+      throw new IllegalArgumentException(
+          "--recompute is %d, but only %d layers have gradients: those from %d on"
+              .formatted(recomputed, layers, lowest));
+    }
+    TuningMemory plan = planned(forward, recomputed < 0 ? layers : recomputed);
+    if (plan.added() > room) {
+      throw new DeviceException(
+          "tuning needs %s beside the model, and there is room for %s: %schoose a smaller --pass-tokens than %,d, or fewer heads or MLPs"
+              .formatted(
+                  MemoryPlan.gib(plan.added()),
+                  MemoryPlan.gib(Math.max(0, room)),
+                  plan.prefixes() > 0 ? "lower --cache-prefix, " : "",
+                  model.limits().rows()));
+    }
+    return plan;
+  }
+
+  private TuningMemory planned(MemoryPlan forward, int recomputed) {
+    PlanningDevice device = new PlanningDevice(model.device());
+    try (Scope nowhere = device.scope()) {
+      Parts parts = parts(nowhere, recomputed);
+      long kept = parts.pass.keptBytes();
+      long learnt = 16 * selection.parameters(); // in f32 gradient, master copy, two moments
+      long prefixes = parts.prefixes == null ? 0 : parts.prefixes.bytes();
+      return new TuningMemory(
+          forward,
+          kept,
+          learnt,
+          prefixes,
+          device.bytes() - kept - learnt - prefixes,
+          selection.lowestLayer(),
+          recomputed,
+          model.config().nLayers());
+    }
   }
 
   /** A slice where it lies in its matrix. */
@@ -169,6 +330,11 @@ public final class TuningRun implements AutoCloseable {
       before += part.out();
     }
     throw new IndexOutOfBoundsException(row);
+  }
+
+  /** What all this takes. */
+  public TuningMemory memory() {
+    return memory;
   }
 
   /** The model, as far as it is tuned. */
@@ -235,8 +401,8 @@ public final class TuningRun implements AutoCloseable {
 
   /** Writes all that it takes to go on from here: the run then ends as it would have ended. */
   public void save(Path file) {
-    Map<Slice, AdamW.State> states = new LinkedHashMap<>();
-    slices.forEach((slice, weights) -> states.put(slice, weights.state()));
+    Map<Tuned, AdamW.State> states = new LinkedHashMap<>();
+    tuned.forEach((each, weights) -> states.put(each, weights.state()));
     new TuningCheckpoint(identity(), made, states).write(file);
   }
 
@@ -246,8 +412,8 @@ public final class TuningRun implements AutoCloseable {
    * @throws dev.halter.files.BadFileException if the file is not of this very run
    */
   public void resume(Path file) {
-    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.slices());
-    checkpoint.slices().forEach((slice, state) -> slices.get(slice).restore(state));
+    TuningCheckpoint checkpoint = TuningCheckpoint.read(file, identity(), selection.all());
+    checkpoint.states().forEach((each, state) -> tuned.get(each).restore(state));
     made.addAll(checkpoint.steps());
   }
 
@@ -255,7 +421,7 @@ public final class TuningRun implements AutoCloseable {
     return Map.of(
         "model", model.fingerprint(),
         "data", data.digest(),
-        "selection", selection.slices().toString(),
+        "selection", selection.all().toString(),
         "setting", setting.toString());
   }
 
@@ -269,9 +435,9 @@ public final class TuningRun implements AutoCloseable {
     }
     loss /= tokens;
     double squares = 0;
-    for (Map.Entry<Slice, AdamW> slice : slices.entrySet()) {
-      double scale = scale(slice.getKey());
-      squares += scale * scale * slice.getValue().squares();
+    for (Map.Entry<Tuned, AdamW> each : tuned.entrySet()) {
+      double scale = scale(each.getKey());
+      squares += scale * scale * each.getValue().squares();
     }
     double norm = Math.sqrt(squares);
     if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
@@ -284,23 +450,24 @@ public final class TuningRun implements AutoCloseable {
     double rate = setting.learningRate * setting.schedule.factor(step, warmup, setting.steps);
     double cut =
         setting.maxGradNorm == 0 ? 1 : Math.min(1, setting.maxGradNorm / (norm + 1e-6)); // as torch
-    slices.forEach(
-        (slice, weights) ->
+    tuned.forEach(
+        (each, weights) ->
             weights.step(
-                new Struct<>(
-                    AdamStep.of(step + 1, rate, setting.weightDecay, cut * scale(slice)))));
+                new Struct<>(AdamStep.of(step + 1, rate, setting.weightDecay, cut * scale(each)))));
     int rows = batch.stream().mapToInt(Example::rows).sum();
     return new Step(step + 1, loss, norm, rate, tokens, rows);
   }
 
-  private double scale(Slice slice) {
-    int tuned = selection.heads(slice.layer());
+  private double scale(Tuned each) {
     boolean ofHeads =
-        switch (slice.part()) {
-          case Q, K, V, O -> true;
-          default -> false;
-        };
-    return setting.scaleHeads && ofHeads ? (double) model.config().nHeads() / tuned : 1;
+        each instanceof Slice slice
+            && switch (slice.part()) {
+              case Q, K, V, O -> true;
+              default -> false;
+            };
+    return setting.scaleHeads && ofHeads
+        ? (double) model.config().nHeads() / selection.heads(each.layer())
+        : 1;
   }
 
   /** Examples, as many together as fit. */
@@ -320,23 +487,51 @@ public final class TuningRun implements AutoCloseable {
   }
 
   /**
-   * Writes the tuned model: a copy of the folder in which nothing but the tuned slices differs.
+   * Writes what has been learnt: the tuned model, a copy of the folder in which nothing but the
+   * tuned slices differs; or, of vectors of heads, a plan that does to the model what they do.
    *
    * @param out a folder that does not exist
    * @param note of how it was made, which becomes its {@code tune.json}
    */
   public void write(Path out, String note) {
+    if (selection.isOfVectors()) {
+      new TunedPlan(out.getFileName().toString(), control()).write(out, note);
+    } else {
+      writeModel(out, note);
+    }
+  }
+
+  /** The vectors of heads as maps: diagonal ones, or offsets. */
+  HeadControl control() {
+    int d = model.config().dHead();
+    List<Head> heads = new ArrayList<>();
+    selection.vectors().forEach(vectors -> heads.addAll(vectors.heads()));
+    float[] a = new float[heads.size() * d * d];
+    float[] b = new float[heads.size() * d];
+    int at = 0;
+    for (HeadVectors vectors : selection.vectors()) {
+      for (float value : tuned.get(vectors).values()) {
+        boolean scales = vectors.kind() == HeadVector.SCALE;
+        a[at * d + at % d] = scales ? 1 + value : 1;
+        b[at] = scales ? 0 : value;
+        at++;
+      }
+    }
+    return new HeadControl(model.fingerprint(), Map.of(), heads, a, b);
+  }
+
+  private void writeModel(Path out, String note) {
     try (ModelCopy copy = ModelCopy.of(folder, out)) {
-      slices.forEach(
-          (slice, weights) -> {
-            long width = weight(slice).rowStride();
-            float[] values = weights.values();
-            for (int row = 0; row < slice.rows(); row++) {
-              float[] part = new float[slice.columns()];
-              System.arraycopy(values, row * part.length, part, 0, part.length);
-              copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
-            }
-          });
+      for (Slice slice : selection.slices()) {
+        AdamW weights = tuned.get(slice);
+        long width = weight(slice).rowStride();
+        float[] values = weights.values();
+        for (int row = 0; row < slice.rows(); row++) {
+          float[] part = new float[slice.columns()];
+          System.arraycopy(values, row * part.length, part, 0, part.length);
+          copy.set(slice.tensor(), (slice.row() + row) * width + slice.column(), 1, part);
+        }
+      }
       copy.add("tune.json", note);
       copy.finish();
     }
@@ -358,8 +553,9 @@ public final class TuningRun implements AutoCloseable {
    */
   public void writeAdapter(Path out) {
     List<LoraAdapter.Change> changes = new ArrayList<>();
-    slices.forEach(
-        (slice, weights) -> changes.add(new LoraAdapter.Change(slice, change(slice, weights))));
+    for (Slice slice : selection.slices()) {
+      changes.add(new LoraAdapter.Change(slice, change(slice, tuned.get(slice))));
+    }
     new LoraAdapter(model.config(), changes).write(out, folder.toString());
   }
 

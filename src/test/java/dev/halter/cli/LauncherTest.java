@@ -16,6 +16,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The script {@code halter}, in a checkout whose Java runs the classes under test. */
@@ -132,6 +133,26 @@ class LauncherTest {
     assertEquals(2, ask.start().waitFor());
     String error = Files.readString(top.resolve("err"));
     assertTrue(error.contains("LC_ALL=C.UTF-8"), error);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "demo, true",
+    "tokens --prompt X, true",
+    "generate --help, true",
+    "heads patch -h, true",
+    "generate --prompt X, false",
+    "generate --prompt -- --help, false",
+    "batch --in help, false"
+  })
+  void theSecondCompilerStaysOutOfBriefCommands(String arguments, boolean isBrief)
+      throws Exception {
+    script("jdk/bin/java", bash("echo \"$@\""));
+    Process process = halter(arguments.split(" ")).start();
+    String java = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(0, process.waitFor(), Files.readString(top.resolve("err")));
+    assertTrue(java.endsWith(" dev.halter.cli.Halter " + arguments + "\n"), java);
+    assertEquals(isBrief, java.contains(" -XX:TieredStopAtLevel=1 "), java);
   }
 
   /** Java itself would end in its own words, of many lines. */

@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -64,6 +65,77 @@ class SamplingOfLinesTest {
             .json();
     assertEquals(generated.get("tokens"), seeded.get("a").get("tokens"));
     assertEquals(generated.get("tokens"), seeded.get("b").get("tokens"));
+  }
+
+  /** Each key of a line does what the option of its name does, and something. */
+  @Test
+  void keysOfLinesAreOptions() throws IOException {
+    Map<String, Object[]> options = new LinkedHashMap<>();
+    options.put("\"ignore_eos\":true", new Object[] {"--ignore-eos"});
+    options.put("\"min_tokens\":24", new Object[] {"--min-tokens", 24});
+    options.put("\"frequency_penalty\":2", new Object[] {"--frequency-penalty", 2});
+    options.put("\"presence_penalty\":9", new Object[] {"--presence-penalty", 9});
+    options.put("\"repetition_penalty\":3", new Object[] {"--repetition-penalty", 3});
+    options.put("\"logit_bias\":{\"30\":100}", new Object[] {"--logit-bias", "30=100"});
+    options.put("\"allowed_token_ids\":[30,31,50]", new Object[] {"--allowed-tokens", "30,31,50"});
+    options.put(
+        "\"temperature\":9,\"seed\":1,\"min_p\":0.9",
+        new Object[] {"--temperature", 9, "--seed", 1, "--min-p", 0.9});
+    List<String> lines = new ArrayList<>();
+    String plain = "\"prompt\":\"The cat\",\"max_tokens\":25";
+    lines.add("{\"id\":0," + plain + "}");
+    lines.add("{\"id\":100," + plain + ",\"temperature\":9,\"seed\":1}");
+    for (String keys : options.keySet()) {
+      lines.add("{\"id\":%d,%s,%s}".formatted(lines.size() - 1, plain, keys));
+    }
+    Map<String, JsonNode> answers = batch(lines);
+    int id = 1;
+    for (Map.Entry<String, Object[]> each : options.entrySet()) {
+      Object[] command = {"generate", "--prompt", "The cat", "--max-tokens", 25, "--json"};
+      for (Object word : each.getValue()) {
+        command = append(command, word);
+      }
+      JsonNode answer = answers.get("" + id++);
+      assertEquals(halter(command).json().get("tokens"), answer.get("tokens"), each.getKey());
+      String other = each.getKey().contains("min_p") ? "100" : "0";
+      assertNotEquals(answers.get(other).get("tokens"), answer.get("tokens"), each.getKey());
+    }
+  }
+
+  @Test
+  void promptsAndNamedTokensHaveLogProbabilities() {
+    JsonNode result =
+        halter(
+                "generate",
+                "--prompt",
+                "The cat",
+                "--max-tokens",
+                3,
+                "--json",
+                "--prompt-logprobs",
+                2,
+                "--logprob-tokens",
+                "30,31")
+            .json();
+    JsonNode prompt = result.get("prompt_logprobs");
+    assertEquals(result.get("prompt_tokens").asInt(), prompt.size());
+    assertTrue(prompt.get(0).isNull());
+    for (int i = 1; i < prompt.size(); i++) {
+      assertEquals(2, prompt.get(i).get("top").size());
+    }
+    for (JsonNode entry : result.get("logprobs")) {
+      assertFalse(entry.has("top"));
+      assertEquals(30, entry.get("named").get(0).get("token").asInt());
+      assertEquals(31, entry.get("named").get(1).get("token").asInt());
+    }
+  }
+
+  @Test
+  void whatCannotBeIsOneClearError() {
+    Object[] generate = {"generate", "--prompt", "The", "--max-tokens", 5, "--json"};
+    halter(append(append(generate, "--logit-bias"), "99999=1")).error(1);
+    halter(append(append(generate, "--allowed-tokens"), "99999")).error(1);
+    halter(append(append(generate, "--min-tokens"), 6)).error(1);
   }
 
   @Test

@@ -6,12 +6,14 @@ import static dev.halter.cli.CommandLineRun.keys;
 import static dev.halter.cli.CommandLineRun.parse;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
@@ -19,6 +21,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** {@code halter tune}: keys, the folder that it leaves, errors. */
 class TuneTest {
@@ -162,6 +165,100 @@ class TuneTest {
             folder.resolve("whole/model.safetensors"), out.resolve("model.safetensors")));
   }
 
+  /** TuningRunTest shows that the plan does what was learnt. */
+  @ParameterizedTest
+  @ValueSource(strings = {"scale", "bias"})
+  void vectorsOfHeadsAreServedAsAPlan(String train) throws IOException {
+    Path out = folder.resolve("tuned");
+    JsonNode result =
+        tune(
+                out,
+                "--heads",
+                "1.2,2.0",
+                "--train",
+                train,
+                "--learning-rate",
+                "0.3",
+                "--max-steps",
+                "20",
+                "--json")
+            .json();
+    assertEquals(2 * 8, result.get("parameters").asInt());
+    double first = result.get("steps").get(0).get("loss").asDouble();
+    double last = result.get("steps").get(19).get("loss").asDouble();
+    assertTrue(last < first - 0.1, first + " to " + last);
+    JsonNode note = parse(Files.readString(out.resolve("tune.json")));
+    assertEquals(train, note.get("train").asText());
+    assertEquals("none", note.get("grad_scale").asText());
+
+    Path prompts = folder.resolve("prompts.jsonl");
+    Files.writeString(prompts, "{\"id\": 1, \"tokens\": [5, 9, 20, 7]}\n");
+    Object[] capture = {"capture", "--model", model, "--in", prompts, "--sites", "logits", "--out"};
+    Path plain = folder.resolve("plain.safetensors");
+    assertEquals(
+        0, halter(Stream.of(capture, new Object[] {plain}).flatMap(Stream::of).toArray()).code());
+    Files.writeString(
+        prompts,
+        "{\"id\": 1, \"tokens\": [5, 9, 20, 7], \"plan\": \"%s\"}\n"
+            .formatted(out.resolve("plan.json")));
+    Path steered = folder.resolve("steered.safetensors");
+    CommandLineRun run =
+        halter(Stream.of(capture, new Object[] {steered}).flatMap(Stream::of).toArray());
+    assertEquals(0, run.code(), run.err());
+    assertNotEquals(-1, Files.mismatch(plain, steered));
+  }
+
+  @Test
+  void bf16LearnsTooAndGivesTheSameBytesEveryTime() throws IOException {
+    String[] with = {"--heads", "1.0,2.3", "--epochs", "4", "--learning-rate", "3e-3"};
+    List<Path> outs = new ArrayList<>();
+    for (String type : List.of("bf16", "bf16", "f32")) {
+      Path out = folder.resolve("tuned" + outs.size());
+      Object[] more =
+          Stream.concat(Stream.of(with), Stream.of("--dtype", type, "--json")).toArray();
+      JsonNode steps = tune(out, more).json().get("steps");
+      double first = steps.get(0).get("loss").asDouble();
+      double last = steps.get(steps.size() - 1).get("loss").asDouble();
+      assertTrue(last < first, "a loss of " + first + " becomes " + last);
+      assertEquals(type, parse(Files.readString(out.resolve("tune.json"))).get("dtype").asText());
+      outs.add(out.resolve("model.safetensors"));
+    }
+    assertEquals(-1, Files.mismatch(outs.get(0), outs.get(1)));
+    assertNotEquals(-1, Files.mismatch(outs.get(0), outs.get(2)));
+  }
+
+  @Test
+  void drawsItsLossAndTellsWhatItTakes() throws IOException {
+    Path curve = folder.resolve("loss.svg");
+    CommandLineRun run =
+        tune(
+            folder.resolve("tuned"),
+            "--heads",
+            "1.2",
+            "--max-steps",
+            "150",
+            "--curve",
+            curve,
+            "--learning-rate",
+            "0.01",
+            "--eval-data",
+            data);
+    assertEquals(0, run.code(), run.err());
+    assertTrue(run.err().contains("memory: weights "), run.err());
+    assertTrue(run.err().contains("loss "), run.err());
+    assertTrue(run.err().lines().count() < 12, "no line for each step: " + run.err());
+    String svg = Files.readString(curve);
+    assertTrue(svg.contains("steps 1 to 3: ") && svg.contains("steps 148 to 150: "), svg);
+    assertTrue(svg.contains("held-out texts at the end: "), svg);
+  }
+
+  @Test
+  void mlpsMayBeTunedAlone() {
+    JsonNode result =
+        tune(folder.resolve("tuned"), "--mlps", "1", "--epochs", "1", "--json").json();
+    assertEquals(3 * 80 * 48, result.get("parameters").asInt());
+  }
+
   @Test
   void headsMayComeFromEffectsAndPartsMayBeFewer() throws IOException {
     Path effects = folder.resolve("effects.json");
@@ -204,12 +301,24 @@ class TuneTest {
         "--heads 1.0 --epochs 1 --max-steps 1 | give one",
         "--heads 1.0 --warmup-ratio 2 | --warmup-ratio is 2.0",
         "--heads 1.0 --lr-scheduler warm | --lr-scheduler is 'warm'",
-        "--heads 1.0 --dtype bf16 | works in f32",
         "--heads 1.0 --context 99 | --max-seq-len",
         "--heads 1.0 --mlps 1 --adapter /nowhere/else | leave --adapter",
         "--heads 1.0 --max-seq-len 4 | data.jsonl",
         "--heads 1.0 --max-seq-len 4000 | 512 positions",
-        "--mlps 1 | --heads=L.H",
+        "--heads 1.0 --train norms | --train is 'norms'",
+        "--heads 1.0 --train scale --mlps 1 | --mlps is of weights",
+        "--heads 1.0 --train bias --heads-parts q | --heads-parts is of weights",
+        "--heads 1.0 --train bias --grad-scale heads | --grad-scale is of weights",
+        "--heads 1.0 --train bias --adapter /nowhere/else | --adapter is of weights",
+        "--train bias | nothing to tune",
+        "--mlps 1 --heads-parts q | --heads-parts is of heads",
+        "--heads 0.1 --cache-prefix 9 | leave it out",
+        "--heads 1.0 --cache-prefix 0 | --cache-prefix is 0",
+        "--heads 1.0 --recompute 3 | only 2 layers have gradients",
+        "--heads 1.0 --recompute -1 | --recompute is -1",
+        "--heads 1.0 --curve loss.pdf | must end in .svg",
+        "--max-steps 1 | nothing to tune: name heads by --heads",
+        "--effects there --mlps 1 | --effects goes with --top",
       })
   void wrongUseIsNamedAndLeavesNothing(String options, String word) {
     Path out = folder.resolve("tuned");

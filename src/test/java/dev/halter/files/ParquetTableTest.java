@@ -15,6 +15,7 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -70,6 +71,27 @@ class ParquetTableTest {
     assertEquals(
         List.of(List.of("made of", "nothing")),
         ask("SELECT key::VARCHAR, value::VARCHAR FROM parquet_kv_metadata('t.parquet')"));
+  }
+
+  @Test
+  void anyValueMayBeNullAndListsHaveAnyLength() throws Exception {
+    List<Column> columns =
+        List.of(Column.int32s("list"), Column.real("real"), Column.int32("id"), Column.text("t"));
+    ParquetTable.write(
+        folder.resolve("t.parquet"),
+        Map.of(),
+        columns,
+        rows -> {
+          rows.add(List.of(3, -1, 3)).add(0.1).add(1).add("a");
+          rows.add(List.of()).add(Double.NaN).addNull().addNull();
+          rows.addNull().addNull().add(3).add("");
+        });
+    assertEquals(
+        List.of(
+            Arrays.asList("[3, -1, 3]", 0.1, 1, "a"),
+            Arrays.asList("[]", null, null, null),
+            Arrays.asList(null, null, 3, "")),
+        ask("SELECT list::VARCHAR, real, id, t FROM 't.parquet'"));
   }
 
   /** More rows than a group takes, of fewer texts: each is written once a group. */

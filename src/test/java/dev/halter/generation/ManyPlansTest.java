@@ -31,7 +31,8 @@ class ManyPlansTest {
   private static final Llama.Limits LIMITS = new Llama.Limits(64, 16, 16, 16, 64);
   private static final int D = 48;
   private static final int LAYERS = 2;
-  private static final int WARM = 320; // more plans than the slots that are kept
+  private static final long IDLE = 256 * 3000; // bytes: as much as about 250 plans hold
+  private static final int WARM = 320; // more plans than that
 
   static Stream<Arguments> devices() {
     return TestCuda.REAL
@@ -65,7 +66,7 @@ class ManyPlansTest {
     try (ScarceDevice device = new ScarceDevice(plain)) {
       try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS)) {
         Map<Integer, float[]> sampled = new LinkedHashMap<>();
-        try (Engine engine = new Engine(model)) {
+        try (Engine engine = new Engine(model, true, IDLE)) {
           long[] peak = new long[2]; // bytes while warming up, and after
           int[] buffers = new int[2];
           engine.run(

@@ -10,6 +10,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cuda.TestCuda;
+import dev.halter.model.Beginning;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
@@ -127,7 +128,6 @@ class PrefixSharingTest {
           List<Heard> again = run(together, requests());
           assertSame(expected, first);
           assertSame(expected, again);
-          // A fifth of the plans act on everything, and their prompts are read whole.
           assertTrue(fewer < 0.45 * all, fewer + " of " + all + " tokens read");
           assertTrue(limits.equals(TIGHT) || device.tokens() <= fewer, "what is known stays known");
           assertEquals(limits.pages(), model.cache().pagesFree());
@@ -137,25 +137,100 @@ class PrefixSharingTest {
     }
   }
 
-  /** A prompt steered from its first token on neither gives nor takes. */
   @Test
-  void whatAnEditHasReachedIsNotShared() {
+  void whatEditsHaveReachedIsSharedWithThoseWhoHaveTheSame() {
     try (Golden golden = new Golden("llama3");
         CountingDevice device = new CountingDevice(CpuDevice.open(2));
         Llama model = load(golden, device, ROOMY);
-        Engine engine = new Engine(model)) {
+        Engine engine = new Engine(model);
+        Engine other = new Engine(model)) {
       int[] prompt = tokens(100, 2);
       Request plain = Request.of(prompt).withMaxTokens(1);
       float[] before = run(engine, List.of(plain)).getFirst().rows.getFirst();
       assertEquals(100, device.tokens());
       Request steered = plain.with(plan(Trigger.PROMPT, 6));
       float[] after = run(engine, List.of(steered)).getFirst().rows.getFirst();
-      assertEquals(100, device.tokens());
+      assertEquals(100, device.tokens(), "keys and values are others");
       assertFalse(Arrays.equals(before, after));
       assertArrayEquals(before, run(engine, List.of(plain)).getFirst().rows.getFirst());
       assertEquals(1, device.tokens(), "the last token alone is read again");
+
+      Request same = plain.with(plan(Trigger.ALWAYS, 6)); // by another plan, all its own
+      assertArrayEquals(after, run(engine, List.of(same)).getFirst().rows.getFirst());
+      assertEquals(36, device.tokens(), "a page is shared");
+      run(engine, List.of(plain.with(plan(Trigger.ALWAYS, 5))));
+      assertEquals(100, device.tokens());
       run(engine, List.of(plain.with(plan(Trigger.promptPositions(60), 6))));
       assertEquals(40, device.tokens(), "from where the plan acts");
+      run(other, List.of(same));
+      assertEquals(100, device.tokens(), "whose reports are another engine's");
+    }
+  }
+
+  private static float[] vector(int seed) {
+    float[] vector = new float[48];
+    for (int i = 0; i < vector.length; i++) {
+      vector[i] = (float) Math.cos(seed * i);
+    }
+    return vector;
+  }
+
+  /** Plans that begin alike and differ: in order, in what they do later, in what does nothing. */
+  private static List<SteeringPlan> equalBeginnings() {
+    SteeringPlan add = SteeringPlan.of(new Edit.Add(RESIDUAL, vector(3), 2));
+    SteeringPlan heads =
+        SteeringPlan.of(Edit.scaleHeads("blocks.1.attn.hook_z", 0.5, 1, 2))
+            .when(Trigger.promptWindow(30, 200).or(Trigger.GENERATION));
+    SteeringPlan clamp =
+        SteeringPlan.of(Edit.clamp("blocks.0.mlp.hook_pre", 5, 3)).when(Trigger.FROM_LAST);
+    SteeringPlan nothing =
+        SteeringPlan.of(
+            Edit.clamp("blocks.1.mlp.hook_pre", 5, 3).scaled(0),
+            new Edit.Add(RESIDUAL, vector(5), 0),
+            Edit.scaleHeads("blocks.0.attn.hook_z", 1, 0));
+    return List.of(
+        add.then(heads),
+        heads.then(add).named("turned"),
+        clamp.then(heads).then(nothing).then(add),
+        add.then(nothing).then(clamp).then(heads.when(Trigger.promptWindow(30, 200))),
+        add.then(add).then(heads),
+        add.when(Trigger.promptWindow(0, 64))
+            .then(add.when(Trigger.promptWindow(64, 200)))
+            .then(heads),
+        nothing,
+        SteeringPlan.NONE);
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void reportsAreRightForPagesThatOthersHaveRead(Device opened) {
+    CountingDevice device = new CountingDevice(opened);
+    int[] beginning = tokens(2 * KvCache.PAGE + 40, 9);
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < 24; i++) {
+      requests.add(
+          Request.of(join(beginning, tokens(1 + i % 3, 50 + i)))
+              .withId("r" + i)
+              .withMaxTokens(3)
+              .with(equalBeginnings().get(i % 8)));
+    }
+    try (Golden golden = new Golden("llama3")) {
+      for (Llama.Limits limits : List.of(ROOMY, TIGHT)) {
+        try (Llama model = load(golden, device, limits);
+            Engine apart = new Engine(model, false);
+            Engine together = new Engine(model, true)) {
+          List<Heard> expected = run(apart, requests);
+          int all = device.tokens();
+          assertSame(expected, run(together, requests));
+          int fewer = device.tokens();
+          assertTrue(fewer < 0.6 * all, fewer + " of " + all + " tokens read");
+          assertSame(expected, run(together, requests));
+          // Four of the plans are alike up to the end, and two are as none is.
+          Heard first = expected.getFirst();
+          assertTrue(first.result.report().interventions().getFirst().tokens() > 160);
+          assertFalse(Arrays.equals(first.rows.getFirst(), expected.get(7).rows.getFirst()));
+        }
+      }
     }
   }
 
@@ -168,7 +243,7 @@ class PrefixSharingTest {
       int[] prompt = tokens(90, 3);
       float[] before = captured(engine, prompt);
       run(engine, List.of(Request.of(prompt).withMaxTokens(2)));
-      assertTrue(model.cache().known(prompt) >= 64);
+      assertTrue(model.cache().known(new Beginning(prompt)) >= 64);
       assertArrayEquals(before, captured(engine, prompt));
     }
   }

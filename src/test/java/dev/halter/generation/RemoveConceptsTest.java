@@ -322,6 +322,64 @@ class RemoveConceptsTest {
     }
   }
 
+  /** Beginnings from which the same concepts are gone are read once, and reported as if not. */
+  @Test
+  void whatOthersHaveReadIsReported() {
+    Llama.Limits limits = new Llama.Limits(256, 16, 8, 40, 256);
+    String omp = "\"layers\": [1, 2], \"solver\": \"omp\", \"k\": 6, ";
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, limits);
+        Engine apart = new Engine(model, false);
+        Engine together = new Engine(model, true)) {
+      int[] beginning = new Random(8).ints(150, 3, CONFIG.vocabularySize()).toArray();
+      List<Request> requests = new ArrayList<>();
+      for (int i = 0; i < 12; i++) {
+        int[] prompt = Arrays.copyOf(beginning, 151);
+        prompt[150] = 3 + i;
+        String solve = i % 4 == 1 ? "\"solve\": \"prompt_end\", " : "";
+        String when = i % 4 == 2 ? ", \"when\": {\"generation\": \"all\"}" : "";
+        requests.add(Request.of(prompt).withMaxTokens(4).with(plan(omp + solve + REMOVED + when)));
+      }
+      List<Result> expected = apart.run(requests);
+      List<Result> results = together.run(requests);
+      for (int i = 0; i < requests.size(); i++) {
+        assertArrayEquals(expected.get(i).orThrow().tokens(), results.get(i).orThrow().tokens());
+        assertArrayEquals(expected.get(i).logProbabilities(), results.get(i).logProbabilities());
+        assertEquals(expected.get(i).report(), results.get(i).report());
+      }
+      assertTrue(expected.getFirst().report().interventions().getFirst().concepts().solved() > 150);
+    }
+  }
+
+  /** Plans that remove other concepts, one after another through the tables of one that stays. */
+  @Test
+  void plansThatComeAndGoActAsAlone() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, LIMITS);
+        Engine engine = new Engine(model, true, 0)) {
+      String how = "\"layers\": [1, 1], \"solver\": \"omp\", \"k\": 6, \"strength\": %d, ";
+      Request stays = request(1, 20, plan(how.formatted(1) + REMOVED)).withMaxTokens(90);
+      List<Request> requests = new ArrayList<>(List.of(stays));
+      for (int i = 0; i < 40; i++) {
+        String names = "\"remove\": [\"c%d\", \"c%d\"]".formatted(i, i + 1);
+        requests.add(request(i, 9, plan(how.formatted(1 + i % 3) + names)));
+      }
+      List<Result> together = engine.run(requests);
+      int changed = 0;
+      for (int i = 0; i < requests.size(); i++) {
+        Request request = requests.get(i);
+        try (Engine other = new Engine(model)) {
+          Result alone = other.run(request).orThrow();
+          assertArrayEquals(alone.tokens(), together.get(i).orThrow().tokens(), request.id());
+          assertEquals(alone.report(), together.get(i).report(), request.id());
+          Result plain = other.run(request.with(SteeringPlan.NONE)).orThrow();
+          changed += Arrays.equals(plain.logProbabilities(), alone.logProbabilities()) ? 0 : 1;
+        }
+      }
+      assertTrue(changed > 20, changed + " plans do anything");
+    }
+  }
+
   /** What follows in a plan, and what the message must say. */
   @ParameterizedTest
   @CsvSource(

@@ -142,6 +142,26 @@ final class AttentionRun implements AutoCloseable {
     }
   }
 
+  /**
+   * As {@link #step} of one part without steering; then its log-sum-exps, [rows, heads], stand in
+   * the place of changes.
+   */
+  Step keepingLogSums(Part part) {
+    Batch batch = batch(part);
+    int n = batch.rows();
+    write(part.qkv);
+    Attention.Work.Shape work = tables.upload(batch, attention, false);
+    int count = n * config.nHeads();
+    try (Buffer logSums = device.allocate(4L * count)) {
+      attention.rotateAndAppend(qkv, n, tables, cache, 0);
+      attention.attend(z, logSums, qkv, work, tables, cache, 0, Edits.NONE);
+      return new Step(
+          read(qkv, n, width()),
+          read(z, n, config.nHeads() * config.dHead()),
+          logSums.toFloats(count));
+    }
+  }
+
   private void run(Attention.Work.Shape work, int n, SteeringTable steering, Buffer changes) {
     attention.rotateAndAppend(qkv, n, tables, cache, 0);
     attention.attend(z, qkv, work, tables, cache, 0, new Edits(steering, tables.slots, changes));
@@ -209,11 +229,18 @@ final class AttentionRun implements AutoCloseable {
   /** The pattern of one query row and head: softmax over the keys that it sees, 0 elsewhere. */
   static double[] expectedPattern(
       ModelConfig config, List<float[]> rotated, int position, int head) {
+    double[] weights = expectedWeights(config, rotated, position, head);
+    double sum = Arrays.stream(weights).sum();
+    return Arrays.stream(weights).map(weight -> weight / sum).toArray();
+  }
+
+  /** What the softmax makes shares of: exp(score) of each key that is seen, else 0. */
+  static double[] expectedWeights(
+      ModelConfig config, List<float[]> rotated, int position, int head) {
     int d = config.dHead();
     int window = config.slidingWindow(0);
     int k = (config.nHeads() + kvHead(config, head)) * d;
     double[] weights = new double[position + 1];
-    double sum = 0;
     for (int key = 0; key <= position; key++) {
       if (window == 0 || position - key < window) {
         double dot = 0;
@@ -221,11 +248,7 @@ final class AttentionRun implements AutoCloseable {
           dot += (double) rotated.get(position)[head * d + i] * rotated.get(key)[k + i];
         }
         weights[key] = Math.exp(dot / Math.sqrt(d));
-        sum += weights[key];
       }
-    }
-    for (int key = 0; key <= position; key++) {
-      weights[key] /= sum;
     }
     return weights;
   }

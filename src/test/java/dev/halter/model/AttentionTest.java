@@ -84,6 +84,31 @@ class AttentionTest {
 
   @ParameterizedTest
   @MethodSource(DEVICES)
+  void logSumExpsAreLeftWhereTheyAreWantedAndChangeNothing(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int window : new int[] {0, 70}) {
+        ModelConfig config =
+            AttentionRun.config(4, 2, 64, window); // on a card for tensor cores too
+        for (int length : new int[] {1, 40, 150}) {
+          float[][] qkv = AttentionRun.random(config, type, length, 3);
+          try (AttentionRun run = new AttentionRun(device, type, config, length, 2)) {
+            Step plain = run.step(null, new Part(run.open(length), 0, qkv));
+            Step kept = run.keepingLogSums(new Part(run.open(length), 0, qkv));
+            assertArrayEquals(plain.z(), kept.z());
+            List<float[]> rotated = Arrays.asList(kept.rotated());
+            for (int i = 0; i < length * 4; i++) {
+              double sum =
+                  Arrays.stream(AttentionRun.expectedWeights(config, rotated, i / 4, i % 4)).sum();
+              assertEquals(Math.log(sum), kept.changes()[i], 1e-5 * Math.max(1, Math.log(sum)));
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource(DEVICES)
   void chunksAndDecodeStepsInAnyBatchGiveTheBitsOfOnePrefill(Device device) {
     for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int window : new int[] {0, 70}) {

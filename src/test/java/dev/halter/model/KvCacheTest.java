@@ -73,12 +73,12 @@ class KvCacheTest {
           int[] text = tokens(2 * PAGE + 30, 1);
           int first = open(cache, text.length);
           int[] held = pages(cache, first);
-          cache.keep(first, text);
+          cache.keep(first, new Beginning(text));
           float[] part = fill(cache, held[2], 7);
           int[] other = branch(text, 2 * PAGE + 20, 2 * PAGE + 40, 2);
           int second = open(cache, other.length);
-          assertEquals(2 * PAGE + 20, cache.known(other));
-          assertEquals(2 * PAGE + 20, cache.share(second, other));
+          assertEquals(2 * PAGE + 20, cache.known(new Beginning(other)));
+          assertEquals(2 * PAGE + 20, cache.share(second, new Beginning(other)));
           int[] shared = pages(cache, second);
           assertEquals(held[0], shared[0]);
           assertEquals(held[1], shared[1]);
@@ -115,10 +115,10 @@ class KvCacheTest {
         cache -> {
           int[] text = tokens(KvCache.WORTH_SHARING, 3);
           int sequence = open(cache, text.length);
-          cache.keep(sequence, text);
-          assertEquals(text.length, cache.known(text));
-          assertEquals(0, cache.known(Arrays.copyOf(text, text.length - 1)));
-          assertEquals(0, cache.known(tokens(40, 4)));
+          cache.keep(sequence, new Beginning(text));
+          assertEquals(text.length, cache.known(new Beginning(text)));
+          assertEquals(0, cache.known(new Beginning(text).first(text.length - 1)));
+          assertEquals(0, cache.known(new Beginning(tokens(40, 4))));
         });
   }
 
@@ -129,16 +129,44 @@ class KvCacheTest {
           int[] text = tokens(PAGE + 5, 5);
           int first = open(cache, text.length);
           int second = open(cache, text.length);
-          cache.keep(first, text);
+          cache.keep(first, new Beginning(text));
           assertEquals(PAGES - 4, cache.pagesFree());
-          cache.keep(second, text);
+          cache.keep(second, new Beginning(text));
           assertEquals(PAGES - 3, cache.pagesFree());
           assertEquals(pages(cache, first)[0], pages(cache, second)[0]);
           assertNotEquals(pages(cache, first)[1], pages(cache, second)[1]);
           cache.release(first);
           cache.release(second);
           assertEquals(PAGES, cache.pagesFree());
-          assertEquals(PAGE, cache.known(text), "five more are not worth a copy");
+          assertEquals(PAGE, cache.known(new Beginning(text)), "five more are not worth a copy");
+        });
+  }
+
+  @Test
+  void whatIsDoneToTokensTellsThemApart() {
+    with(
+        cache -> {
+          int[] text = tokens(3 * PAGE, 8);
+          long[] edits = new long[text.length];
+          Arrays.fill(edits, PAGE + 5, 2 * PAGE + 7, -4);
+          int sequence = open(cache, text.length);
+          cache.keep(sequence, new Beginning(text, edits));
+          assertEquals(3 * PAGE, cache.known(new Beginning(text, edits)));
+          assertEquals(PAGE, cache.known(new Beginning(text)));
+          long[] other = edits.clone();
+          other[2 * PAGE + 6] = 4;
+          assertEquals(2 * PAGE, cache.known(new Beginning(text, other)));
+          Beginning part = new Beginning(text, edits).first(2 * PAGE + 40);
+          assertEquals(2 * PAGE, cache.known(part), "of a page with edits all or nothing");
+          long[] later = edits.clone();
+          later[PAGE + 5] = 0;
+          assertEquals(PAGE, cache.known(new Beginning(text, later)));
+          int[] branch = branch(text, PAGE + 30, 2 * PAGE, 9);
+          cache.keep(open(cache, branch.length), new Beginning(branch));
+          assertEquals(PAGE + 30, cache.known(new Beginning(text)));
+          long[] one = new long[text.length];
+          one[PAGE + 20] = 1;
+          assertEquals(PAGE + 20, cache.known(new Beginning(text, one)), "up to the edit");
         });
   }
 
@@ -149,13 +177,13 @@ class KvCacheTest {
           int[] text = tokens(3 * PAGE, 6);
           int sequence = open(cache, text.length);
           for (int read : new int[] {20, 40, PAGE, PAGE + 20, 3 * PAGE}) {
-            cache.keep(sequence, Arrays.copyOf(text, read));
-            assertEquals(read, cache.known(text));
+            cache.keep(sequence, new Beginning(text).first(read));
+            assertEquals(read, cache.known(new Beginning(text)));
           }
-          cache.keep(sequence, Arrays.copyOf(text, 30));
-          assertEquals(3 * PAGE, cache.known(text));
+          cache.keep(sequence, new Beginning(text).first(30));
+          assertEquals(3 * PAGE, cache.known(new Beginning(text)));
           cache.release(sequence);
-          assertEquals(3 * PAGE, cache.known(text));
+          assertEquals(3 * PAGE, cache.known(new Beginning(text)));
           assertEquals(PAGES, cache.pagesFree());
         });
   }
@@ -168,22 +196,25 @@ class KvCacheTest {
           for (int i = 0; i < texts.length; i++) {
             texts[i] = tokens(3 * PAGE, 10 + i);
             int sequence = open(cache, texts[i].length);
-            cache.keep(sequence, texts[i]);
+            cache.keep(sequence, new Beginning(texts[i]));
             cache.release(sequence);
           }
           assertEquals(PAGES, cache.pagesFree());
           int holder = open(cache, 3 * PAGE); // takes three pages of the first text
-          assertEquals(0, cache.known(texts[0]));
-          assertEquals(3 * PAGE, cache.share(holder, texts[1]));
+          assertEquals(0, cache.known(new Beginning(texts[0])));
+          assertEquals(3 * PAGE, cache.share(holder, new Beginning(texts[1])));
           assertEquals(PAGES - 3, cache.pagesFree());
 
           int large = open(cache, 8 * PAGE); // of the second text none may go
-          assertEquals(3 * PAGE, cache.known(texts[1]));
-          assertEquals(0, cache.known(texts[2]));
-          assertEquals(PAGE, cache.known(texts[3]), "the end of a text goes before its beginning");
+          assertEquals(3 * PAGE, cache.known(new Beginning(texts[1])));
+          assertEquals(0, cache.known(new Beginning(texts[2])));
+          assertEquals(
+              PAGE,
+              cache.known(new Beginning(texts[3])),
+              "the end of a text goes before its beginning");
           assertFalse(cache.reserve(large, 10 * PAGE));
           assertTrue(cache.reserve(large, 9 * PAGE));
-          assertEquals(0, cache.known(texts[3]));
+          assertEquals(0, cache.known(new Beginning(texts[3])));
           assertEquals(0, cache.pagesFree());
           cache.release(large);
           cache.release(holder);
@@ -205,10 +236,10 @@ class KvCacheTest {
             int[] text = branch(base, common, count, random.nextInt(3));
             if (cache.sequencesFree() > 0 && KvCache.pagesFor(count) <= cache.pagesFree()) {
               int sequence = open(cache, count);
-              int known = cache.known(text);
-              assertEquals(known, cache.share(sequence, text));
-              cache.keep(sequence, text);
-              assertEquals(count, cache.known(text) + tooFew(text));
+              int known = cache.known(new Beginning(text));
+              assertEquals(known, cache.share(sequence, new Beginning(text)));
+              cache.keep(sequence, new Beginning(text));
+              assertEquals(count, cache.known(new Beginning(text)) + tooFew(text));
               open[sequence] = text;
             } else {
               int sequence =
@@ -222,7 +253,7 @@ class KvCacheTest {
             for (int s = 0; s < SEQUENCES; s++) {
               if (open[s] != null) {
                 int whole = open[s].length / PAGE * PAGE;
-                assertTrue(cache.known(open[s]) >= whole, "what is held is known");
+                assertTrue(cache.known(new Beginning(open[s])) >= whole, "what is held is known");
               }
             }
           }
@@ -234,7 +265,7 @@ class KvCacheTest {
           assertEquals(PAGES, cache.pagesFree());
           int all = open(cache, PAGES * PAGE);
           assertEquals(PAGES, IntStream.of(pages(cache, all)).distinct().count());
-          assertEquals(0, cache.known(base));
+          assertEquals(0, cache.known(new Beginning(base)));
         });
   }
 
@@ -270,7 +301,7 @@ class KvCacheTest {
       requests.add(
           Request.of(prompt)
               .withMaxTokens(5)
-              .with(i % 2 == 0 ? SteeringPlan.NONE : steered) // what is steered is not kept
+              .with(i % 2 == 0 ? SteeringPlan.NONE : steered)
               .with(token -> atToken.run()));
     }
     return engine.run(requests).stream().map(result -> result.orThrow().tokens()).toList();

@@ -94,7 +94,10 @@ class NormInPassingTest {
       reader.finish();
     }
     model.cache().release(sequence);
-    return table == null ? logits : AttentionRun.concatenate(logits, model.changes(batch, table));
+    return table == null
+        ? logits
+        : AttentionRun.concatenate(
+            logits, model.changes().toFloats(batch.rows() * table.reportStride()));
   }
 
   private record Looking(Site site) implements SiteHook {

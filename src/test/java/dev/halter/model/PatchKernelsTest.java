@@ -138,6 +138,38 @@ class PatchKernelsTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void dotProductsOfPartsAgreeWithDoubleArithmetic(Device device) {
+    int rows = 2;
+    int parts = 3;
+    for (int width : Values.SIZES) {
+      float[] a = Values.random(DType.F32, rows * parts * width, width);
+      float[] b = Values.random(DType.F32, rows * parts * width, width + 1);
+      float[] dots = dots(device, a, b, rows, parts);
+      for (int part = 0; part < rows * parts; part++) {
+        double expected = 0;
+        double magnitude = 0;
+        for (int i = part * width; i < (part + 1) * width; i++) {
+          expected += (double) a[i] * b[i];
+          magnitude += Math.abs((double) a[i] * b[i]);
+        }
+        assertEquals(expected, dots[part], 1e-6 * magnitude);
+      }
+    }
+  }
+
+  private static float[] dots(Device device, float[] a, float[] b, int rows, int parts) {
+    try (Buffer left = Values.buffer(device, DType.F32, a);
+        Buffer right = Values.buffer(device, DType.F32, b);
+        Buffer out = device.allocate(4L * rows * parts)) {
+      int width = a.length / rows / parts;
+      Grid grid = Grid.of(rows, parts);
+      device.launch(device.kernel("dot_parts"), grid, 64, 0, out, left, right, width);
+      return out.toFloats(rows * parts);
+    }
+  }
+
   @Test
   void schedulesAgreeBitByBit() {
     float[] x = Values.random(DType.F32, 3 * 257, 1);
@@ -145,5 +177,6 @@ class PatchKernelsTest {
     float[] head = Values.random(DType.BF16, 4 * 257, 3);
     TestDevices.assertSchedulesAgree(
         device -> tokenLogits(device, DType.BF16, x, gain, head, new int[] {3, 1, 0, 2}, 2));
+    TestDevices.assertSchedulesAgree(device -> dots(device, x, x, 1, 3));
   }
 }

@@ -20,7 +20,7 @@ class ReadRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void rowsAreReadAsTheyAre(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (DType type : List.of(DType.F32, DType.F16, DType.BF16)) {
       for (int width : Values.SIZES) {
         int stride = width + 3;
         float[] in = Values.random(type, ROWS * stride, width);

@@ -8,12 +8,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.ScarceDevice;
-import dev.halter.device.Scope;
 import dev.halter.device.cpu.CpuDevice;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -171,51 +172,123 @@ class SteeringTableTest {
     }
   }
 
-  /** What was asked to be queued: slots of the table, then those that take part. */
-  private record Asked(int slots, List<Integer> numbers) {}
+  /** Remembers who has joined; two at most. */
+  private static final class Queued implements SlotEdit {
+    final int capacity;
+    final Set<Integer> slots = new TreeSet<>();
+
+    Queued(int capacity) {
+      this.capacity = capacity;
+    }
+
+    @Override
+    public boolean join(SteeringTable.Placed placed) {
+      return (slots.size() < 2 || placed.slot() > 40) && slots.add(placed.slot());
+    }
+
+    @Override
+    public void leave(int slot) {
+      assertTrue(slots.remove(slot));
+    }
+
+    @Override
+    public boolean solves(int slot) {
+      return false;
+    }
+
+    @Override
+    public void enqueue(Rows rows) {}
+  }
+
+  /** A table whose queued edits are remembered as they are made. */
+  private SteeringTable queueing(List<Queued> made) {
+    return new SteeringTable(
+        device,
+        HEADS,
+        (scope, slots, edits) -> {
+          scope.allocate(8);
+          made.add(new Queued(slots));
+          return made.getLast();
+        });
+  }
 
   @Test
-  void whatIsQueuedIsLaidOutAnewOnlyWhereItTakesPartOrTablesMove() {
-    List<Asked> asked = new ArrayList<>();
-    SteeringTable.Queue queue =
-        (scope, slots, edits) -> {
-          asked.add(new Asked(slots, edits.stream().map(SteeringTable.Placed::slot).toList()));
-          return new RowEdits(device, allocated(scope), allocated(scope));
-        };
-    try (SteeringTable table = new SteeringTable(device, HEADS, queue)) {
+  void whatIsQueuedStaysWhereSlotsComeAndGo() {
+    List<Queued> made = new ArrayList<>();
+    try (SteeringTable table = queueing(made)) {
       table.add(List.of(new Waiting(POST), add(POST, 1)));
-      table.add(List.of(new Waiting(POST)));
       int layout = table.layout();
-      assertEquals(1, asked.size());
-      assertEquals(List.of(1, 2), asked.getLast().numbers);
+      assertEquals(1, made.size());
       assertEquals(2, table.queued(POST.kind(), POST.layer()).size(), "it and the add after it");
+      List<QueuedEdit> before = table.queued(POST.kind(), POST.layer());
 
-      table.add(List.of(add(POST, 2)));
-      int withTable = table.layout(); // of what comes first there
-      assertNotEquals(layout, withTable);
+      for (int i = 0; i < 20; i++) {
+        int second =
+            table.add(
+                i % 2 == 0
+                    ? List.of(new Waiting(POST), add(POST, 2 + i))
+                    : List.of(new Waiting(POST)));
+        assertEquals(layout, table.layout());
+        assertEquals(Set.of(1, second), made.getFirst().slots);
+        table.remove(second);
+        assertEquals(layout, table.layout());
+        assertEquals(Set.of(1), made.getFirst().slots);
+      }
+      assertEquals(before, table.queued(POST.kind(), POST.layer()));
+      assertEquals(1, made.size());
+    }
+  }
+
+  @Test
+  void whatIsQueuedIsLaidOutAnewWhereItDoesNotServe() {
+    List<Queued> made = new ArrayList<>();
+    try (SteeringTable table = queueing(made)) {
+      table.add(List.of(new Waiting(POST), add(POST, 1)));
+      int layout = table.layout();
+      int turned = table.add(List.of(add(POST, 2), new Waiting(POST)));
+      assertNotEquals(layout, table.layout(), "what comes first there has a table now");
+      assertEquals(1, made.size());
+      assertEquals(Set.of(1, turned), made.getLast().slots);
+      layout = table.layout();
+
       table.remove(table.add(List.of(add(POST, 3))));
-      assertEquals(withTable, table.layout());
-      assertEquals(1, asked.size());
+      assertEquals(layout, table.layout());
+      int third = table.add(List.of(new Waiting(POST)));
+      assertThrows(IllegalStateException.class, table::layout, "it has room for two");
+      table.remove(third);
+      layout = table.layout();
+      assertEquals(3, made.size());
 
-      int buffers = device.buffers();
-      table.remove(1);
-      assertNotEquals(withTable, table.layout());
-      assertEquals(List.of(2), asked.getLast().numbers);
-      assertEquals(1, table.queued(POST.kind(), POST.layer()).size());
-      assertEquals(buffers - 2, device.buffers(), "the add's vector and range");
+      int twice = table.add(List.of(new Waiting(POST), new Waiting(POST)));
+      table.remove(turned);
+      assertNotEquals(layout, table.layout(), "a round more");
+      assertEquals(List.of(Set.of(1, twice), Set.of(twice)), last(made, 2));
+      layout = table.layout();
+      table.remove(twice);
+      assertNotEquals(layout, table.layout(), "nobody is left in a round");
+      assertEquals(Set.of(1), made.getLast().slots);
+      assertEquals(2, table.queued(POST.kind(), POST.layer()).size());
 
+      int asked = made.size();
       int last = 0;
       for (int i = 0; i < 100; i++) {
         last = table.add(List.of(add(MID, i)));
       }
       table.layout();
-      assertEquals(3, asked.size());
-      assertTrue(asked.getLast().slots > last, "kernels would read beyond the table");
+      assertEquals(asked + 1, made.size());
+      assertTrue(made.getLast().capacity > last, "kernels would read beyond the table");
+      int buffers = device.buffers();
+      table.remove(1);
+      table.layout();
+      assertEquals(List.of(), table.queued(POST.kind(), POST.layer()));
+      assertEquals(buffers - 2, device.buffers(), "the add's range, and what it queued");
     }
   }
 
-  private static Buffer allocated(Scope scope) {
-    return scope.allocate(8);
+  private static List<Set<Integer>> last(List<Queued> made, int count) {
+    return made.subList(made.size() - count, made.size()).stream()
+        .<Set<Integer>>map(each -> each.slots)
+        .toList();
   }
 
   @Test

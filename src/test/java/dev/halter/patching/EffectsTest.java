@@ -48,6 +48,19 @@ class EffectsTest {
   }
 
   @Test
+  void ranksOfHeadsAndOfMlpsAreComparedEachByThemselves() {
+    Effects other = new Effects(CONFIG);
+    for (int sender = 0; sender < effects.size(); sender++) {
+      effects.add(sender, run(0), run(sender));
+      boolean isMlp = (sender + 1) % SENDERS == 0;
+      other.add(sender, run(0), run(isMlp ? -sender : sender * sender));
+    }
+    assertEquals(1, effects.rankCorrelationOfHeads(other), 1e-12);
+    assertEquals(-1, effects.rankCorrelationOfMlps(other), 1e-12);
+    assertTrue(Double.isNaN(effects.rankCorrelationOfHeads(new Effects(CONFIG))));
+  }
+
+  @Test
   void whatTheModelHasNotIsAnError() {
     assertThrows(IllegalArgumentException.class, () -> effects.of(new Head(0, CONFIG.nHeads())));
     assertThrows(IllegalArgumentException.class, () -> effects.of(new Head(-1, 0)));

@@ -8,10 +8,14 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Device;
+import dev.halter.device.ScarceDevice;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.generation.LanguageModel;
 import dev.halter.model.Head;
+import dev.halter.scoring.Logits;
+import dev.halter.steering.SteeringPlan;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.Safetensors;
 import dev.halter.weights.TensorView;
@@ -29,7 +33,9 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Whole runs against torch's (tools/goldens/tuning.py), and what they leave behind. */
 class TuningRunTest {
@@ -146,6 +152,77 @@ class TuningRunTest {
     assertSameFiles(once, tune("mistral", folder.resolve("alone"), 0.01, 1));
   }
 
+  /** Memory is saved in every way, and nothing else is another. */
+  @ParameterizedTest
+  @ValueSource(strings = {"llama3", "llama-bias", "qwen3"})
+  void whatIsMadeAgainOrOnlyOnceChangesNoByte(String name, @TempDir Path folder)
+      throws IOException {
+    JsonObject json = JsonObject.read(GOLDENS.resolve(name).resolve("gradients.json"));
+    Path model = GOLDENS.resolve(name).resolve("model");
+    Selection selection = selection(json, ModelConfig.read(model));
+    int layers = ModelConfig.read(model).nLayers() - selection.lowestLayer();
+    Path plain = tune(name, folder.resolve("plain"), 0.01, 2);
+    long kept = Long.MAX_VALUE;
+    for (int recomputed = 2; recomputed <= layers; recomputed++) {
+      for (long prefixes : new long[] {0, 5_000, 1 << 20}) { // none, some, all
+        if (prefixes > 0 && selection.lowestLayer() == 0) {
+          continue;
+        }
+        Path to = folder.resolve(recomputed + "." + prefixes);
+        TuningRun.Means means = new TuningRun.Means(recomputed, prefixes);
+        try (Device device = CpuDevice.open(2);
+            TuningRun run =
+                new TuningRun(
+                    device, model, selection, examples(json), null, setting(0.01), means)) {
+          assertEquals(recomputed, run.memory().recomputed());
+          assertTrue(prefixes == 0 || run.memory().prefixes() > 0);
+          assertTrue(run.memory().prefixes() <= prefixes);
+          if (prefixes == 0) {
+            assertTrue(run.memory().kept() < kept);
+            kept = run.memory().kept();
+          }
+          run.run(step -> {});
+          run.write(to, "{}");
+        }
+        assertSameFiles(plain, to);
+      }
+    }
+  }
+
+  /** The bytes planned are those that are allocated beside the model. */
+  @Test
+  void memoryIsPlannedAsItIsTaken() {
+    JsonObject json = JsonObject.read(GOLDENS.resolve("llama3/gradients.json"));
+    Path model = GOLDENS.resolve("llama3/model");
+    Selection selection = selection(json, ModelConfig.read(model));
+    try (ScarceDevice device = new ScarceDevice(CpuDevice.open(2))) {
+      long loaded;
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
+        assertEquals(0, run.memory().recomputed());
+        loaded = device.bytes() - run.memory().added();
+      }
+      TuningRun.Means means = new TuningRun.Means(2, 1 << 20);
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01), means)) {
+        assertEquals(loaded + run.memory().added(), device.bytes());
+      }
+      device.assertNothingLeaks(
+          () ->
+              new TuningRun(device, model, selection, examples(json), null, setting(0.01), means)
+                  .close());
+    }
+  }
+
+  @Test
+  void asFewLayersAreMadeAgainAsNeedBe() {
+    long[] bytes = {100, 100, 80, 60};
+    assertEquals(0, TuningMemory.fewest(3, count -> bytes[count], 100));
+    assertEquals(2, TuningMemory.fewest(3, count -> bytes[count], 99));
+    assertEquals(3, TuningMemory.fewest(3, count -> bytes[count], 79));
+    assertEquals(-1, TuningMemory.fewest(3, count -> bytes[count], 59));
+  }
+
   /** A run that ends after some steps goes on from its checkpoint to the very same end. */
   @Test
   void resumedIsUnbroken(@TempDir Path folder) throws IOException {
@@ -252,6 +329,112 @@ class TuningRunTest {
         assertEquals(1, after.exact());
       }
     }
+  }
+
+  /** A selection of vectors of the golden's heads. */
+  private static Selection vectors(String name, HeadVector kind) {
+    ModelConfig config = ModelConfig.read(GOLDENS.resolve(name).resolve("model"));
+    JsonObject json = JsonObject.read(GOLDENS.resolve(name).resolve("gradients.json"));
+    List<Head> heads = json.texts("heads").stream().map(h -> Head.parse(h, config)).toList();
+    return new Selection(config, heads, kind);
+  }
+
+  private static LanguageModel language(Path model) {
+    return LanguageModel.at(model).device(CpuDevice.open(2)).dtype("f32").open();
+  }
+
+  @ParameterizedTest
+  @EnumSource(HeadVector.class)
+  void vectorsOfHeadsComeOutAsAPlanThatDoesTheSame(HeadVector kind, @TempDir Path folder) {
+    String name = "llama-bias";
+    Path model = GOLDENS.resolve(name).resolve("model");
+    Selection selection = vectors(name, kind);
+    TuningData texts = examples(JsonObject.read(GOLDENS.resolve(name).resolve("gradients.json")));
+    TuningRun.Setting setting =
+        new TuningRun.Setting(0.1, 2, 40, RateSchedule.CONSTANT, 0, 0, 1, true, 20, 7);
+    Path out = folder.resolve("tuned");
+    TuningRun.Evaluation before;
+    TuningRun.Evaluation after;
+    try (Device device = CpuDevice.open(2);
+        TuningRun run = new TuningRun(device, model, selection, texts, texts, setting)) {
+      before = run.evaluate();
+      run.run(step -> {});
+      after = run.evaluate();
+      run.write(out, "{}");
+    }
+    assertTrue(after.loss() < before.loss() - 0.5, before + " to " + after);
+    SteeringPlan plan = SteeringPlan.read(out.resolve("plan.json"), ModelConfig.read(model));
+    assertEquals("tuned", plan.name());
+    assertTrue(Files.exists(out.resolve("tune.json")));
+    assertEquals(after.loss(), loss(model, texts, plan), 1e-6 * after.loss());
+    assertEquals(before.loss(), loss(model, texts, SteeringPlan.NONE), 1e-6 * before.loss());
+  }
+
+  /** The mean loss of completions as the engine has it under a plan. */
+  private static double loss(Path model, TuningData texts, SteeringPlan plan) {
+    try (LanguageModel language = language(model)) {
+      return texts.examples().stream()
+          .flatMapToDouble(
+              text -> {
+                int[] prompt = Arrays.copyOf(text.tokens(), text.prompt());
+                int[] answer =
+                    Arrays.copyOfRange(text.tokens(), text.prompt(), text.tokens().length);
+                return Arrays.stream(
+                    Logits.logProbabilities(language.engine(), prompt, answer, plan));
+              })
+          .map(logProbability -> -logProbability)
+          .average()
+          .orElseThrow();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(HeadVector.class)
+  void withoutALearningRateThePlanIsTheIdentityToTheBit(HeadVector kind, @TempDir Path folder) {
+    Path model = GOLDENS.resolve("mistral/model");
+    TuningData texts = examples(JsonObject.read(GOLDENS.resolve("mistral/gradients.json")));
+    Path out = folder.resolve("tuned");
+    try (Device device = CpuDevice.open(2);
+        TuningRun run =
+            new TuningRun(device, model, vectors("mistral", kind), texts, null, setting(0))) {
+      run.run(step -> {});
+      run.write(out, "{}");
+    }
+    SteeringPlan plan = SteeringPlan.read(out.resolve("plan.json"), ModelConfig.read(model));
+    int[] text = texts.examples().getFirst().tokens();
+    try (LanguageModel language = language(model)) {
+      assertArrayEquals(
+          Logits.of(language.engine(), text, SteeringPlan.NONE),
+          Logits.of(language.engine(), text, plan));
+    }
+  }
+
+  /** As {@link #resumedIsUnbroken}, of vectors. */
+  @Test
+  void vectorsGoOnFromACheckpoint(@TempDir Path folder) throws IOException {
+    Path model = GOLDENS.resolve("mistral/model");
+    TuningData texts = examples(JsonObject.read(GOLDENS.resolve("mistral/gradients.json")));
+    Selection selection = vectors("mistral", HeadVector.BIAS);
+    Path file = folder.resolve("checkpoint");
+    try (Device device = CpuDevice.open(2)) {
+      try (TuningRun run = new TuningRun(device, model, selection, texts, null, setting(0.05))) {
+        run.run(
+            step -> {
+              if (step.step() == 3) {
+                run.save(file);
+              }
+            });
+        run.write(folder.resolve("whole"), "{}");
+      }
+      try (TuningRun run = new TuningRun(device, model, selection, texts, null, setting(0.05))) {
+        run.resume(file);
+        run.run(step -> assertTrue(step.step() > 3));
+        run.write(folder.resolve("resumed"), "{}");
+      }
+    }
+    String maps = "heads.safetensors";
+    assertEquals(
+        -1, Files.mismatch(folder.resolve("whole/" + maps), folder.resolve("resumed/" + maps)));
   }
 
   /** W + B · A is the tuned matrix, and W where nothing is tuned. */

@@ -4,14 +4,18 @@ import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.ProgressBar;
+import dev.halter.cli.ShardOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.files.Json;
+import dev.halter.files.Shard;
 import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Head;
 import dev.halter.patching.Effects;
 import dev.halter.patching.Effects.Effect;
 import dev.halter.patching.Effects.Sender;
+import dev.halter.patching.EffectsFile;
+import dev.halter.patching.FirstOrder;
 import dev.halter.patching.HeadToHead;
 import dev.halter.patching.Pair;
 import dev.halter.patching.PathPatching;
@@ -25,9 +29,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.function.IntFunction;
-import java.util.function.ToDoubleFunction;
-import java.util.stream.IntStream;
+import java.util.function.Supplier;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -64,6 +66,20 @@ final class PatchCommand implements Callable<Integer> {
   List<String> receivers = List.of();
 
   @Option(
+      names = "--first-order",
+      description =
+          "Estimate the effects of --variant recompute by their slopes instead, all from one"
+              + " backward pass a pair.")
+  boolean firstOrder;
+
+  @Option(
+      names = "--compare",
+      description =
+          "With --first-order: measure exactly as well, and say how alike heads and MLPs are"
+              + " ordered (Spearman) and how long each took.")
+  boolean compare;
+
+  @Option(
       names = "--probability",
       description = "Measure the answer's probability too: about twice the work.")
   boolean probability;
@@ -78,24 +94,56 @@ final class PatchCommand implements Callable<Integer> {
       description = "Senders to show (default: ${DEFAULT-VALUE}).")
   int top;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
     Variant how = OptionValue.of(Variant.class, "--variant", variant);
     OptionValue.requireAtLeastOne("--top", top);
+    requireFirstOrder(how);
     try (LanguageModel model = options.openForPairs()) {
       ModelConfig config = model.config();
-      List<Pair> read = Pair.read(pairs, model);
-      List<Receiver> through = receivers(config, how);
-      Effects effects;
-      try (ProgressBar bar = new ProgressBar("patch", (long) read.size() * config.nLayers())) {
-        effects =
-            through.isEmpty()
-                ? PathPatching.of(model.llama(), read, how, probability, bar::at)
-                : HeadToHead.of(model.llama(), read, through, probability, bar::at);
+      Shard shard = shards.shard();
+      if (compare && !shard.isWhole()) {
+        throw new WrongUseException("--compare is over all pairs: leave --shard out");
       }
-      Map<String, Object> document = document(config, read.size(), through, effects);
+      List<Pair> all = Pair.read(pairs, model);
+      List<Pair> read = all.subList((int) shard.begin(all.size()), (int) shard.end(all.size()));
+      if (read.isEmpty()) {
+        throw new WrongUseException(
+            "--shard %s: %s has %d pairs, so at most as many shards"
+                .formatted(shard, pairs, all.size()));
+      }
+      List<Receiver> through = receivers(config, how);
+      Comparison comparison = null;
+      Effects effects;
+      if (firstOrder) {
+        Timed<Effects> estimate = timed(() -> estimate(model, read));
+        effects = estimate.of;
+        if (compare) {
+          Timed<Effects> exact = timed(() -> sweep(model, read, how, through));
+          comparison = Comparison.of(estimate, exact);
+        }
+      } else {
+        effects = sweep(model, read, how, through);
+      }
+      Map<String, Object> document =
+          EffectsFile.document(
+              name(), effects, through.stream().map(each -> receiver(config, each)).toList());
+      if (!shard.isWhole()) {
+        String job =
+            ShardOptions.job(
+                pairs,
+                model.llama(),
+                name(),
+                String.join(",", receivers),
+                Boolean.toString(probability));
+        EffectsFile.putShard(document, shard, job, effects);
+      }
+      if (comparison != null) {
+        document.put("compare", comparison.json());
+      }
       if (out != null) {
         WholeFile.write(out, text -> text.write(Json.text(document) + "\n"));
       }
@@ -103,8 +151,80 @@ final class PatchCommand implements Callable<Integer> {
         output.print(document);
       } else {
         print(config, read.size(), through, effects);
+        if (comparison != null) {
+          comparison.print();
+        }
       }
       return 0;
+    }
+  }
+
+  private void requireFirstOrder(Variant how) {
+    if (compare && !firstOrder) {
+      throw new WrongUseException("--compare holds --first-order against the exact sweep: add it");
+    }
+    if (firstOrder && (how == Variant.FROZEN || !receivers.isEmpty() || probability)) {
+      throw new WrongUseException(
+          "--first-order estimates logits of --variant recompute: leave %s out"
+              .formatted(
+                  how == Variant.FROZEN
+                      ? "--variant frozen"
+                      : probability ? "--probability" : "--receivers"));
+    }
+  }
+
+  private static Effects estimate(LanguageModel model, List<Pair> pairs) {
+    try (ProgressBar bar = new ProgressBar("first order", pairs.size())) {
+      return FirstOrder.of(model.llama(), pairs, bar::at);
+    }
+  }
+
+  private Effects sweep(
+      LanguageModel model, List<Pair> pairs, Variant how, List<Receiver> through) {
+    try (ProgressBar bar =
+        new ProgressBar("patch", (long) pairs.size() * model.config().nLayers())) {
+      return through.isEmpty()
+          ? PathPatching.of(model.llama(), pairs, how, probability, bar::at)
+          : HeadToHead.of(model.llama(), pairs, through, probability, bar::at);
+    }
+  }
+
+  private String name() {
+    return firstOrder ? "first-order" : variant;
+  }
+
+  /** Something and how long it took. */
+  private record Timed<T>(T of, double seconds) {}
+
+  private static <T> Timed<T> timed(Supplier<T> work) {
+    long start = System.nanoTime();
+    T result = work.get();
+    return new Timed<>(result, (System.nanoTime() - start) / 1e9);
+  }
+
+  /** First-order effects beside the exact ones: rank correlations and times. */
+  private record Comparison(double heads, double mlps, double seconds, double exactSeconds) {
+    static Comparison of(Timed<Effects> estimate, Timed<Effects> exact) {
+      return new Comparison(
+          estimate.of.rankCorrelationOfHeads(exact.of),
+          estimate.of.rankCorrelationOfMlps(exact.of),
+          estimate.seconds,
+          exact.seconds);
+    }
+
+    Map<String, Object> json() {
+      return Json.object(
+          "heads", heads, "mlps", mlps, "seconds", seconds, "exact_seconds", exactSeconds);
+    }
+
+    void print() {
+      System.out.printf(
+          Locale.ROOT,
+          "rank correlation with the exact sweep: heads %.3f, MLPs %.3f; %.2f s, exact %.2f s%n",
+          heads,
+          mlps,
+          seconds,
+          exactSeconds);
     }
   }
 
@@ -121,34 +241,6 @@ final class PatchCommand implements Callable<Integer> {
     return List.copyOf(through);
   }
 
-  private Map<String, Object> document(
-      ModelConfig config, int count, List<Receiver> through, Effects effects) {
-    Effect reference = effects.reference();
-    Map<String, Object> document =
-        Json.object(
-            "variant", variant,
-            "pairs", count,
-            "heads", heads(config, effects, Effect::relative),
-            "delta_logit", heads(config, effects, Effect::delta),
-            "mlps", mlps(config, effects, Effect::relative),
-            "mlp_delta_logit", mlps(config, effects, Effect::delta),
-            "reference_logit", effects.referenceLogit());
-    if (!through.isEmpty()) {
-      document.put("receivers", through.stream().map(each -> receiver(config, each)).toList());
-    }
-    put(document, "relative_of_means", config, effects, Effect::relativeOfMeans);
-    put(document, "standard_error", config, effects, Effect::standardError);
-    if (!Double.isNaN(reference.probability())) {
-      document.put("reference_probability", reference.probability());
-      put(document, "probability", config, effects, Effect::probability);
-    }
-    if (!Double.isNaN(reference.logitDifference())) {
-      document.put("reference_logit_difference", reference.logitDifference());
-      put(document, "logit_difference", config, effects, Effect::logitDifference);
-    }
-    return document;
-  }
-
   /** Keys and values belong to a KV group: the heads that read them are named too. */
   private static Map<String, Object> receiver(ModelConfig config, Receiver receiver) {
     return Json.object(
@@ -158,42 +250,12 @@ final class PatchCommand implements Callable<Integer> {
         "read_by", receiver.readers(config).stream().map(Head::toString).toList());
   }
 
-  private static void put(
-      Map<String, Object> document,
-      String key,
-      ModelConfig config,
-      Effects effects,
-      ToDoubleFunction<Effect> number) {
-    document.put(key, heads(config, effects, number));
-    document.put("mlp_" + key, mlps(config, effects, number));
-  }
-
-  private static List<List<Double>> heads(
-      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
-    return layers(
-        config,
-        layer ->
-            IntStream.range(0, config.nHeads())
-                .mapToObj(head -> effects.of(new Head(layer, head)))
-                .map(number::applyAsDouble)
-                .toList());
-  }
-
-  private static List<Double> mlps(
-      ModelConfig config, Effects effects, ToDoubleFunction<Effect> number) {
-    return layers(config, layer -> number.applyAsDouble(effects.ofMlp(layer)));
-  }
-
-  private static <T> List<T> layers(ModelConfig config, IntFunction<T> of) {
-    return IntStream.range(0, config.nLayers()).mapToObj(of).toList();
-  }
-
   private void print(ModelConfig config, int count, List<Receiver> through, Effects effects) {
     Effect reference = effects.reference();
     System.out.printf(
         "%,d pairs, %s; mean logit of the answer %.4f%s%s%n",
         count,
-        variant,
+        name(),
         effects.referenceLogit(),
         text(", probability %.4f", reference.probability()),
         text(", answer - foil %.4f", reference.logitDifference()));

@@ -4,10 +4,12 @@ import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
 import dev.halter.cli.ProgressBar;
+import dev.halter.cli.ShardOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
+import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.LlamaWeights;
 import dev.halter.neurons.Atlas;
@@ -93,6 +95,7 @@ public final class MapCommand implements Callable<Integer> {
       description = "Tokens kept per neuron and sign (default: ${DEFAULT-VALUE}).")
   int top;
 
+  @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
   @Override
@@ -103,6 +106,10 @@ public final class MapCommand implements Callable<Integer> {
     OptionValue.requireAtLeastOne("--top", top);
     if (out == null && export == null && atlas == null) {
       throw new WrongUseException("nothing to write: name a file with --out, --export or --html");
+    }
+    if (!shards.shard().isWhole() && (export != null || atlas != null || existing != null)) {
+      throw new WrongUseException(
+          "--shard writes a part of a map: give it --out alone, and name the joined map with --map");
     }
     MapExport format = export == null ? null : format();
     if (measures()) {
@@ -162,12 +169,14 @@ public final class MapCommand implements Callable<Integer> {
         Scope scope = device.scope()) {
       checkpoint.require(config);
       DType type = LanguageModel.activations(options.dtype, device, checkpoint);
-      int neurons = config.nLayers() * config.dMlp();
+      Shard shard = shards.shard();
+      int layers = (int) (shard.end(config.nLayers()) - shard.begin(config.nLayers()));
+      int neurons = layers * config.dMlp();
       long start = System.nanoTime();
       LlamaWeights.Linear head = LlamaWeights.head(scope, checkpoint, config, type);
       NeuronMap map;
       try (ProgressBar bar = new ProgressBar("map", neurons)) {
-        NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, head);
+        NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, head, shard);
         map = NeuronMap.of(source, proj, how, signs, top, bar::at);
       }
       double seconds = (System.nanoTime() - start) / 1e9;

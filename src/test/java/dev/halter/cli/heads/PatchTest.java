@@ -14,6 +14,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -80,6 +81,39 @@ class PatchTest {
     assertEquals(
         effects.get("reference_logit").asDouble(), frozen.get("reference_logit").asDouble(), 1e-4);
     assertNotEquals(effects.get("heads"), frozen.get("heads"));
+  }
+
+  @Test
+  void firstOrderEstimatesTheSameNumbersAndIsComparedWithThem() {
+    JsonNode exact = patch("--json").json();
+    JsonNode estimate = patch("--json", "--first-order").json();
+    assertEquals(keys(exact), keys(estimate));
+    assertEquals("first-order", estimate.get("variant").asText());
+    assertEquals(exact.get("reference_logit"), estimate.get("reference_logit"));
+    assertNotEquals(exact.get("delta_logit"), estimate.get("delta_logit"));
+    JsonNode compared = patch("--json", "--first-order", "--compare").json();
+    assertEquals(estimate.get("delta_logit"), compared.get("delta_logit"));
+    JsonNode compare = compared.get("compare");
+    assertEquals(List.of("heads", "mlps", "seconds", "exact_seconds"), keys(compare));
+    assertTrue(compare.get("heads").asDouble() > 0.8, compare.toString());
+    assertTrue(compare.get("seconds").asDouble() > 0);
+    String text = patch("--first-order", "--compare").out();
+    assertTrue(text.startsWith("2 pairs, first-order; mean logit"), text);
+    assertTrue(text.contains("rank correlation with the exact sweep: heads "), text);
+  }
+
+  @Test
+  void firstOrderRefusesWhatItDoesNotEstimate() {
+    for (List<String> more :
+        List.of(
+            List.of("--variant", "frozen"),
+            List.of("--receivers", "1.4.k"),
+            List.of("--probability"))) {
+      Object[] arguments = Stream.concat(Stream.of("--first-order"), more.stream()).toArray();
+      String error = patch(arguments).error(2);
+      assertTrue(error.contains("leave " + more.getFirst()), error);
+    }
+    assertTrue(patch("--compare").error(2).contains("--first-order"));
   }
 
   @Test

@@ -1,20 +1,24 @@
-package dev.halter.tuning;
+package dev.halter.gradients;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
-import dev.halter.tuning.BackwardKernels.Heads;
+import dev.halter.gradients.BackwardKernels.Heads;
+import dev.halter.model.SiteHook;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 
 /**
  * Gradients through attention over whole sequences that lie end to end: {@code
- * attention_backward.cu}. All is f32.
+ * attention_backward.cu}. Gradients of q, k and v are f32, what they are made from has T, the
+ * activations' type.
  */
-final class AttentionBackward {
+public final class AttentionBackward {
   private static final int BLOCK = 128;
 
   /** Packed query rows, or keys, of a block; the kernels' constant. */
@@ -26,7 +30,6 @@ final class AttentionBackward {
   private final Device device;
   private final Heads heads;
   private final float scale;
-  private final Buffer logSum; // [rows, heads]
   private final Buffer delta; // [rows, heads]
   private final Buffer tiles; // [2 rows, 4]: of queries, then of keys
   private final Kernel queries;
@@ -39,19 +42,19 @@ final class AttentionBackward {
    *
    * @param scope that its buffers live in
    */
-  AttentionBackward(Scope scope, Heads heads, int rows) {
+  public AttentionBackward(Scope scope, Heads heads, DType type, int rows) {
+    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.device = scope.device();
     this.heads = heads;
     this.scale = (float) (1 / Math.sqrt(heads.dHead()));
-    this.logSum = scope.allocate(4L * rows * heads.heads());
     this.delta = scope.allocate(4L * rows * heads.heads());
     this.tiles = scope.allocate(32L * rows);
-    this.queries = device.kernel("attention_backward_q_f32");
-    this.keys = device.kernel("attention_backward_kv_f32");
+    this.queries = device.kernel("attention_backward_q" + suffix);
+    this.keys = device.kernel("attention_backward_kv" + suffix);
   }
 
   /** Takes the lengths of the sequences of a batch, in the order in which they lie there. */
-  void prepare(int... lengths) {
+  public void prepare(int... lengths) {
     int most = Math.max(1, OWN / (heads.heads() / heads.kvHeads()));
     List<int[]> ofQueries = new ArrayList<>();
     List<int[]> ofKeys = new ArrayList<>();
@@ -74,14 +77,15 @@ final class AttentionBackward {
   /**
    * Writes the gradient of qkv, after the rotation.
    *
-   * @param dqkv [rows, width], written
-   * @param qkv [rows, width], rotated
-   * @param z [rows, heads d_head]
+   * @param dqkv [rows, width] f32, written
+   * @param qkv [rows, width] T, rotated
+   * @param z [rows, heads d_head] T
    * @param dz its gradient
+   * @param logSum [rows, heads] f32, as the forward pass left it ({@link SiteHook#logSums})
    * @param window 0 for none
    */
-  void run(Buffer dqkv, Buffer qkv, Buffer z, Buffer dz, int window) {
-    int shared = 4 * (2 * OWN * heads.dHead() + 2 * OTHERS * OWN + 4 * OWN);
+  public void run(Buffer dqkv, Buffer qkv, Buffer z, Buffer dz, Buffer logSum, int window) {
+    int shared = 4 * (2 * OWN * heads.dHead() + 2 * OTHERS * OWN + 3 * OWN);
     device.launch(
         queries,
         Grid.of(queryTiles, heads.kvHeads()),

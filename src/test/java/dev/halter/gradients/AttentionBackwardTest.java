@@ -1,4 +1,4 @@
-package dev.halter.tuning;
+package dev.halter.gradients;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -8,8 +8,8 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
+import dev.halter.gradients.BackwardKernels.Heads;
 import dev.halter.model.Values;
-import dev.halter.tuning.BackwardKernels.Heads;
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -52,7 +52,7 @@ class AttentionBackwardTest {
   void agreesWithDoubleArithmetic(Device device) {
     for (Case of : CASES) {
       Expected expected = new Expected(of);
-      float[] actual = run(device, of, expected.z());
+      float[] actual = run(device, of, expected.z(), expected.logSums);
       double largest = Arrays.stream(expected.dqkv).map(Math::abs).max().orElseThrow();
       for (int i = 0; i < actual.length; i++) {
         assertEquals(expected.dqkv[i], actual[i], 1e-5 * largest, of + " at " + i);
@@ -68,34 +68,38 @@ class AttentionBackwardTest {
     Case last = new Case(both.heads, 0, 31);
     int qkvAt = 45 * both.heads.width();
     int zAt = 45 * both.heads.heads() * both.heads.dHead();
-    float[] z = new Expected(both).z();
-    float[] together = run(device, both, z);
+    Expected expected = new Expected(both);
+    float[] z = expected.z();
+    float[] together = run(device, both, z, expected.logSums);
     float[] alone =
         run(
             device,
             last,
             Arrays.copyOfRange(both.qkv(), qkvAt, both.qkv().length),
             Arrays.copyOfRange(z, zAt, z.length),
+            Arrays.copyOfRange(expected.logSums, 45 * both.heads.heads(), expected.logSums.length),
             Arrays.copyOfRange(both.dz(), zAt, z.length));
     assertArrayEquals(Arrays.copyOfRange(together, qkvAt, together.length), alone);
   }
 
   @Test
   void schedulesAgreeBitByBit() {
-    float[] z = new Expected(CASES[4]).z();
-    TestDevices.assertSchedulesAgree(device -> run(device, CASES[4], z));
+    Expected expected = new Expected(CASES[4]);
+    float[] z = expected.z();
+    TestDevices.assertSchedulesAgree(device -> run(device, CASES[4], z, expected.logSums));
   }
 
-  private static float[] run(Device device, Case of, float[] z) {
-    return run(device, of, of.qkv(), z, of.dz());
+  private static float[] run(Device device, Case of, float[] z, float[] logSums) {
+    return run(device, of, of.qkv(), z, logSums, of.dz());
   }
 
-  private static float[] run(Device device, Case of, float[] qkv, float[] z, float[] dz) {
+  private static float[] run(
+      Device device, Case of, float[] qkv, float[] z, float[] logSums, float[] dz) {
     try (Scope scope = device.scope()) {
-      AttentionBackward attention = new AttentionBackward(scope, of.heads, of.rows());
+      AttentionBackward attention = new AttentionBackward(scope, of.heads, DType.F32, of.rows());
       attention.prepare(of.lengths);
       Buffer dqkv = scope.allocate(4L * qkv.length);
-      attention.run(dqkv, scope.of(qkv), scope.of(z), scope.of(dz), of.window);
+      attention.run(dqkv, scope.of(qkv), scope.of(z), scope.of(dz), scope.of(logSums), of.window);
       return dqkv.toFloats(qkv.length);
     }
   }
@@ -107,6 +111,7 @@ class AttentionBackwardTest {
     private final float[] dz;
     private final double[] z;
     final double[] dqkv;
+    final float[] logSums;
 
     Expected(Case of) {
       this.of = of;
@@ -114,6 +119,7 @@ class AttentionBackwardTest {
       this.dz = of.dz();
       this.z = new double[dz.length];
       this.dqkv = new double[qkv.length];
+      this.logSums = new float[of.rows() * of.heads.heads()];
       int first = 0;
       for (int length : of.lengths) {
         for (int row = first; row < first + length; row++) {
@@ -153,6 +159,7 @@ class AttentionBackwardTest {
         weights[key - from] = Math.exp(scale * weights[key - from]);
       }
       double sum = Arrays.stream(weights).sum();
+      logSums[row * of.heads.heads() + head] = (float) Math.log(sum);
       for (int key = from; key <= row; key++) {
         weights[key - from] /= sum;
         int vAt = at(key, of.heads.heads() + of.heads.kvHeads() + kv);

@@ -1,4 +1,4 @@
-package dev.halter.tuning;
+package dev.halter.gradients;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -9,8 +9,8 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
+import dev.halter.gradients.BackwardKernels.Heads;
 import dev.halter.model.Values;
-import dev.halter.tuning.BackwardKernels.Heads;
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -38,7 +38,7 @@ class BackwardKernelsTest {
         Buffer losses = scope.allocate(4L * rows);
         Buffer hits = scope.allocate(4L * rows);
         Buffer values = scope.of(logits);
-        new BackwardKernels(device)
+        new BackwardKernels(device, DType.F32)
             .crossEntropy(losses, hits, values, scope.of(targets), rows, vocabulary, scale);
         float[] loss = losses.toFloats(rows);
         float[] gradient = values.toFloats(logits.length);
@@ -70,7 +70,7 @@ class BackwardKernelsTest {
     try (Scope scope = device.scope()) {
       Buffer losses = scope.allocate(8);
       Buffer logits = scope.of(1, Float.NaN, 2, 1, 3, 2);
-      new BackwardKernels(device)
+      new BackwardKernels(device, DType.F32)
           .crossEntropy(losses, scope.allocate(8), logits, scope.of(0, 0), 2, 3, 1);
       assertTrue(Float.isNaN(losses.toFloats(2)[0]));
       assertTrue(Float.isFinite(losses.toFloats(2)[1]));
@@ -88,7 +88,7 @@ class BackwardKernelsTest {
       float[] before = Values.random(DType.F32, rows * d, d + 3);
       int[] order = {2, 0}; // of rows that have a gradient; row 1 has none
       try (Scope scope = device.scope()) {
-        BackwardKernels kernels = new BackwardKernels(device);
+        BackwardKernels kernels = new BackwardKernels(device, DType.F32);
         Buffer dx = scope.of(before);
         kernels.rmsnorm(dx, scope.of(x), scope.of(dy), null, scope.of(gain), rows, d, EPS);
         float[] all = dx.toFloats(rows * d);
@@ -145,7 +145,7 @@ class BackwardKernelsTest {
       try (Scope scope = device.scope()) {
         Buffer dqkv = scope.of(gradient);
         Buffer b = biased ? scope.of(bias) : null;
-        new BackwardKernels(device)
+        new BackwardKernels(device, DType.F32)
             .qkNorm(dqkv, scope.of(raw), b, scope.of(qGain), scope.of(kGain), EPS, rows, heads);
         float[] actual = dqkv.toFloats(rows * width);
         for (int i = 0; i < rows * width; i += 34) {
@@ -174,7 +174,8 @@ class BackwardKernelsTest {
       try (Scope scope = device.scope()) {
         Buffer both = scope.of(gateUp);
         Buffer post = scope.of(gradient);
-        new BackwardKernels(device).gatedMlp(both, both.slice(4L * f), post, rows, f, 2L * f);
+        new BackwardKernels(device, DType.F32)
+            .gatedMlp(both, both.slice(4L * f), post, rows, f, 2L * f);
         float[] slopes = both.toFloats(rows * 2 * f);
         float[] values = post.toFloats(rows * f);
         for (int i = 0; i < rows * f; i++) {
@@ -201,7 +202,7 @@ class BackwardKernelsTest {
     float[] gradient = Values.random(DType.F32, positions.length * heads.width(), 1);
     try (Scope scope = device.scope()) {
       Buffer dqkv = scope.of(gradient);
-      new BackwardKernels(device)
+      new BackwardKernels(device, DType.F32)
           .rope(dqkv, scope.of(frequencies), scope.of(positions), positions.length, heads);
       float[] actual = dqkv.toFloats(gradient.length);
       for (int i = 0; i < gradient.length; i++) {
@@ -233,7 +234,7 @@ class BackwardKernelsTest {
     TestDevices.assertSchedulesAgree(
         device -> {
           try (Scope scope = device.scope()) {
-            BackwardKernels kernels = new BackwardKernels(device);
+            BackwardKernels kernels = new BackwardKernels(device, DType.F32);
             Buffer dx = scope.of(x);
             kernels.rmsnorm(dx, scope.of(x), scope.of(dy), null, scope.of(gain), 2, d, EPS);
             kernels.crossEntropy(
