@@ -175,8 +175,9 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     /**
-     * Whether what prompts have in common at their beginning, before an edit acts, is read once,
-     * which is the default. Results are the same to the bit where they do not depend on the batch.
+     * Whether what prompts have in common at their beginning, tokens and the edits made to them, is
+     * read once, which is the default. Results are the same to the bit where they do not depend on
+     * the batch.
      */
     public Opening sharePrefixes(boolean share) {
       this.sharePrefixes = share;

@@ -27,7 +27,7 @@ final class BenchModel {
   private BenchModel() {}
 
   /**
-   * Opens a model.
+   * Opens a model that reads every prompt whole, however often it comes.
    *
    * @param dtype of activations, and of random weights: f32 or bf16
    * @param context longest sequence
@@ -36,7 +36,13 @@ final class BenchModel {
   static LanguageModel open(
       Path folder, String device, String dtype, int threads, int context, int maxBatch) {
     LanguageModel.Opening opening =
-        LanguageModel.at(folder).device(device).dtype(dtype).threads(threads).context(context).maxBatch(maxBatch);
+        LanguageModel.at(folder)
+            .device(device)
+            .dtype(dtype)
+            .threads(threads)
+            .context(context)
+            .maxBatch(maxBatch)
+            .sharePrefixes(false);
     if (Files.exists(folder.resolve("model.safetensors"))
         || Files.exists(folder.resolve("model.safetensors.index.json"))) {
       return opening.open();

@@ -34,6 +34,9 @@ import java.util.Random;
  *   <li>{@code plans:K}: new tokens a second, whole run, of requests that are steered by K distinct
  *       plans in turn, each of which adds a vector of its own at scale 0 after every block; K = 0
  *       is no plan. Options: {@code requests} (256), {@code prompt}, {@code tokens}
+ *   <li>{@code first:K}: first tokens a second of K distinct plans on one prompt, which add a vector
+ *       after the middle block from the prompt's last token on. Options: {@code prompt} (16), {@code
+ *       shared} (false): whether its beginning is read once
  * </ul>
  *
  * <p>Loading is not part of any.
@@ -49,6 +52,7 @@ public final class Figures {
   private final LanguageModel model;
   private final Engine engine;
   private final int tokens;
+  private int prompts; // that nobody has had before
 
   private Figures(LanguageModel model, int tokens) {
     this.model = model;
@@ -95,6 +99,7 @@ public final class Figures {
       case "plans" ->
           plans(
               size, Integer.parseInt(options.getOrDefault("requests", "256")), prompt, count);
+      case "first" -> first(size, prompt, options.getOrDefault("shared", "false").equals("true"));
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
   }
@@ -165,16 +170,36 @@ public final class Figures {
     return (double) requests * count / ((System.nanoTime() - start) / 1e9);
   }
 
+  private double first(int distinct, int length, boolean shared) {
+    int[] prompt = prompt(length, 1000 + prompts++);
+    Site middle = new Site(Site.Kind.RESID_POST, model.config().nLayers() / 2);
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < distinct; i++) {
+      SteeringPlan plan = SteeringPlan.of(new Edit.Add(middle, vector(new Random(i)), 1));
+      requests.add(
+          Request.of(prompt).withMaxTokens(1).with(plan.when(Trigger.FROM_LAST)));
+    }
+    try (Engine other = new Engine(model.llama(), shared)) {
+      long start = System.nanoTime();
+      other.run(requests).forEach(result -> result.orThrow());
+      return distinct / ((System.nanoTime() - start) / 1e9);
+    }
+  }
+
+  private float[] vector(Random random) {
+    float[] vector = new float[model.config().dModel()];
+    for (int i = 0; i < vector.length; i++) {
+      vector[i] = random.nextFloat() - 0.5f;
+    }
+    return vector;
+  }
+
   /** A plan that costs what steering costs, and leaves the text as it is. */
   private SteeringPlan unmoving(int number) {
     Random random = new Random(number);
     List<SteeringPlan.Intervention> interventions = new ArrayList<>();
     for (int layer = 0; layer < model.config().nLayers(); layer++) {
-      float[] vector = new float[model.config().dModel()];
-      for (int i = 0; i < vector.length; i++) {
-        vector[i] = random.nextFloat() - 0.5f;
-      }
-      Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector, 0);
+      Edit edit = new Edit.Add(new Site(Site.Kind.RESID_POST, layer), vector(random), 0);
       interventions.add(new SteeringPlan.Intervention(edit, Trigger.ALWAYS));
     }
     return new SteeringPlan("plan " + number, interventions);
