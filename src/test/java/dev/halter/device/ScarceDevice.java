@@ -22,11 +22,22 @@ public final class ScarceDevice extends ForwardingDevice {
   private final Set<Long> open = new HashSet<>(); // numbers of allocations
   private long bytes;
   private long allocations;
+  private Memory claimed; // null for the true one
   private int left = NEVER; // allocations until one is refused
 
   /** Over {@code device}, which is closed with this. */
   public ScarceDevice(Device device) {
     super(device);
+  }
+
+  /** Says from now on that so much is free, though it allocates what it can. */
+  public void claimFree(long bytes) {
+    claimed = new Memory(bytes, bytes);
+  }
+
+  @Override
+  public Memory memory() {
+    return claimed == null ? super.memory() : claimed;
   }
 
   /** Buffers that are open. */

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import dev.halter.device.ScarceDevice;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.files.BadFileException;
@@ -211,6 +212,38 @@ class TuningRunTest {
           () ->
               new TuningRun(device, model, selection, examples(json), null, setting(0.01), means)
                   .close());
+    }
+  }
+
+  /** A little less memory than all takes has layers made again, much less is an error. */
+  @Test
+  void whatIsKeptFollowsTheMemory() {
+    JsonObject json = JsonObject.read(GOLDENS.resolve("llama3/gradients.json"));
+    Path model = GOLDENS.resolve("llama3/model");
+    Selection selection = selection(json, ModelConfig.read(model));
+    try (ScarceDevice device = new ScarceDevice(CpuDevice.open(2))) {
+      long all;
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
+        all = run.memory().added() + run.memory().model().weights();
+        assertFalse(run.memory().toString().contains("made again"));
+      }
+      device.claimFree((long) (all / 0.9) - 100);
+      try (TuningRun run =
+          new TuningRun(device, model, selection, examples(json), null, setting(0.01))) {
+        assertEquals(2, run.memory().recomputed());
+        assertTrue(run.memory().toString().contains("layer 1 made again"), run.memory() + "");
+      }
+      device.claimFree(all / 2);
+      int before = device.buffers();
+      String message =
+          assertThrows(
+                  DeviceException.class,
+                  () ->
+                      new TuningRun(device, model, selection, examples(json), null, setting(0.01)))
+              .getMessage();
+      assertTrue(message.contains("choose a smaller --pass-tokens"), message);
+      assertEquals(before, device.buffers());
     }
   }
 
