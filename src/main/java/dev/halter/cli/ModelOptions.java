@@ -100,21 +100,30 @@ public final class ModelOptions {
    * small models is.
    */
   public LanguageModel openForPairs() {
-    ModelConfig config = ModelConfig.read(folder());
+    return openForPairs(folder());
+  }
+
+  /** As above, another folder. */
+  public LanguageModel openForPairs(Path folder) {
+    ModelConfig config = ModelConfig.read(folder);
     if (context == 0) {
       context = Math.min(1024, config.maxPositions());
     }
     long most = KvCache.pagesFor(context) * KvCache.pageBytes(config, DType.F32) * MANY;
-    return open(most <= SMALL_CACHE ? MANY : 64);
+    return open(folder, most <= SMALL_CACHE ? MANY : 64);
   }
 
   /** Opens the model for up to {@code maxBatch} sequences at once; 0 = as suits the device. */
   public LanguageModel open(int maxBatch) {
+    return open(folder(), maxBatch);
+  }
+
+  private LanguageModel open(Path folder, int maxBatch) {
     if (context < 0 || maxBatch < 0) {
       throw new WrongUseException("--context and --max-batch cannot be negative");
     }
     LanguageModel language =
-        LanguageModel.at(folder())
+        LanguageModel.at(folder)
             .device(openDevice())
             .dtype(dtype)
             .context(context)

@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import java.io.PrintStream;
+import java.util.function.DoubleFunction;
 import java.util.function.LongSupplier;
 
 /**
@@ -24,6 +25,7 @@ public final class ProgressBar implements AutoCloseable {
   private final long start;
   private long last; // when the last bar or line was shown, from the start
   private long lastDone;
+  private int lastLength; // of the bar
 
   public ProgressBar(String what, long total) {
     this(what, total, Boolean.getBoolean("halter.terminal"), System.err, System::nanoTime);
@@ -39,21 +41,38 @@ public final class ProgressBar implements AutoCloseable {
     this.last = terminal ? -FRAME : 0;
   }
 
+  /** That so much is done, with the pieces of work done in a second. */
   public void at(long done) {
+    at(done, this::rate);
+  }
+
+  private String rate(double seconds) {
+    return "%,.1f/s".formatted(lastDone / seconds);
+  }
+
+  /**
+   * That so much is done.
+   *
+   * @param figures of the work, made of the seconds since its beginning when they are shown
+   */
+  void at(long done, DoubleFunction<String> figures) {
     long now = clock.getAsLong() - start;
     if (total == 0 || !(terminal ? isFrame(now, done) : isLine(now, done))) {
       return;
     }
     last = now;
     lastDone = done;
-    double rate = done / ((double) now / SECOND);
+    String shown = figures.apply((double) now / SECOND);
     if (terminal) {
       int filled = (int) (WIDTH * done / total);
-      out.printf(
-          "\r%s [%s%s] %,d/%,d  %,.1f/s ",
-          what, "#".repeat(filled), ".".repeat(WIDTH - filled), done, total, rate);
+      String bar =
+          "%s [%s%s] %,d/%,d  %s "
+              .formatted(what, "#".repeat(filled), ".".repeat(WIDTH - filled), done, total, shown);
+      out.print("\r" + bar + " ".repeat(Math.max(0, lastLength - bar.length())));
+      out.flush();
+      lastLength = bar.length();
     } else {
-      out.printf("%s: %,d of %,d (%d%%), %,.1f/s%n", what, done, total, 100 * done / total, rate);
+      out.printf("%s: %,d of %,d (%d%%), %s%n", what, done, total, 100 * done / total, shown);
     }
   }
 

@@ -5,6 +5,7 @@ import dev.halter.device.Device;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
+import dev.halter.tuning.LossCurve;
 import dev.halter.tuning.RateSchedule;
 import dev.halter.tuning.Selection;
 import dev.halter.tuning.TuningData;
@@ -55,6 +56,12 @@ final class TuneCommand implements Callable<Integer> {
       paramLabel = "DIR",
       description = "Write a LoRA adapter of PEFT as well, which holds the same change of heads.")
   Path adapter;
+
+  @Option(
+      names = "--curve",
+      paramLabel = "F",
+      description = "Draw the loss over the steps as a picture: F.svg, F.png or F.html.")
+  Path curve;
 
   @Option(
       names = "--learning-rate",
@@ -217,17 +224,21 @@ final class TuneCommand implements Callable<Integer> {
           tuned.isOfWeights() ? "of the model's weights" : "numbers of a plan",
           texts.size(),
           setting.steps());
-      System.err.println("memory: " + run.memory());
+      System.err.println("memory: " + run.memory().toString());
       Path checkpoint = out.resolveSibling(out.getFileName() + ".checkpoint.safetensors");
-      Map<String, Object> before = heldOut == null ? null : evaluation("before", run);
+      TuningRun.Evaluation before = heldOut == null ? null : evaluate("before", run);
       Map<String, Object> result = tune(run, setting, checkpoint);
+      TuningRun.Evaluation after = heldOut == null ? null : evaluate("after", run);
       result.put("out", out.toString());
       if (heldOut != null) {
-        result.put("eval", Json.object("before", before, "after", evaluation("after", run)));
+        result.put("eval", Json.object("before", document(before), "after", document(after)));
       }
       run.write(out, Json.text(note(run, setting, texts, result)) + "\n");
       if (adapter != null) {
         run.writeAdapter(adapter);
+      }
+      if (curve != null) {
+        LossCurve.of(run.steps(), after).write(curve);
       }
       delete(checkpoint);
       if (output.isJson()) {
@@ -257,17 +268,27 @@ final class TuneCommand implements Callable<Integer> {
     long start = System.nanoTime();
     int done = run.steps().size();
     long[] figures = {0, used(device)}; // tokens through the model, bytes at most
-    run.run(
-        step -> {
-          figures[0] += step.rows();
-          figures[1] = Math.max(figures[1], used(device));
-          double seconds = (System.nanoTime() - start) / 1e9;
-          System.err.println(line(step, done, setting.steps(), figures[0], seconds));
-          if (saveSteps != null && step.step() % saveSteps == 0) {
-            run.save(checkpoint);
-          }
-        });
+    try (ProgressBar bar = new ProgressBar("tune", setting.steps() - done)) {
+      run.run(
+          step -> {
+            figures[0] += step.rows();
+            figures[1] = Math.max(figures[1], used(device));
+            int made = step.step() - done;
+            int left = setting.steps() - step.step();
+            bar.at(
+                made,
+                seconds ->
+                    "loss %.4f, %,.0f tokens/s, %,.0f s left"
+                        .formatted(step.loss(), figures[0] / seconds, seconds / made * left));
+            if (saveSteps != null && step.step() % saveSteps == 0) {
+              run.save(checkpoint);
+            }
+          });
+    }
     double seconds = (System.nanoTime() - start) / 1e9;
+    System.err.printf(
+        "loss %.4f to %.4f, %,.0f tokens/s%n",
+        run.steps().getFirst().loss(), run.steps().getLast().loss(), figures[0] / seconds);
     return Json.object(
         "steps",
         run.steps().stream().map(TuneCommand::document).toList(),
@@ -325,6 +346,10 @@ final class TuneCommand implements Callable<Integer> {
       throw new WrongUseException("--warmup-ratio is %s, must be 0 to 1".formatted(warmupRatio));
     }
     requireNew("--out", out);
+    OptionValue.requirePicture("--curve", curve);
+    if (curve != null) {
+      Destination.check(curve);
+    }
     if (adapter != null) {
       requireNew("--adapter", adapter);
       if (out.toAbsolutePath().normalize().equals(adapter.toAbsolutePath().normalize())) {
@@ -361,24 +386,15 @@ final class TuneCommand implements Callable<Integer> {
         "tokens", step.tokens());
   }
 
-  private static String line(TuningRun.Step step, int done, int steps, long rows, double seconds) {
-    double left = seconds / (step.step() - done) * (steps - step.step());
-    return "step %d/%d  loss %.4f  gradient %.3g  learning rate %.3g  %,.0f tokens/s  %,.0f s left"
-        .formatted(
-            step.step(),
-            steps,
-            step.loss(),
-            step.gradNorm(),
-            step.learningRate(),
-            rows / seconds,
-            left);
-  }
-
-  private static Map<String, Object> evaluation(String when, TuningRun run) {
+  private static TuningRun.Evaluation evaluate(String when, TuningRun run) {
     TuningRun.Evaluation known = run.evaluate();
     System.err.printf(
         "held out, %s: loss %.4f, tokens right %.1f%%, completions right %.1f%%%n",
         when, known.loss(), 100 * known.accuracy(), 100 * known.exact());
+    return known;
+  }
+
+  private static Map<String, Object> document(TuningRun.Evaluation known) {
     return Json.object("loss", known.loss(), "accuracy", known.accuracy(), "exact", known.exact());
   }
 

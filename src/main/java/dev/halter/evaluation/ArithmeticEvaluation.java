@@ -144,7 +144,7 @@ public final class ArithmeticEvaluation {
   }
 
   /** All heads, those that the answers need most first. */
-  private static List<Found> find(Llama llama, List<Pair> pairs) {
+  static List<Found> find(Llama llama, List<Pair> pairs) {
     Effects effects =
         PathPatching.of(llama, pairs, PathPatching.Variant.RECOMPUTE, false, done -> {});
     List<Found> found = new ArrayList<>();

@@ -8,12 +8,12 @@ import java.util.List;
 import java.util.Locale;
 
 /**
- * A measured curve over an axis of numbers, beside a level to compare it with: to print as SVG or
- * PNG, or to explore as a page. Both axes are linear, with ticks at round numbers; the vertical one
- * begins at 0.
+ * A measured curve over an axis of numbers, maybe beside a level to compare it with: to print as
+ * SVG or PNG, or to explore as a page. Both axes are linear, with ticks at round numbers; the
+ * vertical one begins at 0.
  *
  * @param points by x
- * @param level a value of y without whatever x stands for
+ * @param level a value of y to compare with; NaN for none
  * @param levelName what that is, written at its line
  */
 public record LineChart(
@@ -91,9 +91,15 @@ public record LineChart(
     }
   }
 
+  private boolean hasLevel() {
+    return !Double.isNaN(level);
+  }
+
   private void draw(Canvas canvas, double left, double top) {
     double most = points.stream().mapToDouble(Point::y).max().orElse(0);
-    Axis y = Axis.around(0, Math.max(most, level), top + HEIGHT - BOTTOM, top + TOP, 5);
+    Axis y =
+        Axis.around(
+            0, hasLevel() ? Math.max(most, level) : most, top + HEIGHT - BOTTOM, top + TOP, 5);
     Axis x =
         Axis.around(
             points.stream().mapToDouble(Point::x).min().orElse(0),
@@ -103,15 +109,19 @@ public record LineChart(
             8);
     drawAxes(canvas, x, y, left, top);
 
-    double at = y.place(level);
-    canvas.line(new double[] {x.from, at, x.to, at}, 1.2, true, Ink.FAINT);
+    if (hasLevel()) {
+      double at = y.place(level);
+      canvas.line(new double[] {x.from, at, x.to, at}, 1.2, true, Ink.FAINT);
+    }
     double[] line = new double[2 * points.size()];
     for (int i = 0; i < points.size(); i++) {
       line[2 * i] = x.place(points.get(i).x);
       line[2 * i + 1] = y.place(points.get(i).y);
     }
     canvas.line(line, 2, false, Ink.ACCENT);
-    drawLevelName(canvas, x, y, at);
+    if (hasLevel()) {
+      drawLevelName(canvas, x, y, y.place(level));
+    }
     canvas.group(
         Role.GRID,
         title,

@@ -24,7 +24,7 @@ import java.util.stream.Stream;
  */
 public final class Selection {
   /** The parts of a head as the paper's text has them. */
-  static final Set<Block> ALL_PARTS =
+  public static final Set<Block> ALL_PARTS =
       Collections.unmodifiableSet(EnumSet.of(Block.Q, Block.K, Block.V, Block.O));
 
   private final List<Slice> slices = new ArrayList<>();

@@ -2,11 +2,14 @@ package dev.halter.tuning;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.patching.Pair;
 import dev.halter.weights.ModelConfig;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 
@@ -41,6 +44,18 @@ public final class TuningData {
       }
       return new TuningData(examples);
     }
+  }
+
+  /** The answers of pairs, each after its reference. */
+  public static TuningData of(List<Pair> pairs) {
+    List<Example> examples = new ArrayList<>();
+    for (Pair pair : pairs) {
+      int prompt = pair.reference().length;
+      int[] tokens = Arrays.copyOf(pair.reference(), prompt + 1);
+      tokens[prompt] = pair.answer();
+      examples.add(new Example(tokens, prompt));
+    }
+    return new TuningData(examples);
   }
 
   /** How many there are. */

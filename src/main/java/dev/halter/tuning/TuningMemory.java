@@ -50,16 +50,14 @@ public record TuningMemory(
   /** One line for people. */
   @Override
   public String toString() {
+    // Of the last of those that share their buffers all is there when its gradients are made.
     String again =
-        recomputed == 0
-            ? ""
-            : ", layers %d to %d made again".formatted(lowest, lowest + recomputed - 1);
-    return "weights %s + KV cache and scratch %s + kept of layers %d to %d %s%s + gradients and optimiser %s%s%s = %s of %s (%s free)"
+        recomputed < 2 ? "" : ", %s made again".formatted(layers(lowest, lowest + recomputed - 2));
+    return "weights %s + KV cache and scratch %s + kept of %s %s%s + gradients and optimiser %s%s%s = %s of %s (%s free)"
         .formatted(
             MemoryPlan.gib(model.weights()),
             MemoryPlan.gib(model.cache() + model.scratch() + scratch),
-            lowest,
-            layers - 1,
+            layers(lowest, layers - 1),
             MemoryPlan.gib(kept),
             again,
             MemoryPlan.gib(learnt),
@@ -69,5 +67,9 @@ public record TuningMemory(
                 model.weights() + model.cache() + model.scratch() + added() + model.java()),
             MemoryPlan.gib(model.total()),
             MemoryPlan.gib(model.free()));
+  }
+
+  private static String layers(int first, int last) {
+    return first == last ? "layer " + first : "layers " + first + " to " + last;
   }
 }

@@ -36,6 +36,39 @@ class ProgressBarTest {
   }
 
   @Test
+  void figuresOfTheWorkTakeThePlaceOfItsRate() {
+    PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8);
+    try (ProgressBar bar = new ProgressBar("tune", 2, true, out, () -> now)) {
+      now = 4_000_000_000L;
+      bar.at(1, seconds -> "loss 12.5, %.0f s left".formatted(seconds));
+      now = 5_000_000_000L;
+      bar.at(2, seconds -> "loss 9");
+    }
+    String[] bars = bytes.toString(StandardCharsets.UTF_8).strip().split("\r");
+    assertTrue(bars[0].endsWith("] 1/2  loss 12.5, 4 s left "), bars[0]);
+    assertTrue(bars[1].contains("] 2/2  loss 9"), bars[1]);
+    bytes.reset();
+    try (ProgressBar bar = new ProgressBar("tune", 2, false, out, () -> now)) {
+      now += 20_000_000_000L;
+      bar.at(1, seconds -> "loss 9");
+    }
+    assertEquals("tune: 1 of 2 (50%), loss 9", bytes.toString(StandardCharsets.UTF_8).strip());
+  }
+
+  /** What a shorter line leaves of a longer one is wiped out. */
+  @Test
+  void barsCoverOneAnother() {
+    PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8);
+    try (ProgressBar bar = new ProgressBar("tune", 2, true, out, () -> now)) {
+      bar.at(1, seconds -> "a long figure");
+      now = 1_000_000_000L;
+      bar.at(2, seconds -> "short");
+    }
+    String[] bars = bytes.toString(StandardCharsets.UTF_8).split("[\r\n]+");
+    assertEquals(bars[1].length(), bars[2].length());
+  }
+
+  @Test
   void shortWorkIsDoneInSilenceElsewhere() {
     assertEquals("", printed(false, 100, 90));
   }

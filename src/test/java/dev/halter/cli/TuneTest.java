@@ -228,6 +228,31 @@ class TuneTest {
   }
 
   @Test
+  void drawsItsLossAndTellsWhatItTakes() throws IOException {
+    Path curve = folder.resolve("loss.svg");
+    CommandLineRun run =
+        tune(
+            folder.resolve("tuned"),
+            "--heads",
+            "1.2",
+            "--max-steps",
+            "150",
+            "--curve",
+            curve,
+            "--learning-rate",
+            "0.01",
+            "--eval-data",
+            data);
+    assertEquals(0, run.code(), run.err());
+    assertTrue(run.err().contains("memory: weights "), run.err());
+    assertTrue(run.err().contains("loss "), run.err());
+    assertTrue(run.err().lines().count() < 12, "no line for each step: " + run.err());
+    String svg = Files.readString(curve);
+    assertTrue(svg.contains("steps 1 to 3: ") && svg.contains("steps 148 to 150: "), svg);
+    assertTrue(svg.contains("held-out texts at the end: "), svg);
+  }
+
+  @Test
   void mlpsMayBeTunedAlone() {
     JsonNode result =
         tune(folder.resolve("tuned"), "--mlps", "1", "--epochs", "1", "--json").json();
@@ -291,6 +316,7 @@ class TuneTest {
         "--heads 1.0 --cache-prefix 0 | --cache-prefix is 0",
         "--heads 1.0 --recompute 3 | only 2 layers have gradients",
         "--heads 1.0 --recompute -1 | --recompute is -1",
+        "--heads 1.0 --curve loss.pdf | must end in .svg",
         "--max-steps 1 | nothing to tune: name heads by --heads",
         "--effects there --mlps 1 | --effects goes with --top",
       })

@@ -1,6 +1,7 @@
 package dev.halter.pictures;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.pictures.LineChart.Axis;
@@ -34,6 +35,16 @@ class LineChartTest {
     assertEquals(ticks, String.join(" ", axis.ticks().stream().map(axis::text).toList()));
     assertTrue(axis.place(low) >= -1e-9 && axis.place(high) <= 100 + 1e-9);
     assertTrue(axis.place(axis.low()) < axis.place(axis.high()));
+  }
+
+  @Test
+  void withoutALevelThereIsNone() throws Exception {
+    List<Point> points = List.of(new Point(1, 0.5, "first"), new Point(2, 0.25, "second"));
+    Path file = folder.resolve("curve.svg");
+    new LineChart("Curve", List.of(), "step", "loss", points, Double.NaN, "level").write(file);
+    String svg = Files.readString(file);
+    assertTrue(svg.contains("<title>first") && svg.contains("<title>second"), svg);
+    assertFalse(svg.contains("dasharray") || svg.contains("NaN") || svg.contains("level"), svg);
   }
 
   @Test

@@ -58,6 +58,14 @@ final class ArithmeticSection {
     }
   }
 
+  /** The templates of sums. */
+  Arithmetic templates(Path modelFolder) {
+    Path shipped = modelFolder.resolve("tasks/arithmetic.json");
+    return templates != null
+        ? Arithmetic.read(templates)
+        : shipped.toFile().exists() ? Arithmetic.read(shipped) : Arithmetic.standard();
+  }
+
   Report run(
       LanguageModel model,
       Path modelFolder,
@@ -66,11 +74,7 @@ final class ArithmeticSection {
       List<Question> other,
       List<int[]> texts,
       Consumer<String> progress) {
-    Path shipped = modelFolder.resolve("tasks/arithmetic.json");
-    Arithmetic arithmetic =
-        templates != null
-            ? Arithmetic.read(templates)
-            : shipped.toFile().exists() ? Arithmetic.read(shipped) : Arithmetic.standard();
+    Arithmetic arithmetic = templates(modelFolder);
     List<Arithmetic.Example> examples =
         arithmetic.examples(List.copyOf(arithmetic.operators()), 1, 9, seed);
     return ArithmeticEvaluation.of(

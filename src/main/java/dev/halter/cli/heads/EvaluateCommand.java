@@ -11,6 +11,7 @@ import dev.halter.evaluation.ControlEvaluation.Report;
 import dev.halter.evaluation.ControlEvaluation.Row;
 import dev.halter.evaluation.ControlEvaluation.Setting;
 import dev.halter.evaluation.ControlTask;
+import dev.halter.evaluation.TuningEvaluation;
 import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.GaussianTransform.Method;
@@ -33,7 +34,7 @@ import picocli.CommandLine.Option;
       "Puts the claims about heads to a model: on sums, and on behaviours under control.",
       "Takes the heads of sums out, and controls several behaviours, each alone and all at once,",
       "beside random heads and directions (RepE); on prompts that nothing was chosen by, and what it",
-      "costs elsewhere."
+      "costs elsewhere. With --part tuning, teaches new sums by tuning few heads."
     })
 final class EvaluateCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
@@ -49,11 +50,14 @@ final class EvaluateCommand implements Callable<Integer> {
   @Option(
       names = "--part",
       paramLabel = "P",
-      defaultValue = "all",
-      description = "all, arithmetic or controls (default: ${DEFAULT-VALUE}).")
-  String part;
+      split = ",",
+      defaultValue = "arithmetic,controls",
+      description = "arithmetic, controls, tuning or all (default: ${DEFAULT-VALUE}).")
+  List<String> parts;
 
   @Mixin ArithmeticSection arithmetic;
+
+  @Mixin TuningSection tuning;
 
   @Option(
       names = "--at",
@@ -124,10 +128,13 @@ final class EvaluateCommand implements Callable<Integer> {
     if (!strengths.stream().allMatch(Float::isFinite)) {
       throw new WrongUseException("--strength takes finite numbers");
     }
-    OptionValue.requireOneOf("--part", part, "all", "arithmetic", "controls");
+    for (String part : parts) {
+      OptionValue.requireOneOf("--part", part, "arithmetic", "controls", "tuning", "all");
+    }
     List<Reach> reaches =
         at.stream().map(name -> OptionValue.of(Reach.class, "--at", name)).distinct().toList();
     arithmetic.check();
+    tuning.check();
     List<Method> tried =
         methods.stream().map(name -> OptionValue.of(Method.class, "--method", name)).toList();
     try (LanguageModel model = options.openForPairs()) {
@@ -135,13 +142,26 @@ final class EvaluateCommand implements Callable<Integer> {
       ControlTask.Suite read = ControlTask.read(file, model);
       Consumer<String> progress = step -> System.err.println("evaluate: " + step);
       ArithmeticEvaluation.Report sums =
-          part.equals("controls")
-              ? null
-              : arithmetic.run(
-                  model, options.folder(), draws, seed, read.other(), read.texts(), progress);
+          has("arithmetic")
+              ? arithmetic.run(
+                  model, options.folder(), draws, seed, read.other(), read.texts(), progress)
+              : null;
       Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, draws, seed);
       Report controls =
-          part.equals("arithmetic") ? null : ControlEvaluation.of(model, read, setting, progress);
+          has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
+      TuningEvaluation.Report tuned =
+          has("tuning")
+              ? tuning.run(
+                  model,
+                  options,
+                  arithmetic.templates(options.folder()),
+                  arithmetic.sums,
+                  draws,
+                  seed,
+                  read.other(),
+                  read.texts(),
+                  progress)
+              : null;
       if (output.isJson()) {
         Map<String, Object> document = Json.object();
         if (sums != null) {
@@ -149,6 +169,9 @@ final class EvaluateCommand implements Callable<Integer> {
         }
         if (controls != null) {
           document.put("controls", document(read, controls));
+        }
+        if (tuned != null) {
+          document.put("tuning", TuningSection.document(tuned));
         }
         output.print(document);
         return 0;
@@ -161,8 +184,18 @@ final class EvaluateCommand implements Callable<Integer> {
       if (controls != null) {
         print(read, controls, heads);
       }
+      if (tuned != null) {
+        if (controls != null) {
+          System.out.println();
+        }
+        TuningSection.print(tuned, heads);
+      }
       return 0;
     }
+  }
+
+  private boolean has(String part) {
+    return parts.contains(part) || parts.contains("all");
   }
 
   private static Map<String, Object> document(ControlTask.Suite suite, Report report) {

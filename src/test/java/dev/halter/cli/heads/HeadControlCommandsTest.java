@@ -20,6 +20,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -155,6 +156,46 @@ class HeadControlCommandsTest {
   }
 
   @Test
+  void evaluateTunesHeadsOfTheDemoModel() throws IOException {
+    List<String> words = List.of("heads", "evaluate", "--suite", smallSuite(6, 5, 6, 2).toString());
+    List<String> small =
+        List.of(
+            "--part",
+            "tuning",
+            "--sums",
+            "12",
+            "--tuned",
+            "1",
+            "--draws",
+            "1",
+            "--learn",
+            "32",
+            "--epochs",
+            "1",
+            "--learning-rate",
+            "1e-3");
+    List<String> all = Stream.concat(words.stream(), small.stream()).toList();
+    JsonNode tuning =
+        halter(Stream.concat(all.stream(), Stream.of("--json")).toArray()).json().get("tuning");
+    assertEquals(List.of("pairs", "found", "learnt", "measured", "before", "rows"), keys(tuning));
+    assertEquals(16, tuning.get("measured").asInt());
+    assertEquals(3, tuning.get("rows").size());
+    assertEquals(
+        List.of(
+            "tuned",
+            "heads",
+            "mlps",
+            "parameters",
+            "learning_rates",
+            "new_sums",
+            "known_sums",
+            "other",
+            "perplexity"),
+        keys(tuning.get("rows").get(0)));
+    assertEquals(tuning.get("found").get(0), tuning.get("rows").get(0).get("heads").get(0));
+  }
+
+  @Test
   void evaluatePutsSumsAndControlsToTheDemoModel() throws IOException {
     CommandLineRun run =
         halter(
@@ -268,6 +309,10 @@ class HeadControlCommandsTest {
             "y.json")
         .error(2);
     halter("heads", "evaluate", "--part", "some").error(2);
+    halter("heads", "evaluate", "--part", "tuning", "--operands", "9-12").error(2);
+    halter("heads", "evaluate", "--part", "tuning", "--tuned", "0").error(2);
+    halter("heads", "evaluate", "--part", "tuning", "--learn", "3").error(2);
+    halter("heads", "evaluate", "--part", "tuning", "--learning-rate", "0").error(2);
     halter("heads", "evaluate", "--at", "start").error(2);
   }
 }
