@@ -40,6 +40,7 @@ class Size:
     atoms: int  # of the dictionary while decoding
     k: int  # atoms that a pursuit takes
     layers: tuple  # first and last from which concepts are removed
+    tuned: tuple  # heads, tokens of a step, tokens of a line
 
     @property
     def context(self):
@@ -64,16 +65,20 @@ class Size:
         return "{}:{}".format(*self.pairs)
 
     @property
+    def tuned_figure(self):
+        return "tune:{}:{}:{}".format(*self.tuned)
+
+    @property
     def plans_options(self):
         return f"requests={self.requests},tokens={self.plan_tokens}"
 
 
 REAL = Size(
     LLAMA_8B, 16, (1, 32, 128), 64, 32, 256, 128, (0, 1, 8, 64, 256),
-    (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21))
+    (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
     TINY, 1, (1, 2, 3), 4, 4, 4, 4, (0, 1, 2),
-    (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1))
+    (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
 class Stages:
@@ -183,6 +188,15 @@ class Stages:
             "path_patching.py", "--model", self.config(), "--dtype", "bf16", "--device", self.torch_device),
             "torch", until)
         return told(rows + ask(torch, [f"tails:{pairs}"]))
+
+    def tune(self, until):
+        """Steps of `halter tune` over chosen heads: forward, backward and AdamW, in bf16."""
+        halter = turns.Peer(
+            turns.java("TuneFigures", self.config(), "cuda", "bf16", *self.size.tuned, 2), "halter", until)
+        answer = told(ask(halter, [self.size.tuned_figure]))
+        answer["details"] += [f"memory in use after a step: {row['used_bytes'] / 2**30:.1f} GiB"
+                              for row in answer["rows"] if "used_bytes" in row]
+        return answer
 
     def plans(self, until):
         """K distinct plans over the same requests: EasySteer's measurement of plans per request."""

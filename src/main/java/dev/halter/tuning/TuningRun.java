@@ -26,6 +26,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Random;
 import java.util.function.Consumer;
+import java.util.function.Function;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
@@ -174,6 +175,28 @@ public final class TuningRun implements AutoCloseable {
       TuningData heldOut,
       Setting setting,
       Means means) {
+    this(
+        device,
+        folder,
+        limits ->
+            Llama.load(folder, device, setting.activations, limits, selection.tensors()::contains),
+        selection,
+        data,
+        heldOut,
+        setting,
+        means);
+  }
+
+  /** As above, with a model from elsewhere; without a folder nothing can be written. */
+  TuningRun(
+      Device device,
+      Path folder,
+      Function<Llama.Limits, Llama> model,
+      Selection selection,
+      TuningData data,
+      TuningData heldOut,
+      Setting setting,
+      Means means) {
     if (means.prefixBytes > 0 && selection.lowestLayer() == 0) {
       throw new IllegalArgumentException(
           "--cache-prefix keeps what comes into the lowest tuned layer, which is the first one here:"
@@ -187,14 +210,7 @@ public final class TuningRun implements AutoCloseable {
     this.setting = setting;
     this.scope = device.scope();
     try {
-      this.model =
-          scope.add(
-              Llama.load(
-                  folder,
-                  device,
-                  setting.activations,
-                  limits(device, data, heldOut, setting),
-                  selection.tensors()::contains));
+      this.model = scope.add(model.apply(limits(device, data, heldOut, setting)));
       this.memory = plan();
       Parts parts = parts(scope, memory.recomputed());
       this.pass = parts.pass;
@@ -425,7 +441,8 @@ public final class TuningRun implements AutoCloseable {
         "setting", setting.toString());
   }
 
-  private Step step(int step, List<Example> batch) {
+  /** Makes one step, counted from 0. */
+  Step step(int step, List<Example> batch) {
     int tokens = batch.stream().mapToInt(Example::targets).sum();
     double loss = 0;
     boolean more = false;

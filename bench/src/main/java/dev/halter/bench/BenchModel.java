@@ -52,7 +52,8 @@ final class BenchModel {
     return opening.weights(random(config, type)).open();
   }
 
-  private static Checkpoint random(ModelConfig config, DType type) {
+  /** Random weights of a model, from memory. */
+  static Checkpoint random(ModelConfig config, DType type) {
     Map<String, long[]> shapes = TensorNames.expected(config);
     long largest = shapes.values().stream().mapToLong(BenchModel::elements).max().orElseThrow();
     long count = largest + (1 << 20);
