@@ -11,6 +11,7 @@ import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -223,6 +224,8 @@ public final class JsonObject {
   public Path path(String key, NamedFiles files) {
     try {
       return files.find(text(key));
+    } catch (InvalidPathException e) {
+      throw wrong(key, "the name of a file: " + e.getReason());
     } catch (BadFileException e) {
       throw e;
     } catch (IllegalArgumentException e) {

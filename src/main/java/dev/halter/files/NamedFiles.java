@@ -1,6 +1,5 @@
 package dev.halter.files;
 
-import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.Map;
 
@@ -14,15 +13,12 @@ public interface NamedFiles {
    */
   Path find(String name);
 
-  /** Any file: a name is a path, from {@code folder} unless it is absolute. */
+  /**
+   * Any file: a name is a path, from {@code folder} unless it is absolute; what is none is an
+   * {@link java.nio.file.InvalidPathException}.
+   */
   static NamedFiles in(Path folder) {
-    return name -> {
-      try {
-        return folder.resolve(name);
-      } catch (InvalidPathException e) {
-        throw new BadFileException(folder, "a file there has no valid name: " + e.getReason(), e);
-      }
-    };
+    return folder::resolve;
   }
 
   /** These files and no others: for texts that strangers write. */

@@ -83,6 +83,7 @@ public final class AsyncEngine implements AutoCloseable {
     final long nanos; // that it may take
     final long since = clock.getAsLong();
     boolean hasSpoken;
+    long spoke; // when, last
 
     Entry(Generation generation, long nanos) {
       this.generation = generation;
@@ -107,10 +108,14 @@ public final class AsyncEngine implements AutoCloseable {
 
     @Override
     public void token(Generation.Token token) {
-      if (!hasSpoken) {
+      long now = clock.getAsLong();
+      if (hasSpoken) {
+        meter.nextToken(now - spoke);
+      } else {
         hasSpoken = true;
-        meter.firstToken(age());
+        meter.firstToken(Duration.ofNanos(now - since));
       }
+      spoke = now;
       generation.add(token);
     }
 

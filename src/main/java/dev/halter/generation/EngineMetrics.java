@@ -1,8 +1,6 @@
 package dev.halter.generation;
 
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.Collections;
 import java.util.List;
 
 /**
@@ -23,6 +21,7 @@ import java.util.List;
  * @param pages pages of the KV cache
  * @param queueTime from the submission of a request until it joins the batch
  * @param timeToFirstToken from the submission of a request until its first token
+ * @param interTokenTime from a token of a request until its next one
  */
 public record EngineMetrics(
     int running,
@@ -38,7 +37,8 @@ public record EngineMetrics(
     int pagesUsed,
     int pages,
     Times queueTime,
-    Times timeToFirstToken) {
+    Times timeToFirstToken,
+    Times interTokenTime) {
 
   /**
    * How long something took, each time: a histogram.
@@ -54,18 +54,8 @@ public record EngineMetrics(
             0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
             10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0);
 
-    static final Times NONE = new Times(Collections.nCopies(BOUNDS.size() + 1, 0L), Duration.ZERO);
-
     public Times {
       counts = List.copyOf(counts);
-    }
-
-    Times with(Duration time) {
-      int place = Collections.binarySearch(BOUNDS, time.toNanos() * 1e-9);
-      List<Long> more = new ArrayList<>(counts);
-      int at = place < 0 ? -place - 1 : place;
-      more.set(at, more.get(at) + 1);
-      return new Times(more, total.plus(time));
     }
 
     /** How many times. */

@@ -1,6 +1,7 @@
 package dev.halter.generation;
 
 import java.time.Duration;
+import java.util.stream.LongStream;
 
 /** Counts what an engine does: written by its thread, read by any. */
 final class Meter {
@@ -14,8 +15,33 @@ final class Meter {
   private long sharedTokens;
   private long generatedTokens;
   private int pagesUsed;
-  private EngineMetrics.Times queueTime = EngineMetrics.Times.NONE;
-  private EngineMetrics.Times timeToFirstToken = EngineMetrics.Times.NONE;
+  private final Histogram queueTime = new Histogram();
+  private final Histogram timeToFirstToken = new Histogram();
+  private final Histogram interTokenTime = new Histogram();
+
+  /** Times, counted without making anything, since each token has one. */
+  static final class Histogram {
+    private final long[] counts = new long[EngineMetrics.Times.BOUNDS.size() + 1];
+    private long nanos;
+
+    void add(Duration time) {
+      add(time.toNanos());
+    }
+
+    void add(long time) {
+      int at = 0;
+      while (at < counts.length - 1 && time * 1e-9 > EngineMetrics.Times.BOUNDS.get(at)) {
+        at++;
+      }
+      counts[at]++;
+      nanos += time;
+    }
+
+    EngineMetrics.Times read() {
+      return new EngineMetrics.Times(
+          LongStream.of(counts).boxed().toList(), Duration.ofNanos(nanos));
+    }
+  }
 
   Meter(int pages) {
     this.pages = pages;
@@ -26,11 +52,15 @@ final class Meter {
   }
 
   synchronized void joined(Duration waited) {
-    queueTime = queueTime.with(waited);
+    queueTime.add(waited);
   }
 
   synchronized void firstToken(Duration taken) {
-    timeToFirstToken = timeToFirstToken.with(taken);
+    timeToFirstToken.add(taken);
+  }
+
+  synchronized void nextToken(long nanos) {
+    interTokenTime.add(nanos);
   }
 
   synchronized void stepped(Engine.Step step) {
@@ -69,7 +99,8 @@ final class Meter {
         generatedTokens,
         pagesUsed,
         pages,
-        queueTime,
-        timeToFirstToken);
+        queueTime.read(),
+        timeToFirstToken.read(),
+        interTokenTime.read());
   }
 }

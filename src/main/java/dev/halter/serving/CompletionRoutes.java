@@ -81,9 +81,10 @@ final class CompletionRoutes {
     List<Prompt> prompts = new ArrayList<>();
     for (Object each : given) {
       if (each instanceof String text) {
-        prompts.add(prompt(text, addSpecial));
+        prompts.add(new Prompt(text, encode("prompt", text, addSpecial)));
       } else if (each instanceof List<?> ids) {
-        prompts.add(prompt(fields.tokens("prompt", ids)));
+        List<Integer> tokens = fields.tokens("prompt", ids, backend.vocabulary());
+        prompts.add(new Prompt(null, tokens.stream().mapToInt(Integer::intValue).toArray()));
       } else {
         throw noPrompt(fields);
       }
@@ -100,21 +101,6 @@ final class CompletionRoutes {
         "prompt",
         "a text, a list of ids of tokens, or a list of up to %,d of either"
             .formatted(MOST_PROMPTS));
-  }
-
-  private Prompt prompt(String text, boolean addSpecial) {
-    return new Prompt(text, encode("prompt", text, addSpecial));
-  }
-
-  private Prompt prompt(List<Integer> ids) {
-    int vocabulary = backend.vocabulary();
-    for (int id : ids) {
-      if (id >= vocabulary) {
-        throw ApiError.badRequest(
-            "prompt", "\"prompt\" holds %d, but ids are 0 to %d".formatted(id, vocabulary - 1));
-      }
-    }
-    return new Prompt(null, ids.stream().mapToInt(Integer::intValue).toArray());
   }
 
   private int[] encode(String field, String text, boolean addSpecial) {

@@ -88,20 +88,24 @@ final class Fields {
     return read(field, () -> json.texts(field));
   }
 
-  /** A list of ids of tokens; empty when absent. */
-  List<Integer> tokens(String field) {
+  /** A list of ids of tokens below {@code vocabulary}; empty when absent. */
+  List<Integer> tokens(String field, int vocabulary) {
     return switch (value(field)) {
       case null -> List.of();
-      case List<?> items -> tokens(field, items);
+      case List<?> items -> tokens(field, items, vocabulary);
       default -> throw wrong(field, "a list of ids of tokens");
     };
   }
 
-  List<Integer> tokens(String field, List<?> items) {
+  /** The same of a list that the field holds. */
+  List<Integer> tokens(String field, List<?> items, int vocabulary) {
     List<Integer> ids = new ArrayList<>(items.size());
     for (Object item : items) {
-      if (!(item instanceof Integer id) || id < 0) {
-        throw wrong(field, "a list of ids of tokens, integers from 0");
+      if (!(item instanceof Integer id) || id < 0 || id >= vocabulary) {
+        throw ApiError.badRequest(
+            field,
+            "\"%s\" holds %s, but ids of tokens are 0 to %,d"
+                .formatted(field, Text.line(String.valueOf(item)), vocabulary - 1));
       }
       ids.add(id);
     }

@@ -35,7 +35,7 @@ final class Front implements AutoCloseable {
 
   private final HttpServer server;
   private final ExecutorService workers = Executors.newVirtualThreadPerTaskExecutor();
-  private final Writers writers = new Writers(PATIENCE);
+  private final Writers writers;
   private final List<Route> routes;
   private final Keys keys;
   private final Keys adminKeys;
@@ -55,6 +55,7 @@ final class Front implements AutoCloseable {
     this.adminKeys = adminKeys;
     this.log = log;
     server = HttpServer.create(address, 0);
+    writers = new Writers(PATIENCE);
     server.createContext("/", this::handle);
     server.setExecutor(workers);
     server.start();

@@ -100,7 +100,7 @@ record GenerationFields(
       throw ApiError.badRequest(
           "stream", "log-probabilities of the prompt cannot be streamed: leave \"stream\" out");
     }
-    List<Integer> named = ids(fields, "logprob_token_ids", vocabulary);
+    List<Integer> named = fields.tokens("logprob_token_ids", vocabulary);
     if (named.size() > LogProbabilities.MOST) {
       throw fields.wrong(
           "logprob_token_ids", "a list of at most " + LogProbabilities.MOST + " ids");
@@ -113,7 +113,7 @@ record GenerationFields(
         fields.has("seed"),
         stops(fields),
         fields.flag("include_stop_str_in_output", false),
-        new LinkedHashSet<>(ids(fields, "stop_token_ids", vocabulary)),
+        new LinkedHashSet<>(fields.tokens("stop_token_ids", vocabulary)),
         fields.flag("ignore_eos", false),
         fields.flag("skip_special_tokens", true),
         isStream,
@@ -148,7 +148,7 @@ record GenerationFields(
     if (repetition == 0) {
       throw fields.wrong("repetition_penalty", "above 0");
     }
-    List<Integer> allowed = ids(fields, "allowed_token_ids", vocabulary);
+    List<Integer> allowed = fields.tokens("allowed_token_ids", vocabulary);
     if (fields.has("allowed_token_ids") && allowed.isEmpty()) {
       throw fields.wrong("allowed_token_ids", "a list of at least one id");
     }
@@ -194,17 +194,6 @@ record GenerationFields(
       throw fields.wrong("stop", "a text or up to " + MOST_STOPS + " texts, none of them empty");
     }
     return stops;
-  }
-
-  private static List<Integer> ids(Fields fields, String field, int vocabulary) {
-    List<Integer> ids = fields.tokens(field);
-    for (int id : ids) {
-      if (id >= vocabulary) {
-        throw ApiError.badRequest(
-            field, "\"%s\" holds %d, but ids are 0 to %d".formatted(field, id, vocabulary - 1));
-      }
-    }
-    return ids;
   }
 
   /** How the answer of this number to a prompt draws; the first as one alone would. */

@@ -102,6 +102,7 @@ final class Metrics {
         Map.of("queue_full", engine.rejected()));
     times(
         page, "vllm:time_to_first_token_seconds", "To the first token.", engine.timeToFirstToken());
+    times(page, "vllm:inter_token_latency_seconds", "Between tokens.", engine.interTokenTime());
     times(page, "vllm:request_queue_time_seconds", "In the queue.", engine.queueTime());
     latency.write(page, "vllm:e2e_request_latency_seconds", "To the end of an answer.");
     promptTokens.write(page, "vllm:request_prompt_tokens", "Tokens of a prompt.");

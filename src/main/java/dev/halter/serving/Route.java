@@ -3,8 +3,8 @@ package dev.halter.serving;
 import java.io.IOException;
 
 /**
- * What a path does. One ends in {@code /} or is all that a request's path is to be; one that does
- * takes whatever follows too.
+ * What a method of a path does. A path that ends in {@code /} stands for whatever goes on from it,
+ * any other for itself alone.
  */
 record Route(String method, String path, Access access, Handler handler) {
 

@@ -64,7 +64,8 @@ final class TokenRoutes {
     if (!fields.has("tokens")) {
       throw fields.wrong("tokens", "a list of ids of tokens");
     }
-    int[] tokens = fields.tokens("tokens").stream().mapToInt(Integer::intValue).toArray();
+    List<Integer> ids = fields.tokens("tokens", Integer.MAX_VALUE); // decoding leaves others out
+    int[] tokens = ids.stream().mapToInt(Integer::intValue).toArray();
     backend.tellUnknown(exchange, fields);
     exchange.answer(200, object("prompt", backend.tokenizer().decode(tokens, false)));
   }

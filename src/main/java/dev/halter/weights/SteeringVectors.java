@@ -2,6 +2,7 @@ package dev.halter.weights;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.NamedFiles;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.stream.LongStream;
 
@@ -41,9 +42,9 @@ public final class SteeringVectors {
     int hash = name.indexOf(SAFETENSORS + "#");
     if (hash >= 0) {
       int end = hash + SAFETENSORS.length();
-      return tensor(files.find(name.substring(0, end)), name.substring(end + 1), length);
+      return tensor(file(files, name.substring(0, end)), name.substring(end + 1), length);
     }
-    Path file = files.find(name);
+    Path file = file(files, name);
     if (name.endsWith(SAFETENSORS)) {
       return tensor(file, null, length);
     }
@@ -52,6 +53,15 @@ public final class SteeringVectors {
     }
     throw new BadFileException(
         file, "a vector must be FILE.safetensors, FILE.safetensors#TENSOR or FILE.gguf");
+  }
+
+  private static Path file(NamedFiles files, String name) {
+    try {
+      return files.find(name);
+    } catch (InvalidPathException e) {
+      throw new BadFileException(
+          Path.of("vector"), "the name of its file is none: " + e.getReason(), e);
+    }
   }
 
   /** The tensor of that name, or the only one when {@code tensorName} is null. */

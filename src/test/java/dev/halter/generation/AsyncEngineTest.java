@@ -811,6 +811,8 @@ class AsyncEngineTest {
           assertEquals(ROOMY.pages(), after.pages());
           assertEquals(0, after.pagesUsed());
           assertEquals(2, after.timeToFirstToken().count());
+          assertEquals(
+              after.generatedTokens() - 3, after.interTokenTime().count()); // a stop token is none
           assertEquals(2, after.queueTime().count());
           assertFalse(after.timeToFirstToken().mean().isNegative());
           assertThrows(
@@ -820,18 +822,18 @@ class AsyncEngineTest {
 
   @Test
   void timesFallIntoTheirBounds() {
-    EngineMetrics.Times times =
-        EngineMetrics.Times.NONE
-            .with(Duration.ofMillis(1)) // the bound belongs to what is below
-            .with(Duration.ofMillis(30))
-            .with(Duration.ofHours(1));
+    Meter.Histogram histogram = new Meter.Histogram();
+    assertEquals(Duration.ZERO, histogram.read().mean());
+    histogram.add(Duration.ofMillis(1)); // the bound belongs to what is below
+    histogram.add(Duration.ofMillis(30));
+    histogram.add(Duration.ofHours(1));
+    EngineMetrics.Times times = histogram.read();
     int last = EngineMetrics.Times.BOUNDS.size();
     assertEquals(3, times.count());
     assertEquals(1, times.counts().get(0));
     assertEquals(1, times.counts().get(EngineMetrics.Times.BOUNDS.indexOf(0.04)));
     assertEquals(1, times.counts().get(last));
     assertEquals(Duration.ofMillis(3600031).dividedBy(3), times.mean());
-    assertEquals(Duration.ZERO, EngineMetrics.Times.NONE.mean());
   }
 
   /** What has ended leaves nothing, on the device and in Java, whichever way it ended. */
