@@ -167,8 +167,6 @@ class HouseTest {
             ROOT + "device.cpu.CpuDevice", // opened by name, as CudaDevice
             ROOT + "device.cpu.Schedule", // tests of every kernel choose one
             ROOT + "device.cuda.CudaDevice",
-            ROOT + "generation.AsyncEngine", // for Java users: our commands run to the end
-            ROOT + "generation.EngineMetrics", // of it
             ROOT + "text.jinja.TemplateException", // thrown out of its room
             ROOT + "weights.Rope"), // what a test computes attention's angles from
         needless,

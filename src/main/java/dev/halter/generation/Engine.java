@@ -126,8 +126,7 @@ public final class Engine implements AutoCloseable {
     int done; // tokens of prompt and generation that the model has seen
     RuntimeException failure; // of its listener
 
-    Sequence(
-        Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens, boolean shares) {
+    Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens, boolean shares) {
       this.job = job;
       this.request = job.request();
       this.steered = steered;

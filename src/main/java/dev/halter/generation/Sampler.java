@@ -23,10 +23,7 @@ import java.util.stream.IntStream;
  * in a table on the device, which is uploaded once and counts by itself what was chosen.
  */
 final class Sampler {
-  /** What is chosen where the logits are not numbers. */
-  static final int NOTHING = -1;
-
-  /** What is chosen where there are numbers, but its request forbids all tokens. */
+  /** What is chosen where a request forbids all tokens; -1 where the logits are not numbers. */
   static final int FORBIDDEN = -2;
 
   private static final int BLOCK = 1024;

@@ -174,7 +174,12 @@ class BatchTest {
     add(lines, bad, "bias", "\"tokens\":[1],\"logit_bias\":{\"a\":1}", "token ids");
     add(lines, bad, "bias-of-none", "\"tokens\":[1],\"logit_bias\":{\"128\":1}", "0 to 127");
     add(lines, bad, "allowed", "\"tokens\":[1],\"allowed_token_ids\":[]", "at least one token");
-    add(lines, bad, "min-tokens", "\"tokens\":[1],\"max_tokens\":4,\"min_tokens\":5", "max_tokens, 4");
+    add(
+        lines,
+        bad,
+        "min-tokens",
+        "\"tokens\":[1],\"max_tokens\":4,\"min_tokens\":5",
+        "max_tokens, 4");
     add(lines, bad, "eos", "\"tokens\":[1],\"ignore_eos\":1", "true or false");
     add(lines, bad, "logprobs", "\"tokens\":[1],\"prompt_logprobs\":1001", "0 to 1000");
     add(lines, bad, "named", "\"tokens\":[1],\"logprob_token_ids\":[128]", "0 to 127");
