@@ -250,15 +250,17 @@ final class Sampler {
     }
     int bytes = toDraws.position() + 4 * namesUsed;
     if (bytes > toDraws.capacity()) {
-      draws.close();
+      Buffer small = draws; // until the larger one is there: it may not fit
       makeDraws(2L * bytes);
+      small.close();
     }
     for (int i = 0; i < namesUsed; i++) {
       toDraws.putInt(names[i]);
     }
     if (resultsUsed > told.length) {
-      results.close();
+      Buffer small = results;
       makeResults(2 * resultsUsed);
+      small.close();
     }
     draws.copyFrom(drawsSegment.asSlice(0, bytes));
     arguments[2] = logits;
