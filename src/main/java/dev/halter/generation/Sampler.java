@@ -23,10 +23,7 @@ import java.util.stream.IntStream;
  * in a table on the device, which is uploaded once and counts by itself what was chosen.
  */
 final class Sampler {
-  /** What is chosen where the logits are not numbers. */
-  static final int NOTHING = -1;
-
-  /** What is chosen where there are numbers, but its request forbids all tokens. */
+  /** What is chosen where a request forbids all tokens; -1 where the logits are not numbers. */
   static final int FORBIDDEN = -2;
 
   private static final int BLOCK = 1024;
@@ -253,15 +250,17 @@ final class Sampler {
     }
     int bytes = toDraws.position() + 4 * namesUsed;
     if (bytes > toDraws.capacity()) {
-      draws.close();
+      Buffer small = draws; // until the larger one is there: it may not fit
       makeDraws(2L * bytes);
+      small.close();
     }
     for (int i = 0; i < namesUsed; i++) {
       toDraws.putInt(names[i]);
     }
     if (resultsUsed > told.length) {
-      results.close();
+      Buffer small = results;
       makeResults(2 * resultsUsed);
+      small.close();
     }
     draws.copyFrom(drawsSegment.asSlice(0, bytes));
     arguments[2] = logits;

@@ -73,16 +73,18 @@ class SamplingOfLinesTest {
     Map<String, Object[]> options = new LinkedHashMap<>();
     options.put("\"ignore_eos\":true", new Object[] {"--ignore-eos"});
     options.put("\"min_tokens\":24", new Object[] {"--min-tokens", 24});
-    options.put("\"frequency_penalty\":2", new Object[] {"--frequency-penalty", 2});
-    options.put("\"presence_penalty\":9", new Object[] {"--presence-penalty", 9});
-    options.put("\"repetition_penalty\":3", new Object[] {"--repetition-penalty", 3});
+    options.put("\"frequency_penalty\":60", new Object[] {"--frequency-penalty", 60});
+    options.put("\"presence_penalty\":60", new Object[] {"--presence-penalty", 60});
+    options.put("\"repetition_penalty\":9", new Object[] {"--repetition-penalty", 9});
     options.put("\"logit_bias\":{\"30\":100}", new Object[] {"--logit-bias", "30=100"});
     options.put("\"allowed_token_ids\":[30,31,50]", new Object[] {"--allowed-tokens", "30,31,50"});
     options.put(
         "\"temperature\":9,\"seed\":1,\"min_p\":0.9",
         new Object[] {"--temperature", 9, "--seed", 1, "--min-p", 0.9});
     List<String> lines = new ArrayList<>();
-    String plain = "\"prompt\":\"The cat\",\"max_tokens\":25";
+    String plain =
+        "\"messages\":[{\"role\":\"user\",\"content\":\"What is your favourite animal?\"}],"
+            + "\"max_tokens\":25";
     lines.add("{\"id\":0," + plain + "}");
     lines.add("{\"id\":100," + plain + ",\"temperature\":9,\"seed\":1}");
     for (String keys : options.keySet()) {
@@ -91,7 +93,9 @@ class SamplingOfLinesTest {
     Map<String, JsonNode> answers = batch(lines);
     int id = 1;
     for (Map.Entry<String, Object[]> each : options.entrySet()) {
-      Object[] command = {"generate", "--prompt", "The cat", "--max-tokens", 25, "--json"};
+      Object[] command = {
+        "generate", "--ask", "What is your favourite animal?", "--max-tokens", 25, "--json"
+      };
       for (Object word : each.getValue()) {
         command = append(command, word);
       }
