@@ -14,8 +14,8 @@ extern "C" __global__ void gather_rows(float* out, const float* __restrict__ x,
 
 // out[i] = in[index[i]], the first `width` columns of rows of `stride` elements, exactly.
 // out [n, width] f32; in [rows, stride] T; index [n].
-// PRECOND: one block per output row (grid.x = n), any block size; 0 <= index[i] < rows; width <=
-// stride; out and in do not overlap.
+// PRECOND: one block per output row (grid.x = n), any block size; 0 <= index[i] < rows; out and in do
+// not overlap. Rows may: with stride 1 index[i] is an element (CodeLog).
 // Moves n * width * (4 + sizeof(T)) bytes.
 template <typename T>
 __device__ void read_rows(float* out, const T* __restrict__ in, const int* __restrict__ index,
