@@ -2,10 +2,10 @@ package dev.halter.serving;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.TextFile;
+import dev.halter.weights.Fingerprint;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.List;
 
 /**
@@ -62,10 +62,6 @@ final class Keys {
   }
 
   private static byte[] digest(String key) {
-    try {
-      return MessageDigest.getInstance("SHA-256").digest(key.getBytes(StandardCharsets.UTF_8));
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError(e); // every JDK has it
-    }
+    return Fingerprint.sha256().digest(key.getBytes(StandardCharsets.UTF_8));
   }
 }
