@@ -8,6 +8,7 @@ import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Tokenizer;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -138,6 +139,25 @@ final class Backend {
         "model",
         "there is no model \"%s\": this server has %s, and %s@PLAN for each of its plans"
             .formatted(Text.line(asked), name, name));
+  }
+
+  /**
+   * The tokens of a text. One that begins with the token that the tokenizer puts before every text
+   * gets no second one: clients that take ids to text and back (lm-eval) bring it along.
+   *
+   * @param addSpecial whether the tokenizer's own tokens are added
+   * @throws ApiError 400 for {@code field} if the text cannot be encoded
+   */
+  int[] encode(String field, String text, boolean addSpecial) {
+    try {
+      int[] tokens = tokenizer().encode(text, addSpecial);
+      boolean mayBeTwice = addSpecial && tokens.length > 1 && tokens[0] == tokens[1];
+      return mayBeTwice && tokenizer().encode(text, false)[0] == tokens[0]
+          ? Arrays.copyOfRange(tokens, 1, tokens.length)
+          : tokens;
+    } catch (IllegalArgumentException e) {
+      throw ApiError.badRequest(field, e.getMessage());
+    }
   }
 
   /**

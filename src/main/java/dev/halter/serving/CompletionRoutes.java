@@ -81,7 +81,7 @@ final class CompletionRoutes {
     List<Prompt> prompts = new ArrayList<>();
     for (Object each : given) {
       if (each instanceof String text) {
-        prompts.add(new Prompt(text, encode("prompt", text, addSpecial)));
+        prompts.add(new Prompt(text, backend.encode("prompt", text, addSpecial)));
       } else if (each instanceof List<?> ids) {
         List<Integer> tokens = fields.tokens("prompt", ids, backend.vocabulary());
         prompts.add(new Prompt(null, tokens.stream().mapToInt(Integer::intValue).toArray()));
@@ -103,14 +103,6 @@ final class CompletionRoutes {
             .formatted(MOST_PROMPTS));
   }
 
-  private int[] encode(String field, String text, boolean addSpecial) {
-    try {
-      return backend.tokenizer().encode(text, addSpecial);
-    } catch (IllegalArgumentException e) {
-      throw ApiError.badRequest(field, e.getMessage());
-    }
-  }
-
   private void chat(Exchange exchange) throws IOException {
     Fields fields = exchange.fields();
     SteeringPlan plan = backend.plan(exchange, fields);
@@ -129,7 +121,7 @@ final class CompletionRoutes {
             backend.vocabulary());
     String text = render(backend, fields);
     boolean addSpecial = fields.flag("add_special_tokens", false); // the template brings them
-    Prompt prompt = new Prompt(text, encode("messages", text, addSpecial));
+    Prompt prompt = new Prompt(text, backend.encode("messages", text, addSpecial));
     int maxTokens = backend.room("messages", prompt.tokens.length, asked.maxTokens());
     answer(
         exchange,

@@ -32,14 +32,9 @@ final class TokenRoutes {
     }
     boolean isChat = fields.has("messages");
     boolean tellsTokens = fields.flag("return_token_strs", false);
-    int[] tokens;
-    try {
-      String text = isChat ? CompletionRoutes.render(backend, fields) : fields.text("prompt", null);
-      boolean addSpecial = fields.flag("add_special_tokens", !isChat);
-      tokens = backend.tokenizer().encode(text, addSpecial);
-    } catch (IllegalArgumentException e) {
-      throw ApiError.badRequest(isChat ? "messages" : "prompt", e.getMessage());
-    }
+    String text = isChat ? CompletionRoutes.render(backend, fields) : fields.text("prompt", null);
+    boolean addSpecial = fields.flag("add_special_tokens", !isChat);
+    int[] tokens = backend.encode(isChat ? "messages" : "prompt", text, addSpecial);
     backend.tellUnknown(exchange, fields);
     List<String> pieces = new ArrayList<>();
     for (int token : tokens) {

@@ -69,7 +69,7 @@ class CompletionsTest {
     assertEquals(CAT, choice.get("text").asText());
     assertEquals("stop", choice.get("finish_reason").asText());
     assertTrue(choice.get("logprobs").isNull() && choice.get("stop_reason").isNull());
-    int prompt = server.model.tokenizer().encode(QUESTION, true).length;
+    int prompt = server.model.tokenizer().encode(QUESTION, false).length;
     assertEquals(prompt, answer.get("usage").get("prompt_tokens").asInt());
     int generated = server.model.tokenizer().encode(CAT, false).length + 1; // and the end
     assertEquals(generated, answer.get("usage").get("completion_tokens").asInt());
@@ -166,7 +166,7 @@ class CompletionsTest {
   void anEchoOfNoTokensIsThePromptAlone() {
     JsonNode choice = choice(prompt() + ", 'max_tokens': 0, 'echo': true, 'logprobs': 2");
     assertEquals(QUESTION, choice.get("text").asText());
-    int prompt = server.model.tokenizer().encode(QUESTION, true).length;
+    int prompt = server.model.tokenizer().encode(QUESTION, false).length;
     assertEquals(prompt, choice.get("logprobs").get("tokens").size());
     assertEquals("length", choice.get("finish_reason").asText());
   }
@@ -229,7 +229,7 @@ class CompletionsTest {
     assertEquals(30, on.get("token_ids").size());
     assertEquals("length", on.get("finish_reason").asText());
     assertEquals(
-        server.model.tokenizer().encode(QUESTION, true).length, on.get("prompt_token_ids").size());
+        server.model.tokenizer().encode(QUESTION, false).length, on.get("prompt_token_ids").size());
     JsonNode least =
         choice(prompt() + ", 'max_tokens': 30, 'min_tokens': 25, 'return_token_ids': true");
     assertTrue(least.get("token_ids").size() >= 25);
@@ -258,7 +258,7 @@ class CompletionsTest {
     assertEquals(List.of(" cat", " dog"), CommandLineRun.keys(top));
     assertEquals(0.021, Math.exp(top.get(" dog").asDouble()), 0.001); // as halter demo has it
     JsonNode prompt = choice.get("prompt_logprobs");
-    int[] tokens = server.model.tokenizer().encode(QUESTION, true);
+    int[] tokens = server.model.tokenizer().encode(QUESTION, false);
     assertEquals(tokens.length, prompt.size());
     assertTrue(prompt.get(0).isNull());
     for (int i = 1; i < tokens.length; i++) {
@@ -302,6 +302,25 @@ class CompletionsTest {
 
   private static String choices(String body) {
     return server.post(PATH, body).ok().get("choices").toString();
+  }
+
+  /** lm-eval takes ids, which begin with the model's first token, to text and back. */
+  @Test
+  void aTextThatBeginsWithTheFirstTokenGetsNoSecond() {
+    String body = "'max_tokens': 1, 'return_token_ids': true, 'prompt': '%s'%s";
+    String plain = QUESTION.replace("<|bos|>", "");
+    JsonNode expected = choice(body.formatted(plain, "")).get("prompt_token_ids");
+    assertEquals(0, expected.get(0).asInt());
+    assertEquals(expected, choice(body.formatted(QUESTION, "")).get("prompt_token_ids"));
+    assertEquals(
+        expected.size() - 1,
+        choice(body.formatted(plain, ", 'add_special_tokens': false"))
+            .get("prompt_token_ids")
+            .size());
+    assertEquals(
+        expected.size() + 1,
+        choice(body.formatted("<|bos|>" + QUESTION, "")).get("prompt_token_ids").size(),
+        "one that the text itself has twice stays");
   }
 
   @Test
