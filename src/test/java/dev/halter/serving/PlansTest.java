@@ -87,7 +87,7 @@ class PlansTest {
       JsonNode entry = halter.get("report").get("interventions").get(0);
       assertEquals("neuron_clamp", entry.get("op").asText());
       assertEquals("blocks.1.mlp.hook_pre_linear", entry.get("site").asText());
-      int prompt = server.model.tokenizer().encode(QUESTION, true).length;
+      int prompt = server.model.tokenizer().encode(QUESTION, false).length;
       assertEquals(prompt + 2, entry.get("tokens").asInt());
       assertTrue(entry.get("mean_change").asDouble() > 1);
 
