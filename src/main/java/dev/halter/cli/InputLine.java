@@ -68,10 +68,10 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
     private final BufferedReader lines;
     private final String[] keys;
     private final Set<String> ids = new HashSet<>();
-    private final long count; // of lines that are not blank; 0 = unknown
     private final Shard shard;
+    private final long end; // of its lines, among those that are not blank
     private int number;
-    private long place; // among these lines
+    private long place; // likewise
     private String line;
 
     /** Opens a file whose objects have these keys beside id, prompt, messages and tokens. */
@@ -79,22 +79,22 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
       this(file, Shard.WHOLE, more);
     }
 
-    /** As above, for a part of the lines, which are counted first. */
+    /** As above, for a part of the lines; unless it is all of them they are counted first. */
     Reader(Path file, Shard shard, String... more) {
       this.file = file;
       this.keys = new String[4 + more.length];
       System.arraycopy(new String[] {"id", "prompt", "messages", "tokens"}, 0, keys, 0, 4);
       System.arraycopy(more, 0, keys, 4, more.length);
       this.shard = shard;
-      // What can be read only once, such as a pipe, is not counted before.
-      this.count = Files.isRegularFile(file) ? count(file) : 0;
-      if (!shard.isWhole() && count == 0 && Files.exists(file)) {
+      long total = shard.isWhole() ? Long.MAX_VALUE : count(file);
+      if (total == 0 && Files.exists(file)) {
         throw new WrongUseException(
             "--shard takes a part of the lines of " + file + ", which has none to count");
       }
+      this.end = shard.end(total);
       this.lines = open(file);
       advance();
-      while (!shard.isWhole() && place < shard.begin(count)) {
+      while (place < shard.begin(total)) {
         parse(); // an id may be an earlier line's
         place++;
         advance();
@@ -103,10 +103,14 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
     /** How many lines it reads; 0 if that is not known before. */
     long size() {
-      return shard.end(count) - shard.begin(count);
+      return shard.size(count(file));
     }
 
+    /** Lines that are not blank; 0 where what is read can be read only once, such as a pipe. */
     private static long count(Path file) {
+      if (!Files.isRegularFile(file)) {
+        return 0;
+      }
       try (BufferedReader lines = open(file)) {
         return lines.lines().filter(line -> !line.isBlank()).count();
       } catch (UncheckedIOException e) {
@@ -143,7 +147,7 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
     @Override
     public boolean hasNext() {
-      return line != null && (shard.isWhole() || place < shard.end(count));
+      return line != null && place < end;
     }
 
     @Override

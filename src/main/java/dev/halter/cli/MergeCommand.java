@@ -5,7 +5,6 @@ import dev.halter.files.Json;
 import dev.halter.files.WholeFile;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.patching.EffectsFile;
-import dev.halter.weights.Safetensors;
 import dev.halter.weights.SafetensorsShards;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -83,16 +82,15 @@ final class MergeCommand implements Callable<Integer> {
     refuseInput();
     try (SafetensorsShards files = new SafetensorsShards(shards)) {
       String format = files.metadata().getOrDefault("format", "");
-      switch (format) {
-        case NeuronMap.FORMAT -> files.writeJoined(out);
-        case CaptureCommand.FORMAT -> files.writeUnion(out);
-        default ->
-            throw new BadFileException(
-                shards.getFirst(), "is of format '" + format + "': no command shards that");
-      }
-    }
-    try (Safetensors joined = Safetensors.open(out)) {
-      return Json.object("tensors", joined.names().size());
+      int tensors =
+          switch (format) {
+            case NeuronMap.FORMAT -> files.writeJoined(out);
+            case CaptureCommand.FORMAT -> files.writeUnion(out);
+            default ->
+                throw new BadFileException(
+                    shards.getFirst(), "is of format '" + format + "': no command shards that");
+          };
+      return Json.object("tensors", tensors);
     }
   }
 

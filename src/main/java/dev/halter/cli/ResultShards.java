@@ -3,12 +3,7 @@ package dev.halter.cli;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.files.WholeFile;
-import java.io.BufferedReader;
-import java.io.IOException;
-import java.io.Writer;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.BitSet;
 import java.util.HashMap;
@@ -60,25 +55,15 @@ final class ResultShards {
         out,
         text -> {
           for (Path shard : shards) {
-            copy(shard, text);
+            ResultLines.each(
+                shard,
+                (place, line) -> {
+                  take(place, line);
+                  text.write(line + "\n");
+                });
           }
           requireAll();
         });
-  }
-
-  private void copy(Path shard, Writer text) throws IOException {
-    try (BufferedReader lines = Files.newBufferedReader(shard, StandardCharsets.UTF_8)) {
-      int number = 0;
-      for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-        number++;
-        if (!line.isBlank()) {
-          take(Path.of(shard + ", line " + number), line);
-          text.write(line + "\n");
-        }
-      }
-    } catch (NoSuchFileException e) {
-      throw new BadFileException(shard, "no such file", e);
-    }
   }
 
   private void take(Path place, String line) {

@@ -6,10 +6,8 @@ import dev.halter.files.JsonObject;
 import dev.halter.files.ParquetTable;
 import dev.halter.files.ParquetTable.Column;
 import dev.halter.patching.EffectsTable;
-import java.io.BufferedReader;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -75,19 +73,12 @@ final class TableCommand implements Callable<Integer> {
         out,
         Map.of("format", "halter batch"),
         RESULTS,
-        rows -> {
-          try (BufferedReader lines = Files.newBufferedReader(file, StandardCharsets.UTF_8)) {
-            int number = 0;
-            for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-              number++;
-              if (!line.isBlank()) {
-                Path place = Path.of(file + ", line " + number);
-                add(rows, JsonObject.parse(place, line.getBytes(StandardCharsets.UTF_8)));
-                count[0]++;
-              }
-            }
-          }
-        });
+        rows ->
+            count[0] =
+                ResultLines.each(
+                    file,
+                    (place, line) ->
+                        add(rows, JsonObject.parse(place, line.getBytes(StandardCharsets.UTF_8)))));
     return count[0];
   }
 

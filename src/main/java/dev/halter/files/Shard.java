@@ -1,5 +1,6 @@
 package dev.halter.files;
 
+import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -52,6 +53,16 @@ public record Shard(int index, int count) {
   /** One past its last. */
   public long end(long total) {
     return begin(index + 1, total);
+  }
+
+  /** How many of {@code total} things are this part's. */
+  public long size(long total) {
+    return end(total) - begin(total);
+  }
+
+  /** What of a list is this part's, as a view. */
+  public <T> List<T> of(List<T> all) {
+    return all.subList((int) begin(all.size()), (int) end(all.size()));
   }
 
   /** total · i / n without overflow. */

@@ -199,7 +199,7 @@ public record NeuronMap(
     }
 
     int layers() {
-      return (int) shard.end(config.nLayers()) - firstLayer();
+      return (int) shard.size(config.nLayers());
     }
   }
 

@@ -2,10 +2,10 @@ package dev.halter.steering;
 
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
+import dev.halter.weights.Fingerprint;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.security.SecureRandom;
 import java.util.function.ToLongFunction;
 
@@ -81,14 +81,9 @@ final class EditDigests {
 
   /** What has been added, each part with its length, so that no two lists read alike. */
   private final class Digest {
-    private final MessageDigest sha;
+    private final MessageDigest sha = Fingerprint.sha256();
 
     Digest() {
-      try {
-        this.sha = MessageDigest.getInstance("SHA-256");
-      } catch (NoSuchAlgorithmException e) {
-        throw new IllegalStateException(e); // every Java has it
-      }
       sha.update(secret);
     }
 

@@ -3,11 +3,11 @@ package dev.halter.tuning;
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
 import dev.halter.patching.Pair;
+import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
@@ -65,18 +65,14 @@ public final class TuningData {
 
   /** SHA-256 of all tokens, and of where completions begin, in hexadecimal. */
   public String digest() {
-    try {
-      MessageDigest hash = MessageDigest.getInstance("SHA-256");
-      for (Example example : examples) {
-        ByteBuffer bytes = ByteBuffer.allocate(4 * (example.tokens().length + 2));
-        bytes.putInt(example.prompt()).putInt(example.tokens().length);
-        bytes.asIntBuffer().put(example.tokens());
-        hash.update(bytes.array());
-      }
-      return HexFormat.of().formatHex(hash.digest());
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException(e); // every Java has it
+    MessageDigest hash = Fingerprint.sha256();
+    for (Example example : examples) {
+      ByteBuffer bytes = ByteBuffer.allocate(4 * (example.tokens().length + 2));
+      bytes.putInt(example.prompt()).putInt(example.tokens().length);
+      bytes.asIntBuffer().put(example.tokens());
+      hash.update(bytes.array());
     }
+    return HexFormat.of().formatHex(hash.digest());
   }
 
   List<Example> examples() {

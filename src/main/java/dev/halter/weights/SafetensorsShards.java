@@ -81,9 +81,10 @@ public final class SafetensorsShards implements AutoCloseable {
   /**
    * Writes a file of all tensors of all shards, one after the other.
    *
+   * @return how many tensors it has
    * @throws BadFileException if two have one of the same name
    */
-  public void writeUnion(Path out) {
+  public int writeUnion(Path out) {
     List<TensorSpec> specs = new ArrayList<>();
     Map<String, Path> holders = new LinkedHashMap<>();
     for (Safetensors shard : shards) {
@@ -105,14 +106,16 @@ public final class SafetensorsShards implements AutoCloseable {
         shard.requireWhole();
       }
     }
+    return specs.size();
   }
 
   /**
    * Writes a file of the tensors that every shard has, joined along their first axis.
    *
+   * @return how many tensors it has
    * @throws BadFileException if one has others, or of other types or sizes along the other axes
    */
-  public void writeJoined(Path out) {
+  public int writeJoined(Path out) {
     Safetensors first = shards.getFirst();
     List<TensorSpec> specs = new ArrayList<>();
     for (String name : first.names()) {
@@ -140,6 +143,7 @@ public final class SafetensorsShards implements AutoCloseable {
       }
       shards.forEach(Safetensors::requireWhole);
     }
+    return specs.size();
   }
 
   @Override

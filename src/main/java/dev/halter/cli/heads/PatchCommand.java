@@ -109,7 +109,7 @@ final class PatchCommand implements Callable<Integer> {
         throw new WrongUseException("--compare is over all pairs: leave --shard out");
       }
       List<Pair> all = Pair.read(pairs, model);
-      List<Pair> read = all.subList((int) shard.begin(all.size()), (int) shard.end(all.size()));
+      List<Pair> read = shard.of(all);
       if (read.isEmpty()) {
         throw new WrongUseException(
             "--shard %s: %s has %d pairs, so at most as many shards"

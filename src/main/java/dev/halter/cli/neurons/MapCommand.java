@@ -170,8 +170,7 @@ public final class MapCommand implements Callable<Integer> {
       checkpoint.require(config);
       DType type = LanguageModel.activations(options.dtype, device, checkpoint);
       Shard shard = shards.shard();
-      int layers = (int) (shard.end(config.nLayers()) - shard.begin(config.nLayers()));
-      int neurons = layers * config.dMlp();
+      int neurons = (int) shard.size(config.nLayers()) * config.dMlp();
       long start = System.nanoTime();
       LlamaWeights.Linear head = LlamaWeights.head(scope, checkpoint, config, type);
       NeuronMap map;
