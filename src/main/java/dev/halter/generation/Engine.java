@@ -1,6 +1,7 @@
 package dev.halter.generation;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Beginning;
@@ -9,6 +10,7 @@ import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
+import dev.halter.model.SiteHook;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringSlots;
 import dev.halter.steering.SteeringSlots.Steered;
@@ -124,7 +126,7 @@ public final class Engine implements AutoCloseable {
     boolean isBegun;
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
-    RuntimeException failure; // of its listener
+    RuntimeException failure; // of its listener, or of its capture
 
     Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens, boolean shares) {
       this.job = job;
@@ -391,7 +393,7 @@ public final class Engine implements AutoCloseable {
     }
     int read = batch.rows() - generating;
 
-    Buffer logits = model.forward(batch, slots.table(), captures.hook());
+    Buffer logits = model.forward(batch, slots.table(), hook(order));
     captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
     int generated = choose(batch, order, logits);
@@ -404,6 +406,21 @@ public final class Engine implements AutoCloseable {
         keep(sequence);
       }
       finishIfDone(sequence);
+    }
+  }
+
+  /** What captures read; what there is no memory for costs those alone who asked for it. */
+  private SiteHook hook(List<Sequence> order) {
+    try {
+      return captures.hook();
+    } catch (OutOfDeviceMemoryException e) {
+      captures.begin();
+      for (Sequence sequence : order) {
+        if (sequence.request.capture() != null) {
+          sequence.failure = e;
+        }
+      }
+      return null;
     }
   }
 
@@ -545,12 +562,12 @@ public final class Engine implements AutoCloseable {
   }
 
   private void finishIfDone(Sequence sequence) {
-    if (sequence.isPrompt()) {
-      return;
-    }
     Request request = sequence.request;
     if (sequence.failure != null) {
       leave(sequence, Result.failed(request, sequence.failure));
+      return;
+    }
+    if (sequence.isPrompt()) {
       return;
     }
     int count = sequence.count;

@@ -291,26 +291,23 @@ public final class Capture {
   }
 
   /**
-   * Takes patterns of tokens of one span that are read.
+   * Takes patterns of tokens that follow one another.
    *
-   * @param pattern [n_heads, count, keys] from {@code from} on: of the tokens from position {@code
-   *     first} on, whether they are read or not
+   * @param pattern [n_heads, tokens, keys] from {@code from} on
    */
-  void takePattern(
-      Site site, int[] tokens, float[] pattern, int from, int first, int count, int keys) {
-    for (int token : tokens) {
-      boolean isPrompt = token < length;
-      int width = isPrompt ? length : token + 1;
+  void takePattern(Site site, int[] tokens, float[] pattern, int from, int keys) {
+    for (int i = 0; i < tokens.length; i++) {
+      boolean isPrompt = tokens[i] < length;
+      int width = isPrompt ? length : tokens[i] + 1;
       float[] into = isPrompt ? values.get(site) : new float[config.nHeads() * width];
       int rows = isPrompt ? positions.length : 1;
-      int row = isPrompt ? Arrays.binarySearch(positions, token) : 0;
+      int row = isPrompt ? Arrays.binarySearch(positions, tokens[i]) : 0;
       for (int head = 0; head < config.nHeads(); head++) {
-        int at = from + (head * count + token - first) * keys;
-        int to = (head * rows + row) * width;
-        System.arraycopy(pattern, at, into, to, Math.min(keys, width));
+        int at = from + (head * tokens.length + i) * keys;
+        System.arraycopy(pattern, at, into, (head * rows + row) * width, Math.min(keys, width));
       }
       if (!isPrompt) {
-        add(site, token, into);
+        add(site, tokens[i], into);
       }
     }
   }

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -39,22 +40,34 @@ public final class CaptureReader {
       return indices.length;
     }
 
-    /** The first one's index, from which on patterns are read. */
-    int from() {
-      return indices[0];
-    }
-
-    /** Tokens whose patterns are read. */
-    int patterns() {
-      return span.length() - from();
-    }
-
-    int keys() {
-      return span.position() + span.length();
-    }
-
     int[] positions() {
       return IntStream.of(indices).map(index -> span.position() + index).toArray();
+    }
+
+    /** What follows one another of it, each as the end of a span. */
+    List<Part> runs() {
+      List<Part> runs = new ArrayList<>();
+      for (int begin = 0, end = 1; begin < indices.length; begin = end++) {
+        while (end < indices.length && indices[end] == indices[end - 1] + 1) {
+          end++;
+        }
+        Batch.Span until =
+            new Batch.Span(
+                span.sequence(),
+                span.position(),
+                span.firstRow(),
+                Arrays.copyOf(span.tokens(), indices[end - 1] + 1),
+                span.slots(),
+                span.firstOutput(),
+                span.firstOutputRow());
+        runs.add(new Part(until, capture, Arrays.copyOfRange(indices, begin, end)));
+      }
+      return runs;
+    }
+
+    /** Tokens that the last one of a run sees. */
+    int keys() {
+      return span.position() + span.length();
     }
 
     IntStream rows() {
@@ -137,14 +150,15 @@ public final class CaptureReader {
     }
     plan(ofRows, group, group.stream().flatMapToInt(Part::rows));
     if (!patterns.isEmpty()) {
-      for (Part part : group) {
-        List<Part> alone = List.of(part);
-        long bytes = 4L * config.nHeads() * part.patterns() * part.keys();
-        count(bytes, patterns.size());
-        reader.readPatterns(
-            patterns, part.span, part.from(), (site, size) -> space(site, alone, size));
-      }
+      group.stream().flatMap(part -> part.runs().stream()).forEach(run -> plan(patterns, run));
     }
+  }
+
+  private void plan(Set<Site> patterns, Part run) {
+    List<Part> alone = List.of(run);
+    count(4L * config.nHeads() * run.count() * run.keys(), patterns.size());
+    reader.readPatterns(
+        patterns, run.span, run.indices[0], (site, size) -> space(site, alone, size));
   }
 
   private void plan(Set<Site> sites, List<Part> group, IntStream batchRows) {
@@ -181,9 +195,7 @@ public final class CaptureReader {
       int from = Math.toIntExact(read.at / 4);
       for (Part part : read.parts) {
         if (Capture.isPattern(read.site)) {
-          int first = part.span.position() + part.from();
-          part.capture.takePattern(
-              read.site, part.positions(), values, from, first, part.patterns(), part.keys());
+          part.capture.takePattern(read.site, part.positions(), values, from, part.keys());
         } else {
           part.capture.take(read.site, part.positions(), values, from);
           from += part.count() * read.site.width(config);

@@ -65,10 +65,20 @@ public final class PathPatching {
   }
 
   /**
-   * How many pairs go up a model's layers together in pieces that are about as long as a step: for
-   * who has steps to run between, when {@code progress} is told. What a sweep needs then lies in
-   * buffers of its own, and none of its sequences is open.
+   * Sweeps so few pairs together that steps of the model can be run whenever {@code progress} is
+   * told, without long between: what the sweep needs then lies in buffers of its own, not much
+   * larger than those of a step, and none of its sequences is open. Else as above; {@link
+   * Effects#plus} joins pieces.
+   *
+   * @param pairs at most {@link #pairsOfAPiece}
    */
+  public static Effects ofPiece(
+      Llama model, List<Pair> pairs, Variant variant, boolean probability, IntConsumer progress) {
+    int rows = Math.min(PathRows.atOnce(model), model.limits().rows());
+    return of(model, pairs, variant, probability, pairs.size(), rows, progress);
+  }
+
+  /** How many pairs go up a model's layers in pieces that are about as long as a step. */
   public static int pairsOfAPiece(Llama model) {
     ModelConfig config = model.config();
     int rows = 1 + config.nLayers() * (config.nHeads() + 1);

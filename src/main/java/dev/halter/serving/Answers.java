@@ -2,6 +2,7 @@ package dev.halter.serving;
 
 import static dev.halter.files.Json.object;
 
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.files.Json;
 import dev.halter.generation.Generation;
 import dev.halter.steering.SteeringPlan;
@@ -142,7 +143,7 @@ final class Answers {
   }
 
   /** What a failure is to the client. */
-  private static RuntimeException reason(Throwable failure) {
+  static RuntimeException reason(Throwable failure) {
     Throwable cause = failure;
     while (cause instanceof CompletionException && cause.getCause() != null) {
       cause = cause.getCause();
@@ -151,6 +152,7 @@ final class Answers {
       case ApiError e -> e;
       case RejectedExecutionException e -> new ApiError(503, null, e.getMessage());
       case IllegalArgumentException e -> ApiError.badRequest(null, e.getMessage());
+      case OutOfDeviceMemoryException e -> new ApiError(503, null, e.getMessage());
       case RuntimeException e -> e;
       default -> new IllegalStateException(cause);
     };

@@ -106,7 +106,7 @@ final class HeadRoutes {
         int before = first * model.config().nLayers();
         pause.pause(piece.stream().mapToInt(Pair::longest).max().orElseThrow());
         Effects some =
-            PathPatching.of(
+            PathPatching.ofPiece(
                 model,
                 piece,
                 variant,

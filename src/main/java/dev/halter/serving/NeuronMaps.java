@@ -100,9 +100,7 @@ final class NeuronMaps {
       synchronized (this) {
         maps.remove(key, making); // the next question tries again
       }
-      throw e.getCause() instanceof RuntimeException failure
-          ? failure
-          : new IllegalStateException(e.getCause());
+      throw Answers.reason(e.getCause());
     } catch (CancellationException e) { // by the engine's end
       throw new ApiError(503, null, "the server is about to end");
     } catch (InterruptedException e) {

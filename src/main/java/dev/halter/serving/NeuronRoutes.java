@@ -2,6 +2,7 @@ package dev.halter.serving;
 
 import static dev.halter.files.Json.object;
 
+import dev.halter.model.Site;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.neurons.NeuronMap.Decode;
 import dev.halter.neurons.NeuronMap.Projection;
@@ -70,7 +71,8 @@ final class NeuronRoutes {
                 "proj", NeuronMap.name(settings.projection()),
                 "decode", NeuronMap.name(settings.decode()),
                 "sign", NeuronMap.name(settings.sign()),
-                "k", settings.k()),
+                "k", settings.k(),
+                "site", new Site(settings.projection().site(), 0).name().replace("0", "*")),
             "data",
             hits.stream()
                 .filter(hit -> signs.contains(hit.sign()) && hit.probability() >= least)
