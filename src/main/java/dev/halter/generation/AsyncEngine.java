@@ -101,7 +101,8 @@ public final class AsyncEngine implements AutoCloseable {
   @FunctionalInterface
   public interface Pause {
     /**
-     * Gives them a step. No sequence may be open in the cache, and nothing that is needed later may
+     * Gives them a step, and more as long as the work took since the pause before: it gets half of
+     * the time at most. No sequence may be open in the cache, and nothing that is needed later may
      * lie in the buffers of the model's step.
      *
      * @param tokens for which the cache then has room in a sequence of the work's own; 0 for none
@@ -114,6 +115,7 @@ public final class AsyncEngine implements AutoCloseable {
   private final class Errand<T> implements Pause {
     final CompletableFuture<T> result = new CompletableFuture<>();
     private final Work<T> work;
+    private long resumed; // when the work went on, last
     private boolean hasBroken; // the engine, under the work
 
     Errand(Work<T> work) {
@@ -121,6 +123,7 @@ public final class AsyncEngine implements AutoCloseable {
     }
 
     void run() {
+      resumed = clock.getAsLong();
       try {
         result.complete(work.run(engine.model(), this));
       } catch (RuntimeException | Error e) {
@@ -138,7 +141,13 @@ public final class AsyncEngine implements AutoCloseable {
     @Override
     public void pause(int tokens) {
       hasBroken = true; // unless the turns end well
-      turn(true);
+      long paused = clock.getAsLong();
+      long worked = paused - resumed;
+      do {
+        turn(true);
+      } while (!running.isEmpty()
+          && !result.isCancelled()
+          && clock.getAsLong() - paused < worked);
       while (!result.isCancelled() && !hasRoom(tokens)) {
         if (running.isEmpty()) {
           hasBroken = false;
@@ -148,6 +157,7 @@ public final class AsyncEngine implements AutoCloseable {
         turn(false); // whoever waits would take the room
       }
       hasBroken = false;
+      resumed = clock.getAsLong();
       if (result.isCancelled()) {
         throw new CancellationException("the work was cancelled");
       }

@@ -82,7 +82,7 @@ public final class PathPatching {
   public static int pairsOfAPiece(Llama model) {
     ModelConfig config = model.config();
     int rows = 1 + config.nLayers() * (config.nHeads() + 1);
-    return Math.clamp(2L * model.limits().rows() / rows, 1, 64);
+    return Math.clamp(model.limits().rows() / rows, 1, 64);
   }
 
   /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */
