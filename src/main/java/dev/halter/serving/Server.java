@@ -69,6 +69,8 @@ public final class Server implements AutoCloseable {
                   new CompletionRoutes(backend).routes(),
                   new TokenRoutes(backend).routes(),
                   new PlanRoutes(backend).routes(),
+                  new VectorRoutes(backend).routes(),
+                  new PageRoutes().routes(),
                   new StateRoutes(backend, settings.version).routes())
               .flatMap(List::stream)
               .toList();

@@ -1,0 +1,301 @@
+package dev.halter.serving;
+
+import static dev.halter.serving.TestServer.setup;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.cli.CommandLineRun;
+import dev.halter.device.DType;
+import dev.halter.pictures.Browser;
+import dev.halter.weights.ControlVector;
+import dev.halter.weights.SafetensorsWriter;
+import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.io.IOException;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Random;
+import java.util.TreeMap;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The page at {@code /} as it is used. */
+@Timeout(180)
+class ChatPageTest {
+  private static final String CAT = "cat. I like the cat because it catches mice.";
+  private static final String DOG = "dog. I like the dog because it guards the house.";
+  private static final String QUESTION = "What is your favourite animal?";
+  private static final int D_MODEL = 192;
+
+  @TempDir Path folder;
+
+  /** A browser with the page open, which notes what the page sends. */
+  private Browser open(TestServer server, String fragment)
+      throws IOException, InterruptedException {
+    Browser browser = Browser.start(folder);
+    browser.window(1360, 900, false);
+    browser.open(server.url("/") + fragment);
+    loaded(browser);
+    browser.value(
+        """
+        window.sent = [];
+        { const real = window.fetch;
+          window.fetch = (path, options) => {
+            if (options.body) sent.push([path, JSON.parse(options.body)]);
+            return real(path, options);
+          } }
+        """);
+    return browser;
+  }
+
+  private static void loaded(Browser browser) throws InterruptedException {
+    browser.until(
+        "!document.getElementById('desk').inert || !document.getElementById('problem').hidden");
+  }
+
+  private static void ask(Browser browser, String question) throws InterruptedException {
+    browser.click("#question");
+    browser.type(question);
+    browser.click("#send");
+    ended(browser);
+  }
+
+  private static void ended(Browser browser) throws InterruptedException {
+    browser.until("turns.length && turns.every(t => !t.plain.isRunning && !t.steered.isRunning)");
+  }
+
+  private static String text(Browser browser, String selector) throws InterruptedException {
+    return browser.value("document.querySelector('" + selector + "').innerText");
+  }
+
+  private static JsonNode json(Browser browser, String expression) throws InterruptedException {
+    return CommandLineRun.parse(browser.value("JSON.stringify(" + expression + ")"));
+  }
+
+  /** Bodies that the page has sent to a path. */
+  private static List<JsonNode> sent(Browser browser, String path) throws InterruptedException {
+    List<JsonNode> bodies = new ArrayList<>();
+    json(browser, "sent")
+        .forEach(
+            each -> {
+              if (each.get(0).asText().equals(path)) {
+                bodies.add(each.get(1));
+              }
+            });
+    return bodies;
+  }
+
+  private static void clampDog(Browser browser) throws InterruptedException {
+    browser.click("#token");
+    browser.type("1.270");
+    browser.click("#search button");
+    browser.value("document.querySelector('#items input').select()");
+    browser.type("-20");
+    browser.press("Tab");
+  }
+
+  @Test
+  void bothAnswersComeAndDifferOnceANeuronIsClamped() throws Exception {
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      ask(browser, QUESTION);
+      assertEquals(CAT, text(browser, ".plain .text"));
+      assertEquals(CAT, text(browser, ".steered .text"));
+      assertEquals("Both answers are the same.", text(browser, "#status"));
+      assertEquals(0, json(browser, "[...document.querySelectorAll('.other')]").size());
+
+      clampDog(browser);
+      browser.click("#clear");
+      ask(browser, QUESTION);
+      assertEquals(CAT, text(browser, ".plain .text"));
+      assertEquals(DOG, text(browser, ".steered .text"));
+      assertEquals(DOG, text(browser, ".steered .other").strip(), "what differs is marked");
+      assertEquals("Both answers are there.", text(browser, "#status"));
+      assertEquals(
+          "Without a plan:  " + CAT + " With the plan:  " + DOG,
+          browser.value("document.getElementById('heard').textContent"));
+      String report = text(browser, ".steered .report tbody");
+      assertEquals("neuron_clamp at blocks.1.mlp.hook_pre_linear\t22\t20.0", report);
+      assertEquals("", text(browser, ".plain .report"));
+
+      List<JsonNode> sent = sent(browser, "/v1/completions");
+      assertEquals(4, sent.size());
+      assertTrue(sent.stream().allMatch(body -> body.get("stream").asBoolean()));
+      assertFalse(sent.get(2).has("plan"));
+      String shown = browser.value("document.getElementById('json').textContent");
+      assertEquals(CommandLineRun.parse(shown), sent.get(3).get("plan"), "what can be copied");
+
+      String curl = browser.value("document.getElementById('curl').textContent");
+      String body = curl.substring(curl.indexOf("-d '") + 4, curl.length() - 1);
+      JsonNode answer = server.send("POST", "/v1/chat/completions", body).ok();
+      assertEquals(
+          " " + DOG, answer.get("choices").get(0).get("message").get("content").asText());
+
+      browser.click("#copies summary");
+      browser.value("navigator.clipboard.writeText = async text => { window.copied = text; }");
+      browser.click("[data-copies=json]");
+      assertEquals(shown, browser.value("window.copied"));
+
+      // The address holds the plan.
+      String fragment = browser.value("location.hash");
+      browser.open(server.url("/") + fragment);
+      loaded(browser);
+      assertEquals(shown, browser.value("document.getElementById('json').textContent"));
+    }
+  }
+
+  @Test
+  void aSecondQuestionHasTheConversationOfItsSide() throws Exception {
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      clampDog(browser);
+      ask(browser, QUESTION);
+      ask(browser, "Why?");
+      List<JsonNode> chats = sent(browser, "/tokenize");
+      assertEquals(4, chats.size());
+      for (int side = 0; side < 2; side++) {
+        JsonNode messages = chats.get(2 + side).get("messages");
+        assertEquals(3, messages.size());
+        assertEquals(side == 0 ? CAT : DOG, messages.get(1).get("content").asText());
+        assertEquals("Why?", messages.get(2).get("content").asText());
+      }
+    }
+  }
+
+  /** Lets answers be of this many tokens, whatever the model wants. */
+  private static void answersOf(Browser browser, int tokens) throws InterruptedException {
+    for (String field : List.of("least", "most")) {
+      browser.value("document.getElementById('" + field + "').value = " + tokens);
+    }
+  }
+
+  private static List<Integer> ids(JsonNode list) {
+    List<Integer> ids = new ArrayList<>();
+    list.forEach(id -> ids.add(id.asInt()));
+    return ids;
+  }
+
+  /** What the server goes on with after these tokens. */
+  private static List<Integer> next(TestServer server, List<Integer> tokens, int count, String plan) {
+    return ids(
+        server
+            .post(
+                "/v1/completions",
+                ("{'prompt': %s, 'max_tokens': %d, 'min_tokens': %2$d, 'temperature': 0,"
+                        + " 'return_token_ids': true%s}")
+                    .formatted(tokens, count, plan.isEmpty() ? "" : ", 'plan': " + plan))
+            .ok()
+            .get("choices")
+            .get(0)
+            .get("token_ids"));
+  }
+
+  private static String clamp(String rest) {
+    return "{'op': 'neuron_clamp', 'site': 'blocks.1.mlp.hook_pre_linear', 'neurons': [270], 'value': -20"
+        + rest
+        + "}";
+  }
+
+  @Test
+  void theSliderActsFromTheNextTokenOn() throws Exception {
+    int count = 400;
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      clampDog(browser);
+      answersOf(browser, count);
+      browser.value(
+          """
+          setInterval(() => {
+            const steered = turns.at(-1)?.steered;
+            if (!window.isMoved && steered?.ids.length > 20) {
+              window.isMoved = true;
+              const slider = document.getElementById('strength');
+              slider.value = 3.5;
+              slider.dispatchEvent(new Event('input'));
+            }
+          }, 1)
+          """);
+      ask(browser, QUESTION);
+      JsonNode answer = json(browser, "{...turns[0].steered, view: null}");
+      List<Integer> prompt = ids(answer.get("prompt"));
+      List<Integer> all = ids(answer.get("ids"));
+      assertEquals(count, all.size());
+      assertEquals(2, answer.get("history").size(), "moved while it ran");
+      int from = answer.get("history").get(1).get("from").asInt();
+      int before = from + 1 - prompt.size();
+      assertTrue(before > 20 && before < count, before + " tokens before");
+
+      List<Integer> still = next(server, prompt, count, "{'interventions': [" + clamp("") + "]}");
+      assertEquals(still.subList(0, before), all.subList(0, before), "what stood stays");
+      assertNotEquals(still, all, "what comes is other");
+      List<Integer> stands = new ArrayList<>(prompt);
+      stands.addAll(all.subList(0, before));
+      String first = ", 'when': {'prompt_window': [0, %d]}".formatted(from);
+      String then =
+          ", 'strength': 3.5, 'when': {'prompt_window': [%d, null], 'generation': 'all'}"
+              .formatted(from);
+      String plan = "{'interventions': [" + clamp(first) + "," + clamp(then) + "]}";
+      List<Integer> expected = next(server, stands, count - before, plan);
+      assertEquals(expected, all.subList(before, count), "and is what the strength makes of it");
+
+      assertEquals("×3.5", text(browser, ".turned"));
+      JsonNode rows = answer.get("report").get("interventions");
+      assertEquals(from, rows.get(0).get("tokens").asInt());
+      assertEquals(prompt.size() + count - 1 - from, rows.get(1).get("tokens").asInt());
+      assertTrue(
+          rows.get(1).get("mean_change").asDouble() > 2 * rows.get(0).get("mean_change").asDouble());
+    }
+  }
+
+  @Test
+  void anAnswerThatWasStoppedGoesOnAsIfItHadNotBeen() throws Exception {
+    int count = 300;
+    Files.writeString(
+        folder.resolve("mixed.json"),
+        """
+        {"interventions": [
+          {"op": "neuron_clamp", "site": "blocks.1.mlp.hook_pre_linear", "neurons": [270], "value": -60,
+           "when": {"prompt_positions": [1, -1], "generation_window": [7, 200], "exclude_generation_positions": [9]}},
+          {"op": "neuron_clamp", "site": "blocks.2.mlp.hook_post", "neurons": [3, 4], "value": 25,
+           "when": {"generation_tokens": [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], "prompt": "all",
+                    "exclude_prompt_window": [-3, null]}},
+          {"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [2], "scale": 0.2}],
+         "when": {"generation_positions": [0, 5, 40, 90], "generation_window": [150, null]}}
+        """);
+    try (TestServer server = setup().plans(folder).start();
+        Browser browser = open(server, "")) {
+      browser.click("details:has(#plans) summary");
+      browser.click("#plans button");
+      answersOf(browser, count);
+      browser.value(
+          "setInterval(() => { const steered = turns.at(-1)?.steered; if (!window.isStopped &&"
+              + " steered?.ids.length > 60) { window.isStopped = true;"
+              + " document.getElementById('stop').click(); } }, 1)");
+      ask(browser, QUESTION);
+      assertEquals("Stopped.", text(browser, "#status"));
+      int stopped = json(browser, "turns[0].steered.ids").size();
+      assertTrue(stopped > 60 && stopped < count, stopped + " tokens");
+      assertTrue(text(browser, ".steered .report").startsWith("Stopped after " + stopped));
+      browser.click("#on");
+      ended(browser);
+      JsonNode answer = json(browser, "{...turns[0].steered, view: null}");
+      List<Integer> prompt = ids(answer.get("prompt"));
+      List<Integer> whole = next(server, prompt, count, "'mixed'");
+      assertNotEquals(whole, next(server, prompt, count, ""));
+      assertEquals(whole, ids(answer.get("ids")));
+      assertEquals(
+          next(server, prompt, count, ""), ids(json(browser, "turns[0].plain.ids")), "both");
+      assertEquals(3, sent(browser, "/v1/completions").getLast().get("plan").get("interventions").size());
+    }
+  }
+}
