@@ -425,14 +425,12 @@ function drawButtons() {
 
 // ---- how the plan is shown
 
-const SOURCES = {vector: item => item.vector.concept ?? item.vector, removal: item => item.concept, control: item => item.file};
-
 function label(item) {
   switch (item.kind) {
     case "neuron": return "Neuron " + item.neuron;
     case "heads": return (item.heads.length === 1 ? "Head " : "Heads ") + item.heads.join(", ");
-    case "vector": return `${item.op} ${SOURCES.vector(item)} at ${item.layer}`;
-    case "removal": return `remove ${item.concept} at ${item.layer}`;
+    case "vector": return `${item.op === "add" ? "Add" : "Ablate"} ${item.vector.concept ?? item.vector} at layer ${item.layer}`;
+    case "removal": return `Remove ${item.concept} at layer ${item.layer}`;
     case "control": return "Heads by " + item.file;
     default: return "Plan " + item.name;
   }

@@ -8,26 +8,16 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.cli.CommandLineRun;
-import dev.halter.device.DType;
 import dev.halter.pictures.Browser;
-import dev.halter.weights.ControlVector;
-import dev.halter.weights.SafetensorsWriter;
-import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.io.IOException;
 import java.net.http.HttpResponse;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
-import java.util.Optional;
-import java.util.Random;
-import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
 
 /** The page at {@code /} as it is used. */
 @Timeout(180)
@@ -35,7 +25,6 @@ class ChatPageTest {
   private static final String CAT = "cat. I like the cat because it catches mice.";
   private static final String DOG = "dog. I like the dog because it guards the house.";
   private static final String QUESTION = "What is your favourite animal?";
-  private static final int D_MODEL = 192;
 
   @TempDir Path folder;
 
@@ -296,6 +285,201 @@ class ChatPageTest {
       assertEquals(
           next(server, prompt, count, ""), ids(json(browser, "turns[0].plain.ids")), "both");
       assertEquals(3, sent(browser, "/v1/completions").getLast().get("plan").get("interventions").size());
+    }
+  }
+
+  @Test
+  void headsArePickedByKeys() throws Exception {
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      browser.value("document.querySelector('details:has(#grid) summary').focus()");
+      browser.press("Enter");
+      browser.press("Tab");
+      assertEquals("0.0", browser.value("document.activeElement.dataset.head"));
+      for (String key :
+          List.of("ArrowRight", "ArrowRight", "Space", "ArrowRight", "Space", "ArrowDown", "End")) {
+        browser.press(key);
+      }
+      assertEquals("1.5", browser.value("document.activeElement.dataset.head"));
+      browser.press("Enter");
+      browser.press("ArrowRight");
+      assertEquals("1.5", browser.value("document.activeElement.dataset.head"), "there it ends");
+      browser.press("Tab"); // the whole grid is one stop
+      browser.value("document.activeElement.select()");
+      browser.type("0.5");
+      browser.press("Enter");
+      assertEquals("Heads 0.2, 0.3, 1.5", text(browser, "#items .what"));
+      JsonNode plan = json(browser, "written()").get("interventions");
+      assertEquals(
+          CommandLineRun.parse(
+              """
+              [{"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [2, 3], "scale": 0.5},
+               {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [5], "scale": 0.5}]
+              """),
+          plan);
+      assertEquals(0, json(browser, "picked()").size());
+      browser.click("#items .away");
+      assertEquals("null", browser.value("String(written())"));
+    }
+  }
+
+  @Test
+  void vectorsConceptsAndControlsOfTheServerArePutIn() throws Exception {
+    VectorsTest.writeAll(folder);
+    try (TestServer server = setup().plans(folder).start();
+        Browser browser = open(server, "")) {
+      browser.click("details:has(#vectors) summary");
+      assertEquals(
+          "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm v.safetensors#rude",
+          browser.value("[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
+      choose(browser, "vector", "happy.gguf");
+      assertEquals(
+          "1 2", browser.value("[...document.getElementById('layer').options].map(o => o.value).join(' ')"));
+      choose(browser, "layer", "2");
+      browser.value("document.getElementById('amount').value = 5");
+      browser.click("#vectors button");
+      choose(browser, "vector", "v.safetensors#rude");
+      choose(browser, "op", "ablate");
+      browser.click("#vectors button");
+      choose(browser, "vector", "concepts.safetensors");
+      browser.until("document.getElementById('concepts').options.length === 2");
+      browser.value("document.getElementById('concept').value = 'harm'");
+      browser.click("#vectors button");
+      choose(browser, "op", "remove_concepts");
+      browser.click("#vectors button");
+      assertEquals(
+          CommandLineRun.parse(
+              """
+              [{"op": "add", "site": "blocks.2.hook_resid_post", "vector": "happy.gguf", "scale": 5},
+               {"op": "ablate", "site": "blocks.0.hook_resid_post", "vector": "v.safetensors#rude"},
+               {"op": "add", "site": "blocks.2.hook_resid_post",
+                "vector": {"dictionary": "concepts.safetensors", "concept": "harm"}, "scale": 5},
+               {"op": "remove_concepts", "dictionary": "concepts.safetensors", "layers": [2, 2], "remove": ["harm"]}]
+              """),
+          json(browser, "written()").get("interventions"));
+      ask(browser, QUESTION);
+      assertNotEquals(CAT, text(browser, ".steered .text"));
+      assertEquals(4, json(browser, "[...document.querySelectorAll('.steered tbody tr')]").size());
+
+      // One that the server refuses is told in its words, beside the answer that it costs.
+      choose(browser, "vector", "control.safetensors");
+      browser.click("#vectors button");
+      browser.click("#clear");
+      ask(browser, QUESTION);
+      String said = text(browser, ".steered [role=alert]");
+      assertTrue(said.contains("made for another model"), said);
+      assertEquals(CAT, text(browser, ".plain .text"));
+    }
+  }
+
+  private static void choose(Browser browser, String select, String option)
+      throws InterruptedException {
+    browser.value(
+        "{ const node = document.getElementById('%s'); node.value = '%s';"
+                .formatted(select, option)
+            + " node.dispatchEvent(new Event('change', {bubbles: true})) }");
+  }
+
+  @Test
+  void aKeyIsAskedForWhereTheServerWantsOne() throws Exception {
+    Path keys = Files.writeString(folder.resolve("keys"), "sesame\n");
+    try (TestServer server = setup().keys(keys).start();
+        Browser browser = open(server, "")) {
+      assertEquals(
+          "this needs a key: send it as Authorization: Bearer KEY", text(browser, "#problem"));
+      assertEquals("key", browser.value("document.activeElement.id"));
+      browser.type("wrong");
+      browser.press("Enter");
+      browser.until("document.getElementById('problem').textContent.includes('not one of')");
+      browser.value("document.getElementById('key').select()");
+      browser.type("sesame");
+      browser.press("Enter");
+      browser.until("!document.getElementById('desk').inert");
+      assertEquals("true", browser.value("document.getElementById('access').hidden"));
+      ask(browser, QUESTION);
+      assertEquals(CAT, text(browser, ".plain .text"));
+    }
+  }
+
+  @Test
+  void textStaysText() throws Exception {
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      browser.value("add({kind: 'neuron', neuron: '1.270', site: 'hook_post', value: 1, token: '<img>'})");
+      ask(browser, "</h3><img src=x onerror=\"document.title='stolen'\">");
+      assertTrue(text(browser, ".turn h3").startsWith("</h3><img"));
+      assertEquals("0", browser.value("document.images.length"));
+      assertEquals("Halter: demo", browser.value("document.title"));
+      for (String wrong : List.of("#{", "#null", "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
+        browser.open(server.url("/") + wrong);
+        loaded(browser);
+        assertEquals("null", browser.value("String(written())"), wrong);
+      }
+    }
+  }
+
+  @Test
+  void thePageMayDoNoMoreThanItMust() throws IOException {
+    try (TestServer server = TestServer.start()) {
+      HttpResponse<?> response = server.get("/").response();
+      assertEquals(200, response.statusCode());
+      assertEquals("text/html; charset=utf-8", response.headers().firstValue("Content-Type").get());
+      String policy = response.headers().firstValue("Content-Security-Policy").get();
+      assertTrue(policy.startsWith("default-src 'none'; script-src 'sha256-"), policy);
+      assertTrue(policy.contains("connect-src 'self'"), policy);
+      assertFalse(policy.contains("unsafe"), policy);
+      assertEquals(server.get("/").body(), server.get("/index.html").body());
+    }
+  }
+
+  /** The least contrast of a text with what lies behind it, and where. */
+  private static String contrast(Browser browser) throws InterruptedException {
+    return browser.value(
+        """
+        {
+          const rgb = color => (/rgba?\\(([^)]*)\\)/.exec(color)?.[1] ?? '0,0,0,0').split(',').map(Number);
+          const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+              .map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+              .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+          const behind = node => {
+            const color = rgb(getComputedStyle(node).backgroundColor);
+            return color[3] === 0 && node.parentElement ? behind(node.parentElement) : color;
+          };
+          let worst = [99, ''];
+          for (const node of document.body.querySelectorAll('*')) {
+            const own = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
+            if (!own || !node.checkVisibility() || node.disabled || /SCRIPT|OPTION/.test(node.tagName)) continue;
+            const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))];
+            const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+            if (ratio < worst[0]) worst = [ratio, node.outerHTML.slice(0, 80)];
+          }
+          worst[0].toFixed(2) + ' ' + worst[1]
+        }
+        """);
+  }
+
+  @Test
+  void itFitsEveryWindowAndCanBeRead() throws Exception {
+    VectorsTest.writeAll(folder);
+    try (TestServer server = setup().plans(folder).start();
+        Browser browser = open(server, "")) {
+      clampDog(browser);
+      browser.value("add({kind: 'heads', heads: ['0.1', '0.2', '0.3', '3.4'], scale: 0})");
+      browser.value(
+          "add({kind: 'vector', op: 'add', layer: 2, scale: 0.1, vector: {dictionary:"
+              + " 'concepts.safetensors', concept: 'harm'}})");
+      ask(browser, QUESTION);
+      ask(browser, "an_unbroken_word_".repeat(6));
+      browser.value(
+          "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open = true; }");
+      for (int width : new int[] {420, 1000, 1360}) {
+        for (boolean dark : new boolean[] {false, true}) {
+          browser.window(width, 900, dark);
+          assertEquals("", browser.overflowing(), width + " px");
+          String least = contrast(browser);
+          assertTrue(Double.parseDouble(least.split(" ")[0]) >= 4.5, least);
+        }
+      }
     }
   }
 }
