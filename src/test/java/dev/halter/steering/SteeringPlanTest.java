@@ -106,7 +106,7 @@ class SteeringPlanTest {
               default -> value;
             });
       } catch (ReflectiveOperationException e) {
-        throw new AssertionError(e);
+        throw new LinkageError(e.getMessage(), e);
       }
     }
     return fields;
