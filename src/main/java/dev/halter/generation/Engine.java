@@ -180,8 +180,8 @@ public final class Engine implements AutoCloseable {
      */
     Beginning sharable() {
       int length = request.prompt().length;
-      int most = request.capture() == null ? length - 1 : request.capture().first();
-      return beginning.first(Math.min(most, firstOutput()));
+      int most = request.capture() == null ? length : request.capture().first();
+      return beginning.first(Math.min(Math.min(length - 1, most), firstOutput()));
     }
 
     /** The first token of the prompt whose logits are wanted; its length if none is. */
@@ -373,7 +373,7 @@ public final class Engine implements AutoCloseable {
     int shared = 0;
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
-        add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0);
+        capture(add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0), sequence);
         order.add(sequence);
       }
     }
@@ -445,7 +445,6 @@ public final class Engine implements AutoCloseable {
   private boolean addPrompt(Batch batch, Sequence sequence, int rows, int outputs) {
     int[] prompt = sequence.request.prompt();
     int count = Math.min(prompt.length - sequence.done, rows);
-    Capture capture = sequence.request.capture();
     // Tokens from the first with logits on count twice: as rows and as outputs.
     int before = Math.max(0, sequence.firstOutput() - sequence.done);
     count = Math.min(count, before + outputs);
@@ -454,11 +453,14 @@ public final class Engine implements AutoCloseable {
       return false;
     }
     int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
-    Batch.Span span = add(batch, sequence, tokens, firstOutput);
-    if (capture != null) {
-      captures.read(span, capture);
-    }
+    capture(add(batch, sequence, tokens, firstOutput), sequence);
     return true;
+  }
+
+  private void capture(Batch.Span span, Sequence sequence) {
+    if (sequence.request.capture() != null) {
+      captures.read(span, sequence.request.capture());
+    }
   }
 
   private static Batch.Span add(Batch batch, Sequence sequence, int[] tokens, int firstOutput) {

@@ -33,27 +33,37 @@ public final class CaptureReader {
   private long largest; // bytes of one reading
   private long sum; // bytes of all readings of the step
 
-  /** Tokens of a span that a capture asks for, from index {@code from} of the span on. */
-  private record Part(Batch.Span span, Capture capture, int from) {
+  /** Tokens of a span that a capture asks for, by their indices in it. */
+  private record Part(Batch.Span span, Capture capture, int[] indices) {
     int count() {
-      return span.length() - from;
+      return indices.length;
+    }
+
+    /** The first one's index, from which on patterns are read. */
+    int from() {
+      return indices[0];
+    }
+
+    /** Tokens whose patterns are read. */
+    int patterns() {
+      return span.length() - from();
     }
 
     int keys() {
       return span.position() + span.length();
     }
 
-    Part from(int index) {
-      return new Part(span, capture, Math.max(from, index));
+    int[] positions() {
+      return IntStream.of(indices).map(index -> span.position() + index).toArray();
     }
 
     IntStream rows() {
-      return IntStream.range(span.firstRow() + from, span.firstRow() + span.length());
+      return IntStream.of(indices).map(index -> span.firstRow() + index);
     }
 
     IntStream outputRows() {
       int first = span.firstOutputRow() - span.firstOutput();
-      return IntStream.range(first + from, first + span.length());
+      return IntStream.of(indices).map(index -> first + index);
     }
   }
 
@@ -82,9 +92,9 @@ public final class CaptureReader {
 
   /** Reads a span of the step's batch for a capture of its sequence. */
   public void read(Batch.Span span, Capture capture) {
-    Part part = new Part(span, capture, Math.max(0, capture.first() - span.position()));
-    if (part.count() > 0) {
-      parts.add(part);
+    int[] indices = capture.indices(span);
+    if (indices.length > 0) {
+      parts.add(new Part(span, capture, indices));
     }
   }
 
@@ -123,17 +133,16 @@ public final class CaptureReader {
     patterns.removeIf(site -> !Capture.isPattern(site));
     ofRows.removeAll(patterns);
     if (ofRows.remove(LOGITS)) {
-      List<Part> outputs = group.stream().map(part -> part.from(part.span.firstOutput())).toList();
-      plan(Set.of(LOGITS), outputs, outputs.stream().flatMapToInt(Part::outputRows));
+      plan(Set.of(LOGITS), group, group.stream().flatMapToInt(Part::outputRows));
     }
     plan(ofRows, group, group.stream().flatMapToInt(Part::rows));
     if (!patterns.isEmpty()) {
       for (Part part : group) {
         List<Part> alone = List.of(part);
-        long bytes = 4L * config.nHeads() * part.count() * part.keys();
+        long bytes = 4L * config.nHeads() * part.patterns() * part.keys();
         count(bytes, patterns.size());
         reader.readPatterns(
-            patterns, part.span, part.from, (site, size) -> space(site, alone, size));
+            patterns, part.span, part.from(), (site, size) -> space(site, alone, size));
       }
     }
   }
@@ -171,13 +180,13 @@ public final class CaptureReader {
     for (Read read : pending) {
       int from = Math.toIntExact(read.at / 4);
       for (Part part : read.parts) {
-        int position = part.span.position() + part.from;
-        int count = part.count();
         if (Capture.isPattern(read.site)) {
-          part.capture.takePattern(read.site, position, values, from, count, part.keys());
+          int first = part.span.position() + part.from();
+          part.capture.takePattern(
+              read.site, part.positions(), values, from, first, part.patterns(), part.keys());
         } else {
-          part.capture.take(read.site, position, values, from, count);
-          from += count * read.site.width(config);
+          part.capture.take(read.site, part.positions(), values, from);
+          from += part.count() * read.site.width(config);
         }
       }
     }

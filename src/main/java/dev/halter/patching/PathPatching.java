@@ -6,6 +6,7 @@ import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
 import dev.halter.patching.EffectSums.Run;
+import dev.halter.weights.ModelConfig;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -61,6 +62,17 @@ public final class PathPatching {
     long bytes = PathRows.bytes(model.config(), model.config().nLayers());
     int atOnce = Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
     return of(model, pairs, variant, probability, atOnce, PathRows.atOnce(model), progress);
+  }
+
+  /**
+   * How many pairs go up a model's layers together in pieces that are about as long as a step: for
+   * who has steps to run between, when {@code progress} is told. What a sweep needs then lies in
+   * buffers of its own, and none of its sequences is open.
+   */
+  public static int pairsOfAPiece(Llama model) {
+    ModelConfig config = model.config();
+    int rows = 1 + config.nLayers() * (config.nHeads() + 1);
+    return Math.clamp(2L * model.limits().rows() / rows, 1, 64);
   }
 
   /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */

@@ -33,8 +33,8 @@ final class Answers {
   /** The first write to a client that has gone succeeds, so two of these tell it. */
   private static final long BEAT_MILLIS = 500;
 
-  private static final String JSON = "application/json";
-  private static final String EVENTS = "text/event-stream; charset=utf-8";
+  static final String JSON = "application/json";
+  static final String EVENTS = "text/event-stream; charset=utf-8";
 
   private static final Executor THREADS = task -> Thread.ofVirtual().start(task);
 
@@ -43,6 +43,7 @@ final class Answers {
   private final SteeringPlan plan;
   private final int prompts;
   private final List<Choice> choices;
+  private final CaptureStore.Taking captured;
   private final Metrics.Watch watch;
   private final Exchange exchange;
   private Writing writing; // once the status is out
@@ -54,6 +55,7 @@ final class Answers {
    * @param model as the request called it
    * @param plan that steers them
    * @param prompts tokens of all prompts
+   * @param captured what is read of them, or null
    */
   Answers(
       AnswerFormat format,
@@ -62,6 +64,7 @@ final class Answers {
       SteeringPlan plan,
       int prompts,
       List<Choice> choices,
+      CaptureStore.Taking captured,
       Metrics.Watch watch,
       Exchange exchange) {
     this.format = format;
@@ -70,6 +73,7 @@ final class Answers {
     this.plan = plan;
     this.prompts = prompts;
     this.choices = choices;
+    this.captured = captured;
     this.watch = watch;
     this.exchange = exchange;
   }
@@ -106,12 +110,12 @@ final class Answers {
   }
 
   /** Something to do while one waits. */
-  private interface Beat {
+  interface Beat {
     void beat() throws IOException;
   }
 
   /** Waits for all, and does something from time to time. */
-  private static void await(CompletableFuture<?> all, Beat beat) throws IOException {
+  static void await(CompletableFuture<?> all, Beat beat) throws IOException {
     long millis = QUIET_MILLIS;
     while (true) {
       try {
@@ -229,6 +233,9 @@ final class Answers {
         object("plan", plan.interventions().isEmpty() ? null : plan.name(), "report", first.json());
     if (outcomes.size() > 1) {
       halter.put("reports", outcomes.stream().map(each -> each.report().json()).toList());
+    }
+    if (captured != null) {
+      halter.put(CaptureFields.NAME, captured.json(choices));
     }
     return halter;
   }

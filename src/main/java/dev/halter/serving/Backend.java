@@ -27,6 +27,7 @@ final class Backend {
   private final AsyncEngine engine;
   private final PlanRegistry plans;
   private final Metrics metrics;
+  private final CaptureStore captures = new CaptureStore();
   private final Consumer<String> log;
   private final int maxQueue;
   private final String name;
@@ -58,6 +59,10 @@ final class Backend {
 
   Metrics metrics() {
     return metrics;
+  }
+
+  CaptureStore captures() {
+    return captures;
   }
 
   Tokenizer tokenizer() {

@@ -175,12 +175,41 @@ final class CompletionRoutes {
 
   private void answer(Exchange exchange, Order order, String prefix, AnswerFormat format)
       throws IOException {
-    backend.tellUnknown(exchange, order.fields);
     GenerationFields asked = order.asked;
     int least = Collections.min(order.maxTokens);
     if (asked.minTokens() > least) {
       throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
     }
+    CaptureFields capture = CaptureFields.read(order.fields, backend.model().config());
+    backend.tellUnknown(exchange, order.fields);
+    try (CaptureStore.Taking captured = take(exchange, order, capture)) {
+      answer(exchange, order, prefix, format, capture, captured);
+    }
+  }
+
+  /** Takes room for what is read; null where nothing is. */
+  private CaptureStore.Taking take(Exchange exchange, Order order, CaptureFields capture) {
+    if (capture == null) {
+      return null;
+    }
+    long bytes = 0;
+    for (int i = 0; i < order.prompts.size(); i++) {
+      bytes += capture.bytes(order.prompts.get(i).tokens, order.maxTokens.get(i));
+    }
+    return backend
+        .captures()
+        .take(bytes * order.asked.choices(), capture.isDownload() ? exchange.owner() : null);
+  }
+
+  private void answer(
+      Exchange exchange,
+      Order order,
+      String prefix,
+      AnswerFormat format,
+      CaptureFields capture,
+      CaptureStore.Taking captured)
+      throws IOException {
+    GenerationFields asked = order.asked;
     String id = prefix + UUID.randomUUID().toString().replace("-", "");
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
@@ -194,7 +223,11 @@ final class CompletionRoutes {
               .with(order.plan)
               .with(asked.logProbabilities());
       for (int n = 0; n < asked.choices(); n++) {
-        requests.add(request.withId(id + "-" + requests.size()).with(asked.sampling(n)));
+        requests.add(
+            request
+                .withId(id + "-" + requests.size())
+                .with(asked.sampling(n))
+                .with(capture == null ? null : capture.capture(request.prompt())));
       }
     }
     List<Generation> generations = backend.submit(requests);
@@ -208,7 +241,7 @@ final class CompletionRoutes {
     int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
     String model = order.fields.text("model", backend.name());
     try (Metrics.Watch watch = backend.metrics().watch()) {
-      new Answers(format, id, model, order.plan, read, choices, watch, exchange)
+      new Answers(format, id, model, order.plan, read, choices, captured, watch, exchange)
           .send(asked.isStream(), asked.includesUsage());
     }
   }

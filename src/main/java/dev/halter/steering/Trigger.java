@@ -252,7 +252,7 @@ public record Trigger(Phase prompt, Phase generation) {
    * @throws BadFileException for unknown keys, values out of range, and selectors that select
    *     nothing
    */
-  static Trigger read(JsonObject json, int vocabularySize) {
+  public static Trigger read(JsonObject json, int vocabularySize) {
     List<String> keys = new ArrayList<>();
     for (String phase : List.of("prompt", "generation")) {
       keys.add(phase);

@@ -2,6 +2,7 @@
 // holds that plan, so that it can be kept and sent to others.
 const element = id => document.getElementById(id);
 const SITES = {hook_pre: "gate", hook_pre_linear: "up", hook_post: "after"};
+const PROJECTED = {gate: "hook_pre", up: "hook_pre_linear", down: "hook_post"};
 const SETTLES = 80; // milliseconds until a slider that moves is taken at its word
 const FOUND = 12;
 
@@ -527,18 +528,18 @@ async function find(wanted) {
   }
   said.textContent = "The neurons are decoded …";
   try {
-    const {rows} = await ask("/v1/neurons/search", {token: wanted, top: FOUND});
-    said.textContent = rows.length
-        ? `${rows.length === 1 ? "One neuron" : rows.length + " neurons"} whose up-projection speaks of it, the surest first.`
+    const {map, data} = await ask("/v1/neurons/search", {token: wanted, top: FOUND});
+    said.textContent = data.length
+        ? `${data.length === 1 ? "One neuron" : data.length + " neurons"} whose ${map.proj}-projection speaks of it, the surest first.`
         : `No neuron has “${wanted}” among its likeliest tokens.`;
-    drawFound(rows);
+    drawFound(data, PROJECTED[map.proj]);
   } catch (error) {
     said.textContent = error.message;
     element("found").replaceChildren();
   }
 }
 
-function drawFound(rows) {
+function drawFound(rows, site) {
   const minus = sign => sign > 0 ? "+" : "−";
   element("found").replaceChildren(...(rows.length ? [make("table", {},
       make("thead", {}, make("tr", {}, make("th", {}, "neuron"), make("th", {}, "sign"), make("th", {}, "token"),
@@ -548,7 +549,7 @@ function drawFound(rows) {
         return make("tr", {}, make("td", {}, name), make("td", {}, minus(row.sign)),
             make("td", {}, make("span", {class: "token"}, visible(row.token))), cell(row.probability.toPrecision(2)),
             make("td", {class: "number"}, make("button", {type: "button", "aria-label": "Add neuron " + name, onclick: () =>
-              add({kind: "neuron", neuron: name, site: "hook_pre_linear", value: 10, token: visible(row.token)})}, "Add")));
+              add({kind: "neuron", neuron: name, site, value: 10, token: visible(row.token)})}, "Add")));
       })))] : []));
 }
 

@@ -288,6 +288,51 @@ class ChatPageTest {
     }
   }
 
+  /** Goes on by the tab key to an element, which must be within reach. */
+  private static void tabTo(Browser browser, String selector) throws InterruptedException {
+    for (int i = 0; i < 12; i++) {
+      if (browser.value("document.activeElement.matches('" + selector + "')").equals("true")) {
+        return;
+      }
+      browser.press("Tab");
+    }
+    throw new AssertionError("no " + selector + " behind the tab key");
+  }
+
+  @Test
+  void aNeuronIsFoundByItsTokenAndPutInByKeysAlone() throws Exception {
+    try (TestServer server = TestServer.start();
+        Browser browser = open(server, "")) {
+      browser.value("document.getElementById('acts').focus()");
+      tabTo(browser, "#token");
+      browser.type("dog");
+      browser.press("Enter");
+      browser.until("document.querySelectorAll('#found tbody tr').length > 0");
+      String first = text(browser, "#found tbody tr");
+      assertTrue(first.startsWith("1.270\t+\t␣dog\t"), first);
+      assertTrue(text(browser, "#sought").endsWith("whose up-projection speaks of it, the surest first."));
+      tabTo(browser, "#found button");
+      browser.press("Enter");
+      assertEquals("Neuron 1.270 ␣dog", text(browser, "#items .what"));
+      assertEquals("Neuron 1.270 is in the plan.", text(browser, "#said"));
+      browser.value("document.querySelector('#items input').focus()");
+      browser.value("document.activeElement.select()");
+      browser.type("-20");
+      browser.value("document.getElementById('question').focus()");
+      browser.type(QUESTION);
+      browser.press("Enter");
+      ended(browser);
+      assertEquals(DOG, text(browser, ".steered .text"));
+
+      browser.value("document.getElementById('token').select()");
+      browser.type("xyzzy");
+      browser.press("Enter");
+      browser.until("document.getElementById('found').children.length === 0");
+      String said = text(browser, "#sought");
+      assertTrue(said.contains("xyzzy"), said);
+    }
+  }
+
   @Test
   void headsArePickedByKeys() throws Exception {
     try (TestServer server = TestServer.start();
