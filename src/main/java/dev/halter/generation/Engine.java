@@ -373,7 +373,8 @@ public final class Engine implements AutoCloseable {
     int shared = 0;
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
-        capture(add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0), sequence);
+        capture(
+            add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0), sequence);
         order.add(sequence);
       }
     }

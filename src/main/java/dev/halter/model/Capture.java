@@ -21,7 +21,8 @@ public final class Capture {
   private final int length;
   private final int[] positions; // of the prompt, ascending
   private final Generated generated;
-  private final List<Integer> fed = new ArrayList<>(); // positions of generated tokens that are read
+  private final List<Integer> fed =
+      new ArrayList<>(); // positions of generated tokens that are read
   private final Map<Site, float[]> values = new LinkedHashMap<>(); // of the prompt
   private final Map<Site, List<float[]>> more = new HashMap<>(); // of each generated token
 
@@ -132,8 +133,7 @@ public final class Capture {
    * on are of generated ones.
    */
   public int[] positions() {
-    return IntStream.concat(
-            Arrays.stream(positions), fed.stream().mapToInt(Integer::intValue))
+    return IntStream.concat(Arrays.stream(positions), fed.stream().mapToInt(Integer::intValue))
         .toArray();
   }
 

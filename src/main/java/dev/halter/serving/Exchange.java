@@ -37,7 +37,9 @@ final class Exchange {
     return http.getRequestHeaders().getFirst(name);
   }
 
-  /** Whose key the request shows, in a form that tells nothing of it; empty where none is asked for. */
+  /**
+   * Whose key the request shows, in a form that tells nothing of it; empty where none is asked for.
+   */
   String owner() {
     return owner;
   }

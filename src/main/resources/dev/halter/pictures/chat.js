@@ -513,6 +513,25 @@ function drawAll() {
 
 const visible = token => token.replaceAll(" ", "␣").replaceAll("\n", "⏎");
 
+/**
+ * Neurons that speak of a token: by the decoding that tells most, or by the map that the server was given. One
+ * that is still being made is waited for, with the server's word on how far it is.
+ */
+async function search(token) {
+  let decode = "norm";
+  while (true) {
+    try {
+      return await ask("/v1/neurons/search", {token, top: FOUND, ...(decode && {decode})});
+    } catch (error) {
+      if (error.status === 409 && decode) decode = null;
+      else if (error.status === 503) {
+        element("sought").textContent = error.message;
+        await new Promise(done => setTimeout(done, 1000));
+      } else throw error;
+    }
+  }
+}
+
 async function find(wanted) {
   const said = element("sought");
   const [, layer, neuron] = /^\s*(\d+)\.(\d+)\s*$/.exec(wanted) ?? [];
@@ -528,7 +547,8 @@ async function find(wanted) {
   }
   said.textContent = "The neurons are decoded …";
   try {
-    const {map, data} = await ask("/v1/neurons/search", {token: wanted, top: FOUND});
+    const {map, data} = await search(wanted);
+    if (wanted !== element("token").value) return; // another search came first
     said.textContent = data.length
         ? `${data.length === 1 ? "One neuron" : data.length + " neurons"} whose ${map.proj}-projection speaks of it, the surest first.`
         : `No neuron has “${wanted}” among its likeliest tokens.`;

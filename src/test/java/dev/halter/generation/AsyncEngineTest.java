@@ -558,8 +558,7 @@ class AsyncEngineTest {
             System.arraycopy(alone.tokens(), 0, all, 20, 8);
             Capture whole = new Capture(golden.config(), sites, 28);
             engine.submit(Request.of(all).withMaxTokens(0).with(whole)).result().join();
-            List<Generation> neighbours =
-                randomRequests(24).stream().map(engine::submit).toList();
+            List<Generation> neighbours = randomRequests(24).stream().map(engine::submit).toList();
             int[] some = {0, 3, 18};
             Capture capture =
                 new Capture(golden.config(), sites, 20, some, (index, token) -> index != 2);
@@ -588,8 +587,7 @@ class AsyncEngineTest {
     with(
         ROOMY,
         engine ->
-            requests.forEach(
-                each -> expected.put(each.id(), engine.submit(each).result().join())));
+            requests.forEach(each -> expected.put(each.id(), engine.submit(each).result().join())));
     with(
         TIGHT, // two sequences at once, of which the work must get one
         engine -> {
@@ -646,7 +644,8 @@ class AsyncEngineTest {
                       pause.pause(0);
                     }
                   });
-          assertEquals("no", assertThrows(CompletionException.class, failing::join).getCause().getMessage());
+          assertEquals(
+              "no", assertThrows(CompletionException.class, failing::join).getCause().getMessage());
           String message = assertThrows(CompletionException.class, large::join).getMessage();
           assertTrue(message.contains("1,000"), message);
           assertEquals(9, other.result().join().tokens().length);

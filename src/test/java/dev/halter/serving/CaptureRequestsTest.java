@@ -118,10 +118,8 @@ class CaptureRequestsTest {
           assertEquals(dump.names().size() / 2, given.names().size());
           for (String name : given.names()) {
             String written = name.replaceFirst("^0/", id + "/");
-            assertArrayEquals(
-                dump.tensor(written).shape(), given.tensor(name).shape(), name);
-            assertArrayEquals(
-                dump.tensor(written).toFloats(), given.tensor(name).toFloats(), name);
+            assertArrayEquals(dump.tensor(written).shape(), given.tensor(name).shape(), name);
+            assertArrayEquals(dump.tensor(written).toFloats(), given.tensor(name).toFloats(), name);
           }
         }
       }
@@ -184,8 +182,7 @@ class CaptureRequestsTest {
     assertEquals(4, capture.get("positions").size());
     try (Safetensors file = file(capture)) {
       String name = "/blocks.0.hook_resid_post";
-      assertArrayEquals(
-          file.tensor("0" + name).toFloats(), file.tensor("1" + name).toFloats());
+      assertArrayEquals(file.tensor("0" + name).toFloats(), file.tensor("1" + name).toFloats());
       assertEquals(positions(capture, 3).length, file.tensor("3" + name).size(0));
     }
     String chat =
@@ -213,7 +210,9 @@ class CaptureRequestsTest {
       {"{'sites': ['logits'], 'positions': [1000]}", "position 1000 is not in the prompt"},
       {"{'sites': ['logits'], 'positions': [-1000]}", "position -1000 is not in the prompt"},
       {"{'sites': ['logits'], 'positions': {'prompt_tokens': [3]}}", "selects none of the prompt"},
-      {"{'sites': ['logits'], 'positions': {'generation_positions': [-1]}}", "generation_positions"},
+      {
+        "{'sites': ['logits'], 'positions': {'generation_positions': [-1]}}", "generation_positions"
+      },
       {"{'sites': ['logits'], 'as': 'file'}", "\"base64\" or \"download\""},
     };
     for (String[] each : wrong) {
@@ -224,8 +223,7 @@ class CaptureRequestsTest {
     String large =
         "{'prompt': '%s', 'max_tokens': 400, 'n': 128, 'capture': {'sites': ['all'], 'positions': {'generation': 'all'}}}"
             .formatted(QUESTION);
-    String message =
-        post("/v1/completions", large).error(400).get("message").asText();
+    String message = post("/v1/completions", large).error(400).get("message").asText();
     assertTrue(message.matches(".*of [0-9,]{11,} bytes, at most [0-9,]+ can be had.*"), message);
   }
 

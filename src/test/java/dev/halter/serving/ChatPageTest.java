@@ -127,8 +127,7 @@ class ChatPageTest {
       String curl = browser.value("document.getElementById('curl').textContent");
       String body = curl.substring(curl.indexOf("-d '") + 4, curl.length() - 1);
       JsonNode answer = server.send("POST", "/v1/chat/completions", body).ok();
-      assertEquals(
-          " " + DOG, answer.get("choices").get(0).get("message").get("content").asText());
+      assertEquals(" " + DOG, answer.get("choices").get(0).get("message").get("content").asText());
 
       browser.click("#copies summary");
       browser.value("navigator.clipboard.writeText = async text => { window.copied = text; }");
@@ -175,7 +174,8 @@ class ChatPageTest {
   }
 
   /** What the server goes on with after these tokens. */
-  private static List<Integer> next(TestServer server, List<Integer> tokens, int count, String plan) {
+  private static List<Integer> next(
+      TestServer server, List<Integer> tokens, int count, String plan) {
     return ids(
         server
             .post(
@@ -242,7 +242,8 @@ class ChatPageTest {
       assertEquals(from, rows.get(0).get("tokens").asInt());
       assertEquals(prompt.size() + count - 1 - from, rows.get(1).get("tokens").asInt());
       assertTrue(
-          rows.get(1).get("mean_change").asDouble() > 2 * rows.get(0).get("mean_change").asDouble());
+          rows.get(1).get("mean_change").asDouble()
+              > 2 * rows.get(0).get("mean_change").asDouble());
     }
   }
 
@@ -284,7 +285,8 @@ class ChatPageTest {
       assertEquals(whole, ids(answer.get("ids")));
       assertEquals(
           next(server, prompt, count, ""), ids(json(browser, "turns[0].plain.ids")), "both");
-      assertEquals(3, sent(browser, "/v1/completions").getLast().get("plan").get("interventions").size());
+      assertEquals(
+          3, sent(browser, "/v1/completions").getLast().get("plan").get("interventions").size());
     }
   }
 
@@ -310,13 +312,14 @@ class ChatPageTest {
       browser.until("document.querySelectorAll('#found tbody tr').length > 0");
       String first = text(browser, "#found tbody tr");
       assertTrue(first.startsWith("1.270\t+\t␣dog\t"), first);
-      assertTrue(text(browser, "#sought").endsWith("whose up-projection speaks of it, the surest first."));
+      assertTrue(
+          text(browser, "#sought").endsWith("whose up-projection speaks of it, the surest first."));
       tabTo(browser, "#found button");
       browser.press("Enter");
       assertEquals("Neuron 1.270 ␣dog", text(browser, "#items .what"));
       assertEquals("Neuron 1.270 is in the plan.", text(browser, "#said"));
-      browser.value("document.querySelector('#items input').focus()");
-      browser.value("document.activeElement.select()");
+      browser.value("document.getElementById('title').parentElement.focus()");
+      tabTo(browser, "#items input"); // its whole value is selected
       browser.type("-20");
       browser.value("document.getElementById('question').focus()");
       browser.type(QUESTION);
@@ -376,10 +379,13 @@ class ChatPageTest {
       browser.click("details:has(#vectors) summary");
       assertEquals(
           "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm v.safetensors#rude",
-          browser.value("[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
+          browser.value(
+              "[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
       choose(browser, "vector", "happy.gguf");
       assertEquals(
-          "1 2", browser.value("[...document.getElementById('layer').options].map(o => o.value).join(' ')"));
+          "1 2",
+          browser.value(
+              "[...document.getElementById('layer').options].map(o => o.value).join(' ')"));
       choose(browser, "layer", "2");
       browser.value("document.getElementById('amount').value = 5");
       browser.click("#vectors button");
@@ -420,8 +426,7 @@ class ChatPageTest {
   private static void choose(Browser browser, String select, String option)
       throws InterruptedException {
     browser.value(
-        "{ const node = document.getElementById('%s'); node.value = '%s';"
-                .formatted(select, option)
+        "{ const node = document.getElementById('%s'); node.value = '%s';".formatted(select, option)
             + " node.dispatchEvent(new Event('change', {bubbles: true})) }");
   }
 
@@ -450,7 +455,8 @@ class ChatPageTest {
   void textStaysText() throws Exception {
     try (TestServer server = TestServer.start();
         Browser browser = open(server, "")) {
-      browser.value("add({kind: 'neuron', neuron: '1.270', site: 'hook_post', value: 1, token: '<img>'})");
+      browser.value(
+          "add({kind: 'neuron', neuron: '1.270', site: 'hook_post', value: 1, token: '<img>'})");
       ask(browser, "</h3><img src=x onerror=\"document.title='stolen'\">");
       assertTrue(text(browser, ".turn h3").startsWith("</h3><img"));
       assertEquals("0", browser.value("document.images.length"));

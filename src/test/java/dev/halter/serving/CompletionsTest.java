@@ -367,7 +367,13 @@ class CompletionsTest {
           "{'prompt': [0, %d], 'max_tokens': 4, 'temperature': 0, 'ignore_eos': true%s"
               .formatted(half[0], forced);
       String whole =
-          server.post("/v1/completions", body + "}").ok().get("choices").get(0).get("text").asText();
+          server
+              .post("/v1/completions", body + "}")
+              .ok()
+              .get("choices")
+              .get(0)
+              .get("text")
+              .asText();
       StringBuilder streamed = new StringBuilder();
       server
           .post("/v1/completions", body + ", 'stream': true}")

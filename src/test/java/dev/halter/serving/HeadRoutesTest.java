@@ -71,7 +71,18 @@ class HeadRoutesTest {
     Path out = folder.resolve("effects.json");
     List<Object> all =
         new ArrayList<>(
-            List.of("heads", "patch", "--model", DEMO, "--device", "cpu", "--pairs", in, "--out", out, "--json"));
+            List.of(
+                "heads",
+                "patch",
+                "--model",
+                DEMO,
+                "--device",
+                "cpu",
+                "--pairs",
+                in,
+                "--out",
+                out,
+                "--json"));
     all.addAll(List.of(options));
     halter(all.toArray()).json();
     return CommandLineRun.parse(Files.readString(out));
@@ -107,9 +118,7 @@ class HeadRoutesTest {
   void itTakesTheVariantAndProbabilitiesAndAnswersAtOnce() throws IOException {
     List<String> pairs = pairs(5);
     JsonNode frozen =
-        server
-            .send("POST", PATH, body(pairs, ", 'variant': 'frozen', 'stream': false"))
-            .ok();
+        server.send("POST", PATH, body(pairs, ", 'variant': 'frozen', 'stream': false")).ok();
     assertEquals(patch(pairs, "--variant", "frozen"), frozen);
     JsonNode probability =
         server.send("POST", PATH, body(pairs, ", 'probability': true, 'stream': false")).ok();
@@ -121,10 +130,26 @@ class HeadRoutesTest {
     List<String> pairs = new ArrayList<>(pairs(2));
     String[][] wrong = {
       {"{\"reference\": \"a\", \"counterfactual\": \"b\"}", "pair 3: ", "answer"},
-      {"{\"reference\": \"a\", \"counterfactual\": \"b\", \"answers\": \"c\"}", "pair 3: ", "answers"},
-      {"{\"reference\": \"a\", \"counterfactual\": \"b\", \"answer\": \"two words\"}", "pair 3: ", "no single token"},
-      {"{\"reference_tokens\": [99999], \"counterfactual\": \"b\", \"answer\": \"c\"}", "pair 3: ", "99999"},
-      {"{\"reference_tokens\": [], \"counterfactual\": \"b\", \"answer\": \"c\"}", "pair 3: ", "0 tokens"},
+      {
+        "{\"reference\": \"a\", \"counterfactual\": \"b\", \"answers\": \"c\"}",
+        "pair 3: ",
+        "answers"
+      },
+      {
+        "{\"reference\": \"a\", \"counterfactual\": \"b\", \"answer\": \"two words\"}",
+        "pair 3: ",
+        "no single token"
+      },
+      {
+        "{\"reference_tokens\": [99999], \"counterfactual\": \"b\", \"answer\": \"c\"}",
+        "pair 3: ",
+        "99999"
+      },
+      {
+        "{\"reference_tokens\": [], \"counterfactual\": \"b\", \"answer\": \"c\"}",
+        "pair 3: ",
+        "0 tokens"
+      },
       {"7", "pairs", "a list of objects"},
     };
     for (String[] each : wrong) {

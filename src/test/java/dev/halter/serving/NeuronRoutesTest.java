@@ -105,8 +105,20 @@ class NeuronRoutesTest {
   void aMapOfAFileIsTheFirst() throws IOException {
     Path unit = folder.resolve("unit.safetensors");
     halter(
-            "map", "--model", DEMO, "--device", "cpu", "--decode", "unit", "--sign", "plus",
-            "--top", 2, "--out", unit, "--json")
+            "map",
+            "--model",
+            DEMO,
+            "--device",
+            "cpu",
+            "--decode",
+            "unit",
+            "--sign",
+            "plus",
+            "--top",
+            2,
+            "--out",
+            unit,
+            "--json")
         .json();
     try (TestServer given = setup().maps(unit).start()) {
       JsonNode answer = given.post(PATH, "{'neuron': '0.1'}").ok();
@@ -114,7 +126,12 @@ class NeuronRoutesTest {
       assertEquals(2, answer.get("data").size());
       assertEquals(
           "raw",
-          given.post(PATH, "{'neuron': '0.1', 'decode': 'raw'}").ok().get("map").get("decode").asText());
+          given
+              .post(PATH, "{'neuron': '0.1', 'decode': 'raw'}")
+              .ok()
+              .get("map")
+              .get("decode")
+              .asText());
     }
     assertThrows(BadFileException.class, () -> setup().maps(unit, unit).start());
     Path foreign = folder.resolve("foreign.safetensors");

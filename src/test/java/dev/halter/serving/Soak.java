@@ -33,6 +33,7 @@ final class Soak {
   private static final int MOST_TOKENS = 80;
   private static final int NAMES = 4; // of plans that come and go
   private static final int MOST_FAILURES = 20;
+
   /** What is counted of clients whose connection broke while the server might be away. */
   static final String LOST = "lost with the server";
 
@@ -98,10 +99,14 @@ final class Soak {
 
   private static Map<String, Object> clamp(Random random, int value) {
     return object(
-        "op", "neuron_clamp",
-        "site", "blocks.%d.mlp.hook_pre_linear".formatted(random.nextInt(4)),
-        "neurons", List.of(random.nextInt(768)),
-        "value", value);
+        "op",
+        "neuron_clamp",
+        "site",
+        "blocks.%d.mlp.hook_pre_linear".formatted(random.nextInt(4)),
+        "neurons",
+        List.of(random.nextInt(768)),
+        "value",
+        value);
   }
 
   private static Object variant(int name, int variant) {
@@ -124,11 +129,16 @@ final class Soak {
         random.ints(own, 3, VOCABULARY).forEach(prompt::add);
         Map<String, Object> body =
             object(
-                "prompt", prompt,
-                "max_tokens", 1 + random.nextInt(MOST_TOKENS),
-                "temperature", 0,
-                "ignore_eos", random.nextBoolean(),
-                "return_token_ids", true);
+                "prompt",
+                prompt,
+                "max_tokens",
+                1 + random.nextInt(MOST_TOKENS),
+                "temperature",
+                0,
+                "ignore_eos",
+                random.nextBoolean(),
+                "return_token_ids",
+                true);
         cases.add(learn(quiet, body, random, i));
       }
     }
@@ -419,10 +429,15 @@ final class Soak {
           List.of("POST", "/v1/completions", "[1, 2]", "400"),
           List.of("POST", "/v1/completions", "{\"prompt\": {\"a\": 1}}", "400"),
           List.of("POST", "/v1/completions", "{\"prompt\": [99999999]}", "400"),
-          List.of("POST", "/v1/completions", "{\"prompt\": \"a\", \"temperature\": \"hot\"}", "400"),
+          List.of(
+              "POST", "/v1/completions", "{\"prompt\": \"a\", \"temperature\": \"hot\"}", "400"),
           List.of("POST", "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 5000}", "400"),
           List.of("POST", "/v1/completions", "{\"prompt\": \"a\", \"plan\": \"none\"}", "400"),
-          List.of("POST", "/v1/completions", "{\"prompt\": \"a\", \"plan\": {\"interventions\": 3}}", "400"),
+          List.of(
+              "POST",
+              "/v1/completions",
+              "{\"prompt\": \"a\", \"plan\": {\"interventions\": 3}}",
+              "400"),
           List.of("POST", "/v1/completions", "{\"prompt\": \"a\", \"model\": \"other\"}", "404"),
           List.of("POST", "/v1/chat/completions", "{\"messages\": \"a\"}", "400"),
           List.of("POST", "/v1/nothing", "{}", "404"),
@@ -432,7 +447,8 @@ final class Soak {
   private void misbehave(HttpConnection connection, Random random) throws IOException {
     int which = random.nextInt(NONSENSE.size() + 2);
     if (which == NONSENSE.size()) {
-      connection.write("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{\"pro");
+      connection.write(
+          "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{\"pro");
       connection.close();
       count("left in a request");
       return;

@@ -69,8 +69,8 @@ class SoakTest {
   }
 
   /**
-   * What {@code bench/soak} runs: {@code halter serve} in a process of its own, for long; at the end
-   * it is killed among its clients and started again.
+   * What {@code bench/soak} runs: {@code halter serve} in a process of its own, for long; at the
+   * end it is killed among its clients and started again.
    */
   @Test
   @Timeout(7200)
@@ -90,8 +90,7 @@ class SoakTest {
       double growth = (double) Collections.max(bytes) / Collections.min(bytes) - 1;
 
       Thread clients =
-          Thread.ofVirtual()
-              .start(() -> runUnchecked(soak, Duration.ofSeconds(20), () -> 0));
+          Thread.ofVirtual().start(() -> runUnchecked(soak, Duration.ofSeconds(20), () -> 0));
       Thread.sleep(5000);
       soak.mayBeAway(true);
       server.kill();
@@ -114,15 +113,15 @@ class SoakTest {
               "growth", growth,
               "pages_most", samples.stream().mapToDouble(Soak.Sample::pages).max().orElse(0),
               "idle", told(idle),
-              "killed", Json.object("lost", lost, "counts", soak.counts(), "idle", told(idleAgain)));
+              "killed",
+                  Json.object("lost", lost, "counts", soak.counts(), "idle", told(idleAgain)));
       Files.writeString(Path.of(System.getProperty("halter.soak.out")), Json.text(result) + "\n");
       assertEquals(List.of(), soak.failures());
       for (Soak.Sample each : List.of(idle, idleAgain)) {
         assertEquals(0, each.running() + each.waiting() + each.pages(), each.toString());
       }
       assertTrue(lost <= CLIENTS, lost + " were lost of " + CLIENTS);
-      assertTrue(
-          soak.counts().get("answered") > counts.get("answered"), "and it has served on");
+      assertTrue(soak.counts().get("answered") > counts.get("answered"), "and it has served on");
       assertTrue(growth <= FLAT, "memory by time: " + bytes);
     } finally {
       server.kill();

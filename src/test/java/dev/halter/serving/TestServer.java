@@ -105,7 +105,14 @@ final class TestServer implements AutoCloseable {
               model,
               setup.first,
               new Server.Settings(
-                  "127.0.0.1", 0, setup.plans, setup.maps, setup.keys, setup.adminKeys, setup.maxQueue, "test"),
+                  "127.0.0.1",
+                  0,
+                  setup.plans,
+                  setup.maps,
+                  setup.keys,
+                  setup.adminKeys,
+                  setup.maxQueue,
+                  "test"),
               log::add);
     } catch (IOException | RuntimeException e) {
       model.close();
