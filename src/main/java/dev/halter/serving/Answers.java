@@ -45,7 +45,7 @@ final class Answers {
   private final List<Choice> choices;
   private final CaptureStore.Taking captured;
   private final Metrics.Watch watch;
-  private final Exchange exchange;
+  private Exchange exchange; // that they are sent to
   private Writing writing; // once the status is out
 
   /**
@@ -65,8 +65,7 @@ final class Answers {
       int prompts,
       List<Choice> choices,
       CaptureStore.Taking captured,
-      Metrics.Watch watch,
-      Exchange exchange) {
+      Metrics.Watch watch) {
     this.format = format;
     this.head = object("id", id, "object", null, "created", Instant.now().getEpochSecond());
     head.put("model", model);
@@ -75,11 +74,20 @@ final class Answers {
     this.choices = choices;
     this.captured = captured;
     this.watch = watch;
-    this.exchange = exchange;
+  }
+
+  /** Waits for them. */
+  Map<String, Object> await() {
+    try {
+      return whole(choices.stream().map(this::outcome).toList());
+    } catch (CompletionException e) {
+      throw reason(e);
+    }
   }
 
   /** Sends them. */
-  void send(boolean isStream, boolean includesUsage) throws IOException {
+  void send(Exchange to, boolean isStream, boolean includesUsage) throws IOException {
+    exchange = to;
     try {
       if (isStream) {
         new Stream(includesUsage).run();
@@ -125,7 +133,7 @@ final class Answers {
         beat.beat();
         millis = BEAT_MILLIS;
       } catch (ExecutionException e) {
-        throw reason(e.getCause());
+        throw reason(e.getCause()); // of a client that has gone, an UncheckedIOException
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
         throw new IOException(e); // the server is closed
@@ -134,13 +142,12 @@ final class Answers {
   }
 
   /** What a failure is to the client. */
-  private static RuntimeException reason(Throwable failure) throws IOException {
+  private static RuntimeException reason(Throwable failure) {
     Throwable cause = failure;
     while (cause instanceof CompletionException && cause.getCause() != null) {
       cause = cause.getCause();
     }
     return switch (cause) {
-      case IOException e -> throw e;
       case ApiError e -> e;
       case RejectedExecutionException e -> new ApiError(503, null, e.getMessage());
       case IllegalArgumentException e -> ApiError.badRequest(null, e.getMessage());

@@ -96,11 +96,11 @@ final class Backend {
    * The plan of a request: the server's own, and then the one that the request's model, header or
    * body names or is.
    *
+   * @param header the value of {@link #PLAN_HEADER}, or null
    * @throws ApiError 404 for another model, 400 for a plan that is none, or for two
    */
-  SteeringPlan plan(Exchange exchange, Fields fields) {
+  SteeringPlan plan(String header, Fields fields) {
     String alias = alias(fields.text("model", name));
-    String header = exchange.header(PLAN_HEADER);
     Object body = fields.value("plan");
     List<String> ways = new ArrayList<>();
     if (alias != null) {
@@ -215,12 +215,12 @@ final class Backend {
   }
 
   /** Tells of fields that mean nothing here, once each. */
-  void tellUnknown(Exchange exchange, Fields fields) {
+  void tellUnknown(String path, Fields fields) {
     for (String field : fields.unknown()) {
       if (unknown.size() < MOST_UNKNOWN && unknown.add(field)) {
         log.accept(
             "%s: the field \"%s\" means nothing here and is left out"
-                .formatted(exchange.path(), Text.line(field)));
+                .formatted(path, Text.line(field)));
       }
     }
   }

@@ -31,7 +31,8 @@ record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean 
     if (!as.equals("base64") && !as.equals("download")) {
       throw json.wrong("as", "\"base64\" or \"download\"");
     }
-    return new CaptureFields(config, sites(json, config), when(json, config), as.equals("download"));
+    return new CaptureFields(
+        config, sites(json, config), when(json, config), as.equals("download"));
   }
 
   private static Set<Site> sites(JsonObject json, ModelConfig config) {
@@ -50,21 +51,24 @@ record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean 
   }
 
   private static Trigger when(JsonObject json, ModelConfig config) {
-    return switch (json.value("positions")) {
-      case null -> Trigger.PROMPT;
-      case String name when name.equals("all") -> Trigger.PROMPT;
-      case String name when name.equals("last") -> Trigger.LAST;
-      case List<?> list
-          when !list.isEmpty() && list.stream().allMatch(Integer.class::isInstance) ->
-          Trigger.promptPositions(list.toArray(Integer[]::new));
-      case Map<?, ?> when ->
-          Trigger.read(json.object("positions"), config.vocabularySize());
-      default ->
-          throw json.wrong(
-              "positions",
-              "\"all\", \"last\", a list of positions in the prompt, or an object as a plan's"
-                  + " \"when\"");
-    };
+    Object given = json.value("positions");
+    if (given == null || given.equals("all")) {
+      return Trigger.PROMPT;
+    }
+    if (given.equals("last")) {
+      return Trigger.LAST;
+    }
+    if (given instanceof Map<?, ?>) {
+      return Trigger.read(json.object("positions"), config.vocabularySize());
+    }
+    if (given instanceof List<?> list
+        && !list.isEmpty()
+        && list.stream().allMatch(Integer.class::isInstance)) {
+      return Trigger.promptPositions(list.toArray(Integer[]::new));
+    }
+    throw json.wrong(
+        "positions",
+        "\"all\", \"last\", a list of positions in the prompt, or an object as a plan's \"when\"");
   }
 
   /** The tokens of a prompt that are read. */
@@ -84,7 +88,9 @@ record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean 
         .toArray();
   }
 
-  /** Most tokens that are read of an answer of up to {@code maxTokens}, whose last is not fed back. */
+  /**
+   * Most tokens that are read of an answer of up to {@code maxTokens}, whose last is not fed back.
+   */
   private int generated(int maxTokens) {
     if (when.generation().include().tokens() != null) {
       return Math.max(0, maxTokens - 1);

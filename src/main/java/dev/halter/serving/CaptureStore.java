@@ -61,12 +61,19 @@ final class CaptureStore implements AutoCloseable {
 
   /** Room for what a request reads. */
   final class Taking implements AutoCloseable {
+    private final CaptureFields asked;
     private final long bytes;
     private final String owner; // null: it is a part of the answer
 
-    private Taking(long bytes, String owner) {
+    private Taking(CaptureFields asked, long bytes, String owner) {
+      this.asked = asked;
       this.bytes = bytes;
       this.owner = owner;
+    }
+
+    /** For one answer. */
+    Capture of(int... prompt) {
+      return asked.capture(prompt);
     }
 
     /** What the answer tells of what was read. */
@@ -115,11 +122,40 @@ final class CaptureStore implements AutoCloseable {
   /**
    * Takes room for what a request is to read.
    *
-   * @param bytes at most
+   * @param bytes at most, of all answers
    * @param owner who may fetch it; null if it is a part of the answer
    * @throws ApiError 400 if it is more than a request may have, 503 if there is no room now
    */
-  Taking take(long bytes, String owner) {
+  Taking take(CaptureFields asked, long bytes, String owner) {
+    requireFit(bytes, owner);
+    synchronized (this) {
+      if (taken + bytes > room) {
+        throw new ApiError(
+            503, null, "other requests capture %,d bytes now; try again later".formatted(taken));
+      }
+      taken += bytes;
+    }
+    return new Taking(asked, bytes, owner);
+  }
+
+  /** As {@link #take}, for a part of an answer; waits for the room. */
+  Taking await(CaptureFields asked, long bytes) {
+    requireFit(bytes, null);
+    synchronized (this) {
+      while (taken + bytes > room) {
+        try {
+          wait();
+        } catch (InterruptedException e) {
+          Thread.currentThread().interrupt();
+          throw new ApiError(503, null, "interrupted while waiting for others to capture");
+        }
+      }
+      taken += bytes;
+    }
+    return new Taking(asked, bytes, null);
+  }
+
+  private void requireFit(long bytes, String owner) {
     long most = Math.min(room, owner == null ? MOST_INLINE : MOST_DOWNLOAD);
     if (bytes > most) {
       throw ApiError.badRequest(
@@ -132,18 +168,11 @@ final class CaptureStore implements AutoCloseable {
                       ? " in an answer; add \"as\": \"download\", or"
                       : ""));
     }
-    synchronized (this) {
-      if (taken + bytes > room) {
-        throw new ApiError(
-            503, null, "other requests capture %,d bytes now; try again later".formatted(taken));
-      }
-      taken += bytes;
-    }
-    return new Taking(bytes, owner);
   }
 
   private synchronized void release(long bytes) {
     taken -= bytes;
+    notifyAll();
   }
 
   private synchronized Path folder() throws IOException {

@@ -21,6 +21,9 @@ final class CompletionRoutes {
 
   private static final int MOST_PROMPTS = 2048;
 
+  static final String COMPLETIONS = "/v1/completions";
+  static final String CHATS = "/v1/chat/completions";
+
   private final Backend backend;
 
   CompletionRoutes(Backend backend) {
@@ -29,8 +32,14 @@ final class CompletionRoutes {
 
   List<Route> routes() {
     return List.of(
-        Route.user("POST", "/v1/completions", this::complete),
-        Route.user("POST", "/v1/chat/completions", this::chat));
+        Route.user("POST", COMPLETIONS, exchange -> answer(exchange, this::completion)),
+        Route.user("POST", CHATS, exchange -> answer(exchange, this::chat)));
+  }
+
+  /** What a route makes of its fields, and of the plan that they bring. */
+  @FunctionalInterface
+  private interface Reader {
+    Order read(Fields fields, SteeringPlan plan);
   }
 
   /**
@@ -38,15 +47,14 @@ final class CompletionRoutes {
    *
    * @param text as it came; null where only its tokens did
    */
-  private record Prompt(String text, int[] tokens) {
+  record Prompt(String text, int[] tokens) {
     Prompt withText(Tokenizer tokenizer, boolean skipsSpecial) {
       return text != null ? this : new Prompt(tokenizer.decode(tokens, skipsSpecial), tokens);
     }
   }
 
-  private void complete(Exchange exchange) throws IOException {
-    Fields fields = exchange.fields();
-    SteeringPlan plan = backend.plan(exchange, fields);
+  /** What a body of completions asks for. */
+  Order completion(Fields fields, SteeringPlan plan) {
     int top = fields.integer("logprobs", 0, LogProbabilities.MOST, -1);
     boolean echo = fields.flag("echo", false);
     GenerationFields asked =
@@ -62,11 +70,8 @@ final class CompletionRoutes {
       int most = backend.room("prompt", length, says ? asked.maxTokens() : -1);
       maxTokens.add(says ? most : Math.min(MAX_TOKENS, most));
     }
-    answer(
-        exchange,
-        new Order(fields, asked, plan, prompts, maxTokens, true),
-        "cmpl-",
-        new CompletionFormat(echo, top >= 0));
+    CompletionFormat format = new CompletionFormat(echo, top >= 0);
+    return new Order(fields, asked, plan, prompts, maxTokens, true, "cmpl-", format);
   }
 
   private List<Prompt> prompts(Fields fields) {
@@ -103,9 +108,8 @@ final class CompletionRoutes {
             .formatted(MOST_PROMPTS));
   }
 
-  private void chat(Exchange exchange) throws IOException {
-    Fields fields = exchange.fields();
-    SteeringPlan plan = backend.plan(exchange, fields);
+  /** What a body of chats asks for. */
+  Order chat(Fields fields, SteeringPlan plan) {
     boolean tells = fields.flag("logprobs", false);
     int top = fields.integer("top_logprobs", 0, LogProbabilities.MOST, 0);
     if (top > 0 && !tells) {
@@ -123,9 +127,13 @@ final class CompletionRoutes {
     boolean addSpecial = fields.flag("add_special_tokens", false); // the template brings them
     Prompt prompt = new Prompt(text, backend.encode("messages", text, addSpecial));
     int maxTokens = backend.room("messages", prompt.tokens.length, asked.maxTokens());
-    answer(
-        exchange,
-        new Order(fields, asked, plan, List.of(prompt), List.of(maxTokens), false),
+    return new Order(
+        fields,
+        asked,
+        plan,
+        List.of(prompt),
+        List.of(maxTokens),
+        false,
         "chatcmpl-",
         new ChatFormat(tells));
   }
@@ -164,53 +172,75 @@ final class CompletionRoutes {
    * What is to be answered.
    *
    * @param goesOn whether the text of an answer goes on from that of its prompt
+   * @param prefix of the answer's id
    */
-  private record Order(
+  record Order(
       Fields fields,
       GenerationFields asked,
       SteeringPlan plan,
       List<Prompt> prompts,
       List<Integer> maxTokens,
-      boolean goesOn) {}
+      boolean goesOn,
+      String prefix,
+      AnswerFormat format) {
 
-  private void answer(Exchange exchange, Order order, String prefix, AnswerFormat format)
-      throws IOException {
+    /** The same, whose answers draw by a seed that an id decides where the body has none. */
+    Order seeded(long seed, String id) {
+      return new Order(
+          fields, asked.seeded(seed, id), plan, prompts, maxTokens, goesOn, prefix, format);
+    }
+
+    /** Bytes of what {@code capture} reads of all answers, at most. */
+    private long bytes(CaptureFields capture) {
+      long bytes = 0;
+      for (int i = 0; i < prompts.size(); i++) {
+        bytes += capture.bytes(prompts.get(i).tokens, maxTokens.get(i));
+      }
+      return bytes * asked.choices();
+    }
+  }
+
+  private void answer(Exchange exchange, Reader reader) throws IOException {
+    Fields fields = exchange.fields();
+    Order order = reader.read(fields, backend.plan(exchange.header(Backend.PLAN_HEADER), fields));
+    try (CaptureStore.Taking captured = capture(order, exchange.owner());
+        Metrics.Watch watch = backend.metrics().watch()) {
+      backend.tellUnknown(exchange.path(), fields);
+      begin(order, captured, watch)
+          .send(exchange, order.asked.isStream(), order.asked.includesUsage());
+    }
+  }
+
+  /**
+   * Takes room for what is read of the answers; null where nothing is.
+   *
+   * @param owner who may fetch it; null where nobody can, and all can wait
+   */
+  CaptureStore.Taking capture(Order order, String owner) {
+    CaptureFields capture = CaptureFields.read(order.fields, backend.model().config());
+    if (capture == null) {
+      return null;
+    }
+    CaptureStore captures = backend.captures();
+    long bytes = order.bytes(capture);
+    if (owner != null) {
+      return captures.take(capture, bytes, capture.isDownload() ? owner : null);
+    }
+    if (capture.isDownload()) {
+      throw ApiError.badRequest(
+          CaptureFields.NAME, "\"as\": \"download\" needs a server: leave it out");
+    }
+    return captures.await(capture, bytes);
+  }
+
+  /** Submits what is to be answered. */
+  Answers begin(Order order, CaptureStore.Taking captured, Metrics.Watch watch) {
     GenerationFields asked = order.asked;
     int least = Collections.min(order.maxTokens);
     if (asked.minTokens() > least) {
       throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
     }
-    CaptureFields capture = CaptureFields.read(order.fields, backend.model().config());
-    backend.tellUnknown(exchange, order.fields);
-    try (CaptureStore.Taking captured = take(exchange, order, capture)) {
-      answer(exchange, order, prefix, format, capture, captured);
-    }
-  }
-
-  /** Takes room for what is read; null where nothing is. */
-  private CaptureStore.Taking take(Exchange exchange, Order order, CaptureFields capture) {
-    if (capture == null) {
-      return null;
-    }
-    long bytes = 0;
-    for (int i = 0; i < order.prompts.size(); i++) {
-      bytes += capture.bytes(order.prompts.get(i).tokens, order.maxTokens.get(i));
-    }
-    return backend
-        .captures()
-        .take(bytes * order.asked.choices(), capture.isDownload() ? exchange.owner() : null);
-  }
-
-  private void answer(
-      Exchange exchange,
-      Order order,
-      String prefix,
-      AnswerFormat format,
-      CaptureFields capture,
-      CaptureStore.Taking captured)
-      throws IOException {
-    GenerationFields asked = order.asked;
-    String id = prefix + UUID.randomUUID().toString().replace("-", "");
+    String id = order.prefix + UUID.randomUUID().toString().replace("-", "");
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
       Request request =
@@ -223,11 +253,8 @@ final class CompletionRoutes {
               .with(order.plan)
               .with(asked.logProbabilities());
       for (int n = 0; n < asked.choices(); n++) {
-        requests.add(
-            request
-                .withId(id + "-" + requests.size())
-                .with(asked.sampling(n))
-                .with(capture == null ? null : capture.capture(request.prompt())));
+        Request one = request.withId(id + "-" + requests.size()).with(asked.sampling(n));
+        requests.add(captured == null ? one : one.with(captured.of(one.prompt())));
       }
     }
     List<Generation> generations = backend.submit(requests);
@@ -240,9 +267,6 @@ final class CompletionRoutes {
     }
     int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
     String model = order.fields.text("model", backend.name());
-    try (Metrics.Watch watch = backend.metrics().watch()) {
-      new Answers(format, id, model, order.plan, read, choices, captured, watch, exchange)
-          .send(asked.isStream(), asked.includesUsage());
-    }
+    return new Answers(order.format, id, model, order.plan, read, choices, captured, watch);
   }
 }

@@ -30,6 +30,11 @@ final class Fields {
     return new Fields(read(null, () -> JsonObject.parse(BODY, body)));
   }
 
+  /** Those of a body that has been parsed, such as a part of a line. */
+  static Fields of(JsonObject body) {
+    return new Fields(body.apart(BODY));
+  }
+
   /** What {@code reader} makes of JSON, and its complaint as one about a field. */
   static <T> T read(String field, Supplier<T> reader) {
     try {

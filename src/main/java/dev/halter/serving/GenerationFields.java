@@ -196,6 +196,29 @@ record GenerationFields(
     return stops;
   }
 
+  /** The same, drawing by a seed that an id decides if the request brings none. */
+  GenerationFields seeded(long seed, String id) {
+    return isSeeded
+        ? this
+        : new GenerationFields(
+            maxTokens,
+            minTokens,
+            choices,
+            sampling.withSeed(seed).forId(id),
+            true,
+            stops,
+            includesStop,
+            stopTokens,
+            ignoresEnd,
+            skipsSpecial,
+            isStream,
+            includesUsage,
+            tellsIds,
+            namesIds,
+            tellsPrompt,
+            logProbabilities);
+  }
+
   /** How the answer of this number to a prompt draws; the first as one alone would. */
   Sampling sampling(int choice) {
     if (!isSeeded) {

@@ -17,6 +17,7 @@ import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.Semaphore;
@@ -59,8 +60,7 @@ final class HeadRoutes {
   }
 
   private List<Pair> pairs(Fields fields) {
-    List<JsonObject> given =
-        Fields.read("pairs", () -> fields.reading("pairs").objects("pairs"));
+    List<JsonObject> given = Fields.read("pairs", () -> fields.reading("pairs").objects("pairs"));
     if (given.isEmpty() || given.size() > MOST_PAIRS) {
       throw ApiError.badRequest(
           "pairs",
@@ -72,7 +72,8 @@ final class HeadRoutes {
       try {
         pairs.add(Fields.read("pairs", () -> Pair.of(json, backend.model())));
       } catch (ApiError | IllegalArgumentException e) { // the latter of a text that no token spells
-        throw ApiError.badRequest("pairs", "pair %d: %s".formatted(pairs.size() + 1, e.getMessage()));
+        throw ApiError.badRequest(
+            "pairs", "pair %d: %s".formatted(pairs.size() + 1, e.getMessage()));
       }
     }
     return pairs;
@@ -132,7 +133,7 @@ final class HeadRoutes {
         if (isStream) {
           progress();
         }
-        Answers.await(effects, () -> beat(isStream));
+        await(effects, isStream);
         Map<String, Object> document = effects.join();
         if (isStream) {
           progress();
@@ -149,10 +150,19 @@ final class HeadRoutes {
         throw e;
       } catch (RuntimeException e) {
         if (writing != null) {
-          Map<String, Object> error = (e instanceof ApiError api ? api : ApiError.ofServer()).json();
+          Map<String, Object> error =
+              (e instanceof ApiError api ? api : ApiError.ofServer()).json();
           writing.send(isStream ? event("error", error) + "data: [DONE]\n\n" : Json.text(error));
         }
         throw e;
+      }
+    }
+
+    private void await(CompletableFuture<?> effects, boolean isStream) throws IOException {
+      try {
+        Answers.await(effects, () -> beat(isStream));
+      } catch (CancellationException e) { // by the engine's end
+        throw new ApiError(503, null, "the server is about to end");
       }
     }
 

@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.RejectedExecutionException;
@@ -102,6 +103,8 @@ final class NeuronMaps {
       throw e.getCause() instanceof RuntimeException failure
           ? failure
           : new IllegalStateException(e.getCause());
+    } catch (CancellationException e) { // by the engine's end
+      throw new ApiError(503, null, "the server is about to end");
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new ApiError(503, null, "the server is about to end");

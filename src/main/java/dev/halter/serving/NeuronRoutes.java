@@ -91,23 +91,22 @@ final class NeuronRoutes {
   /** The first layer and the last one. */
   private List<Integer> layers(Fields fields) {
     int last = backend.model().config().nLayers() - 1;
-    String wanted = "[first, last], of layers 0 to " + last;
-    return switch (fields.value("layers")) {
-      case null -> List.of(0, last);
-      case List<?> list
-          when list.size() == 2
-              && list.get(0) instanceof Integer from
-              && list.get(1) instanceof Integer to
-              && from >= 0
-              && from <= to
-              && to <= last -> {
-        if (fields.has("neuron")) {
-          throw fields.wrong("layers", "left out where \"neuron\" names one");
-        }
-        yield List.of(from, to);
-      }
-      default -> throw fields.wrong("layers", wanted);
-    };
+    if (!fields.has("layers")) {
+      return List.of(0, last);
+    }
+    if (fields.has("neuron")) {
+      throw fields.wrong("layers", "left out where \"neuron\" names one");
+    }
+    if (fields.value("layers") instanceof List<?> list
+        && list.size() == 2
+        && list.get(0) instanceof Integer from
+        && list.get(1) instanceof Integer to
+        && from >= 0
+        && from <= to
+        && to <= last) {
+      return List.of(from, to);
+    }
+    throw fields.wrong("layers", "[first, last], of layers 0 to " + last);
   }
 
   /** The tokens that are meant, none where a neuron is asked for. */

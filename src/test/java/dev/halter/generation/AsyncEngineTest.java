@@ -651,13 +651,15 @@ class AsyncEngineTest {
           assertEquals(9, other.result().join().tokens().length);
           endless.cancel(false);
           assertEquals(5, engine.submit(request("s", 9, 5)).result().join().tokens().length);
-          engine.perform(
-              (model, pause) -> {
-                while (true) {
-                  pause.pause(0);
-                }
-              });
-          engine.close(Duration.ofMillis(1)); // ends it
+          var last =
+              engine.perform(
+                  (model, pause) -> {
+                    while (true) {
+                      pause.pause(0);
+                    }
+                  });
+          engine.close(Duration.ofMillis(1));
+          assertTrue(last.isCancelled());
           assertThrows(RejectedExecutionException.class, () -> engine.perform((model, p) -> 0));
         });
   }

@@ -24,7 +24,13 @@ import java.util.List;
 class RequestFuzzTest {
   private static final List<String> PATHS =
       List.of(
-          "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/v1/plans/fuzz");
+          "/v1/completions",
+          "/v1/chat/completions",
+          "/v1/neurons/search",
+          "/v1/heads/patch",
+          "/tokenize",
+          "/detokenize",
+          "/v1/plans/fuzz");
 
   /** Of all inputs: to open the model takes longer than thousands of them. */
   private static final TestServer SERVER = server();

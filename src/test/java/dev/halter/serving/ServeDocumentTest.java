@@ -2,13 +2,16 @@ package dev.halter.serving;
 
 import static dev.halter.serving.TestServer.DOG;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.cli.CommandLineRun;
+import dev.halter.weights.Safetensors;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Base64;
 import java.util.Iterator;
 import java.util.List;
 import java.util.regex.Matcher;
@@ -32,7 +35,32 @@ class ServeDocumentTest {
       assertTrue(curl.find());
       JsonNode other = server.send("POST", curl.group(1), curl.group(2)).ok();
       assertEquals(DOG, other.get("choices").get(0).get("text").asText());
+      readsAsItSays(server, curl);
     }
+  }
+
+  /** The requests that read, in their order, and what the page says of their answers. */
+  private static void readsAsItSays(TestServer server, Matcher curl) throws IOException {
+    assertTrue(curl.find());
+    JsonNode capture =
+        server.send("POST", curl.group(1), curl.group(2)).ok().get("halter").get("capture");
+    assertEquals("[[9]]", capture.get("positions").toString());
+    Path file = Files.createTempFile("capture", ".safetensors");
+    byte[] bytes = Base64.getDecoder().decode(capture.get("base64").asText());
+    try (Safetensors tensors = Safetensors.open(Files.write(file, bytes))) {
+      assertTrue(tensors.tensor("0/blocks.3.hook_resid_post").hasShape(1, 192));
+    } finally {
+      Files.delete(file);
+    }
+    assertTrue(curl.find());
+    JsonNode neurons = server.send("POST", curl.group(1), curl.group(2)).ok().get("data");
+    assertEquals(3, neurons.size());
+    assertTrue(curl.find());
+    List<JsonNode> events = server.send("POST", curl.group(1), curl.group(2)).events();
+    assertEquals(
+        "{\"progress\":{\"done\":4,\"total\":4}}", events.get(events.size() - 2).toString());
+    assertTrue(events.getLast().has("delta_logit"));
+    assertFalse(curl.find(), "a request that nobody tries");
   }
 
   /** The same keys and values, but for ids, times and rounding. */
