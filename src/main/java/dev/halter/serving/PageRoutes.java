@@ -42,8 +42,7 @@ final class PageRoutes {
         Pattern.compile("<" + element + ">(.*?)</" + element + ">", Pattern.DOTALL).matcher(page);
     StringBuilder digests = new StringBuilder();
     while (parts.find()) {
-      byte[] digest =
-          Fingerprint.sha256().digest(parts.group(1).getBytes(StandardCharsets.UTF_8));
+      byte[] digest = Fingerprint.sha256().digest(parts.group(1).getBytes(StandardCharsets.UTF_8));
       digests.append("'sha256-").append(Base64.getEncoder().encodeToString(digest)).append("' ");
     }
     return digests.toString().strip();

@@ -46,22 +46,33 @@ final class PlanRoutes {
   /** A model as vLLM lists it, which lists those of adapters in the same way, and its shape. */
   private Map<String, Object> card(String plan) {
     ModelConfig config = backend.model().config();
-    Map<String, Object> card = object(
-        "id",
-        plan == null ? backend.name() : backend.name() + "@" + plan,
-        "object",
-        "model",
-        "created",
-        created,
-        "owned_by",
+    Map<String, Object> card =
+        object(
+            "id",
+            plan == null ? backend.name() : backend.name() + "@" + plan,
+            "object",
+            "model",
+            "created",
+            created,
+            "owned_by",
+            "halter",
+            "root",
+            backend.name(),
+            "parent",
+            plan == null ? null : backend.name(),
+            "max_model_len",
+            backend.maxTokens());
+    card.put(
         "halter",
-        "root",
-        backend.name(),
-        "parent",
-        plan == null ? null : backend.name(),
-        "max_model_len",
-        backend.maxTokens());
-    card.put("halter", object("n_layers", config.nLayers(), "n_heads", config.nHeads(), "d_model", config.dModel(), "d_mlp", config.dMlp()));
+        object(
+            "n_layers",
+            config.nLayers(),
+            "n_heads",
+            config.nHeads(),
+            "d_model",
+            config.dModel(),
+            "d_mlp",
+            config.dMlp()));
     return card;
   }
 
