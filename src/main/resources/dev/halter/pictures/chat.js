@@ -119,7 +119,7 @@ const INTERVENTIONS = {
   removal: ({dictionary, concept, layer}) => [{op: "remove_concepts", dictionary, layers: [layer, layer], remove: [concept]}],
   control: ({file}) => [{op: "head_affine", file}],
   plan: ({name}) => {
-    const {interventions, when} = server.plans.get(name) ?? {interventions: []};
+    const {interventions, when} = server.plans.get(name);
     return interventions.map(each => ({...each, ...(!each.when && when && {when})}));
   }
 };
@@ -155,16 +155,22 @@ function changed() {
   changed.timer = setTimeout(turn, SETTLES);
 }
 
-/** The plan of the address, if it holds one that this page could have made. */
+/** Takes the plan of the address, which may be of another server or no plan of this page. */
 function recall() {
+  if (location.hash.length < 2) return;
   try {
-    const kept = JSON.parse(decodeURIComponent(location.hash.slice(1)));
-    kept.items.flatMap(item => INTERVENTIONS[item.kind](item));
-    if (!Number.isFinite(kept.strength) || !(kept.acts in ACTS)) return;
-    Object.assign(plan, {items: kept.items, strength: kept.strength, acts: kept.acts});
-    element("strength").value = plan.strength;
-    element("acts").value = plan.acts;
-  } catch { /* then it holds none */ }
+    const {items, strength, acts} = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    for (const item of items) {
+      INTERVENTIONS[item.kind](item);
+      label(item);
+    }
+    if (!Number.isFinite(strength) || !(acts in ACTS)) throw new Error("no strength");
+    Object.assign(plan, {items, strength, acts});
+    element("strength").value = strength;
+    element("acts").value = acts;
+  } catch {
+    tell(new Refusal(0, "The address holds a plan that cannot be made here, so it is left out."));
+  }
 }
 
 // ---- answers
@@ -256,8 +262,9 @@ async function run(answer) {
     }
     const under = answer.isSteered ? goingOn(answer) : null;
     const body = {
-      model: server.model, prompt, max_tokens: room, temperature: number("temperature"), seed: number("seed"), stream: true,
-      return_token_ids: true, ...(under && {plan: under})
+      model: server.model, prompt, max_tokens: room, temperature: number("temperature"),
+      seed: number("seed") + answer.ids.length, // or what goes on would draw as the beginning did
+      stream: true, return_token_ids: true, ...(under && {plan: under})
     };
     const least = Math.min(room, number("least") - answer.ids.length);
     if (least > 0) body.min_tokens = least;
@@ -327,6 +334,7 @@ async function watch(answers) {
 }
 
 function question(content) {
+  forgive();
   const messages = side => [
     ...turns.flatMap(turn => [{role: "user", content: turn.question}, {role: "assistant", content: text(turn[side]).trim()}]),
     {role: "user", content}];

@@ -461,10 +461,11 @@ class ChatPageTest {
       assertTrue(text(browser, ".turn h3").startsWith("</h3><img"));
       assertEquals("0", browser.value("document.images.length"));
       assertEquals("Halter: demo", browser.value("document.title"));
-      for (String wrong : List.of("#{", "#null", "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
+      for (String wrong : List.of("#{", "#null", "#%7B%22items%22%3A%5B%7B%22kind%22%3A%22plan%22%2C%22name%22%3A%22gone%22%7D%5D%7D", "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
         browser.open(server.url("/") + wrong);
         loaded(browser);
         assertEquals("null", browser.value("String(written())"), wrong);
+        assertTrue(text(browser, "#problem").startsWith("The address holds a plan"), wrong);
       }
     }
   }
