@@ -309,9 +309,13 @@ function note({isSteered, history, parts, prompt, ids}) {
 /** Puts a steered answer that is being made under the plan as it stands. */
 function turn() {
   const steered = turns.at(-1)?.steered;
-  if (!steered?.isRunning || !steered.prompt) return;
+  if (!steered?.prompt) return;
   const now = JSON.stringify(written());
   if (now === JSON.stringify(steered.history.at(-1)?.plan ?? null)) return;
+  if (!steered.isRunning) {
+    element("status").textContent = "The plan is another one since: ask again to see what it does.";
+    return;
+  }
   steered.stopped.abort();
   watch([steered]);
 }
@@ -428,6 +432,7 @@ function drawButtons() {
   element("send").hidden = isRunning;
   element("stop").hidden = !isRunning;
   element("on").hidden = isRunning || !unfinished().length;
+  element("again").hidden = isRunning || turns.length === 0;
   element("clear").hidden = turns.length === 0;
   if (hadFocus) element(isRunning ? "stop" : "question").focus();
 }
@@ -705,6 +710,11 @@ element("on").addEventListener("click", () => {
   const answers = unfinished();
   for (const each of answers) if (each.finish === "length") each.room = each.ids.length + number("most");
   watch(answers);
+});
+element("again").addEventListener("click", () => {
+  const last = turns.pop();
+  last.plain.view.closest(".turn").remove();
+  question(last.question);
 });
 element("clear").addEventListener("click", () => {
   element("stop").click();

@@ -104,8 +104,10 @@ class ChatPageTest {
       assertEquals(0, json(browser, "[...document.querySelectorAll('.other')]").size());
 
       clampDog(browser);
-      browser.click("#clear");
-      ask(browser, QUESTION);
+      browser.until("document.getElementById('status').textContent.includes('ask again')");
+      browser.click("#again");
+      ended(browser);
+      assertEquals("1", browser.value("turns.length"));
       assertEquals(CAT, text(browser, ".plain .text"));
       assertEquals(DOG, text(browser, ".steered .text"));
       assertEquals(DOG, text(browser, ".steered .other").strip(), "what differs is marked");
@@ -461,7 +463,12 @@ class ChatPageTest {
       assertTrue(text(browser, ".turn h3").startsWith("</h3><img"));
       assertEquals("0", browser.value("document.images.length"));
       assertEquals("Halter: demo", browser.value("document.title"));
-      for (String wrong : List.of("#{", "#null", "#%7B%22items%22%3A%5B%7B%22kind%22%3A%22plan%22%2C%22name%22%3A%22gone%22%7D%5D%7D", "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
+      for (String wrong :
+          List.of(
+              "#{",
+              "#null",
+              "#%7B%22items%22%3A%5B%7B%22kind%22%3A%22plan%22%2C%22name%22%3A%22gone%22%7D%5D%7D",
+              "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
         browser.open(server.url("/") + wrong);
         loaded(browser);
         assertEquals("null", browser.value("String(written())"), wrong);
