@@ -15,6 +15,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -26,15 +28,28 @@ class ChatPageTest {
   private static final String DOG = "dog. I like the dog because it guards the house.";
   private static final String QUESTION = "What is your favourite animal?";
 
+  @TempDir private static Path profile;
+  private static Browser browser; // of all tests: it takes longest to start
+
   @TempDir Path folder;
 
-  /** A browser with the page open, which notes what the page sends. */
-  private Browser open(TestServer server, String fragment)
-      throws IOException, InterruptedException {
-    Browser browser = Browser.start(folder);
+  @BeforeAll
+  static void start() throws IOException, InterruptedException {
+    browser = Browser.start(profile);
+  }
+
+  @AfterAll
+  static void end() {
+    if (browser != null) { // there may be none here
+      browser.close();
+    }
+  }
+
+  /** The browser, with the page open, which notes what the page sends. */
+  private static void open(TestServer server) throws InterruptedException {
     browser.window(1360, 900, false);
-    browser.open(server.url("/") + fragment);
-    loaded(browser);
+    browser.open(server.url("/"));
+    loaded();
     browser.value(
         """
         window.sent = [];
@@ -44,37 +59,36 @@ class ChatPageTest {
             return real(path, options);
           } }
         """);
-    return browser;
   }
 
-  private static void loaded(Browser browser) throws InterruptedException {
+  private static void loaded() throws InterruptedException {
     browser.until(
         "!document.getElementById('desk').inert || !document.getElementById('problem').hidden");
   }
 
-  private static void ask(Browser browser, String question) throws InterruptedException {
+  private static void ask(String question) throws InterruptedException {
     browser.click("#question");
     browser.type(question);
     browser.click("#send");
-    ended(browser);
+    ended();
   }
 
-  private static void ended(Browser browser) throws InterruptedException {
+  private static void ended() throws InterruptedException {
     browser.until("turns.length && turns.every(t => !t.plain.isRunning && !t.steered.isRunning)");
   }
 
-  private static String text(Browser browser, String selector) throws InterruptedException {
+  private static String text(String selector) throws InterruptedException {
     return browser.value("document.querySelector('" + selector + "').innerText");
   }
 
-  private static JsonNode json(Browser browser, String expression) throws InterruptedException {
+  private static JsonNode json(String expression) throws InterruptedException {
     return CommandLineRun.parse(browser.value("JSON.stringify(" + expression + ")"));
   }
 
   /** Bodies that the page has sent to a path. */
-  private static List<JsonNode> sent(Browser browser, String path) throws InterruptedException {
+  private static List<JsonNode> sent(String path) throws InterruptedException {
     List<JsonNode> bodies = new ArrayList<>();
-    json(browser, "sent")
+    json("sent")
         .forEach(
             each -> {
               if (each.get(0).asText().equals(path)) {
@@ -84,7 +98,7 @@ class ChatPageTest {
     return bodies;
   }
 
-  private static void clampDog(Browser browser) throws InterruptedException {
+  private static void clampDog() throws InterruptedException {
     browser.click("#token");
     browser.type("1.270");
     browser.click("#search button");
@@ -95,31 +109,31 @@ class ChatPageTest {
 
   @Test
   void bothAnswersComeAndDifferOnceANeuronIsClamped() throws Exception {
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
-      ask(browser, QUESTION);
-      assertEquals(CAT, text(browser, ".plain .text"));
-      assertEquals(CAT, text(browser, ".steered .text"));
-      assertEquals("Both answers are the same.", text(browser, "#status"));
-      assertEquals(0, json(browser, "[...document.querySelectorAll('.other')]").size());
+    try (TestServer server = TestServer.start()) {
+      open(server);
+      ask(QUESTION);
+      assertEquals(CAT, text(".plain .text"));
+      assertEquals(CAT, text(".steered .text"));
+      assertEquals("Both answers are the same.", text("#status"));
+      assertEquals(0, json("[...document.querySelectorAll('.other')]").size());
 
-      clampDog(browser);
+      clampDog();
       browser.until("document.getElementById('status').textContent.includes('ask again')");
       browser.click("#again");
-      ended(browser);
+      ended();
       assertEquals("1", browser.value("turns.length"));
-      assertEquals(CAT, text(browser, ".plain .text"));
-      assertEquals(DOG, text(browser, ".steered .text"));
-      assertEquals(DOG, text(browser, ".steered .other").strip(), "what differs is marked");
-      assertEquals("Both answers are there.", text(browser, "#status"));
+      assertEquals(CAT, text(".plain .text"));
+      assertEquals(DOG, text(".steered .text"));
+      assertEquals(DOG, text(".steered .other").strip(), "what differs is marked");
+      assertEquals("Both answers are there.", text("#status"));
       assertEquals(
           "Without a plan:  " + CAT + " With the plan:  " + DOG,
           browser.value("document.getElementById('heard').textContent"));
-      String report = text(browser, ".steered .report tbody");
+      String report = text(".steered .report tbody");
       assertEquals("neuron_clamp at blocks.1.mlp.hook_pre_linear\t22\t20.0", report);
-      assertEquals("", text(browser, ".plain .report"));
+      assertEquals("", text(".plain .report"));
 
-      List<JsonNode> sent = sent(browser, "/v1/completions");
+      List<JsonNode> sent = sent("/v1/completions");
       assertEquals(4, sent.size());
       assertTrue(sent.stream().allMatch(body -> body.get("stream").asBoolean()));
       assertFalse(sent.get(2).has("plan"));
@@ -139,19 +153,19 @@ class ChatPageTest {
       // The address holds the plan.
       String fragment = browser.value("location.hash");
       browser.open(server.url("/") + fragment);
-      loaded(browser);
+      loaded();
       assertEquals(shown, browser.value("document.getElementById('json').textContent"));
     }
   }
 
   @Test
   void aSecondQuestionHasTheConversationOfItsSide() throws Exception {
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
-      clampDog(browser);
-      ask(browser, QUESTION);
-      ask(browser, "Why?");
-      List<JsonNode> chats = sent(browser, "/tokenize");
+    try (TestServer server = TestServer.start()) {
+      open(server);
+      clampDog();
+      ask(QUESTION);
+      ask("Why?");
+      List<JsonNode> chats = sent("/tokenize");
       assertEquals(4, chats.size());
       for (int side = 0; side < 2; side++) {
         JsonNode messages = chats.get(2 + side).get("messages");
@@ -163,7 +177,7 @@ class ChatPageTest {
   }
 
   /** Lets answers be of this many tokens, whatever the model wants. */
-  private static void answersOf(Browser browser, int tokens) throws InterruptedException {
+  private static void answersOf(int tokens) throws InterruptedException {
     for (String field : List.of("least", "most")) {
       browser.value("document.getElementById('" + field + "').value = " + tokens);
     }
@@ -200,10 +214,10 @@ class ChatPageTest {
   @Test
   void theSliderActsFromTheNextTokenOn() throws Exception {
     int count = 400;
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
-      clampDog(browser);
-      answersOf(browser, count);
+    try (TestServer server = TestServer.start()) {
+      open(server);
+      clampDog();
+      answersOf(count);
       browser.value(
           """
           setInterval(() => {
@@ -216,8 +230,8 @@ class ChatPageTest {
             }
           }, 1)
           """);
-      ask(browser, QUESTION);
-      JsonNode answer = json(browser, "{...turns[0].steered, view: null}");
+      ask(QUESTION);
+      JsonNode answer = json("{...turns[0].steered, view: null}");
       List<Integer> prompt = ids(answer.get("prompt"));
       List<Integer> all = ids(answer.get("ids"));
       assertEquals(count, all.size());
@@ -239,7 +253,7 @@ class ChatPageTest {
       List<Integer> expected = next(server, stands, count - before, plan);
       assertEquals(expected, all.subList(before, count), "and is what the strength makes of it");
 
-      assertEquals("×3.5", text(browser, ".turned"));
+      assertEquals("×3.5", text(".turned"));
       JsonNode rows = answer.get("report").get("interventions");
       assertEquals(from, rows.get(0).get("tokens").asInt());
       assertEquals(prompt.size() + count - 1 - from, rows.get(1).get("tokens").asInt());
@@ -264,36 +278,34 @@ class ChatPageTest {
           {"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [2], "scale": 0.2}],
          "when": {"generation_positions": [0, 5, 40, 90], "generation_window": [150, null]}}
         """);
-    try (TestServer server = setup().plans(folder).start();
-        Browser browser = open(server, "")) {
+    try (TestServer server = setup().plans(folder).start()) {
+      open(server);
       browser.click("details:has(#plans) summary");
       browser.click("#plans button");
-      answersOf(browser, count);
+      answersOf(count);
       browser.value(
           "setInterval(() => { const steered = turns.at(-1)?.steered; if (!window.isStopped &&"
               + " steered?.ids.length > 60) { window.isStopped = true;"
               + " document.getElementById('stop').click(); } }, 1)");
-      ask(browser, QUESTION);
-      assertEquals("Stopped.", text(browser, "#status"));
-      int stopped = json(browser, "turns[0].steered.ids").size();
+      ask(QUESTION);
+      assertEquals("Stopped.", text("#status"));
+      int stopped = json("turns[0].steered.ids").size();
       assertTrue(stopped > 60 && stopped < count, stopped + " tokens");
-      assertTrue(text(browser, ".steered .report").startsWith("Stopped after " + stopped));
+      assertTrue(text(".steered .report").startsWith("Stopped after " + stopped));
       browser.click("#on");
-      ended(browser);
-      JsonNode answer = json(browser, "{...turns[0].steered, view: null}");
+      ended();
+      JsonNode answer = json("{...turns[0].steered, view: null}");
       List<Integer> prompt = ids(answer.get("prompt"));
       List<Integer> whole = next(server, prompt, count, "'mixed'");
       assertNotEquals(whole, next(server, prompt, count, ""));
       assertEquals(whole, ids(answer.get("ids")));
-      assertEquals(
-          next(server, prompt, count, ""), ids(json(browser, "turns[0].plain.ids")), "both");
-      assertEquals(
-          3, sent(browser, "/v1/completions").getLast().get("plan").get("interventions").size());
+      assertEquals(next(server, prompt, count, ""), ids(json("turns[0].plain.ids")), "both");
+      assertEquals(3, sent("/v1/completions").getLast().get("plan").get("interventions").size());
     }
   }
 
   /** Goes on by the tab key to an element, which must be within reach. */
-  private static void tabTo(Browser browser, String selector) throws InterruptedException {
+  private static void tabTo(String selector) throws InterruptedException {
     for (int i = 0; i < 12; i++) {
       if (browser.value("document.activeElement.matches('" + selector + "')").equals("true")) {
         return;
@@ -305,43 +317,42 @@ class ChatPageTest {
 
   @Test
   void aNeuronIsFoundByItsTokenAndPutInByKeysAlone() throws Exception {
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
+    try (TestServer server = TestServer.start()) {
+      open(server);
       browser.value("document.getElementById('acts').focus()");
-      tabTo(browser, "#token");
+      tabTo("#token");
       browser.type("dog");
       browser.press("Enter");
       browser.until("document.querySelectorAll('#found tbody tr').length > 0");
-      String first = text(browser, "#found tbody tr");
+      String first = text("#found tbody tr");
       assertTrue(first.startsWith("1.270\t+\t␣dog\t"), first);
-      assertTrue(
-          text(browser, "#sought").endsWith("whose up-projection speaks of it, the surest first."));
-      tabTo(browser, "#found button");
+      assertTrue(text("#sought").endsWith("whose up-projection speaks of it, the surest first."));
+      tabTo("#found button");
       browser.press("Enter");
-      assertEquals("Neuron 1.270 ␣dog", text(browser, "#items .what"));
-      assertEquals("Neuron 1.270 is in the plan.", text(browser, "#said"));
+      assertEquals("Neuron 1.270 ␣dog", text("#items .what"));
+      assertEquals("Neuron 1.270 is in the plan.", text("#said"));
       browser.value("document.getElementById('title').parentElement.focus()");
-      tabTo(browser, "#items input"); // its whole value is selected
+      tabTo("#items input"); // its whole value is selected
       browser.type("-20");
       browser.value("document.getElementById('question').focus()");
       browser.type(QUESTION);
       browser.press("Enter");
-      ended(browser);
-      assertEquals(DOG, text(browser, ".steered .text"));
+      ended();
+      assertEquals(DOG, text(".steered .text"));
 
       browser.value("document.getElementById('token').select()");
       browser.type("xyzzy");
       browser.press("Enter");
       browser.until("document.getElementById('found').children.length === 0");
-      String said = text(browser, "#sought");
+      String said = text("#sought");
       assertTrue(said.contains("xyzzy"), said);
     }
   }
 
   @Test
   void headsArePickedByKeys() throws Exception {
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
+    try (TestServer server = TestServer.start()) {
+      open(server);
       browser.value("document.querySelector('details:has(#grid) summary').focus()");
       browser.press("Enter");
       browser.press("Tab");
@@ -358,8 +369,8 @@ class ChatPageTest {
       browser.value("document.activeElement.select()");
       browser.type("0.5");
       browser.press("Enter");
-      assertEquals("Heads 0.2, 0.3, 1.5", text(browser, "#items .what"));
-      JsonNode plan = json(browser, "written()").get("interventions");
+      assertEquals("Heads 0.2, 0.3, 1.5", text("#items .what"));
+      JsonNode plan = json("written()").get("interventions");
       assertEquals(
           CommandLineRun.parse(
               """
@@ -367,7 +378,7 @@ class ChatPageTest {
                {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [5], "scale": 0.5}]
               """),
           plan);
-      assertEquals(0, json(browser, "picked()").size());
+      assertEquals(0, json("picked()").size());
       browser.click("#items .away");
       assertEquals("null", browser.value("String(written())"));
     }
@@ -376,29 +387,29 @@ class ChatPageTest {
   @Test
   void vectorsConceptsAndControlsOfTheServerArePutIn() throws Exception {
     VectorsTest.writeAll(folder);
-    try (TestServer server = setup().plans(folder).start();
-        Browser browser = open(server, "")) {
+    try (TestServer server = setup().plans(folder).start()) {
+      open(server);
       browser.click("details:has(#vectors) summary");
       assertEquals(
           "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm v.safetensors#rude",
           browser.value(
               "[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
-      choose(browser, "vector", "happy.gguf");
+      choose("vector", "happy.gguf");
       assertEquals(
           "1 2",
           browser.value(
               "[...document.getElementById('layer').options].map(o => o.value).join(' ')"));
-      choose(browser, "layer", "2");
+      choose("layer", "2");
       browser.value("document.getElementById('amount').value = 5");
       browser.click("#vectors button");
-      choose(browser, "vector", "v.safetensors#rude");
-      choose(browser, "op", "ablate");
+      choose("vector", "v.safetensors#rude");
+      choose("op", "ablate");
       browser.click("#vectors button");
-      choose(browser, "vector", "concepts.safetensors");
+      choose("vector", "concepts.safetensors");
       browser.until("document.getElementById('concepts').options.length === 2");
       browser.value("document.getElementById('concept').value = 'harm'");
       browser.click("#vectors button");
-      choose(browser, "op", "remove_concepts");
+      choose("op", "remove_concepts");
       browser.click("#vectors button");
       assertEquals(
           CommandLineRun.parse(
@@ -409,24 +420,23 @@ class ChatPageTest {
                 "vector": {"dictionary": "concepts.safetensors", "concept": "harm"}, "scale": 5},
                {"op": "remove_concepts", "dictionary": "concepts.safetensors", "layers": [2, 2], "remove": ["harm"]}]
               """),
-          json(browser, "written()").get("interventions"));
-      ask(browser, QUESTION);
-      assertNotEquals(CAT, text(browser, ".steered .text"));
-      assertEquals(4, json(browser, "[...document.querySelectorAll('.steered tbody tr')]").size());
+          json("written()").get("interventions"));
+      ask(QUESTION);
+      assertNotEquals(CAT, text(".steered .text"));
+      assertEquals(4, json("[...document.querySelectorAll('.steered tbody tr')]").size());
 
       // One that the server refuses is told in its words, beside the answer that it costs.
-      choose(browser, "vector", "control.safetensors");
+      choose("vector", "control.safetensors");
       browser.click("#vectors button");
       browser.click("#clear");
-      ask(browser, QUESTION);
-      String said = text(browser, ".steered [role=alert]");
+      ask(QUESTION);
+      String said = text(".steered [role=alert]");
       assertTrue(said.contains("made for another model"), said);
-      assertEquals(CAT, text(browser, ".plain .text"));
+      assertEquals(CAT, text(".plain .text"));
     }
   }
 
-  private static void choose(Browser browser, String select, String option)
-      throws InterruptedException {
+  private static void choose(String select, String option) throws InterruptedException {
     browser.value(
         "{ const node = document.getElementById('%s'); node.value = '%s';".formatted(select, option)
             + " node.dispatchEvent(new Event('change', {bubbles: true})) }");
@@ -435,10 +445,9 @@ class ChatPageTest {
   @Test
   void aKeyIsAskedForWhereTheServerWantsOne() throws Exception {
     Path keys = Files.writeString(folder.resolve("keys"), "sesame\n");
-    try (TestServer server = setup().keys(keys).start();
-        Browser browser = open(server, "")) {
-      assertEquals(
-          "this needs a key: send it as Authorization: Bearer KEY", text(browser, "#problem"));
+    try (TestServer server = setup().keys(keys).start()) {
+      open(server);
+      assertEquals("this needs a key: send it as Authorization: Bearer KEY", text("#problem"));
       assertEquals("key", browser.value("document.activeElement.id"));
       browser.type("wrong");
       browser.press("Enter");
@@ -448,19 +457,19 @@ class ChatPageTest {
       browser.press("Enter");
       browser.until("!document.getElementById('desk').inert");
       assertEquals("true", browser.value("document.getElementById('access').hidden"));
-      ask(browser, QUESTION);
-      assertEquals(CAT, text(browser, ".plain .text"));
+      ask(QUESTION);
+      assertEquals(CAT, text(".plain .text"));
     }
   }
 
   @Test
   void textStaysText() throws Exception {
-    try (TestServer server = TestServer.start();
-        Browser browser = open(server, "")) {
+    try (TestServer server = TestServer.start()) {
+      open(server);
       browser.value(
           "add({kind: 'neuron', neuron: '1.270', site: 'hook_post', value: 1, token: '<img>'})");
-      ask(browser, "</h3><img src=x onerror=\"document.title='stolen'\">");
-      assertTrue(text(browser, ".turn h3").startsWith("</h3><img"));
+      ask("</h3><img src=x onerror=\"document.title='stolen'\">");
+      assertTrue(text(".turn h3").startsWith("</h3><img"));
       assertEquals("0", browser.value("document.images.length"));
       assertEquals("Halter: demo", browser.value("document.title"));
       for (String wrong :
@@ -470,9 +479,9 @@ class ChatPageTest {
               "#%7B%22items%22%3A%5B%7B%22kind%22%3A%22plan%22%2C%22name%22%3A%22gone%22%7D%5D%7D",
               "#" + "%7B%22items%22%3A%5B%7B%7D%5D%7D")) {
         browser.open(server.url("/") + wrong);
-        loaded(browser);
+        loaded();
         assertEquals("null", browser.value("String(written())"), wrong);
-        assertTrue(text(browser, "#problem").startsWith("The address holds a plan"), wrong);
+        assertTrue(text("#problem").startsWith("The address holds a plan"), wrong);
       }
     }
   }
@@ -492,7 +501,7 @@ class ChatPageTest {
   }
 
   /** The least contrast of a text with what lies behind it, and where. */
-  private static String contrast(Browser browser) throws InterruptedException {
+  private static String contrast() throws InterruptedException {
     return browser.value(
         """
         {
@@ -520,22 +529,22 @@ class ChatPageTest {
   @Test
   void itFitsEveryWindowAndCanBeRead() throws Exception {
     VectorsTest.writeAll(folder);
-    try (TestServer server = setup().plans(folder).start();
-        Browser browser = open(server, "")) {
-      clampDog(browser);
+    try (TestServer server = setup().plans(folder).start()) {
+      open(server);
+      clampDog();
       browser.value("add({kind: 'heads', heads: ['0.1', '0.2', '0.3', '3.4'], scale: 0})");
       browser.value(
           "add({kind: 'vector', op: 'add', layer: 2, scale: 0.1, vector: {dictionary:"
               + " 'concepts.safetensors', concept: 'harm'}})");
-      ask(browser, QUESTION);
-      ask(browser, "an_unbroken_word_".repeat(6));
+      ask(QUESTION);
+      ask("an_unbroken_word_".repeat(6));
       browser.value(
           "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open = true; }");
       for (int width : new int[] {420, 1000, 1360}) {
         for (boolean dark : new boolean[] {false, true}) {
           browser.window(width, 900, dark);
           assertEquals("", browser.overflowing(), width + " px");
-          String least = contrast(browser);
+          String least = contrast();
           assertTrue(Double.parseDouble(least.split(" ")[0]) >= 4.5, least);
         }
       }
