@@ -4,6 +4,7 @@ import dev.halter.files.WholeFile;
 import java.io.FilterWriter;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.io.Writer;
 import java.nio.charset.StandardCharsets;
@@ -41,26 +42,38 @@ public final class Page {
     write(file, template, Map.of("data", out -> data.write(new ScriptSafe(out))));
   }
 
+  /** A page that holds no document, for a server to which its script speaks. */
+  public static String of(String template) {
+    StringWriter page = new StringWriter();
+    try {
+      fill(template, Map.of(), page);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    return page.toString();
+  }
+
   /** Writes a page likewise; {@code places} says what else than resources stands where, as HTML. */
   static void write(Path file, String template, Map<String, WholeFile.Content> places) {
+    WholeFile.write(file, out -> fill(template, places, out));
+  }
+
+  private static void fill(String template, Map<String, WholeFile.Content> places, Writer out)
+      throws IOException {
     String page = resource(template + ".html");
-    WholeFile.write(
-        file,
-        out -> {
-          Matcher place = PLACE.matcher(page);
-          int done = 0;
-          while (place.find()) {
-            out.write(page, done, place.start() - done);
-            String name = place.group(1);
-            if (places.containsKey(name)) {
-              places.get(name).write(out);
-            } else {
-              out.write(resource(name));
-            }
-            done = place.end();
-          }
-          out.write(page, done, page.length() - done);
-        });
+    Matcher place = PLACE.matcher(page);
+    int done = 0;
+    while (place.find()) {
+      out.write(page, done, place.start() - done);
+      String name = place.group(1);
+      if (places.containsKey(name)) {
+        places.get(name).write(out);
+      } else {
+        out.write(resource(name));
+      }
+      done = place.end();
+    }
+    out.write(page, done, page.length() - done);
   }
 
   private static String resource(String name) {

@@ -31,6 +31,9 @@ record Choice(
   /** Tokens that tell how the next one is written. */
   private static final int CONTEXT = 6;
 
+  /** Stands for bytes that are no character. */
+  private static final String BROKEN = "\uFFFD";
+
   Choice(
       int index,
       String prompt,
@@ -119,6 +122,7 @@ record Choice(
     for (int token : context) {
       decoder.next(token);
     }
+    boolean isMidway = tokenizer.decode(context, fields.skipsSpecial()).endsWith(BROKEN);
     StopTexts stops = new StopTexts(fields.stops(), fields.includesStop());
     StringBuilder text = new StringBuilder();
     List<Generation.Token> tokens = new ArrayList<>();
@@ -128,6 +132,10 @@ record Choice(
       Generation.Token token = coming.next();
       tokens.add(token);
       String fresh = decoder.next(token.id());
+      if (isMidway && !fresh.isEmpty()) { // a character that stays broken is the prompt's
+        fresh = fresh.startsWith(BROKEN) ? fresh.substring(1) : fresh;
+        isMidway = false;
+      }
       String ready = tokens.size() <= fields.minTokens() ? stops.pass(fresh) : stops.add(fresh);
       text.append(ready);
       if (stops.found() == null && !ready.isEmpty()) {

@@ -11,6 +11,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -37,6 +38,7 @@ final class PlanRegistry {
 
   private final ModelConfig config;
   private final Path folder;
+  private final Map<String, Path> named = new TreeMap<>(); // files that plans in requests may name
   private final NamedFiles files;
   private final SteeringPlan first;
   private final Map<String, Entry> entries = new TreeMap<>(); // all of it under the lock
@@ -65,7 +67,6 @@ final class PlanRegistry {
     this.config = config;
     this.folder = folder;
     this.first = first;
-    Map<String, Path> named = new TreeMap<>();
     for (Path file : folder == null ? List.<Path>of() : list(folder)) {
       String name = file.getFileName().toString();
       if (name.startsWith(".")) {
@@ -96,6 +97,11 @@ final class PlanRegistry {
   /** The server's own plan. */
   SteeringPlan first() {
     return first;
+  }
+
+  /** The files beside the plans, which plans in requests may name, by their names. */
+  Map<String, Path> files() {
+    return Collections.unmodifiableMap(named);
   }
 
   /** All plans that can be named, by their names. */
@@ -169,11 +175,12 @@ final class PlanRegistry {
     try {
       return Fields.read(field, () -> SteeringPlan.of(json, files, config));
     } catch (ApiError e) {
-      // Where the folder lies is nobody's business.
-      String said = e.getMessage();
-      throw folder == null
-          ? e
-          : ApiError.badRequest(field, said.replace(folder.toAbsolutePath() + "/", ""));
+      throw ApiError.badRequest(field, withoutFolder(e.getMessage()));
     }
+  }
+
+  /** A message without the place of the folder, which is nobody's business. */
+  String withoutFolder(String message) {
+    return folder == null ? message : message.replace(folder.toAbsolutePath() + "/", "");
   }
 }

@@ -3,6 +3,7 @@ package dev.halter.serving;
 import static dev.halter.files.Json.object;
 
 import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.ModelConfig;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
@@ -42,23 +43,37 @@ final class PlanRoutes {
     exchange.answer(200, card(plan == null ? null : find("model", plan).name()));
   }
 
-  /** A model as vLLM lists it, which lists those of adapters in the same way. */
+  /** A model as vLLM lists it, which lists those of adapters in the same way, and its shape. */
   private Map<String, Object> card(String plan) {
-    return object(
-        "id",
-        plan == null ? backend.name() : backend.name() + "@" + plan,
-        "object",
-        "model",
-        "created",
-        created,
-        "owned_by",
+    ModelConfig config = backend.model().config();
+    Map<String, Object> card =
+        object(
+            "id",
+            plan == null ? backend.name() : backend.name() + "@" + plan,
+            "object",
+            "model",
+            "created",
+            created,
+            "owned_by",
+            "halter",
+            "root",
+            backend.name(),
+            "parent",
+            plan == null ? null : backend.name(),
+            "max_model_len",
+            backend.maxTokens());
+    card.put(
         "halter",
-        "root",
-        backend.name(),
-        "parent",
-        plan == null ? null : backend.name(),
-        "max_model_len",
-        backend.maxTokens());
+        object(
+            "n_layers",
+            config.nLayers(),
+            "n_heads",
+            config.nHeads(),
+            "d_model",
+            config.dModel(),
+            "d_mlp",
+            config.dMlp()));
+    return card;
   }
 
   private void plans(Exchange exchange) {

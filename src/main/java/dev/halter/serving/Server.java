@@ -72,6 +72,8 @@ public final class Server implements AutoCloseable {
                   new CompletionRoutes(backend).routes(),
                   new TokenRoutes(backend).routes(),
                   new PlanRoutes(backend).routes(),
+                  new VectorRoutes(backend).routes(),
+                  new PageRoutes().routes(),
                   new CaptureRoutes(backend).routes(),
                   new NeuronRoutes(backend, maps).routes(),
                   new HeadRoutes(backend).routes(),

@@ -112,6 +112,11 @@ public record HeadControl(
     }
   }
 
+  /** Whether a file says that it is a head control; {@link #read} tells whether it can be used. */
+  public static boolean isOne(Safetensors file) {
+    return FORMAT.equals(file.metadata().get("format"));
+  }
+
   /**
    * Reads a file.
    *

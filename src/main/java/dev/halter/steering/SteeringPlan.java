@@ -155,12 +155,12 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       String op = json.text("op");
       List<Edit> edits =
           switch (op) {
-            case "neuron_clamp" -> List.of(neuronClamp());
-            case "head_scale" -> List.of(headScale());
+            case "neuron_clamp" -> List.of(atStrength(neuronClamp()));
+            case "head_scale" -> List.of(atStrength(headScale()));
             case "head_affine" -> headAffine();
-            case "add" -> List.of(add());
-            case "ablate" -> List.of(ablate());
-            case "project_clamp" -> List.of(projectClamp());
+            case "add" -> List.of(atStrength(add()));
+            case "ablate" -> List.of(atStrength(ablate()));
+            case "project_clamp" -> List.of(atStrength(projectClamp()));
             case "remove_concepts" -> RemoveConcepts.read(json, files, config);
             default ->
                 throw json.wrong(
@@ -174,8 +174,13 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       return edits.stream().map(edit -> new Intervention(edit, trigger)).toList();
     }
 
+    /** The share of the change that it says; a file's maps and removals take theirs themselves. */
+    private Edit atStrength(Edit edit) {
+      return json.has("strength") ? edit.scaled(number("strength")) : edit;
+    }
+
     private Edit neuronClamp() {
-      json.only("op", "site", "neurons", "value", "min", "max", "scale", "when");
+      json.only("op", "site", "neurons", "value", "min", "max", "scale", "strength", "when");
       Site site = site();
       if (!site.kind().isNeurons()) {
         throw json.wrong("site", "blocks.L.mlp.hook_pre, hook_pre_linear or hook_post");
@@ -201,7 +206,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     }
 
     private Edit headScale() {
-      json.only("op", "site", "heads", "scale", "when");
+      json.only("op", "site", "heads", "scale", "strength", "when");
       Site site = site();
       if (site.kind() != Site.Kind.Z) {
         throw json.wrong("site", "blocks.L.attn.hook_z");
@@ -236,19 +241,19 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     }
 
     private Edit add() {
-      json.only("op", "site", "vector", "layer_shift", "scale", "when");
+      json.only("op", "site", "vector", "layer_shift", "scale", "strength", "when");
       Site site = residualSite();
       return new Edit.Add(site, vector(site), json.has("scale") ? number("scale") : 1);
     }
 
     private Edit ablate() {
-      json.only("op", "site", "vector", "layer_shift", "when");
+      json.only("op", "site", "vector", "layer_shift", "strength", "when");
       Site site = residualSite();
       return new Edit.Ablate(site, unit(site));
     }
 
     private Edit projectClamp() {
-      json.only("op", "site", "vector", "layer_shift", "min", "max", "when");
+      json.only("op", "site", "vector", "layer_shift", "min", "max", "strength", "when");
       Site site = residualSite();
       float[] range = range();
       return new Edit.Project(site, unit(site), range[0], range[1]);

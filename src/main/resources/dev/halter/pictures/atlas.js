@@ -1,4 +1,3 @@
-"use strict";
 // The address after # says what is shown, so that a view can be kept: #token=dog&neuron=1.270
 const data = JSON.parse(document.getElementById("data").textContent);
 const signs = data.signs.length;
@@ -7,24 +6,6 @@ const element = id => document.getElementById(id);
 const shownRows = 12;
 const mostRows = 1000;
 const mostDots = 2000;
-
-/** An element with attributes and children; strings become text, never HTML. */
-function make(tag, attributes = {}, ...children) {
-  return dress(document.createElement(tag), attributes, children);
-}
-
-function draw(tag, attributes = {}, ...children) {
-  return dress(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-}
-
-function dress(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
 
 // ---- the map: a layer is opened when it is first needed
 

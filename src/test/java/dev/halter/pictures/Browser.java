@@ -33,23 +33,20 @@ import java.util.stream.Stream;
 public final class Browser implements AutoCloseable {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final Map<String, Integer> CODES =
-      Map.of(
-          "Tab",
-          9,
-          "Enter",
-          13,
-          "End",
-          35,
-          "Home",
-          36,
-          "ArrowLeft",
-          37,
-          "ArrowUp",
-          38,
-          "ArrowRight",
-          39,
-          "ArrowDown",
-          40);
+      Map.ofEntries(
+          Map.entry("Tab", 9),
+          Map.entry("Enter", 13),
+          Map.entry("Escape", 27),
+          Map.entry("Space", 32),
+          Map.entry("End", 35),
+          Map.entry("Home", 36),
+          Map.entry("ArrowLeft", 37),
+          Map.entry("ArrowUp", 38),
+          Map.entry("ArrowRight", 39),
+          Map.entry("ArrowDown", 40));
+
+  /** What keys type; without it no form is sent and no button pressed. */
+  private static final Map<String, String> TEXTS = Map.of("Enter", "\r", "Space", " ");
 
   private final Process process;
   private final WebSocket socket;
@@ -177,10 +174,15 @@ public final class Browser implements AutoCloseable {
    * @param fragment of the address, with its #, or empty
    */
   public void open(Path page, String fragment) throws InterruptedException {
-    call("Page.navigate", Map.of("url", "about:blank"));
-    loaded();
-    call("Page.navigate", Map.of("url", page.toUri() + fragment));
-    loaded();
+    open(page.toUri() + fragment);
+  }
+
+  /** Opens a page anew. */
+  public void open(String address) throws InterruptedException {
+    for (String url : List.of("about:blank", address)) {
+      call("Page.navigate", Map.of("url", url));
+      loaded();
+    }
   }
 
   private void loaded() throws InterruptedException {
@@ -211,16 +213,49 @@ public final class Browser implements AutoCloseable {
     assertEquals("seen", seen, condition);
   }
 
-  /** Presses a key, by its DOM name. */
+  /** Presses a key, by the DOM's name of its place. */
   public void press(String key) throws InterruptedException {
     Map<String, Object> event = new HashMap<>();
-    event.putAll(Map.of("key", key, "code", key, "windowsVirtualKeyCode", CODES.get(key)));
-    if (key.equals("Enter")) {
-      event.put("text", "\r"); // or no form is sent by it
+    event.putAll(
+        Map.of(
+            "key",
+            key.equals("Space") ? " " : key,
+            "code",
+            key,
+            "windowsVirtualKeyCode",
+            CODES.get(key)));
+    if (TEXTS.containsKey(key)) {
+      event.put("text", TEXTS.get(key));
     }
     for (String type : List.of("keyDown", "keyUp")) {
       event.put("type", type);
       call("Input.dispatchKeyEvent", event);
+    }
+  }
+
+  /** Clicks in the middle of the first element that a CSS selector finds. */
+  public void click(String selector) throws InterruptedException {
+    String at =
+        value(
+            "{ const node = document.querySelector('%s'); node.scrollIntoView({block: 'center'});"
+                    .formatted(selector)
+                + " const box = node.getBoundingClientRect();"
+                + " (box.x + box.width / 2) + ' ' + (box.y + box.height / 2) }");
+    String[] place = at.split(" ");
+    for (String type : List.of("mousePressed", "mouseReleased")) {
+      call(
+          "Input.dispatchMouseEvent",
+          Map.of(
+              "type",
+              type,
+              "x",
+              Double.parseDouble(place[0]),
+              "y",
+              Double.parseDouble(place[1]),
+              "button",
+              "left",
+              "clickCount",
+              1));
     }
   }
 
@@ -238,6 +273,7 @@ public final class Browser implements AutoCloseable {
   public String overflowing() throws InterruptedException {
     return value(
         """
+        { // so that it can be asked more than once
         const root = document.documentElement;
         const scrolls = node => node !== null && node !== document.body && node !== root
             && (getComputedStyle(node).overflowX !== 'visible' || scrolls(node.parentElement));
@@ -245,6 +281,7 @@ public final class Browser implements AutoCloseable {
             + [...document.body.querySelectorAll('*')]
             .filter(node => node.getBoundingClientRect().right > innerWidth + .5 && !scrolls(node))
             .map(node => node.tagName + ' ' + node.textContent.slice(0, 40)).join('; ')
+        }
         """);
   }
 

@@ -356,4 +356,35 @@ class CompletionsTest {
             .map(i -> chat.get("tokens").get(i).asInt())
             .toArray());
   }
+
+  @Test
+  void aPromptThatEndsInTheMidstOfACharacterIsAnsweredAlikeWholeAndStreamed() {
+    int[] character = server.model.tokenizer().encode("é", false);
+    int[] half = {character[0]};
+    assertEquals("\uFFFD", server.model.tokenizer().decode(half, true), "its first byte alone");
+    for (String forced : List.of("", ", 'allowed_token_ids': [" + character[1] + "]")) {
+      String body =
+          "{'prompt': [0, %d], 'max_tokens': 4, 'temperature': 0, 'ignore_eos': true%s"
+              .formatted(half[0], forced);
+      String whole =
+          server
+              .post("/v1/completions", body + "}")
+              .ok()
+              .get("choices")
+              .get(0)
+              .get("text")
+              .asText();
+      StringBuilder streamed = new StringBuilder();
+      server
+          .post("/v1/completions", body + ", 'stream': true}")
+          .events()
+          .forEach(event -> streamed.append(event.get("choices").get(0).get("text").asText()));
+      if (forced.isEmpty()) {
+        assertEquals(whole, streamed.toString());
+        assertFalse(whole.startsWith("\uFFFD"), whole);
+      } else {
+        assertTrue(streamed.toString().startsWith("é"), streamed.toString());
+      }
+    }
+  }
 }

@@ -3,6 +3,7 @@ package dev.halter.steering;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -14,8 +15,10 @@ import dev.halter.model.Site;
 import dev.halter.weights.ModelConfig;
 import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
+import java.lang.reflect.RecordComponent;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -71,6 +74,42 @@ class SteeringPlanTest {
     assertEquals(scale, edit.scale());
     assertEquals(min, edit.min());
     assertEquals(max, edit.max());
+  }
+
+  @Test
+  void everyOperationTakesAStrength() {
+    for (String intervention :
+        List.of(
+            "'op': 'neuron_clamp', 'site': 'blocks.1.mlp.hook_post', 'neurons': [79], 'value': 3",
+            "'op': 'head_scale', 'site': 'blocks.0.attn.hook_z', 'heads': [1], 'scale': 0.25",
+            "'op': 'add', 'site': 'blocks.0.hook_resid_post', 'vector': 'v.safetensors#v'",
+            "'op': 'ablate', 'site': 'blocks.0.hook_resid_post', 'vector': 'v.safetensors#v'",
+            "'op': 'project_clamp', 'site': 'blocks.0.hook_resid_post', 'vector':"
+                + " 'v.safetensors#v', 'min': 1")) {
+      Edit whole = edit(intervention);
+      Edit half = edit(intervention + ", 'strength': 0.5");
+      assertEquals(fields(whole.scaled(0.5)), fields(half), intervention);
+      assertNotEquals(fields(whole), fields(half), intervention);
+    }
+  }
+
+  /** What an edit holds, arrays by their values. */
+  private static List<Object> fields(Edit edit) {
+    List<Object> fields = new ArrayList<>();
+    for (RecordComponent component : edit.getClass().getRecordComponents()) {
+      try {
+        Object value = component.getAccessor().invoke(edit);
+        fields.add(
+            switch (value) {
+              case float[] floats -> Arrays.toString(floats);
+              case int[] ints -> Arrays.toString(ints);
+              default -> value;
+            });
+      } catch (ReflectiveOperationException e) {
+        throw new LinkageError(e.getMessage(), e);
+      }
+    }
+    return fields;
   }
 
   @Test
