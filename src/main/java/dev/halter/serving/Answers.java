@@ -33,10 +33,10 @@ final class Answers {
   /** The first write to a client that has gone succeeds, so two of these tell it. */
   private static final long BEAT_MILLIS = 500;
 
-  private static final String JSON = "application/json";
-  private static final String EVENTS = "text/event-stream; charset=utf-8";
+  static final String JSON = "application/json";
+  static final String EVENTS = "text/event-stream; charset=utf-8";
 
-  private static final Executor THREADS = task -> Thread.ofVirtual().start(task);
+  static final Executor THREADS = task -> Thread.ofVirtual().start(task);
 
   private final AnswerFormat format;
   private final Map<String, Object> head;
@@ -106,12 +106,12 @@ final class Answers {
   }
 
   /** Something to do while one waits. */
-  private interface Beat {
+  interface Beat {
     void beat() throws IOException;
   }
 
   /** Waits for all, and does something from time to time. */
-  private static void await(CompletableFuture<?> all, Beat beat) throws IOException {
+  static void await(CompletableFuture<?> all, Beat beat) throws IOException {
     long millis = QUIET_MILLIS;
     while (true) {
       try {
@@ -224,9 +224,20 @@ final class Answers {
 
   /** The plan and what it did; where there are several answers, to each of them. */
   private Map<String, Object> halter(List<Choice.Outcome> outcomes) {
+    return halter(plan, outcomes);
+  }
+
+  static Map<String, Object> halter(SteeringPlan plan, List<Choice.Outcome> outcomes) {
     SteeringReport first = outcomes.getFirst().report();
+    boolean isSteered = !plan.interventions().isEmpty();
     Map<String, Object> halter =
-        object("plan", plan.interventions().isEmpty() ? null : plan.name(), "report", first.json());
+        object(
+            "plan",
+            isSteered ? plan.name() : null,
+            "plan_id",
+            isSteered ? plan.fingerprint() : null,
+            "report",
+            first.json());
     if (outcomes.size() > 1) {
       halter.put("reports", outcomes.stream().map(each -> each.report().json()).toList());
     }

@@ -13,6 +13,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.regex.Pattern;
 
 /** OpenAI's completions and chat completions. */
 final class CompletionRoutes {
@@ -20,6 +21,8 @@ final class CompletionRoutes {
   private static final int MAX_TOKENS = 16;
 
   private static final int MOST_PROMPTS = 2048;
+
+  private static final Pattern REQUEST_ID = Pattern.compile("[A-Za-z0-9._:-]{1,256}");
 
   private final Backend backend;
 
@@ -175,13 +178,15 @@ final class CompletionRoutes {
 
   private void answer(Exchange exchange, Order order, String prefix, AnswerFormat format)
       throws IOException {
+    String id = prefix + requestId(exchange, order.fields);
+    String salt = cacheSalt(order.fields);
+    requireNoPriority(order.fields);
     backend.tellUnknown(exchange, order.fields);
     GenerationFields asked = order.asked;
     int least = Collections.min(order.maxTokens);
     if (asked.minTokens() > least) {
       throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
     }
-    String id = prefix + UUID.randomUUID().toString().replace("-", "");
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
       Request request =
@@ -192,6 +197,7 @@ final class CompletionRoutes {
               .withMinTokens(asked.minTokens())
               .withStopTokens(asked.stopTokens(backend.model().stopTokens()))
               .with(order.plan)
+              .withCacheSalt(salt)
               .with(asked.logProbabilities());
       for (int n = 0; n < asked.choices(); n++) {
         requests.add(request.withId(id + "-" + requests.size()).with(asked.sampling(n)));
@@ -210,6 +216,33 @@ final class CompletionRoutes {
     try (Metrics.Watch watch = backend.metrics().watch()) {
       new Answers(format, id, model, order.plan, read, choices, watch, exchange)
           .send(asked.isStream(), asked.includesUsage());
+    }
+  }
+
+  /** The client's own, as vLLM takes it, or one of chance. */
+  private static String requestId(Exchange exchange, Fields fields) {
+    String id = fields.text("request_id", exchange.header("X-Request-Id"));
+    if (id != null && REQUEST_ID.matcher(id).matches()) {
+      return id;
+    }
+    if (fields.has("request_id")) {
+      throw fields.wrong("request_id", "of 1 to 256 letters, digits, '.', '_', ':' and '-'");
+    }
+    return UUID.randomUUID().toString().replace("-", "");
+  }
+
+  private static String cacheSalt(Fields fields) {
+    String salt = fields.text("cache_salt", null);
+    if (salt != null && salt.isEmpty()) {
+      throw fields.wrong("cache_salt", "a text that is not empty");
+    }
+    return salt;
+  }
+
+  /** As vLLM does where it was not told otherwise. */
+  private static void requireNoPriority(Fields fields) {
+    if (fields.integer("priority", Integer.MIN_VALUE, Integer.MAX_VALUE, 0) != 0) {
+      throw fields.wrong("priority", "0: requests are served in the order in which they came");
     }
   }
 }

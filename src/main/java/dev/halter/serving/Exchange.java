@@ -15,6 +15,7 @@ final class Exchange {
   private final HttpExchange http;
   private final Writers writers;
   private boolean isAnswered;
+  private boolean hasPlainErrors;
 
   Exchange(HttpExchange http, Writers writers) {
     this.http = http;
@@ -32,6 +33,13 @@ final class Exchange {
   /** The first header of this name, or null. */
   String header(String name) {
     return http.getRequestHeaders().getFirst(name);
+  }
+
+  /** The key that is shown, as {@code Authorization} does; Neuronpedia's clients have their own. */
+  String shownKey() {
+    String shown = header("Authorization");
+    String secret = header("X-SECRET-KEY");
+    return shown == null && secret != null ? "Bearer " + secret : shown;
   }
 
   /** What follows {@code prefix} in the path, decoded. */
@@ -80,6 +88,16 @@ final class Exchange {
   /** Adds a header to the answer. */
   void setHeader(String name, String value) {
     http.getResponseHeaders().set(name, value);
+  }
+
+  /** From now on an error is told as {@code {"error": MESSAGE}}, not in OpenAI's shape. */
+  void tellErrorsPlainly() {
+    hasPlainErrors = true;
+  }
+
+  /** Answers with an error. */
+  void answer(ApiError error) {
+    answer(error.status(), hasPlainErrors ? error.plain() : error.json());
   }
 
   /** Answers with a JSON document. */

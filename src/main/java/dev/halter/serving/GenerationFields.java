@@ -62,7 +62,8 @@ record GenerationFields(
           "use_beam_search",
           "truncate_prompt_tokens",
           "prompt_embeds",
-          "functions");
+          "functions",
+          "steer_vector_request"); // EasySteer's before it had "steering"
 
   /**
    * Reads them.

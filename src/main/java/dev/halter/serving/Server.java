@@ -69,6 +69,8 @@ public final class Server implements AutoCloseable {
                   new CompletionRoutes(backend).routes(),
                   new TokenRoutes(backend).routes(),
                   new PlanRoutes(backend).routes(),
+                  new SteeringRoutes(backend).routes(),
+                  new SteerRoutes(backend).routes(),
                   new StateRoutes(backend, settings.version).routes())
               .flatMap(List::stream)
               .toList();

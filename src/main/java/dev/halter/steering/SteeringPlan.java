@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -97,6 +98,21 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     List<Intervention> both = new ArrayList<>(interventions);
     both.addAll(other.interventions);
     return new SteeringPlan(name + ", " + other.name, both);
+  }
+
+  /**
+   * A name for what the plan does: equal for plans of equal edits at the same sites and tokens, in
+   * the same order, however they are called and wherever they come from. A dictionary counts by the
+   * path of its file.
+   *
+   * @return 32 hexadecimal digits of a SHA-256 over all its values
+   */
+  public String fingerprint() {
+    EditHash hash = new EditHash("halter-plan-1".getBytes(StandardCharsets.US_ASCII));
+    for (Intervention each : interventions) {
+      hash.add(each.edit, coding -> 0).add(each.trigger);
+    }
+    return HexFormat.of().formatHex(hash.digest(), 0, 16);
   }
 
   /**
@@ -216,7 +232,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       if (json.has("heads")) {
         control = control.only(heads(control));
       }
-      return control.edits(json.has("strength") ? number("strength") : 1);
+      return control.edits(strength());
     }
 
     /** The subset of a control's heads that {@code "heads": ["12.22", …]} names. */
@@ -242,16 +258,16 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     }
 
     private Edit ablate() {
-      json.only("op", "site", "vector", "layer_shift", "when");
+      json.only("op", "site", "vector", "layer_shift", "strength", "when");
       Site site = residualSite();
-      return new Edit.Ablate(site, unit(site));
+      return new Edit.Ablate(site, unit(site), strength());
     }
 
     private Edit projectClamp() {
-      json.only("op", "site", "vector", "layer_shift", "min", "max", "when");
+      json.only("op", "site", "vector", "layer_shift", "min", "max", "strength", "when");
       Site site = residualSite();
       float[] range = range();
-      return new Edit.Project(site, unit(site), range[0], range[1]);
+      return new Edit.Project(site, unit(site), range[0], range[1], strength());
     }
 
     private Site site() {
@@ -348,6 +364,11 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
         throw json.wrong("min", "at most max");
       }
       return new float[] {min, max};
+    }
+
+    /** How far an edit goes: 1 all the way. */
+    private float strength() {
+      return json.has("strength") ? number("strength") : 1;
     }
 
     private float number(String key) {
