@@ -133,7 +133,7 @@ final class Backend {
     return switch (body.value("plan")) {
       case null -> plans.unasked();
       case String named -> plans.get("plan", named).plan();
-      case Map<?, ?> _ -> plans.brought("plan", fields.object("plan"));
+      case Map<?, ?> given -> plans.brought("plan", fields.object("plan"), given);
       default -> throw fields.wrong("plan", "the name of a plan, or a plan");
     };
   }

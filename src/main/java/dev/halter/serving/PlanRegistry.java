@@ -56,6 +56,7 @@ final class PlanRegistry {
   private final LinkedHashMap<String, SteeringPlan> recent = new LinkedHashMap<>(16, 0.75f, true);
   private long recentSize;
   private Dialect.Before before;
+  private int changes; // of what plans that requests bring mean
   private SteeringPlan first; // before, as a plan
   private Standard standard = Standard.NONE;
 
@@ -156,7 +157,7 @@ final class PlanRegistry {
 
   /** Plans that requests bring mean something else now, since names in them do. */
   synchronized void forget() {
-    before = new Dialect.Before(before.server(), before.tiers());
+    changes++;
     recent.clear();
     recentSize = 0;
   }
@@ -217,10 +218,10 @@ final class PlanRegistry {
   }
 
   /** The plan that a request brings, after what acts on every one. */
-  SteeringPlan brought(String field, JsonObject json) {
+  SteeringPlan brought(String field, JsonObject json, Object parsed) {
     return brought(
         field,
-        Json.object("plan", json.values()),
+        Json.object("plan", parsed),
         before -> before.plan().then(SteeringPlan.of(json, files, config)));
   }
 
@@ -236,16 +237,18 @@ final class PlanRegistry {
       String field, Object said, Function<Dialect.Before, SteeringPlan> reader) {
     String key = Json.text(said);
     Dialect.Before now;
+    int since;
     synchronized (this) {
       SteeringPlan plan = recent.get(key);
       if (plan != null) {
         return plan;
       }
       now = before;
+      since = changes;
     }
     SteeringPlan plan = read(field, () -> reader.apply(now));
     synchronized (this) {
-      if (before == now && recent.put(key, plan) == null) {
+      if (since == changes && recent.put(key, plan) == null) {
         recentSize += key.length();
       }
       while (recentSize > RECENT) {

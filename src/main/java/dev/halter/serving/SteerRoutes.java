@@ -60,9 +60,7 @@ final class SteerRoutes {
     List<Request> requests = new ArrayList<>();
     for (Neuronpedia.Type type : asked.types()) {
       requests.add(
-          request
-              .withId("steer-" + type)
-              .with(type == Neuronpedia.Type.STEERED ? steered : first));
+          request.withId("steer-" + type).with(type == Neuronpedia.Type.STEERED ? steered : first));
     }
     List<Choice> choices = new ArrayList<>();
     for (Generation generation : backend.submit(requests)) {
@@ -98,16 +96,7 @@ final class SteerRoutes {
     long seed = asked.seed() == null ? ThreadLocalRandom.current().nextLong() : asked.seed();
     Sampling sampling =
         new Sampling(
-            asked.temperature(),
-            0,
-            1,
-            0,
-            1,
-            0,
-            asked.frequencyPenalty(),
-            Map.of(),
-            Set.of(),
-            seed);
+            asked.temperature(), 0, 1, 0, 1, 0, asked.frequencyPenalty(), Map.of(), Set.of(), seed);
     return new GenerationFields(
         maxTokens,
         0,

@@ -242,11 +242,6 @@ final class SteeringRoutes {
 
   private Map<String, Object> modulesAfter(JsonObject body) {
     return object(
-        "status",
-        "ok",
-        "name",
-        body.value("name"),
-        "modules",
-        List.copyOf(rhizoNymph.modules()));
+        "status", "ok", "name", body.value("name"), "modules", List.copyOf(rhizoNymph.modules()));
   }
 }

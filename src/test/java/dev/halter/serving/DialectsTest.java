@@ -539,7 +539,8 @@ class DialectsTest {
     }
     String one =
         "{'vectors': {'post_block': " + packed("float32", bytes(V), "1", ", 'scales': [40]") + "}}";
-    try (TestServer server = setup().adminKeys(adminKeys).start()) {
+    try (TestServer plain = TestServer.start();
+        TestServer server = setup().adminKeys(adminKeys).start()) {
       String how = ", 'temperature': 0";
       final Answer byV = ask(server, how, own(add(1, V, 40, "")));
       plain(server.post("/v1/steering/set", one), 401);
@@ -581,7 +582,7 @@ class DialectsTest {
       String clamp = edit("project_clamp", 1, V, "'min': 5, 'max': 5");
       assertEquals(
           ask(server, how, "").text,
-          plainly(server, own(add(1, W, 1, ""), add(2, W, 1, ""), clamp)).text);
+          ask(plain, how, own(add(1, W, 1, ""), add(2, W, 1, ""), clamp)).text);
       // A request's own vectors come before the clamps for all; other plans after them.
       assertEquals(
           ask(
@@ -589,23 +590,15 @@ class DialectsTest {
                   how,
                   ", 'steering_vectors': {'post_block': {'1': " + Arrays.toString(V) + "}}")
               .text,
-          plainly(server, own(add(1, W, 1, ""), add(2, W, 1, ""), add(1, V, 1, ""), clamp)).text);
+          ask(plain, how, own(add(1, W, 1, ""), add(2, W, 1, ""), add(1, V, 1, ""), clamp)).text);
       Answer after = ask(server, how, own(add(1, V, 60, "")));
       assertEquals(
-          plainly(server, own(add(1, W, 1, ""), add(2, W, 1, ""), clamp, add(1, V, 60, ""))),
+          ask(plain, how, own(add(1, W, 1, ""), add(2, W, 1, ""), clamp, add(1, V, 60, ""))),
           after);
       server.post("/v1/steering/set", one.replace("}}}", "}}, 'replace': true}"), KEY).ok();
       assertEquals(byV, ask(server, how, ""));
       assertEquals(200, server.send("POST", "/v1/steering/clear", null, KEY).status());
       assertEquals(CAT, server.complete(""));
-    }
-  }
-
-  /** What a server answers that has nothing set. */
-  private static Answer plainly(TestServer other, String fields) throws IOException {
-    try (TestServer server = TestServer.start()) {
-      assertEquals(CAT, server.complete(""));
-      return ask(server, ", 'temperature': 0", fields);
     }
   }
 
