@@ -154,7 +154,7 @@ final class SteeringRoutes {
   private void layers(Exchange exchange) {
     Map<String, Object> layers = object();
     for (int layer = 0; layer < backend.model().config().nLayers(); layer++) {
-      layers.put(Integer.toString(layer), object("hook_points", SteeringTiers.HOOKS));
+      layers.put(Integer.toString(layer), object("hook_points", List.copyOf(SteeringTiers.HOOKS.keySet())));
     }
     exchange.answer(200, object("layers", layers));
   }

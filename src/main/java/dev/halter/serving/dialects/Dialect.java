@@ -38,8 +38,8 @@ public sealed interface Dialect permits EasySteer, RhizoNymph, VllmLens {
       if (all.isEmpty()) {
         return server;
       }
-      return server.then(
-          all.plan(tiers.isEmpty() ? name : "set" + (more.isEmpty() ? "" : ", " + name)));
+      String set = more.isEmpty() ? "set" : "set, " + name;
+      return server.then(all.plan(tiers.isEmpty() ? name : set));
     }
   }
 }

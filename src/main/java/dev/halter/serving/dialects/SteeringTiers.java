@@ -10,8 +10,10 @@ import dev.halter.steering.SteeringPlan.Intervention;
 import dev.halter.steering.Trigger;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.SortedMap;
 import java.util.TreeMap;
 
 /**
@@ -23,9 +25,15 @@ public record SteeringTiers(List<Part> vectors, List<Part> clamps) {
   /** No steering. */
   public static final SteeringTiers NONE = new SteeringTiers(List.of(), List.of());
 
-  /** What they call the sites, in the order of a block. */
-  public static final List<String> HOOKS =
-      List.of("pre_attn", "post_attn", "post_block", "mlp_out");
+  /** The sites by what they call them. */
+  public static final SortedMap<String, Site.Kind> HOOKS =
+      Collections.unmodifiableSortedMap(
+          new TreeMap<>(
+              Map.of(
+                  "pre_attn", Site.Kind.RESID_PRE,
+                  "post_attn", Site.Kind.RESID_MID,
+                  "post_block", Site.Kind.RESID_POST,
+                  "mlp_out", Site.Kind.MLP_OUT)));
 
   /** Which tokens. */
   public enum Tier {
@@ -189,11 +197,6 @@ public record SteeringTiers(List<Part> vectors, List<Part> clamps) {
   }
 
   private static String hook(Site.Kind kind) {
-    return switch (kind) {
-      case RESID_PRE -> "pre_attn";
-      case RESID_MID -> "post_attn";
-      case MLP_OUT -> "mlp_out";
-      default -> "post_block";
-    };
+    return HOOKS.keySet().stream().filter(hook -> HOOKS.get(hook) == kind).findFirst().orElseThrow();
   }
 }

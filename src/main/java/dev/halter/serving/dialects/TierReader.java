@@ -14,27 +14,15 @@ import java.util.Set;
  * with their layers.
  */
 record TierReader(ModelConfig config) {
-  private Site.Kind kind(JsonObject hooks, String hook) {
-    return switch (hook) {
-      case "pre_attn" -> Site.Kind.RESID_PRE;
-      case "post_attn" -> Site.Kind.RESID_MID;
-      case "post_block" -> Site.Kind.RESID_POST;
-      case "mlp_out" -> Site.Kind.MLP_OUT;
-      default -> {
-        hooks.only("pre_attn", "post_attn", "post_block", "mlp_out");
-        throw new AssertionError(hook);
-      }
-    };
-  }
-
   private static boolean isPacked(JsonObject hook) {
     return hook.has("data") || hook.has("dtype");
   }
 
   List<Edit> vectors(JsonObject hooks) {
     List<Edit> edits = new ArrayList<>();
+    hooks.only(SteeringTiers.HOOKS.keySet().toArray(String[]::new));
     for (String name : hooks.keys()) {
-      Site.Kind kind = kind(hooks, name);
+      Site.Kind kind = SteeringTiers.HOOKS.get(name);
       JsonObject hook = hooks.object(name);
       if (isPacked(hook)) {
         edits.addAll(packedVectors(kind, hook));
@@ -84,8 +72,9 @@ record TierReader(ModelConfig config) {
 
   List<Edit> clamps(JsonObject hooks) {
     List<Edit> edits = new ArrayList<>();
+    hooks.only(SteeringTiers.HOOKS.keySet().toArray(String[]::new));
     for (String name : hooks.keys()) {
-      Site.Kind kind = kind(hooks, name);
+      Site.Kind kind = SteeringTiers.HOOKS.get(name);
       JsonObject hook = hooks.object(name);
       if (isPacked(hook)) {
         edits.addAll(packedClamps(kind, hook));
