@@ -6,6 +6,7 @@ import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
+import dev.halter.serving.OfflineApi;
 import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
@@ -21,7 +22,10 @@ import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
 
 @Command(
     name = "batch",
@@ -32,9 +36,12 @@ import picocli.CommandLine.Option;
       "\"repetition_penalty\"?, \"presence_penalty\"?, \"frequency_penalty\"?, \"logit_bias\"?,",
       "\"allowed_token_ids\"?, \"logprobs\"?, \"prompt_logprobs\"?, \"logprob_token_ids\"?}; \"plan\" is a",
       "file or a plan, and what a line leaves out is as the options say.",
-      "A line without a seed draws by its own stream, which --seed and its id decide."
+      "A line without a seed draws by its own stream, which --seed and its id decide.",
+      "Or OpenAI's lines: {\"custom_id\", \"method\", \"url\", \"body\"}, whose bodies and answers are",
+      "those of halter serve."
     })
 final class BatchCommand implements Callable<Integer> {
+  @Spec CommandSpec spec;
   @Mixin ModelOptions options;
   @Mixin SamplingOptions sampling;
   @Mixin EndingOptions ending;
@@ -51,6 +58,14 @@ final class BatchCommand implements Callable<Integer> {
       paramLabel = "F",
       description = "Steering plan for every line, before the line's own.")
   List<Path> plans = new ArrayList<>();
+
+  @Option(
+      names = "--plans",
+      paramLabel = "DIR",
+      description =
+          "Of OpenAI's lines: folder of plans that bodies may name, and of their vectors, as of"
+              + " halter serve.")
+  Path folder;
 
   @Option(
       names = "--max-tokens",
@@ -99,43 +114,63 @@ final class BatchCommand implements Callable<Integer> {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
     try (InputLine.Reader lines =
-            new InputLine.Reader(in, shards.shard(), KEYS.toArray(String[]::new));
-        ResultFile results = new ResultFile(out, resume);
+            InputLine.Reader.ofBatch(in, shards.shard(), KEYS.toArray(String[]::new));
+        ResultFile results = results(lines.form());
         LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", lines.size())) {
-      Run run = new Run(model, lines, results, bar);
-      if (model.hasTokenizer()) {
-        model.tokenizer(); // a broken one is an error of the folder, not of each line
+      BatchLedger ledger = new BatchLedger(in, results, bar);
+      SteeringPlan first = SteeringPlan.readAll(plans, model.config());
+      if (lines.form() == InputLine.Form.OPENAI) {
+        answerOpenAi(model, first, lines, ledger);
+      } else {
+        if (model.hasTokenizer()) {
+          model.tokenizer(); // a broken one is an error of the folder, not of each line
+        }
+        Run run = new Run(model, first, lines, ledger);
+        model.engine().run(run, run::finish);
       }
-      model.engine().run(run, run::finish);
-      report(run);
-      return run.failed > 0 ? 1 : 0;
+      ledger.report(out, output);
+      return ledger.failed() > 0 ? 1 : 0;
     }
   }
 
-  private void report(Run run) {
-    long answered = run.done - run.skipped - run.failed;
-    if (output.isJson()) {
-      output.print(
-          Json.object(
-              "lines",
-              run.done,
-              "answered",
-              answered,
-              "failed",
-              run.failed,
-              "skipped",
-              run.skipped,
-              "out",
-              out.toString()));
+  /** Opens the results, once it is known that the options suit the lines. */
+  private ResultFile results(InputLine.Form form) {
+    requireOptionsOf(form);
+    return new ResultFile(out, resume);
+  }
+
+  /** Bodies say themselves what options say of other lines. */
+  private void requireOptionsOf(InputLine.Form form) {
+    List<OptionSpec> idle = new ArrayList<>();
+    if (form == InputLine.Form.OWN) {
+      idle.add(spec.findOption("--plans"));
     } else {
-      System.out.printf(
-          "%,d lines: %,d answered, %,d failed, %,d done before: %s%n",
-          run.done, answered, run.failed, run.skipped, out);
+      idle.add(spec.findOption("--max-tokens"));
+      for (String mixin : List.of("sampling", "ending", "logprobs")) {
+        idle.addAll(spec.mixins().get(mixin).options());
+      }
+      idle.removeIf(option -> option.longestName().equals("--seed"));
     }
-    if (run.failed > 0) {
-      System.err.printf(
-          "halter: %d of %d lines failed: their results hold an \"error\"%n", run.failed, run.done);
+    for (OptionSpec option : idle) {
+      if (spec.commandLine().getParseResult().hasMatchedOption(option)) {
+        throw new WrongUseException(
+            "%s says nothing of %s lines, which %s are: leave it out"
+                .formatted(
+                    option.longestName(),
+                    form == InputLine.Form.OWN ? "Halter's own" : "OpenAI's",
+                    in));
+      }
+    }
+  }
+
+  private void answerOpenAi(
+      LanguageModel model, SteeringPlan first, InputLine.Reader lines, BatchLedger ledger) {
+    try (OfflineApi api =
+        OfflineApi.open(
+            model, first, folder, message -> System.err.println("halter: " + message))) {
+      int atOnce = 4 * model.llama().limits().sequences();
+      new OpenAiLines(api, ledger, sampling.seed, atOnce).run(lines);
     }
   }
 
@@ -143,25 +178,16 @@ final class BatchCommand implements Callable<Integer> {
   private final class Run implements Iterator<Request> {
     private final LanguageModel model;
     private final InputLine.Reader lines;
-    private final ResultFile results;
-    private final ProgressBar bar;
+    private final BatchLedger ledger;
     private final PlanCache cache;
     private final IdentityHashMap<Request, InputLine> running = new IdentityHashMap<>();
     private Request next;
-    private long done;
-    private int failed;
-    private int skipped;
 
-    Run(LanguageModel model, InputLine.Reader lines, ResultFile results, ProgressBar bar) {
+    Run(LanguageModel model, SteeringPlan first, InputLine.Reader lines, BatchLedger ledger) {
       this.model = model;
       this.lines = lines;
-      this.results = results;
-      this.bar = bar;
-      this.cache =
-          new PlanCache(
-              model.config(),
-              in.toAbsolutePath().getParent(),
-              SteeringPlan.readAll(plans, model.config()));
+      this.ledger = ledger;
+      this.cache = new PlanCache(model.config(), in.toAbsolutePath().getParent(), first);
     }
 
     @Override
@@ -170,10 +196,7 @@ final class BatchCommand implements Callable<Integer> {
         InputLine line = lines.next();
         if (line.error() != null) {
           fail(line, line.error());
-        } else if (results.has(line)) {
-          skipped++;
-          bar.at(++done);
-        } else {
+        } else if (!ledger.skips(line)) {
           try {
             next = request(line);
             running.put(next, line);
@@ -221,16 +244,14 @@ final class BatchCommand implements Callable<Integer> {
               result,
               model.hasTokenizer() ? model.decode(result.tokens()) : null,
               logprobs.told(line.json()).isAny()));
-      results.write(document);
-      bar.at(++done);
+      ledger.answered(document);
     }
 
     private void fail(InputLine line, String problem) {
-      failed++;
-      String error = line.failure(problem);
-      System.err.println("halter: " + in + ", " + error);
-      results.write(Json.object("id", line.id(), "line", line.number(), "error", error));
-      bar.at(++done);
+      ledger.failed(
+          line,
+          problem,
+          Json.object("id", line.id(), "line", line.number(), "error", line.failure(problem)));
     }
   }
 }

@@ -1,11 +1,11 @@
 package dev.halter.cli;
 
-import dev.halter.device.DType;
 import dev.halter.files.Json;
 import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.model.Capture;
+import dev.halter.model.CaptureFile;
 import dev.halter.model.Site;
 import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
@@ -14,7 +14,6 @@ import dev.halter.weights.SafetensorsWriter;
 import dev.halter.weights.SafetensorsWriter.TensorSpec;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -50,11 +49,6 @@ final class CaptureCommand implements Callable<Integer> {
   @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
-  /** Value of the key "format" in a dump's metadata. */
-  static final String FORMAT = "halter capture";
-
-  private static final Map<String, String> METADATA = Map.of("format", FORMAT);
-
   /** A line that can be run. */
   private record Prompt(InputLine line, int[] tokens, SteeringPlan plan) {}
 
@@ -66,10 +60,10 @@ final class CaptureCommand implements Callable<Integer> {
         captured.addAll(Site.expand(site.strip(), model.config()));
       }
       Shard shard = shards.shard();
-      Map<String, String> metadata = METADATA;
+      Map<String, String> metadata = CaptureFile.METADATA;
       if (!shard.isWhole()) {
         String job = ShardOptions.job(in, model.llama(), String.join(",", sites));
-        metadata = SafetensorsShards.metadata(METADATA, shard, job);
+        metadata = SafetensorsShards.metadata(CaptureFile.METADATA, shard, job);
       }
       List<InputLine> lines = InputLine.all(in, shard, "plan");
       List<Prompt> prompts = prompts(model, lines);
@@ -126,11 +120,8 @@ final class CaptureCommand implements Callable<Integer> {
     List<TensorSpec> specs = new ArrayList<>();
     for (Prompt prompt : prompts) {
       for (Site site : captured) {
-        long[] shape =
-            Arrays.stream(Capture.shape(site, model.config(), prompt.tokens.length))
-                .asLongStream()
-                .toArray();
-        specs.add(new TensorSpec(name(prompt, site), DType.F32, shape));
+        int[] shape = Capture.shape(site, model.config(), prompt.tokens.length);
+        specs.add(CaptureFile.tensor(prompt.line.id().toString(), site, shape));
       }
     }
     // A few prompts at a time: their activations are in memory until they are written.
@@ -159,6 +150,6 @@ final class CaptureCommand implements Callable<Integer> {
   }
 
   private static String name(Prompt prompt, Site site) {
-    return prompt.line.id() + "/" + site.name();
+    return CaptureFile.name(prompt.line.id().toString(), site);
   }
 }

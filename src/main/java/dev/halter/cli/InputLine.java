@@ -20,7 +20,10 @@ import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.Objects;
 import java.util.Set;
+import java.util.function.Function;
+import java.util.stream.Stream;
 
 /**
  * One line of a JSONL input: {@code {"id", "prompt"|"messages"|"tokens", …}}.
@@ -58,6 +61,36 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
     return id == null ? place + ": " + what : place + ", id " + Json.text(id) + ": " + what;
   }
 
+  /** What the lines of a file look like. */
+  enum Form {
+    /** {@code {"id", "prompt"|"messages"|"tokens", …}}. */
+    OWN("id"),
+    /** {@code {"custom_id", "method", "url", "body"}}, as for OpenAI's batches. */
+    OPENAI("custom_id");
+
+    private final String id;
+
+    Form(String id) {
+      this.id = id;
+    }
+
+    /** The form of the first line that has one, whatever is wrong with those before it. */
+    static Form of(Stream<String> lines) {
+      return lines.map(Form::of).filter(Objects::nonNull).findFirst().orElse(OWN);
+    }
+
+    /** The form of a line; null where it has neither's id. */
+    private static Form of(String line) {
+      try {
+        JsonObject json =
+            JsonObject.parse(Path.of("line"), line.getBytes(StandardCharsets.ISO_8859_1));
+        return json.has(OWN.id) ? OWN : json.has(OPENAI.id) ? OPENAI : null;
+      } catch (BadFileException e) {
+        return null;
+      }
+    }
+  }
+
   /**
    * Reads a file line by line; blank lines are skipped, bad ones come with their error. Bytes are
    * kept as they are until a line is parsed, so that one that is not UTF-8 fails alone. A shard's
@@ -66,6 +99,7 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
   static final class Reader implements Iterator<InputLine>, AutoCloseable {
     private final Path file;
     private final BufferedReader lines;
+    private final Form form;
     private final String[] keys;
     private final Set<String> ids = new HashSet<>();
     private final Shard shard;
@@ -81,10 +115,19 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
     /** As above, for a part of the lines; unless it is all of them they are counted first. */
     Reader(Path file, Shard shard, String... more) {
+      this(file, shard, lines -> Form.OWN, more);
+    }
+
+    /**
+     * As above, of a file that may have OpenAI's lines, as its first line with an id says; of what
+     * can be read only once, such as a pipe, its first line.
+     */
+    static Reader ofBatch(Path file, Shard shard, String... more) {
+      return new Reader(file, shard, Form::of, more);
+    }
+
+    private Reader(Path file, Shard shard, Function<Stream<String>, Form> forms, String... more) {
       this.file = file;
-      this.keys = new String[4 + more.length];
-      System.arraycopy(new String[] {"id", "prompt", "messages", "tokens"}, 0, keys, 0, 4);
-      System.arraycopy(more, 0, keys, 4, more.length);
       this.shard = shard;
       long total = shard.isWhole() ? Long.MAX_VALUE : count(file);
       if (total == 0 && Files.exists(file)) {
@@ -94,11 +137,35 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
       this.end = shard.end(total);
       this.lines = open(file);
       advance();
+      this.form = form(forms);
+      this.keys =
+          form == Form.OPENAI
+              ? new String[] {"custom_id", "method", "url", "body"}
+              : Stream.concat(Stream.of("id", "prompt", "messages", "tokens"), Stream.of(more))
+                  .toArray(String[]::new);
       while (place < shard.begin(total)) {
         parse(); // an id may be an earlier line's
         place++;
         advance();
       }
+    }
+
+    private Form form(Function<Stream<String>, Form> forms) {
+      if (!Files.isRegularFile(file)) {
+        return forms.apply(Stream.ofNullable(line));
+      }
+      try (BufferedReader all = open(file)) {
+        return forms.apply(all.lines());
+      } catch (UncheckedIOException e) {
+        throw unreadable(file, e.getCause());
+      } catch (IOException e) {
+        throw unreadable(file, e);
+      }
+    }
+
+    /** What the lines look like. */
+    Form form() {
+      return form;
     }
 
     /** How many lines it reads; 0 if that is not known before. */
@@ -166,9 +233,13 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
       try {
         JsonObject json =
             JsonObject.parse(Path.of("line " + number), line.getBytes(StandardCharsets.ISO_8859_1));
-        Object given = json.value("id");
-        if (!(given instanceof String || given instanceof Integer || given instanceof Long)) {
-          throw json.wrong("id", "a string or an integer");
+        Object given = json.value(form.id);
+        requireForm(json);
+        boolean isId =
+            given instanceof String
+                || form == Form.OWN && (given instanceof Integer || given instanceof Long);
+        if (!isId) {
+          throw json.wrong(form.id, form == Form.OWN ? "a string or an integer" : "a string");
         }
         // 1 and "1" are one id: both name the same tensors and requests.
         if (!ids.add(given.toString())) {
@@ -181,6 +252,18 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
         return new InputLine(number, id, json, null);
       } catch (IllegalArgumentException e) {
         return new InputLine(number, id, null, e.getMessage());
+      }
+    }
+
+    /** Results of one file have one form, so its lines have. */
+    private void requireForm(JsonObject json) {
+      Form other = form == Form.OWN ? Form.OPENAI : Form.OWN;
+      if (!json.has(form.id) && json.has(other.id)) {
+        throw new BadFileException(
+            json.file(),
+            form == Form.OWN
+                ? "is one of OpenAI's lines, which halter batch takes in a file of their own"
+                : "is none of OpenAI's lines: put Halter's own into another file");
       }
     }
 

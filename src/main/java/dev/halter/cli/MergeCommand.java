@@ -3,6 +3,7 @@ package dev.halter.cli;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Json;
 import dev.halter.files.WholeFile;
+import dev.halter.model.CaptureFile;
 import dev.halter.neurons.NeuronMap;
 import dev.halter.patching.EffectsFile;
 import dev.halter.weights.SafetensorsShards;
@@ -85,7 +86,7 @@ final class MergeCommand implements Callable<Integer> {
       int tensors =
           switch (format) {
             case NeuronMap.FORMAT -> files.writeJoined(out);
-            case CaptureCommand.FORMAT -> files.writeUnion(out);
+            case CaptureFile.FORMAT -> files.writeUnion(out);
             default ->
                 throw new BadFileException(
                     shards.getFirst(), "is of format '" + format + "': no command shards that");

@@ -70,11 +70,12 @@ final class ResultFile implements AutoCloseable {
       JsonObject json =
           JsonObject.parse(
               Path.of(file + ", line " + number), line.getBytes(StandardCharsets.UTF_8));
-      if (!json.has("id") && !json.has("line")) {
+      LineResult result = LineResult.of(json);
+      if (!result.isOne()) {
         throw new BadFileException(file, "line " + number + " is no result: it has no id");
       }
-      if (!json.has("error")) {
-        done.add(json.value("id").toString());
+      if (!result.isFailure()) {
+        done.add(result.id().toString());
         kept.add(line);
       }
       number++;

@@ -2,7 +2,10 @@ package dev.halter.cli;
 
 import dev.halter.files.BadFileException;
 import dev.halter.files.JsonObject;
+import dev.halter.files.Shard;
 import dev.halter.files.WholeFile;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.BitSet;
@@ -23,8 +26,13 @@ final class ResultShards {
   /** Of an input, whose lines are read for their ids. */
   ResultShards(Path input) {
     this.input = input;
-    for (InputLine line : InputLine.all(input)) {
-      places.put(key(line.id(), line.number()), places.size());
+    try (InputLine.Reader lines = InputLine.Reader.ofBatch(input, Shard.WHOLE)) {
+      while (lines.hasNext()) {
+        InputLine line = lines.next();
+        places.put(key(line.id(), line.number()), places.size());
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 
@@ -67,15 +75,14 @@ final class ResultShards {
   }
 
   private void take(Path place, String line) {
-    JsonObject result;
+    LineResult result;
     try {
-      result = JsonObject.parse(place, line.getBytes(StandardCharsets.UTF_8));
+      result = LineResult.of(JsonObject.parse(place, line.getBytes(StandardCharsets.UTF_8)));
     } catch (BadFileException e) {
       throw new BadFileException(
           place, "is no result, or one that was cut off: finish its shard with --resume", e);
     }
-    Object id = result.value("id");
-    String key = key(id, result.value("line"));
+    String key = key(result.id(), result.number());
     Integer index = places.get(key);
     if (index == null) {
       throw new BadFileException(place, "answers " + key + ", which " + input + " does not have");
@@ -84,7 +91,7 @@ final class ResultShards {
       throw new BadFileException(place, "answers " + key + " once more: name each shard once");
     }
     answered.set(index);
-    if (result.has("error")) {
+    if (result.isFailure()) {
       failed++;
     }
   }

@@ -59,6 +59,14 @@ final class ServeCommand implements Callable<Integer> {
   Path folder;
 
   @Option(
+      names = "--map",
+      paramLabel = "F",
+      description =
+          "Neuron map of the model, by halter map, for /v1/neurons/search; several of other"
+              + " projections or decodings (default: small models' are made when asked for).")
+  List<Path> maps = new ArrayList<>();
+
+  @Option(
       names = "--api-key-file",
       paramLabel = "F",
       description = "Keys that clients must show, one a line (default: none is needed).")
@@ -108,7 +116,7 @@ final class ServeCommand implements Callable<Integer> {
     try (LanguageModel model = options.open(maxBatch)) {
       SteeringPlan first = SteeringPlan.readAll(plans, model.config());
       Server.Settings settings =
-          new Server.Settings(host, port, folder, apiKeys, adminKeys, maxQueue, version());
+          new Server.Settings(host, port, folder, maps, apiKeys, adminKeys, maxQueue, version());
       Server server = start(model, first, settings);
       Runtime.getRuntime().addShutdownHook(new Thread(() -> end(server), "halter-drain"));
       System.err.println("serving on " + url(server.address()));

@@ -84,6 +84,10 @@ final class TableCommand implements Callable<Integer> {
 
   /** A line that was not answered has its error alone. */
   private static void add(ParquetTable rows, JsonObject result) throws IOException {
+    if (result.keys().contains("custom_id")) {
+      throw new BadFileException(
+          result.file(), "answers one of OpenAI's lines; a table is made of Halter's own results");
+    }
     text(rows, result.value("id"));
     text(rows, result.value("text"));
     if (result.has("tokens")) {

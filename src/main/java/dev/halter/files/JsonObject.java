@@ -200,6 +200,11 @@ public final class JsonObject {
     return values.get(key) != null;
   }
 
+  /** The same as an object of its own, whatever it was a part of. */
+  public JsonObject apart(Path from) {
+    return new JsonObject(from, "", values);
+  }
+
   /** The key with the path to it, for messages: {@code rope_scaling.factor}. */
   public String path(String key) {
     return prefix + key;

@@ -1,12 +1,15 @@
 package dev.halter.generation;
 
 import dev.halter.model.KvCache;
+import dev.halter.model.Llama;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Deque;
 import java.util.List;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.LongSupplier;
@@ -27,6 +30,8 @@ import java.util.stream.Stream;
  * pages for their whole length. None overtakes another, so that one that needs many pages gets
  * them; those behind it wait with it meanwhile.
  *
+ * <p>What else is to be done with the model beside them is {@link Work}.
+ *
  * <p>A failure of the device ends it: every request that is open fails with it, and no other is
  * taken.
  */
@@ -45,6 +50,7 @@ public final class AsyncEngine implements AutoCloseable {
   private final Object lock = new Object(); // of what follows; nobody is told anything under it
   private final Deque<Entry> waiting = new ArrayDeque<>(); // taken out by the owner alone
   private final List<Entry> running = new ArrayList<>();
+  private final Deque<Errand<?>> errands = new ArrayDeque<>(); // the first of them runs
   private boolean isClosed;
   private Throwable failure;
 
@@ -75,6 +81,83 @@ public final class AsyncEngine implements AutoCloseable {
     engine.model().device().handOver();
     owner.setDaemon(true); // a program that ends without closing this is to end
     owner.start();
+  }
+
+  /**
+   * Something else to do with the model than to answer requests, such as a sweep of path patching:
+   * in the engine's thread, in pieces of about a step, between which the requests go on.
+   */
+  @FunctionalInterface
+  public interface Work<T> {
+    /**
+     * Does it.
+     *
+     * @param pause to be called between pieces, and first of all
+     */
+    T run(Llama model, Pause pause);
+  }
+
+  /** Lets requests go on while work is done. */
+  @FunctionalInterface
+  public interface Pause {
+    /**
+     * Gives them a step. No sequence may be open in the cache, and nothing that is needed later may
+     * lie in the buffers of the model's step.
+     *
+     * @param tokens for which the cache then has room in a sequence of the work's own; 0 for none
+     * @throws CancellationException if the work is not wanted any more
+     */
+    void pause(int tokens);
+  }
+
+  /** Work that is waiting or being done. */
+  private final class Errand<T> implements Pause {
+    final CompletableFuture<T> result = new CompletableFuture<>();
+    private final Work<T> work;
+    private boolean hasBroken; // the engine, under the work
+
+    Errand(Work<T> work) {
+      this.work = work;
+    }
+
+    void run() {
+      try {
+        result.complete(work.run(engine.model(), this));
+      } catch (RuntimeException | Error e) {
+        result.completeExceptionally(e);
+        if (hasBroken || e instanceof Error) {
+          throw e;
+        }
+      } finally {
+        synchronized (lock) {
+          errands.remove(this);
+        }
+      }
+    }
+
+    @Override
+    public void pause(int tokens) {
+      hasBroken = true; // unless the turns end well
+      turn(true);
+      while (!result.isCancelled() && !hasRoom(tokens)) {
+        if (running.isEmpty()) {
+          hasBroken = false;
+          throw new IllegalArgumentException(
+              "%,d tokens do not fit the KV cache".formatted(tokens));
+        }
+        turn(false); // whoever waits would take the room
+      }
+      hasBroken = false;
+      if (result.isCancelled()) {
+        throw new CancellationException("the work was cancelled");
+      }
+    }
+
+    private boolean hasRoom(int tokens) {
+      KvCache cache = engine.model().cache();
+      return tokens == 0
+          || cache.sequencesFree() > 0 && KvCache.pagesFor(tokens) <= cache.pagesFree();
+    }
   }
 
   /** A request that is open. */
@@ -154,13 +237,7 @@ public final class AsyncEngine implements AutoCloseable {
     }
     Generation generation = new Generation(request);
     synchronized (lock) {
-      if (failure != null) {
-        throw new RejectedExecutionException(
-            "the engine has failed: " + failure.getMessage(), failure);
-      }
-      if (isClosed) {
-        throw new RejectedExecutionException("the engine is closed");
-      }
+      requireOpen();
       if (waiting.size() >= maxWaiting) {
         meter.rejected();
         throw new RejectedExecutionException(
@@ -170,6 +247,32 @@ public final class AsyncEngine implements AutoCloseable {
       lock.notifyAll();
     }
     return generation;
+  }
+
+  /**
+   * Has work done beside the requests, one such work after another.
+   *
+   * @return its result, or what it threw; cancelling it ends the work at its next pause
+   * @throws RejectedExecutionException if the engine is closed or has failed
+   */
+  public <T> CompletableFuture<T> perform(Work<T> work) {
+    Errand<T> errand = new Errand<>(work);
+    synchronized (lock) {
+      requireOpen();
+      errands.add(errand);
+      lock.notifyAll();
+    }
+    return errand.result;
+  }
+
+  private void requireOpen() {
+    if (failure != null) {
+      throw new RejectedExecutionException(
+          "the engine has failed: " + failure.getMessage(), failure);
+    }
+    if (isClosed) {
+      throw new RejectedExecutionException("the engine is closed");
+    }
   }
 
   /** Whether it is neither closed nor has failed. */
@@ -190,13 +293,11 @@ public final class AsyncEngine implements AutoCloseable {
   private void serve() {
     try {
       while (hasWork()) {
-        // A listener may have left the flag set, with which the next look at a file would close it.
-        Thread.interrupted();
-        dismiss();
-        admit();
-        if (!running.isEmpty()) {
-          engine.step(meter::stepped);
-          measure();
+        Errand<?> errand = errand();
+        if (errand == null) {
+          turn(true);
+        } else {
+          errand.run();
         }
       }
     } catch (Throwable e) { // whatever it is, nobody is to wait for ever
@@ -206,17 +307,45 @@ public final class AsyncEngine implements AutoCloseable {
     }
   }
 
-  /** Waits for a request; false if there is none and no more will come. */
+  /**
+   * A step of what runs, if anything does.
+   *
+   * @param admits whether requests that wait may join before it
+   */
+  private void turn(boolean admits) {
+    // A listener may have left the flag set, with which the next look at a file would close it.
+    Thread.interrupted();
+    dismiss();
+    if (admits) {
+      admit();
+    }
+    if (!running.isEmpty()) {
+      engine.step(meter::stepped);
+      measure();
+    }
+  }
+
+  private Errand<?> errand() {
+    synchronized (lock) {
+      return errands.peek();
+    }
+  }
+
+  private boolean isIdle() {
+    return waiting.isEmpty() && running.isEmpty() && errands.isEmpty();
+  }
+
+  /** Waits for a request or work; false if there is none and no more will come. */
   private boolean hasWork() {
     synchronized (lock) {
-      while (waiting.isEmpty() && running.isEmpty() && !isClosed) {
+      while (isIdle() && !isClosed) {
         try {
           lock.wait();
         } catch (InterruptedException e) {
           // Nobody's business: only closing ends this thread.
         }
       }
-      return !waiting.isEmpty() || !running.isEmpty();
+      return !isIdle();
     }
   }
 
@@ -270,12 +399,15 @@ public final class AsyncEngine implements AutoCloseable {
 
   private void fail(Throwable problem) {
     List<Entry> open;
+    List<Errand<?>> undone;
     synchronized (lock) {
       isClosed = true;
       failure = problem;
       open = Stream.concat(running.stream(), waiting.stream()).toList();
+      undone = List.copyOf(errands);
       running.clear();
       waiting.clear();
+      errands.clear();
     }
     try {
       engine.leaveAll();
@@ -285,6 +417,7 @@ public final class AsyncEngine implements AutoCloseable {
         meter.failed();
         entry.generation.fail(problem);
       }
+      undone.forEach(errand -> errand.result.completeExceptionally(problem));
     }
   }
 
@@ -323,6 +456,7 @@ public final class AsyncEngine implements AutoCloseable {
       synchronized (lock) {
         waiting.forEach(entry -> entry.generation.cancel());
         running.forEach(entry -> entry.generation.cancel());
+        errands.forEach(errand -> errand.result.cancel(false));
       }
     }
     while (!hasEnded) {

@@ -1,6 +1,7 @@
 package dev.halter.generation;
 
 import dev.halter.device.Buffer;
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
 import dev.halter.model.Beginning;
@@ -9,6 +10,7 @@ import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
 import dev.halter.model.Site;
+import dev.halter.model.SiteHook;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.SteeringSlots;
 import dev.halter.steering.SteeringSlots.Steered;
@@ -124,7 +126,7 @@ public final class Engine implements AutoCloseable {
     boolean isBegun;
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
-    RuntimeException failure; // of its listener
+    RuntimeException failure; // of its listener, or of its capture
 
     Sequence(Job job, Steered steered, Sampler.Draws draws, int id, int maxTokens, boolean shares) {
       this.job = job;
@@ -180,8 +182,8 @@ public final class Engine implements AutoCloseable {
      */
     Beginning sharable() {
       int length = request.prompt().length;
-      int most = request.capture() == null ? length - 1 : request.capture().first();
-      return beginning.first(Math.min(most, firstOutput()));
+      int most = request.capture() == null ? length : request.capture().first();
+      return beginning.first(Math.min(Math.min(length - 1, most), firstOutput()));
     }
 
     /** The first token of the prompt whose logits are wanted; its length if none is. */
@@ -373,7 +375,8 @@ public final class Engine implements AutoCloseable {
     int shared = 0;
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
-        add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0);
+        capture(
+            add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0), sequence);
         order.add(sequence);
       }
     }
@@ -390,7 +393,7 @@ public final class Engine implements AutoCloseable {
     }
     int read = batch.rows() - generating;
 
-    Buffer logits = model.forward(batch, slots.table(), captures.hook());
+    Buffer logits = model.forward(batch, slots.table(), hook(order));
     captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
     int generated = choose(batch, order, logits);
@@ -403,6 +406,21 @@ public final class Engine implements AutoCloseable {
         keep(sequence);
       }
       finishIfDone(sequence);
+    }
+  }
+
+  /** What captures read; what there is no memory for costs those alone who asked for it. */
+  private SiteHook hook(List<Sequence> order) {
+    try {
+      return captures.hook();
+    } catch (OutOfDeviceMemoryException e) {
+      captures.begin();
+      for (Sequence sequence : order) {
+        if (sequence.request.capture() != null) {
+          sequence.failure = e;
+        }
+      }
+      return null;
     }
   }
 
@@ -445,7 +463,6 @@ public final class Engine implements AutoCloseable {
   private boolean addPrompt(Batch batch, Sequence sequence, int rows, int outputs) {
     int[] prompt = sequence.request.prompt();
     int count = Math.min(prompt.length - sequence.done, rows);
-    Capture capture = sequence.request.capture();
     // Tokens from the first with logits on count twice: as rows and as outputs.
     int before = Math.max(0, sequence.firstOutput() - sequence.done);
     count = Math.min(count, before + outputs);
@@ -454,11 +471,14 @@ public final class Engine implements AutoCloseable {
       return false;
     }
     int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
-    Batch.Span span = add(batch, sequence, tokens, firstOutput);
-    if (capture != null) {
-      captures.read(span, capture);
-    }
+    capture(add(batch, sequence, tokens, firstOutput), sequence);
     return true;
+  }
+
+  private void capture(Batch.Span span, Sequence sequence) {
+    if (sequence.request.capture() != null) {
+      captures.read(span, sequence.request.capture());
+    }
   }
 
   private static Batch.Span add(Batch batch, Sequence sequence, int[] tokens, int firstOutput) {
@@ -542,12 +562,12 @@ public final class Engine implements AutoCloseable {
   }
 
   private void finishIfDone(Sequence sequence) {
-    if (sequence.isPrompt()) {
-      return;
-    }
     Request request = sequence.request;
     if (sequence.failure != null) {
       leave(sequence, Result.failed(request, sequence.failure));
+      return;
+    }
+    if (sequence.isPrompt()) {
       return;
     }
     int count = sequence.count;

@@ -17,7 +17,7 @@ import java.util.Set;
  * @param stopTokens ids that end the generation; the one that does is not among the result's
  *     tokens. With none it goes on to {@code maxTokens}, whatever is said
  * @param plan how to steer; {@link SteeringPlan#NONE} for not at all
- * @param capture which activations of the prompt to read, or null
+ * @param capture which activations to read, or null
  * @param logProbabilities which the result tells beside those of its tokens
  * @param cacheSalt what the prompt has in common with those of other requests is shared with those
  *     of the same salt alone, so that nobody else can tell by the time it takes that it was read
@@ -172,7 +172,7 @@ public record Request(
         listener);
   }
 
-  /** The same, with activations of the prompt read; the capture must be for its length. */
+  /** The same, with activations read; the capture must be for the prompt's length. */
   public Request with(Capture newCapture) {
     return new Request(
         id,

@@ -4,6 +4,7 @@ import dev.halter.device.Buffer;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -33,27 +34,49 @@ public final class CaptureReader {
   private long largest; // bytes of one reading
   private long sum; // bytes of all readings of the step
 
-  /** Tokens of a span that a capture asks for, from index {@code from} of the span on. */
-  private record Part(Batch.Span span, Capture capture, int from) {
+  /** Tokens of a span that a capture asks for, by their indices in it. */
+  private record Part(Batch.Span span, Capture capture, int[] indices) {
     int count() {
-      return span.length() - from;
+      return indices.length;
     }
 
+    int[] positions() {
+      return IntStream.of(indices).map(index -> span.position() + index).toArray();
+    }
+
+    /** What follows one another of it, each as the end of a span. */
+    List<Part> runs() {
+      List<Part> runs = new ArrayList<>();
+      for (int begin = 0, end = 1; begin < indices.length; begin = end++) {
+        while (end < indices.length && indices[end] == indices[end - 1] + 1) {
+          end++;
+        }
+        Batch.Span until =
+            new Batch.Span(
+                span.sequence(),
+                span.position(),
+                span.firstRow(),
+                Arrays.copyOf(span.tokens(), indices[end - 1] + 1),
+                span.slots(),
+                span.firstOutput(),
+                span.firstOutputRow());
+        runs.add(new Part(until, capture, Arrays.copyOfRange(indices, begin, end)));
+      }
+      return runs;
+    }
+
+    /** Tokens that the last one of a run sees. */
     int keys() {
       return span.position() + span.length();
     }
 
-    Part from(int index) {
-      return new Part(span, capture, Math.max(from, index));
-    }
-
     IntStream rows() {
-      return IntStream.range(span.firstRow() + from, span.firstRow() + span.length());
+      return IntStream.of(indices).map(index -> span.firstRow() + index);
     }
 
     IntStream outputRows() {
       int first = span.firstOutputRow() - span.firstOutput();
-      return IntStream.range(first + from, first + span.length());
+      return IntStream.of(indices).map(index -> first + index);
     }
   }
 
@@ -82,9 +105,9 @@ public final class CaptureReader {
 
   /** Reads a span of the step's batch for a capture of its sequence. */
   public void read(Batch.Span span, Capture capture) {
-    Part part = new Part(span, capture, Math.max(0, capture.first() - span.position()));
-    if (part.count() > 0) {
-      parts.add(part);
+    int[] indices = capture.indices(span);
+    if (indices.length > 0) {
+      parts.add(new Part(span, capture, indices));
     }
   }
 
@@ -123,19 +146,19 @@ public final class CaptureReader {
     patterns.removeIf(site -> !Capture.isPattern(site));
     ofRows.removeAll(patterns);
     if (ofRows.remove(LOGITS)) {
-      List<Part> outputs = group.stream().map(part -> part.from(part.span.firstOutput())).toList();
-      plan(Set.of(LOGITS), outputs, outputs.stream().flatMapToInt(Part::outputRows));
+      plan(Set.of(LOGITS), group, group.stream().flatMapToInt(Part::outputRows));
     }
     plan(ofRows, group, group.stream().flatMapToInt(Part::rows));
     if (!patterns.isEmpty()) {
-      for (Part part : group) {
-        List<Part> alone = List.of(part);
-        long bytes = 4L * config.nHeads() * part.count() * part.keys();
-        count(bytes, patterns.size());
-        reader.readPatterns(
-            patterns, part.span, part.from, (site, size) -> space(site, alone, size));
-      }
+      group.stream().flatMap(part -> part.runs().stream()).forEach(run -> plan(patterns, run));
     }
+  }
+
+  private void plan(Set<Site> patterns, Part run) {
+    List<Part> alone = List.of(run);
+    count(4L * config.nHeads() * run.count() * run.keys(), patterns.size());
+    reader.readPatterns(
+        patterns, run.span, run.indices[0], (site, size) -> space(site, alone, size));
   }
 
   private void plan(Set<Site> sites, List<Part> group, IntStream batchRows) {
@@ -171,13 +194,11 @@ public final class CaptureReader {
     for (Read read : pending) {
       int from = Math.toIntExact(read.at / 4);
       for (Part part : read.parts) {
-        int position = part.span.position() + part.from;
-        int count = part.count();
         if (Capture.isPattern(read.site)) {
-          part.capture.takePattern(read.site, position, values, from, count, part.keys());
+          part.capture.takePattern(read.site, part.positions(), values, from, part.keys());
         } else {
-          part.capture.take(read.site, position, values, from, count);
-          from += count * read.site.width(config);
+          part.capture.take(read.site, part.positions(), values, from);
+          from += part.count() * read.site.width(config);
         }
       }
     }

@@ -1,11 +1,14 @@
 package dev.halter.neurons;
 
+import dev.halter.files.Json;
 import dev.halter.model.Site;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.function.IntFunction;
 
 /**
  * Finds neurons in a map by token, and tokens by neuron.
@@ -45,7 +48,21 @@ public final class NeuronSearch {
    * @param probability softmax over the whole vocabulary, exp(logit − log Z)
    */
   public record Hit(
-      int layer, int neuron, int sign, int rank, int tokenId, float logit, double probability) {}
+      int layer, int neuron, int sign, int rank, int tokenId, float logit, double probability) {
+
+    /** As JSON, by the keys that answers of commands and of the server have. */
+    public Map<String, Object> json(IntFunction<String> piece) {
+      return Json.object(
+          "layer", layer,
+          "neuron", neuron,
+          "sign", sign,
+          "rank", rank,
+          "token_id", tokenId,
+          "token", piece.apply(tokenId),
+          "logit", logit,
+          "probability", probability);
+    }
+  }
 
   /**
    * Which hits are wanted.

@@ -98,6 +98,14 @@ public final class Effects {
     return sums.size();
   }
 
+  /** These and those of other pairs, of the same patches; to the bit those of all at once. */
+  public Effects plus(Effects others) {
+    EffectSums all = new EffectSums(size());
+    all.add(sums);
+    all.add(others.sums);
+    return new Effects(layers, heads, all);
+  }
+
   /** Adds a pair's reference run. */
   void addReference(Run run) {
     sums.addReference(run);

@@ -61,7 +61,7 @@ public record Pair(
   }
 
   /** Tokens of the longer prompt. */
-  int longest() {
+  public int longest() {
     return Math.max(reference.length, counterfactual.length);
   }
 

@@ -6,6 +6,7 @@ import dev.halter.model.Llama;
 import dev.halter.model.Positionwise;
 import dev.halter.model.Site;
 import dev.halter.patching.EffectSums.Run;
+import dev.halter.weights.ModelConfig;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -61,6 +62,27 @@ public final class PathPatching {
     long bytes = PathRows.bytes(model.config(), model.config().nLayers());
     int atOnce = Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
     return of(model, pairs, variant, probability, atOnce, PathRows.atOnce(model), progress);
+  }
+
+  /**
+   * Sweeps so few pairs together that steps of the model can be run whenever {@code progress} is
+   * told, without long between: what the sweep needs then lies in buffers of its own, not much
+   * larger than those of a step, and none of its sequences is open. Else as above; {@link
+   * Effects#plus} joins pieces.
+   *
+   * @param pairs at most {@link #pairsOfAPiece}
+   */
+  public static Effects ofPiece(
+      Llama model, List<Pair> pairs, Variant variant, boolean probability, IntConsumer progress) {
+    int rows = Math.min(PathRows.atOnce(model), model.limits().rows());
+    return of(model, pairs, variant, probability, pairs.size(), rows, progress);
+  }
+
+  /** How many pairs go up a model's layers in pieces that are about as long as a step. */
+  public static int pairsOfAPiece(Llama model) {
+    ModelConfig config = model.config();
+    int rows = 1 + config.nLayers() * (config.nHeads() + 1);
+    return Math.clamp(2L * model.limits().rows() / rows, 1, 64);
   }
 
   /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */

@@ -2,6 +2,7 @@ package dev.halter.serving;
 
 import static dev.halter.files.Json.object;
 
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.files.Json;
 import dev.halter.generation.Generation;
 import dev.halter.steering.SteeringPlan;
@@ -43,8 +44,9 @@ final class Answers {
   private final SteeringPlan plan;
   private final int prompts;
   private final List<Choice> choices;
+  private final CaptureStore.Taking captured;
   private final Metrics.Watch watch;
-  private final Exchange exchange;
+  private Exchange exchange; // that they are sent to
   private Writing writing; // once the status is out
 
   /**
@@ -54,6 +56,7 @@ final class Answers {
    * @param model as the request called it
    * @param plan that steers them
    * @param prompts tokens of all prompts
+   * @param captured what is read of them, or null
    */
   Answers(
       AnswerFormat format,
@@ -62,20 +65,30 @@ final class Answers {
       SteeringPlan plan,
       int prompts,
       List<Choice> choices,
-      Metrics.Watch watch,
-      Exchange exchange) {
+      CaptureStore.Taking captured,
+      Metrics.Watch watch) {
     this.format = format;
     this.head = object("id", id, "object", null, "created", Instant.now().getEpochSecond());
     head.put("model", model);
     this.plan = plan;
     this.prompts = prompts;
     this.choices = choices;
+    this.captured = captured;
     this.watch = watch;
-    this.exchange = exchange;
+  }
+
+  /** Waits for them. */
+  Map<String, Object> await() {
+    try {
+      return whole(choices.stream().map(this::outcome).toList());
+    } catch (CompletionException e) {
+      throw reason(e);
+    }
   }
 
   /** Sends them. */
-  void send(boolean isStream, boolean includesUsage) throws IOException {
+  void send(Exchange to, boolean isStream, boolean includesUsage) throws IOException {
+    exchange = to;
     try {
       if (isStream) {
         new Stream(includesUsage).run();
@@ -121,7 +134,7 @@ final class Answers {
         beat.beat();
         millis = BEAT_MILLIS;
       } catch (ExecutionException e) {
-        throw reason(e.getCause());
+        throw reason(e.getCause()); // of a client that has gone, an UncheckedIOException
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
         throw new IOException(e); // the server is closed
@@ -130,16 +143,16 @@ final class Answers {
   }
 
   /** What a failure is to the client. */
-  private static RuntimeException reason(Throwable failure) throws IOException {
+  static RuntimeException reason(Throwable failure) {
     Throwable cause = failure;
     while (cause instanceof CompletionException && cause.getCause() != null) {
       cause = cause.getCause();
     }
     return switch (cause) {
-      case IOException e -> throw e;
       case ApiError e -> e;
       case RejectedExecutionException e -> new ApiError(503, null, e.getMessage());
       case IllegalArgumentException e -> ApiError.badRequest(null, e.getMessage());
+      case OutOfDeviceMemoryException e -> new ApiError(503, null, e.getMessage());
       case RuntimeException e -> e;
       default -> new IllegalStateException(cause);
     };
@@ -179,7 +192,7 @@ final class Answers {
     Map<String, Object> document = head(format.kind());
     document.put("choices", told);
     document.put("usage", usage(outcomes));
-    document.put("halter", halter(outcomes));
+    tell(document, outcomes);
     return document;
   }
 
@@ -222,11 +235,18 @@ final class Answers {
         "total_tokens", prompts + generated);
   }
 
-  /** The plan and what it did; where there are several answers, to each of them. */
-  private Map<String, Object> halter(List<Choice.Outcome> outcomes) {
-    return halter(plan, outcomes);
+  /** Adds what is told of all answers beside OpenAI's fields. */
+  private void tell(Map<String, Object> document, List<Choice.Outcome> outcomes) {
+    Map<String, Object> halter = halter(plan, outcomes);
+    document.put("halter", halter);
+    if (captured != null && captured.isTensor()) {
+      document.put("activations", object("residual_stream", captured.tensor(choices)));
+    } else if (captured != null) {
+      halter.put(CaptureFields.NAME, captured.json(choices));
+    }
   }
 
+  /** The plan and what it did; where there are several answers, to each of them. */
   static Map<String, Object> halter(SteeringPlan plan, List<Choice.Outcome> outcomes) {
     SteeringReport first = outcomes.getFirst().report();
     boolean isSteered = !plan.interventions().isEmpty();
@@ -298,13 +318,13 @@ final class Answers {
       Map<String, Object> chunk = chunk(List.of(part(choice, last)));
       boolean isLast = left.decrementAndGet() == 0;
       if (isLast && !includesUsage) {
-        chunk.put("halter", halter(List.of(outcomes)));
+        tell(chunk, List.of(outcomes));
       }
       event(chunk);
       if (isLast && includesUsage) {
         Map<String, Object> usage = chunk(List.of());
         usage.put("usage", usage(List.of(outcomes)));
-        usage.put("halter", halter(List.of(outcomes)));
+        tell(usage, List.of(outcomes));
         event(usage);
       }
     }

@@ -29,6 +29,7 @@ final class Backend {
   private final AsyncEngine engine;
   private final PlanRegistry plans;
   private final Metrics metrics;
+  private final CaptureStore captures = new CaptureStore();
   private final Consumer<String> log;
   private final int maxQueue;
   private final String name;
@@ -62,6 +63,10 @@ final class Backend {
     return metrics;
   }
 
+  CaptureStore captures() {
+    return captures;
+  }
+
   Tokenizer tokenizer() {
     return model.tokenizer();
   }
@@ -93,11 +98,11 @@ final class Backend {
    * The plan of a request: what acts on every one, and then the one that the request's model,
    * header or body names or is, in whatever dialect.
    *
+   * @param header the value of {@link #PLAN_HEADER}, or null
    * @throws ApiError 404 for another model, 400 for a plan that is none, or for two
    */
-  SteeringPlan plan(Exchange exchange, Fields fields) {
+  SteeringPlan plan(String header, Fields fields) {
     String alias = alias(fields.text("model", name));
-    String header = exchange.header(PLAN_HEADER);
     JsonObject body = fields.reading("plan");
     List<String> ways = new ArrayList<>();
     if (alias != null) {
@@ -231,12 +236,12 @@ final class Backend {
   }
 
   /** Tells of fields that mean nothing here, once each. */
-  void tellUnknown(Exchange exchange, Fields fields) {
+  void tellUnknown(String path, Fields fields) {
     for (String field : fields.unknown()) {
       if (unknown.size() < MOST_UNKNOWN && unknown.add(field)) {
         log.accept(
             "%s: the field \"%s\" means nothing here and is left out"
-                .formatted(exchange.path(), Text.line(field)));
+                .formatted(path, Text.line(field)));
       }
     }
   }

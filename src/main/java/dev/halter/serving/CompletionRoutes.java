@@ -12,8 +12,8 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.UUID;
-import java.util.regex.Pattern;
 
 /** OpenAI's completions and chat completions. */
 final class CompletionRoutes {
@@ -22,7 +22,8 @@ final class CompletionRoutes {
 
   private static final int MOST_PROMPTS = 2048;
 
-  private static final Pattern REQUEST_ID = Pattern.compile("[A-Za-z0-9._:-]{1,256}");
+  static final String COMPLETIONS = "/v1/completions";
+  static final String CHATS = "/v1/chat/completions";
 
   private final Backend backend;
 
@@ -32,8 +33,14 @@ final class CompletionRoutes {
 
   List<Route> routes() {
     return List.of(
-        Route.user("POST", "/v1/completions", this::complete),
-        Route.user("POST", "/v1/chat/completions", this::chat));
+        Route.user("POST", COMPLETIONS, exchange -> answer(exchange, this::completion)),
+        Route.user("POST", CHATS, exchange -> answer(exchange, this::chat)));
+  }
+
+  /** What a route makes of its fields, and of the plan that they bring. */
+  @FunctionalInterface
+  private interface Reader {
+    Order read(Fields fields, SteeringPlan plan);
   }
 
   /**
@@ -41,15 +48,14 @@ final class CompletionRoutes {
    *
    * @param text as it came; null where only its tokens did
    */
-  private record Prompt(String text, int[] tokens) {
+  record Prompt(String text, int[] tokens) {
     Prompt withText(Tokenizer tokenizer, boolean skipsSpecial) {
       return text != null ? this : new Prompt(tokenizer.decode(tokens, skipsSpecial), tokens);
     }
   }
 
-  private void complete(Exchange exchange) throws IOException {
-    Fields fields = exchange.fields();
-    SteeringPlan plan = backend.plan(exchange, fields);
+  /** What a body of completions asks for. */
+  Order completion(Fields fields, SteeringPlan plan) {
     int top = fields.integer("logprobs", 0, LogProbabilities.MOST, -1);
     boolean echo = fields.flag("echo", false);
     GenerationFields asked =
@@ -65,11 +71,8 @@ final class CompletionRoutes {
       int most = backend.room("prompt", length, says ? asked.maxTokens() : -1);
       maxTokens.add(says ? most : Math.min(MAX_TOKENS, most));
     }
-    answer(
-        exchange,
-        new Order(fields, asked, plan, prompts, maxTokens, true),
-        "cmpl-",
-        new CompletionFormat(echo, top >= 0));
+    CompletionFormat format = new CompletionFormat(echo, top >= 0);
+    return new Order(fields, asked, plan, prompts, maxTokens, true, "cmpl-", format);
   }
 
   private List<Prompt> prompts(Fields fields) {
@@ -106,9 +109,8 @@ final class CompletionRoutes {
             .formatted(MOST_PROMPTS));
   }
 
-  private void chat(Exchange exchange) throws IOException {
-    Fields fields = exchange.fields();
-    SteeringPlan plan = backend.plan(exchange, fields);
+  /** What a body of chats asks for. */
+  Order chat(Fields fields, SteeringPlan plan) {
     boolean tells = fields.flag("logprobs", false);
     int top = fields.integer("top_logprobs", 0, LogProbabilities.MOST, 0);
     if (top > 0 && !tells) {
@@ -126,9 +128,13 @@ final class CompletionRoutes {
     boolean addSpecial = fields.flag("add_special_tokens", false); // the template brings them
     Prompt prompt = new Prompt(text, backend.encode("messages", text, addSpecial));
     int maxTokens = backend.room("messages", prompt.tokens.length, asked.maxTokens());
-    answer(
-        exchange,
-        new Order(fields, asked, plan, List.of(prompt), List.of(maxTokens), false),
+    return new Order(
+        fields,
+        asked,
+        plan,
+        List.of(prompt),
+        List.of(maxTokens),
+        false,
         "chatcmpl-",
         new ChatFormat(tells));
   }
@@ -167,26 +173,78 @@ final class CompletionRoutes {
    * What is to be answered.
    *
    * @param goesOn whether the text of an answer goes on from that of its prompt
+   * @param prefix of the answer's id
    */
-  private record Order(
+  record Order(
       Fields fields,
       GenerationFields asked,
       SteeringPlan plan,
       List<Prompt> prompts,
       List<Integer> maxTokens,
-      boolean goesOn) {}
+      boolean goesOn,
+      String prefix,
+      AnswerFormat format) {
 
-  private void answer(Exchange exchange, Order order, String prefix, AnswerFormat format)
-      throws IOException {
-    String id = prefix + requestId(exchange, order.fields);
-    String salt = cacheSalt(order.fields);
-    requireNoPriority(order.fields);
-    backend.tellUnknown(exchange, order.fields);
+    /** The same, whose answers draw by a seed that an id decides where the body has none. */
+    Order seeded(long seed, String id) {
+      return new Order(
+          fields, asked.seeded(seed, id), plan, prompts, maxTokens, goesOn, prefix, format);
+    }
+
+    /** Bytes of what {@code capture} reads of all answers, at most. */
+    private long bytes(CaptureFields capture) {
+      long bytes = 0;
+      for (int i = 0; i < prompts.size(); i++) {
+        bytes += capture.bytes(prompts.get(i).tokens, maxTokens.get(i));
+      }
+      return bytes * asked.choices();
+    }
+  }
+
+  private void answer(Exchange exchange, Reader reader) throws IOException {
+    Fields fields = exchange.fields();
+    Order order = reader.read(fields, backend.plan(exchange.header(Backend.PLAN_HEADER), fields));
+    try (CaptureStore.Taking captured = capture(order, exchange.owner());
+        Metrics.Watch watch = backend.metrics().watch()) {
+      backend.tellUnknown(exchange.path(), fields);
+      begin(order, captured, watch)
+          .send(exchange, order.asked.isStream(), order.asked.includesUsage());
+    }
+  }
+
+  /**
+   * Takes room for what is read of the answers; null where nothing is.
+   *
+   * @param owner who may fetch it; null where nobody can, and all can wait
+   */
+  CaptureStore.Taking capture(Order order, String owner) {
+    CaptureFields capture = CaptureFields.read(order.fields, backend.model().config());
+    if (capture == null) {
+      return null;
+    }
+    CaptureStore captures = backend.captures();
+    long bytes = order.bytes(capture);
+    if (owner != null) {
+      return captures.take(capture, bytes, capture.isDownload() ? owner : null);
+    }
+    if (capture.isDownload()) {
+      throw ApiError.badRequest(
+          CaptureFields.NAME, "\"as\": \"download\" needs a server: leave it out");
+    }
+    return captures.await(capture, bytes);
+  }
+
+  /** Submits what is to be answered. */
+  Answers begin(Order order, CaptureStore.Taking captured, Metrics.Watch watch) {
     GenerationFields asked = order.asked;
     int least = Collections.min(order.maxTokens);
     if (asked.minTokens() > least) {
       throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
     }
+    String id =
+        order.prefix
+            + Objects.requireNonNullElseGet(
+                asked.requestId(), () -> UUID.randomUUID().toString().replace("-", ""));
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
       Request request =
@@ -197,10 +255,11 @@ final class CompletionRoutes {
               .withMinTokens(asked.minTokens())
               .withStopTokens(asked.stopTokens(backend.model().stopTokens()))
               .with(order.plan)
-              .withCacheSalt(salt)
+              .withCacheSalt(asked.cacheSalt())
               .with(asked.logProbabilities());
       for (int n = 0; n < asked.choices(); n++) {
-        requests.add(request.withId(id + "-" + requests.size()).with(asked.sampling(n)));
+        Request one = request.withId(id + "-" + requests.size()).with(asked.sampling(n));
+        requests.add(captured == null ? one : one.with(captured.of(one.prompt())));
       }
     }
     List<Generation> generations = backend.submit(requests);
@@ -213,36 +272,6 @@ final class CompletionRoutes {
     }
     int read = order.prompts.stream().mapToInt(prompt -> prompt.tokens.length).sum();
     String model = order.fields.text("model", backend.name());
-    try (Metrics.Watch watch = backend.metrics().watch()) {
-      new Answers(format, id, model, order.plan, read, choices, watch, exchange)
-          .send(asked.isStream(), asked.includesUsage());
-    }
-  }
-
-  /** The client's own, as vLLM takes it, or one of chance. */
-  private static String requestId(Exchange exchange, Fields fields) {
-    String id = fields.text("request_id", exchange.header("X-Request-Id"));
-    if (id != null && REQUEST_ID.matcher(id).matches()) {
-      return id;
-    }
-    if (fields.has("request_id")) {
-      throw fields.wrong("request_id", "of 1 to 256 letters, digits, '.', '_', ':' and '-'");
-    }
-    return UUID.randomUUID().toString().replace("-", "");
-  }
-
-  private static String cacheSalt(Fields fields) {
-    String salt = fields.text("cache_salt", null);
-    if (salt != null && salt.isEmpty()) {
-      throw fields.wrong("cache_salt", "a text that is not empty");
-    }
-    return salt;
-  }
-
-  /** As vLLM does where it was not told otherwise. */
-  private static void requireNoPriority(Fields fields) {
-    if (fields.integer("priority", Integer.MIN_VALUE, Integer.MAX_VALUE, 0) != 0) {
-      throw fields.wrong("priority", "0: requests are served in the order in which they came");
-    }
+    return new Answers(order.format, id, model, order.plan, read, choices, captured, watch);
   }
 }

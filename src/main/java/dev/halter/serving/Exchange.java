@@ -5,6 +5,8 @@ import dev.halter.files.Json;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 
 /** A request and its answer. */
@@ -14,6 +16,7 @@ final class Exchange {
 
   private final HttpExchange http;
   private final Writers writers;
+  private String owner = ""; // of what the request makes
   private boolean isAnswered;
   private boolean hasPlainErrors;
 
@@ -40,6 +43,17 @@ final class Exchange {
     String shown = header("Authorization");
     String secret = header("X-SECRET-KEY");
     return shown == null && secret != null ? "Bearer " + secret : shown;
+  }
+
+  /**
+   * Whose key the request shows, in a form that tells nothing of it; empty where none is asked for.
+   */
+  String owner() {
+    return owner;
+  }
+
+  void setOwner(String digest) {
+    owner = digest;
   }
 
   /** What follows {@code prefix} in the path, decoded. */
@@ -115,6 +129,20 @@ final class Exchange {
       }
     } catch (IOException e) {
       throw new UncheckedIOException(e); // nobody is there any more
+    }
+  }
+
+  /** Answers with the bytes of a file. */
+  void answer(int status, String type, FileChannel file) throws IOException {
+    long size = file.size();
+    begin(status, type, method().equals("HEAD") ? -1 : size);
+    if (method().equals("HEAD")) {
+      return;
+    }
+    ByteBuffer piece = ByteBuffer.allocate(1 << 20); // each has a slow reader's patience
+    while (file.read(piece) >= 0) {
+      writers.run(() -> http.getResponseBody().write(piece.array(), 0, piece.position()));
+      piece.clear();
     }
   }
 

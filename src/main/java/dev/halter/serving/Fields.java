@@ -6,7 +6,9 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.function.Supplier;
 
 /**
@@ -26,6 +28,11 @@ final class Fields {
 
   static Fields parse(byte[] body) {
     return new Fields(read(null, () -> JsonObject.parse(BODY, body)));
+  }
+
+  /** Those of a body that has been parsed, such as a part of a line. */
+  static Fields of(JsonObject body) {
+    return new Fields(body.apart(BODY));
   }
 
   /** What {@code reader} makes of JSON, and its complaint as one about a field. */
@@ -88,6 +95,22 @@ final class Fields {
     return read(field, () -> json.texts(field));
   }
 
+  /** The constant of an enum whose name in lower case the field holds. */
+  <E extends Enum<E>> E constant(String field, Class<E> type, E otherwise) {
+    String name = text(field, null);
+    if (name == null) {
+      return otherwise;
+    }
+    List<String> names = new ArrayList<>();
+    for (E constant : type.getEnumConstants()) {
+      names.add(constant.name().toLowerCase(Locale.ROOT));
+      if (names.getLast().equals(name)) {
+        return constant;
+      }
+    }
+    throw wrong(field, "one of " + String.join(", ", names));
+  }
+
   /** A list of ids of tokens below {@code vocabulary}; empty when absent. */
   List<Integer> tokens(String field, int vocabulary) {
     return switch (value(field)) {
@@ -128,6 +151,16 @@ final class Fields {
 
   private ApiError refused(String field, String wanted) {
     throw json.wrong(field, wanted);
+  }
+
+  /** Refuses what nobody has asked for, where the interface is our own. */
+  void refuseUnknown() {
+    for (String field : unknown()) {
+      throw ApiError.badRequest(
+          field,
+          "\"%s\" means nothing here: known are %s"
+              .formatted(Text.line(field), String.join(", ", new TreeSet<>(asked))));
+    }
   }
 
   /** What is there and nobody has asked for. */

@@ -119,6 +119,7 @@ final class Front implements AutoCloseable {
         if (!keys.isNone() && !keys.has(shown) && !adminKeys.has(shown)) {
           throw unauthorized(exchange, shown, "a key");
         }
+        exchange.setOwner(keys.isNone() ? "" : Keys.owner(shown));
       }
       case ADMIN -> {
         if (adminKeys.isNone()) {

@@ -6,6 +6,7 @@ import dev.halter.weights.Fingerprint;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.security.MessageDigest;
+import java.util.HexFormat;
 import java.util.List;
 
 /**
@@ -59,6 +60,11 @@ final class Keys {
       found |= MessageDigest.isEqual(digest, shown);
     }
     return found;
+  }
+
+  /** A text that stands for the key that is shown, and for no other. */
+  static String owner(String authorization) {
+    return HexFormat.of().formatHex(digest(authorization.substring(SCHEME.length()).strip()));
   }
 
   private static byte[] digest(String key) {

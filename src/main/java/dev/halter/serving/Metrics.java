@@ -21,6 +21,7 @@ final class Metrics {
   private final Map<String, LongAdder> finished = new ConcurrentSkipListMap<>();
   private final LongAdder steered = new LongAdder();
   private final LongAdder editedTokens = new LongAdder();
+  private final LongAdder patchedPairs = new LongAdder();
   private final Histogram promptTokens = Histogram.ofCounts(MOST_TOKENS);
   private final Histogram generatedTokens = Histogram.ofCounts(MOST_TOKENS);
   private final Histogram maxTokens = Histogram.ofCounts(MOST_TOKENS);
@@ -64,6 +65,11 @@ final class Metrics {
   /** Watches a request until it is closed. */
   Watch watch() {
     return new Watch();
+  }
+
+  /** Pairs have been patched. */
+  void patched(int pairs) {
+    patchedPairs.add(pairs);
   }
 
   /** Requests that are being answered. */
@@ -111,6 +117,7 @@ final class Metrics {
     page.gauge("halter_plans_loaded", "Plans that can be named.", plans);
     page.counter("halter_requests_steered_total", "Answers under a plan.", steered.sum());
     page.counter("halter_tokens_edited_total", "Edits of tokens.", editedTokens.sum());
+    page.counter("halter_pairs_patched_total", "Pairs of path patching.", patchedPairs.sum());
     page.counter("halter_requests_failed_total", "Requests that failed.", engine.failed());
     page.gauge("halter_kv_cache_pages", "Pages of the KV cache.", engine.pages());
     page.gauge("halter_kv_cache_page_tokens", "Tokens of a page.", KvCache.PAGE);

@@ -24,6 +24,7 @@ public final class Server implements AutoCloseable {
    * @param host name or address to listen at
    * @param port 0 for any that is free
    * @param plans folder of the plans that requests may name, and of their vectors; null for none
+   * @param maps files of neuron maps of the model, for searches
    * @param apiKeys file of the keys that clients must show, or null
    * @param adminKeys file of the keys with which plans are loaded and unloaded, or null for nobody
    * @param maxQueue most answers that wait for room in the batch
@@ -33,6 +34,7 @@ public final class Server implements AutoCloseable {
       String host,
       int port,
       Path plans,
+      List<Path> maps,
       Path apiKeys,
       Path adminKeys,
       int maxQueue,
@@ -64,6 +66,7 @@ public final class Server implements AutoCloseable {
     }
     Backend backend = new Backend(model, settings.maxQueue, plans, log);
     try {
+      NeuronMaps maps = new NeuronMaps(model, backend.engine(), settings.maps);
       List<Route> routes =
           Stream.of(
                   new CompletionRoutes(backend).routes(),
@@ -71,6 +74,9 @@ public final class Server implements AutoCloseable {
                   new PlanRoutes(backend).routes(),
                   new SteeringRoutes(backend).routes(),
                   new SteerRoutes(backend).routes(),
+                  new CaptureRoutes(backend).routes(),
+                  new NeuronRoutes(backend, maps).routes(),
+                  new HeadRoutes(backend).routes(),
                   new StateRoutes(backend, settings.version).routes())
               .flatMap(List::stream)
               .toList();
@@ -96,6 +102,7 @@ public final class Server implements AutoCloseable {
     backend.drain();
     backend.engine().close(patience);
     front.close();
+    backend.captures().close();
   }
 
   /** Ends it at once. */

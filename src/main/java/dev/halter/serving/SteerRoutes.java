@@ -113,7 +113,9 @@ final class SteerRoutes {
         false,
         false,
         false,
-        new LogProbabilities(asked.top(), -1, List.of()));
+        new LogProbabilities(asked.top(), -1, List.of()),
+        null,
+        null);
   }
 
   /** Those of a prompt that are left out of its text where special tokens are. */

@@ -35,7 +35,7 @@ final class TokenRoutes {
     String text = isChat ? CompletionRoutes.render(backend, fields) : fields.text("prompt", null);
     boolean addSpecial = fields.flag("add_special_tokens", !isChat);
     int[] tokens = backend.encode(isChat ? "messages" : "prompt", text, addSpecial);
-    backend.tellUnknown(exchange, fields);
+    backend.tellUnknown(exchange.path(), fields);
     List<String> pieces = new ArrayList<>();
     for (int token : tokens) {
       pieces.add(backend.tokenizer().piece(token));
@@ -61,7 +61,7 @@ final class TokenRoutes {
     }
     List<Integer> ids = fields.tokens("tokens", Integer.MAX_VALUE); // decoding leaves others out
     int[] tokens = ids.stream().mapToInt(Integer::intValue).toArray();
-    backend.tellUnknown(exchange, fields);
+    backend.tellUnknown(exchange.path(), fields);
     exchange.answer(200, object("prompt", backend.tokenizer().decode(tokens, false)));
   }
 

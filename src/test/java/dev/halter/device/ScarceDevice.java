@@ -40,6 +40,11 @@ public final class ScarceDevice extends ForwardingDevice {
     return claimed == null ? super.memory() : claimed;
   }
 
+  /** Refuses the next allocation. */
+  public void refuseNext() {
+    left = 1;
+  }
+
   /** Buffers that are open. */
   public int buffers() {
     return open.size();

@@ -544,6 +544,126 @@ class AsyncEngineTest {
         });
   }
 
+  /** Tokens that are fed back are read like those of a prompt, whatever runs beside them. */
+  @Test
+  void capturesReadGeneratedTokensAsThoseOfAPrompt() throws Exception {
+    Request plain = request("r", 20, 9);
+    List<Site> sites = List.of(new Site(Site.Kind.RESID_POST, 1), new Site(Site.Kind.PATTERN, 1));
+    with(
+        ROOMY,
+        engine -> {
+          try (Golden golden = new Golden("llama3")) {
+            Result alone = engine.submit(plain).result().join();
+            int[] all = Arrays.copyOf(plain.prompt(), 28); // the last token is not fed back
+            System.arraycopy(alone.tokens(), 0, all, 20, 8);
+            Capture whole = new Capture(golden.config(), sites, 28);
+            engine.submit(Request.of(all).withMaxTokens(0).with(whole)).result().join();
+            List<Generation> neighbours = randomRequests(24).stream().map(engine::submit).toList();
+            int[] some = {0, 3, 18};
+            Capture capture =
+                new Capture(golden.config(), sites, 20, some, (index, token) -> index != 2);
+            Result read = engine.submit(plain.with(capture)).result().join();
+            neighbours.forEach(each -> each.result().join());
+            assertArrayEquals(alone.tokens(), read.tokens());
+            assertArrayEquals(alone.logProbabilities(), read.logProbabilities());
+            int[] positions = {0, 3, 18, 20, 21, 23, 24, 25, 26, 27};
+            assertArrayEquals(positions, capture.positions());
+            assertArrayEquals(new int[] {10, 48}, capture.shape(sites.get(0)));
+            assertArrayEquals(new int[] {6, 10, 28}, capture.shape(sites.get(1)));
+            for (Site site : sites) {
+              for (int position : positions) {
+                assertArrayEquals(whole.at(site, position), capture.at(site, position));
+              }
+            }
+            assertThrows(IllegalArgumentException.class, () -> capture.at(sites.get(0), 22));
+          }
+        });
+  }
+
+  @Test
+  void requestsGoOnWhileOtherWorkIsDone() throws Exception {
+    List<Request> requests = randomRequests(40);
+    Map<String, Result> expected = new ConcurrentHashMap<>();
+    with(
+        ROOMY,
+        engine ->
+            requests.forEach(each -> expected.put(each.id(), engine.submit(each).result().join())));
+    with(
+        TIGHT, // two sequences at once, of which the work must get one
+        engine -> {
+          CountDownLatch begun = new CountDownLatch(1);
+          CountDownLatch submitted = new CountDownLatch(1);
+          List<Generation> generations = new ArrayList<>();
+          var work =
+              engine.perform(
+                  (model, pause) -> {
+                    pause.pause(0);
+                    begun.countDown();
+                    await(submitted);
+                    int pauses = 0;
+                    while (generations.stream().anyMatch(each -> !each.result().isDone())) {
+                      pause.pause(40);
+                      int sequence = model.cache().open();
+                      assertTrue(model.cache().reserve(sequence, 40));
+                      model.cache().release(sequence);
+                      pauses++;
+                    }
+                    return pauses;
+                  });
+          await(begun);
+          requests.forEach(each -> generations.add(engine.submit(each)));
+          submitted.countDown();
+          assertTrue(work.join() >= 20, "as many pauses as steps");
+          for (Generation each : generations) {
+            assertSameResult(expected.get(each.request().id()), each.result().join());
+          }
+        });
+  }
+
+  @Test
+  void workThatThrowsIsCancelledOrDoesNotFitCostsItselfAlone() throws Exception {
+    with(
+        TIGHT,
+        engine -> {
+          Generation other = engine.submit(request("r", 9, 9));
+          var failing =
+              engine.perform(
+                  (model, pause) -> {
+                    throw new IllegalStateException("no");
+                  });
+          var large =
+              engine.perform(
+                  (model, pause) -> {
+                    pause.pause(1000);
+                    return 0;
+                  });
+          var endless =
+              engine.perform(
+                  (model, pause) -> {
+                    while (true) {
+                      pause.pause(0);
+                    }
+                  });
+          assertEquals(
+              "no", assertThrows(CompletionException.class, failing::join).getCause().getMessage());
+          String message = assertThrows(CompletionException.class, large::join).getMessage();
+          assertTrue(message.contains("1,000"), message);
+          assertEquals(9, other.result().join().tokens().length);
+          endless.cancel(false);
+          assertEquals(5, engine.submit(request("s", 9, 5)).result().join().tokens().length);
+          var last =
+              engine.perform(
+                  (model, pause) -> {
+                    while (true) {
+                      pause.pause(0);
+                    }
+                  });
+          engine.close(Duration.ofMillis(1));
+          assertTrue(last.isCancelled());
+          assertThrows(RejectedExecutionException.class, () -> engine.perform((model, p) -> 0));
+        });
+  }
+
   @Test
   void aDeadlineEndsARequestWithWhatItHas() throws Exception {
     AtomicLong clock = new AtomicLong();

@@ -2,12 +2,17 @@ package dev.halter.generation;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 
 import dev.halter.device.DType;
+import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.ScarceDevice;
 import dev.halter.device.Scope;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.model.Capture;
 import dev.halter.model.Llama;
+import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
 import java.util.List;
@@ -36,6 +41,24 @@ class ScarceMemoryTest {
               }
             });
     assertEquals(2, allocations);
+  }
+
+  @Test
+  void aCaptureThatDoesNotFitCostsItsRequestAlone() {
+    try (Llama model = Llama.load(MODEL, device, DType.F32, LIMITS);
+        Engine engine = new Engine(model)) {
+      Request plain = Request.of(new int[] {3, 4, 5}).withId("plain").withMaxTokens(3);
+      int[] expected = engine.run(plain).orThrow().tokens();
+      Site site = new Site(Site.Kind.RESID_POST, 0);
+      Capture capture = new Capture(model.config(), List.of(site), 3);
+      device.refuseNext();
+      List<Result> results = engine.run(List.of(plain, plain.withId("reads").with(capture)));
+      assertArrayEquals(expected, results.get(0).orThrow().tokens());
+      assertInstanceOf(OutOfDeviceMemoryException.class, results.get(1).failure());
+      assertEquals(LIMITS.sequences(), model.cache().sequencesFree());
+      engine.run(plain.with(capture)).orThrow();
+      assertNotEquals(0, capture.at(site, 2)[0]);
+    }
   }
 
   @Test

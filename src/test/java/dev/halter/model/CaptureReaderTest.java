@@ -95,6 +95,34 @@ class CaptureReaderTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void tokensHereAndThereAreThoseOfAllTokens(Device device) {
+    try (Llama model = load(device, DType.F32)) {
+      ModelConfig config = model.config();
+      List<Site> sites = Site.all(config);
+      int[] some = {0, 2, 3, TOKENS.length - 1};
+      for (int step : new int[] {TOKENS.length, 4, 1}) {
+        Capture everything = new Capture(config, sites, TOKENS.length);
+        run(model, ROOMY, step, everything);
+        Capture capture =
+            new Capture(config, sites, TOKENS.length, some, Capture.Generated.NONE);
+        run(model, ROOMY, step, capture);
+        assertArrayEquals(some, capture.positions());
+        for (Site site : sites) {
+          int[] shape = capture.shape(site);
+          assertEquals(
+              Arrays.stream(shape).reduce(1, (a, b) -> a * b), capture.values().get(site).length);
+          for (int position : some) {
+            assertArrayEquals(
+                everything.at(site, position), capture.at(site, position), 1e-5f, site.name());
+          }
+        }
+        assertThrows(IllegalArgumentException.class, () -> capture.at(sites.getFirst(), 1));
+      }
+    }
+  }
+
   /** What is left of values of all tokens if only those from {@code first} on are asked for. */
   private static float[] from(Site site, ModelConfig config, float[] values, int first) {
     if (!Capture.isPattern(site)) {

@@ -11,6 +11,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.weights.ControlVector;
+import dev.halter.weights.Safetensors;
 import io.airlift.compress.v3.zstd.ZstdNativeCompressor;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -730,6 +731,55 @@ class DialectsTest {
   }
 
   @Test
+  void vllmLensIsToldTheResidualStreamAsItsClientReadsIt() throws IOException {
+    String steers = lens(tensor("[1, 192]", bytes(V), "'dtype': 'float32'", true), "[1]", ", 'scale': 40");
+    String asks = steers.replace("'vllm_xargs': {", "'vllm_xargs': {'output_residual_stream': '[2, 1]', ");
+    String body = "{'prompt': '" + QUESTION + "', 'temperature': 0, 'max_tokens': 4%s}";
+    try (TestServer server = TestServer.start()) {
+      JsonNode answer = server.post("/v1/completions", body.formatted(asks)).ok();
+      JsonNode own =
+          server
+              .post(
+                  "/v1/completions",
+                  body.formatted(
+                      own(add(1, V, 40, ""))
+                          + ", 'capture': {'sites': ['blocks.1.hook_resid_post', 'blocks.2.hook_resid_post'], 'positions': {'prompt': 'all', 'generation': 'all'}}"))
+              .ok();
+      assertEquals(own.get("choices"), answer.get("choices"));
+      JsonNode stream = answer.get("activations").get("residual_stream");
+      int tokens = server.model.tokenizer().encode(QUESTION, false).length + 3;
+      assertEquals("[2," + tokens + ",192]", stream.get("shape").toString());
+      Path file = folder.resolve("own.safetensors");
+      Files.write(
+          file,
+          Base64.getDecoder().decode(own.get("halter").get("capture").get("base64").asText()));
+      ByteBuffer read =
+          ByteBuffer.wrap(Base64.getDecoder().decode(stream.get("data").asText()))
+              .order(ByteOrder.LITTLE_ENDIAN);
+      try (Safetensors tensors = Safetensors.open(file)) {
+        for (int layer = 1; layer <= 2; layer++) {
+          for (float value : tensors.tensor("0/blocks." + layer + ".hook_resid_post").toFloats()) {
+            assertEquals(value, read.getFloat());
+          }
+        }
+      }
+      assertFalse(read.hasRemaining());
+      List<JsonNode> events =
+          server.post("/v1/completions", body.formatted(asks + ", 'stream': true")).events();
+      assertEquals(answer.get("activations"), events.getLast().get("activations"));
+      assertEquals(
+          "[4," + tokens + ",192]",
+          server
+              .post("/v1/completions", body.formatted(", 'vllm_xargs': {'output_residual_stream': true}"))
+              .ok()
+              .get("activations")
+              .get("residual_stream")
+              .get("shape")
+              .toString());
+    }
+  }
+
+  @Test
   void whatOfVllmLensNoPlanCanSayIsRefused() throws IOException {
     String f32 = "'dtype': 'float32'";
     String tensor = tensor("[1, 192]", bytes(V), f32, true);
@@ -753,7 +803,12 @@ class DialectsTest {
       refused(
           server, lens(placed, "[1]", ", 'position_indices': [40]"), "selects none of the prompt");
       refused(
-          server, ", 'vllm_xargs': {'output_residual_stream': '[1]'}", "output_residual_stream");
+          server, ", 'vllm_xargs': {'output_residual_stream': '[4]'}", "output_residual_stream");
+      refused(server, ", 'vllm_xargs': {'output_residual_stream': 5}", "output_residual_stream");
+      refused(
+          server,
+          ", 'vllm_xargs': {'output_residual_stream': [1]}, 'capture': {'sites': ['logits']}",
+          "capture");
       refused(server, ", 'vllm_xargs': {'apply_hooks': '[]'}", "never run");
       refused(server, ", 'vllm_xargs': {'kv': 1}", "kv");
       refused(server, ", 'vllm_xargs': {'apply_steering_vectors': '[{'}", "JSON");

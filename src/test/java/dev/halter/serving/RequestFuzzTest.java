@@ -26,6 +26,8 @@ class RequestFuzzTest {
       List.of(
           "/v1/completions",
           "/v1/chat/completions",
+          "/v1/neurons/search",
+          "/v1/heads/patch",
           "/tokenize",
           "/detokenize",
           "/v1/plans/fuzz",

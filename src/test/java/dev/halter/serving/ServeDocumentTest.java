@@ -2,10 +2,12 @@ package dev.halter.serving;
 
 import static dev.halter.serving.TestServer.DOG;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.halter.cli.CommandLineRun;
+import dev.halter.weights.Safetensors;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -57,15 +59,16 @@ class ServeDocumentTest {
       JsonNode other = server.send("POST", curl.group(1), curl.group(2)).ok();
       assertEquals(DOG, other.get("choices").get(0).get("text").asText());
       List<String> ids = new ArrayList<>();
-      while (curl.find()) { // of the dialects
+      for (int i = 0; i < 4; i++) { // of the dialects
+        assertTrue(curl.find());
         JsonNode halter = server.send("POST", curl.group(1), curl.group(2)).ok().get("halter");
         JsonNode report = halter.get("report").get("interventions").get(0);
         assertTrue(report.get("mean_change").asDouble() > 1, report.toString());
         ids.add(halter.get("plan_id").asText());
       }
-      assertEquals(4, ids.size());
       assertEquals(ids.get(1), ids.get(2));
       assertEquals(3, Set.copyOf(ids).size());
+      readsAsItSays(server, curl);
     }
   }
 
@@ -80,6 +83,30 @@ class ServeDocumentTest {
     }
     return page.replace("'\"$B\"'", Base64.getEncoder().encodeToString(ones))
         .replace("'\"$V\"'", "[1" + ",1".repeat(191) + "]");
+  }
+
+  /** The requests that read, in their order, and what the page says of their answers. */
+  private static void readsAsItSays(TestServer server, Matcher curl) throws IOException {
+    assertTrue(curl.find());
+    JsonNode capture =
+        server.send("POST", curl.group(1), curl.group(2)).ok().get("halter").get("capture");
+    assertEquals("[[9]]", capture.get("positions").toString());
+    Path file = Files.createTempFile("capture", ".safetensors");
+    byte[] bytes = Base64.getDecoder().decode(capture.get("base64").asText());
+    try (Safetensors tensors = Safetensors.open(Files.write(file, bytes))) {
+      assertTrue(tensors.tensor("0/blocks.3.hook_resid_post").hasShape(1, 192));
+    } finally {
+      Files.delete(file);
+    }
+    assertTrue(curl.find());
+    JsonNode neurons = server.send("POST", curl.group(1), curl.group(2)).ok().get("data");
+    assertEquals(3, neurons.size());
+    assertTrue(curl.find());
+    List<JsonNode> events = server.send("POST", curl.group(1), curl.group(2)).events();
+    assertEquals(
+        "{\"progress\":{\"done\":4,\"total\":4}}", events.get(events.size() - 2).toString());
+    assertTrue(events.getLast().has("delta_logit"));
+    assertFalse(curl.find(), "a request that nobody tries");
   }
 
   /** The same keys and values, but for ids, times and rounding. */

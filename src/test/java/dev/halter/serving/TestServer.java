@@ -43,6 +43,7 @@ final class TestServer implements AutoCloseable {
   static final class Setup {
     private SteeringPlan first = SteeringPlan.NONE;
     private Path plans = PLANS;
+    private List<Path> maps = List.of();
     private Path keys;
     private Path adminKeys;
     private int maxQueue = 1024;
@@ -55,6 +56,11 @@ final class TestServer implements AutoCloseable {
 
     Setup plans(Path folder) {
       plans = folder;
+      return this;
+    }
+
+    Setup maps(Path... files) {
+      maps = List.of(files);
       return this;
     }
 
@@ -99,7 +105,14 @@ final class TestServer implements AutoCloseable {
               model,
               setup.first,
               new Server.Settings(
-                  "127.0.0.1", 0, setup.plans, setup.keys, setup.adminKeys, setup.maxQueue, "test"),
+                  "127.0.0.1",
+                  0,
+                  setup.plans,
+                  setup.maps,
+                  setup.keys,
+                  setup.adminKeys,
+                  setup.maxQueue,
+                  "test"),
               log::add);
     } catch (IOException | RuntimeException e) {
       model.close();

@@ -185,7 +185,7 @@ public final class NeuronsCommand implements Callable<Integer> {
 
   private void print(Tokenizer tokenizer, List<Hit> hits) {
     if (output.isJson()) {
-      output.print(hits.stream().map(hit -> row(tokenizer, hit)).toList());
+      output.print(hits.stream().map(hit -> hit.json(tokenizer::piece)).toList());
       return;
     }
     System.out.printf(
@@ -201,18 +201,6 @@ public final class NeuronsCommand implements Callable<Integer> {
           hit.logit(),
           hit.probability());
     }
-  }
-
-  private static Map<String, Object> row(Tokenizer tokenizer, Hit hit) {
-    return Json.object(
-        "layer", hit.layer(),
-        "neuron", hit.neuron(),
-        "sign", hit.sign(),
-        "rank", hit.rank(),
-        "token_id", hit.tokenId(),
-        "token", tokenizer.piece(hit.tokenId()),
-        "logit", hit.logit(),
-        "probability", hit.probability());
   }
 
   private void verify(LanguageModel model, NeuronSearch search) {
@@ -243,7 +231,7 @@ public final class NeuronsCommand implements Callable<Integer> {
     double before = result.before().probability();
     List<Map<String, Object>> rows = new ArrayList<>();
     for (Verification.Trial trial : shown(result)) {
-      Map<String, Object> row = row(model.tokenizer(), trial.hit());
+      Map<String, Object> row = trial.hit().json(model.tokenizer()::piece);
       row.put("site", new Site(site, trial.hit().layer()).name());
       row.put("value", trial.best().value());
       row.put("before", before);

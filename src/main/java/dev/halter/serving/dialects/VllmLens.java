@@ -11,6 +11,9 @@ import dev.halter.weights.ModelConfig;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.SortedSet;
+import java.util.TreeSet;
+import java.util.stream.IntStream;
 
 /**
  * vLLM-Lens (UKGovernmentBEIS/vllm-lens 1.2): {@code vllm_xargs}, whose {@code
@@ -20,6 +23,7 @@ import java.util.List;
 public record VllmLens(ModelConfig config) implements Dialect {
   private static final String FIELD = "vllm_xargs";
   private static final String VECTORS = "apply_steering_vectors";
+  private static final String STREAM = "output_residual_stream";
 
   @Override
   public List<String> in(JsonObject body) {
@@ -38,27 +42,45 @@ public record VllmLens(ModelConfig config) implements Dialect {
   }
 
   private static void refuseOthers(JsonObject arguments) {
-    if (arguments.has("output_residual_stream")) {
-      throw refused(arguments, "output_residual_stream", "activations are not returned here");
-    }
     if (arguments.has("apply_hooks")) {
-      throw refused(arguments, "apply_hooks", "code that comes with a request is never run here");
+      throw new BadFileException(
+          arguments.file(),
+          "\"%s\" is not served: code that comes with a request is never run here; leave it out"
+              .formatted(arguments.path("apply_hooks")));
     }
     // What is said of the cache changes no result: activations are the same with it and without.
-    arguments.only(VECTORS, "output_residual_stream", "apply_hooks", "skip_reading_prefix_cache");
-  }
-
-  private static BadFileException refused(JsonObject json, String key, String why) {
-    return new BadFileException(
-        json.file(), "\"" + json.path(key) + "\" is not served: " + why + "; leave it out");
+    arguments.only(VECTORS, STREAM, "apply_hooks", "skip_reading_prefix_cache");
   }
 
   private static List<JsonObject> vectors(JsonObject arguments) {
-    if (!(arguments.value(VECTORS) instanceof String text)) {
-      return arguments.objects(VECTORS);
+    return parsed(arguments, VECTORS).objects(VECTORS);
+  }
+
+  /** A list that may be JSON in a text. */
+  private static JsonObject parsed(JsonObject arguments, String key) {
+    return arguments.value(key) instanceof String text
+        ? JsonObject.parseList(arguments.file(), key, text.getBytes(StandardCharsets.UTF_8))
+        : arguments;
+  }
+
+  /**
+   * The layers whose outputs a body asks for, in ascending order: at every token of the prompt, and
+   * at every generated one that is fed back.
+   *
+   * @return empty where it asks for none
+   */
+  public SortedSet<Integer> residualStream(JsonObject body) {
+    SortedSet<Integer> layers = new TreeSet<>();
+    if (!body.has(FIELD) || !body.object(FIELD).has(STREAM)) {
+      return layers;
     }
-    byte[] json = text.getBytes(StandardCharsets.UTF_8);
-    return JsonObject.parseList(arguments.file(), VECTORS, json).objects(VECTORS);
+    JsonObject arguments = body.object(FIELD);
+    if (Boolean.TRUE.equals(arguments.value(STREAM))) {
+      IntStream.range(0, config.nLayers()).forEach(layers::add);
+    } else {
+      layers.addAll(Numbers.indices(parsed(arguments, STREAM), STREAM, config.nLayers()));
+    }
+    return layers;
   }
 
   private List<Intervention> interventions(JsonObject vector) {
