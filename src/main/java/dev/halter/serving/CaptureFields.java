@@ -9,8 +9,8 @@ import dev.halter.weights.ModelConfig;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.NavigableSet;
 import java.util.Set;
-import java.util.SortedSet;
 import java.util.stream.IntStream;
 
 /**
@@ -26,10 +26,9 @@ record CaptureFields(
 
   /** The field; null where the request has none. */
   static CaptureFields read(Fields fields, ModelConfig config) {
-    SortedSet<Integer> layers =
+    NavigableSet<Integer> layers =
         Fields.read(
-            "vllm_xargs",
-            () -> new VllmLens(config).residualStream(fields.reading("vllm_xargs")));
+            "vllm_xargs", () -> new VllmLens(config).residualStream(fields.reading("vllm_xargs")));
     if (layers.isEmpty()) {
       return fields.has(NAME) ? Fields.read(NAME, () -> of(fields.object(NAME), config)) : null;
     }

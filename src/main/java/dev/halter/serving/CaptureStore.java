@@ -84,7 +84,9 @@ final class CaptureStore implements AutoCloseable {
       return asked.isTensor();
     }
 
-    /** What was read of the first answer as vLLM-Lens tells it: a tensor [sites, tokens, d_model]. */
+    /**
+     * What was read of the first answer as vLLM-Lens tells it: a tensor [sites, tokens, d_model].
+     */
     Map<String, Object> tensor(List<Choice> choices) {
       Capture capture = choices.getFirst().generation().request().capture();
       int tokens = capture.positions().length;
@@ -97,10 +99,14 @@ final class CaptureStore implements AutoCloseable {
         }
       }
       return object(
-          "data", Base64.getEncoder().encodeToString(bytes.array()),
-          "dtype", "float32",
-          "original_dtype", "torch.float32",
-          "shape", List.of(asked.sites().size(), tokens, width));
+          "data",
+          Base64.getEncoder().encodeToString(bytes.array()),
+          "dtype",
+          "float32",
+          "original_dtype",
+          "torch.float32",
+          "shape",
+          List.of(asked.sites().size(), tokens, width));
     }
 
     /** What the answer tells of what was read. */

@@ -154,7 +154,9 @@ final class SteeringRoutes {
   private void layers(Exchange exchange) {
     Map<String, Object> layers = object();
     for (int layer = 0; layer < backend.model().config().nLayers(); layer++) {
-      layers.put(Integer.toString(layer), object("hook_points", List.copyOf(SteeringTiers.HOOKS.keySet())));
+      layers.put(
+          Integer.toString(layer),
+          object("hook_points", List.copyOf(SteeringTiers.HOOKS.keySet())));
     }
     exchange.answer(200, object("layers", layers));
   }
@@ -183,14 +185,9 @@ final class SteeringRoutes {
 
   private void registerVector(Exchange exchange) {
     JsonObject body = body(exchange);
-    Fields.read(
-        null,
-        () -> {
-          rhizoNymph.registerVector(body);
-          return null;
-        });
+    String name = Fields.read(null, () -> rhizoNymph.registerVector(body));
     plans.forget();
-    exchange.answer(200, vectorsAfter(body));
+    exchange.answer(200, vectorsAfter(name));
   }
 
   private void unregisterVector(Exchange exchange) {
@@ -199,19 +196,12 @@ final class SteeringRoutes {
       throw ApiError.notFound("name", "there is no such vector: " + rhizoNymph.vectors());
     }
     plans.forget();
-    exchange.answer(200, vectorsAfter(body));
+    exchange.answer(200, vectorsAfter(body.text("name")));
   }
 
-  private Map<String, Object> vectorsAfter(JsonObject body) {
+  private Map<String, Object> vectorsAfter(String name) {
     return object(
-        "status",
-        "ok",
-        "name",
-        body.value("name"),
-        "kind",
-        body.value("kind"),
-        "vectors",
-        vectors().get("vectors"));
+        "status", "ok", "name", name, "kind", "steer", "vectors", vectors().get("vectors"));
   }
 
   private Map<String, Object> modules() {
@@ -221,14 +211,9 @@ final class SteeringRoutes {
 
   private void registerModule(Exchange exchange) {
     JsonObject body = body(exchange);
-    Fields.read(
-        null,
-        () -> {
-          rhizoNymph.registerModule(body);
-          return null;
-        });
+    String name = Fields.read(null, () -> rhizoNymph.registerModule(body));
     plans.forget();
-    exchange.answer(200, modulesAfter(body));
+    exchange.answer(200, modulesAfter(name));
   }
 
   private void unregisterModule(Exchange exchange) {
@@ -237,11 +222,10 @@ final class SteeringRoutes {
       throw ApiError.notFound("name", "there is no such module: " + rhizoNymph.modules());
     }
     plans.forget();
-    exchange.answer(200, modulesAfter(body));
+    exchange.answer(200, modulesAfter(body.text("name")));
   }
 
-  private Map<String, Object> modulesAfter(JsonObject body) {
-    return object(
-        "status", "ok", "name", body.value("name"), "modules", List.copyOf(rhizoNymph.modules()));
+  private Map<String, Object> modulesAfter(String name) {
+    return object("status", "ok", "name", name, "modules", List.copyOf(rhizoNymph.modules()));
   }
 }

@@ -732,8 +732,10 @@ class DialectsTest {
 
   @Test
   void vllmLensIsToldTheResidualStreamAsItsClientReadsIt() throws IOException {
-    String steers = lens(tensor("[1, 192]", bytes(V), "'dtype': 'float32'", true), "[1]", ", 'scale': 40");
-    String asks = steers.replace("'vllm_xargs': {", "'vllm_xargs': {'output_residual_stream': '[2, 1]', ");
+    String steers =
+        lens(tensor("[1, 192]", bytes(V), "'dtype': 'float32'", true), "[1]", ", 'scale': 40");
+    String asks =
+        steers.replace("'vllm_xargs': {", "'vllm_xargs': {'output_residual_stream': '[2, 1]', ");
     String body = "{'prompt': '" + QUESTION + "', 'temperature': 0, 'max_tokens': 4%s}";
     try (TestServer server = TestServer.start()) {
       JsonNode answer = server.post("/v1/completions", body.formatted(asks)).ok();
@@ -770,7 +772,9 @@ class DialectsTest {
       assertEquals(
           "[4," + tokens + ",192]",
           server
-              .post("/v1/completions", body.formatted(", 'vllm_xargs': {'output_residual_stream': true}"))
+              .post(
+                  "/v1/completions",
+                  body.formatted(", 'vllm_xargs': {'output_residual_stream': true}"))
               .ok()
               .get("activations")
               .get("residual_stream")

@@ -128,12 +128,18 @@ public final class RhizoNymph implements Dialect {
     return SteeringTiers.fields("vectors", "clamps");
   }
 
-  /** Gives a module a name, which others may have had. */
-  public void registerModule(JsonObject body) {
+  /**
+   * Gives a module a name, which another may have had.
+   *
+   * @return the name
+   */
+  public String registerModule(JsonObject body) {
     List<String> known = new ArrayList<>(tierFields());
     known.add("name");
     body.only(known.toArray(String[]::new));
-    modules.put(name(body), tiers(body));
+    String name = name(body);
+    modules.put(name, tiers(body));
+    return name;
   }
 
   /** Whether there was one of this name; there is none now. */
@@ -147,11 +153,17 @@ public final class RhizoNymph implements Dialect {
     return modules.keySet();
   }
 
-  /** Gives vectors a name, for gates. */
-  public void registerVector(JsonObject body) {
+  /**
+   * Gives vectors a name, for gates, which others may have had.
+   *
+   * @return the name
+   */
+  public String registerVector(JsonObject body) {
     body.only("name", "kind", "packed");
     requireSteer(body);
-    vectors.put(name(body), packed(body));
+    String name = name(body);
+    vectors.put(name, packed(body));
+    return name;
   }
 
   /** Whether there was one of this name; there is none now. */

@@ -197,6 +197,9 @@ public record SteeringTiers(List<Part> vectors, List<Part> clamps) {
   }
 
   private static String hook(Site.Kind kind) {
-    return HOOKS.keySet().stream().filter(hook -> HOOKS.get(hook) == kind).findFirst().orElseThrow();
+    return HOOKS.keySet().stream()
+        .filter(hook -> HOOKS.get(hook) == kind)
+        .findFirst()
+        .orElseThrow();
   }
 }

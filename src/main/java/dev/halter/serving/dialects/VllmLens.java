@@ -11,7 +11,7 @@ import dev.halter.weights.ModelConfig;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.SortedSet;
+import java.util.NavigableSet;
 import java.util.TreeSet;
 import java.util.stream.IntStream;
 
@@ -69,8 +69,8 @@ public record VllmLens(ModelConfig config) implements Dialect {
    *
    * @return empty where it asks for none
    */
-  public SortedSet<Integer> residualStream(JsonObject body) {
-    SortedSet<Integer> layers = new TreeSet<>();
+  public NavigableSet<Integer> residualStream(JsonObject body) {
+    NavigableSet<Integer> layers = new TreeSet<>();
     if (!body.has(FIELD) || !body.object(FIELD).has(STREAM)) {
       return layers;
     }
