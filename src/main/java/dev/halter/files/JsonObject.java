@@ -367,6 +367,11 @@ public final class JsonObject {
         file, "\"" + path(key) + "\" holds " + brief(item) + ", but must hold integers from 0");
   }
 
+  /** Other values in the same place: what a spelling stands for. */
+  public JsonObject as(Map<String, Object> others) {
+    return new JsonObject(file, prefix, others);
+  }
+
   public BadFileException wrong(String key, String wanted) {
     Object value = values.get(key);
     return new BadFileException(

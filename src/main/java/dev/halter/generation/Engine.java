@@ -135,7 +135,7 @@ public final class Engine implements AutoCloseable {
       this.draws = draws;
       this.id = id;
       this.maxTokens = maxTokens;
-      this.beginning = shares ? steered.beginning() : null;
+      this.beginning = shares ? steered.beginning(request.cacheSalt()) : null;
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
       if (request.logProbabilities().wantsPrompt()) {

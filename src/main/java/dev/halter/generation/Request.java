@@ -19,6 +19,9 @@ import java.util.Set;
  * @param plan how to steer; {@link SteeringPlan#NONE} for not at all
  * @param capture which activations to read, or null
  * @param logProbabilities which the result tells beside those of its tokens
+ * @param cacheSalt what the prompt has in common with those of other requests is shared with those
+ *     of the same salt alone, so that nobody else can tell by the time it takes that it was read
+ *     before; null shares with all that have none
  * @param listener hears of each generated token at once, or null
  */
 public record Request(
@@ -31,6 +34,7 @@ public record Request(
     SteeringPlan plan,
     Capture capture,
     LogProbabilities logProbabilities,
+    String cacheSalt,
     Listener listener) {
   /** Most tokens to generate where nothing else is said. */
   public static final int MAX_TOKENS = 256;
@@ -68,6 +72,7 @@ public record Request(
         SteeringPlan.NONE,
         null,
         LogProbabilities.NONE,
+        null,
         null);
   }
 
@@ -83,6 +88,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -98,6 +104,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -113,6 +120,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -128,6 +136,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -143,6 +152,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -158,6 +168,7 @@ public record Request(
         newPlan,
         capture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
@@ -173,13 +184,40 @@ public record Request(
         plan,
         newCapture,
         logProbabilities,
+        cacheSalt,
         listener);
   }
 
   /** The same with other log-probabilities told. */
   public Request with(LogProbabilities wanted) {
     return new Request(
-        id, prompt, maxTokens, minTokens, sampling, stopTokens, plan, capture, wanted, listener);
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        wanted,
+        cacheSalt,
+        listener);
+  }
+
+  /** The same that shares beginnings with requests of this salt alone; null for those of none. */
+  public Request withCacheSalt(String salt) {
+    return new Request(
+        id,
+        prompt,
+        maxTokens,
+        minTokens,
+        sampling,
+        stopTokens,
+        plan,
+        capture,
+        logProbabilities,
+        salt,
+        listener);
   }
 
   /** The same with somebody who hears of each token; null for nobody. */
@@ -194,6 +232,7 @@ public record Request(
         plan,
         capture,
         logProbabilities,
+        cacheSalt,
         newListener);
   }
 }

@@ -37,7 +37,7 @@ final class Answers {
   static final String JSON = "application/json";
   static final String EVENTS = "text/event-stream; charset=utf-8";
 
-  private static final Executor THREADS = task -> Thread.ofVirtual().start(task);
+  static final Executor THREADS = task -> Thread.ofVirtual().start(task);
 
   private final AnswerFormat format;
   private final Map<String, Object> head;
@@ -192,7 +192,7 @@ final class Answers {
     Map<String, Object> document = head(format.kind());
     document.put("choices", told);
     document.put("usage", usage(outcomes));
-    document.put("halter", halter(outcomes));
+    tell(document, outcomes);
     return document;
   }
 
@@ -235,16 +235,31 @@ final class Answers {
         "total_tokens", prompts + generated);
   }
 
+  /** Adds what is told of all answers beside OpenAI's fields. */
+  private void tell(Map<String, Object> document, List<Choice.Outcome> outcomes) {
+    Map<String, Object> halter = halter(plan, outcomes);
+    document.put("halter", halter);
+    if (captured != null && captured.isTensor()) {
+      document.put("activations", object("residual_stream", captured.tensor(choices)));
+    } else if (captured != null) {
+      halter.put(CaptureFields.NAME, captured.json(choices));
+    }
+  }
+
   /** The plan and what it did; where there are several answers, to each of them. */
-  private Map<String, Object> halter(List<Choice.Outcome> outcomes) {
+  static Map<String, Object> halter(SteeringPlan plan, List<Choice.Outcome> outcomes) {
     SteeringReport first = outcomes.getFirst().report();
+    boolean isSteered = !plan.interventions().isEmpty();
     Map<String, Object> halter =
-        object("plan", plan.interventions().isEmpty() ? null : plan.name(), "report", first.json());
+        object(
+            "plan",
+            isSteered ? plan.name() : null,
+            "plan_id",
+            isSteered ? plan.fingerprint() : null,
+            "report",
+            first.json());
     if (outcomes.size() > 1) {
       halter.put("reports", outcomes.stream().map(each -> each.report().json()).toList());
-    }
-    if (captured != null) {
-      halter.put(CaptureFields.NAME, captured.json(choices));
     }
     return halter;
   }
@@ -303,13 +318,13 @@ final class Answers {
       Map<String, Object> chunk = chunk(List.of(part(choice, last)));
       boolean isLast = left.decrementAndGet() == 0;
       if (isLast && !includesUsage) {
-        chunk.put("halter", halter(List.of(outcomes)));
+        tell(chunk, List.of(outcomes));
       }
       event(chunk);
       if (isLast && includesUsage) {
         Map<String, Object> usage = chunk(List.of());
         usage.put("usage", usage(List.of(outcomes)));
-        usage.put("halter", halter(List.of(outcomes)));
+        tell(usage, List.of(outcomes));
         event(usage);
       }
     }

@@ -48,6 +48,11 @@ final class ApiError extends RuntimeException {
         Json.object("message", getMessage(), "type", type(), "param", parameter, "code", status));
   }
 
+  /** What it holds where others than OpenAI's clients ask. */
+  Map<String, Object> plain() {
+    return Json.object("error", getMessage());
+  }
+
   /** vLLM's names. */
   private String type() {
     return switch (status) {

@@ -1,9 +1,11 @@
 package dev.halter.serving;
 
+import dev.halter.files.JsonObject;
 import dev.halter.generation.AsyncEngine;
 import dev.halter.generation.Generation;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.serving.dialects.Dialect;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Tokenizer;
 import java.nio.file.Path;
@@ -93,15 +95,15 @@ final class Backend {
   }
 
   /**
-   * The plan of a request: the server's own, and then the one that the request's model, header or
-   * body names or is.
+   * The plan of a request: what acts on every one, and then the one that the request's model,
+   * header or body names or is, in whatever dialect.
    *
    * @param header the value of {@link #PLAN_HEADER}, or null
    * @throws ApiError 404 for another model, 400 for a plan that is none, or for two
    */
   SteeringPlan plan(String header, Fields fields) {
     String alias = alias(fields.text("model", name));
-    Object body = fields.value("plan");
+    JsonObject body = fields.reading("plan");
     List<String> ways = new ArrayList<>();
     if (alias != null) {
       ways.add("\"model\"");
@@ -109,27 +111,46 @@ final class Backend {
     if (header != null) {
       ways.add("the header " + PLAN_HEADER);
     }
-    if (body != null) {
+    if (body.has("plan")) {
       ways.add("\"plan\"");
     }
-    if (ways.size() > 1) {
-      throw ApiError.badRequest(
-          "plan",
-          String.join(" and ", ways)
-              + " each bring a plan: a request has one, so leave all but one out");
+    Dialect spoken = null;
+    List<String> said = List.of();
+    for (Dialect dialect : plans.dialects()) {
+      List<String> its = dialect.in(body);
+      if (!its.isEmpty()) {
+        ways.add("\"" + its.getFirst() + "\"");
+        its.forEach(fields::has); // they are known
+        spoken = dialect;
+        said = its;
+      }
     }
+    requireOne(ways);
     if (alias != null) {
       return plans.get("model", alias).plan();
     }
     if (header != null) {
       return plans.get(PLAN_HEADER, header).plan();
     }
-    return switch (body) {
-      case null -> plans.first();
+    if (spoken != null) {
+      return plans.brought(spoken, said, body);
+    }
+    return switch (body.value("plan")) {
+      case null -> plans.unasked();
       case String named -> plans.get("plan", named).plan();
       case Map<?, ?> given -> plans.brought("plan", fields.object("plan"), given);
       default -> throw fields.wrong("plan", "the name of a plan, or a plan");
     };
+  }
+
+  /** Refuses a request that brings its plan in more ways than one. */
+  static void requireOne(List<String> ways) {
+    if (ways.size() > 1) {
+      throw ApiError.badRequest(
+          "plan",
+          String.join(" and ", ways)
+              + " each bring a plan: a request has one, so leave all but one out");
+    }
   }
 
   /** The plan that a model's name names, or null for the model itself. */

@@ -3,26 +3,41 @@ package dev.halter.serving;
 import dev.halter.files.JsonObject;
 import dev.halter.model.Capture;
 import dev.halter.model.Site;
+import dev.halter.serving.dialects.VllmLens;
 import dev.halter.steering.Trigger;
 import dev.halter.weights.ModelConfig;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.NavigableSet;
 import java.util.Set;
 import java.util.stream.IntStream;
 
 /**
- * What a request wants to have read: its field {@code "capture"}.
+ * What a request wants to have read: its field {@code "capture"}, or what vLLM-Lens has for it.
  *
  * @param when of which tokens; positions beyond a prompt are errors here, where plans clamp them
  * @param isDownload whether it is fetched later, and not a part of the answer
+ * @param isTensor whether it is told as vLLM-Lens tells it, one tensor of all sites
  */
-record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean isDownload) {
+record CaptureFields(
+    ModelConfig config, Set<Site> sites, Trigger when, boolean isDownload, boolean isTensor) {
   static final String NAME = "capture";
 
   /** The field; null where the request has none. */
   static CaptureFields read(Fields fields, ModelConfig config) {
-    return fields.has(NAME) ? Fields.read(NAME, () -> of(fields.object(NAME), config)) : null;
+    NavigableSet<Integer> layers =
+        Fields.read(
+            "vllm_xargs", () -> new VllmLens(config).residualStream(fields.reading("vllm_xargs")));
+    if (layers.isEmpty()) {
+      return fields.has(NAME) ? Fields.read(NAME, () -> of(fields.object(NAME), config)) : null;
+    }
+    if (fields.has(NAME)) {
+      throw fields.wrong(NAME, "left out where \"vllm_xargs\" asks for activations");
+    }
+    Set<Site> sites = new LinkedHashSet<>();
+    layers.forEach(layer -> sites.add(new Site(Site.Kind.RESID_POST, layer)));
+    return new CaptureFields(config, sites, Trigger.ALWAYS, false, true);
   }
 
   private static CaptureFields of(JsonObject json, ModelConfig config) {
@@ -32,7 +47,7 @@ record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean 
       throw json.wrong("as", "\"base64\" or \"download\"");
     }
     return new CaptureFields(
-        config, sites(json, config), when(json, config), as.equals("download"));
+        config, sites(json, config), when(json, config), as.equals("download"), false);
   }
 
   private static Set<Site> sites(JsonObject json, ModelConfig config) {

@@ -5,8 +5,11 @@ import static dev.halter.files.Json.object;
 import dev.halter.files.Reason;
 import dev.halter.model.Capture;
 import dev.halter.model.CaptureFile;
+import dev.halter.model.Site;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -74,6 +77,36 @@ final class CaptureStore implements AutoCloseable {
     /** For one answer. */
     Capture of(int... prompt) {
       return asked.capture(prompt);
+    }
+
+    /** Whether it is told as {@link #tensor}, not as {@link #json}. */
+    boolean isTensor() {
+      return asked.isTensor();
+    }
+
+    /**
+     * What was read of the first answer as vLLM-Lens tells it: a tensor [sites, tokens, d_model].
+     */
+    Map<String, Object> tensor(List<Choice> choices) {
+      Capture capture = choices.getFirst().generation().request().capture();
+      int tokens = capture.positions().length;
+      int width = asked.config().dModel();
+      ByteBuffer bytes = ByteBuffer.allocate(4 * asked.sites().size() * tokens * width);
+      bytes.order(ByteOrder.LITTLE_ENDIAN);
+      for (Site site : asked.sites()) {
+        for (float value : capture.values().get(site)) {
+          bytes.putFloat(value);
+        }
+      }
+      return object(
+          "data",
+          Base64.getEncoder().encodeToString(bytes.array()),
+          "dtype",
+          "float32",
+          "original_dtype",
+          "torch.float32",
+          "shape",
+          List.of(asked.sites().size(), tokens, width));
     }
 
     /** What the answer tells of what was read. */

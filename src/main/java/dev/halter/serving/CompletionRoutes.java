@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.UUID;
 
 /** OpenAI's completions and chat completions. */
@@ -240,7 +241,10 @@ final class CompletionRoutes {
     if (asked.minTokens() > least) {
       throw order.fields.wrong("min_tokens", "at most what can be generated, %,d".formatted(least));
     }
-    String id = order.prefix + UUID.randomUUID().toString().replace("-", "");
+    String id =
+        order.prefix
+            + Objects.requireNonNullElseGet(
+                asked.requestId(), () -> UUID.randomUUID().toString().replace("-", ""));
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < order.prompts.size(); i++) {
       Request request =
@@ -251,6 +255,7 @@ final class CompletionRoutes {
               .withMinTokens(asked.minTokens())
               .withStopTokens(asked.stopTokens(backend.model().stopTokens()))
               .with(order.plan)
+              .withCacheSalt(asked.cacheSalt())
               .with(asked.logProbabilities());
       for (int n = 0; n < asked.choices(); n++) {
         Request one = request.withId(id + "-" + requests.size()).with(asked.sampling(n));

@@ -18,6 +18,7 @@ final class Exchange {
   private final Writers writers;
   private String owner = ""; // of what the request makes
   private boolean isAnswered;
+  private boolean hasPlainErrors;
 
   Exchange(HttpExchange http, Writers writers) {
     this.http = http;
@@ -35,6 +36,13 @@ final class Exchange {
   /** The first header of this name, or null. */
   String header(String name) {
     return http.getRequestHeaders().getFirst(name);
+  }
+
+  /** The key that is shown, as {@code Authorization} does; Neuronpedia's clients have their own. */
+  String shownKey() {
+    String shown = header("Authorization");
+    String secret = header("X-SECRET-KEY");
+    return shown == null && secret != null ? "Bearer " + secret : shown;
   }
 
   /**
@@ -94,6 +102,16 @@ final class Exchange {
   /** Adds a header to the answer. */
   void setHeader(String name, String value) {
     http.getResponseHeaders().set(name, value);
+  }
+
+  /** From now on an error is told as {@code {"error": MESSAGE}}, not in OpenAI's shape. */
+  void tellErrorsPlainly() {
+    hasPlainErrors = true;
+  }
+
+  /** Answers with an error. */
+  void answer(ApiError error) {
+    answer(error.status(), hasPlainErrors ? error.plain() : error.json());
   }
 
   /** Answers with a JSON document. */

@@ -94,6 +94,9 @@ final class Front implements AutoCloseable {
     for (Route route : routes) {
       if (path != null && route.isAt(path)) {
         if (route.method().equals(method)) {
+          if (route.hasPlainErrors()) {
+            exchange.tellErrorsPlainly();
+          }
           admit(exchange, route.access());
           route.handler().handle(exchange);
           return;
@@ -109,7 +112,7 @@ final class Front implements AutoCloseable {
   }
 
   private void admit(Exchange exchange, Route.Access access) {
-    String shown = exchange.header("Authorization");
+    String shown = exchange.shownKey();
     switch (access) {
       case OPEN -> {}
       case USER -> {
@@ -144,7 +147,7 @@ final class Front implements AutoCloseable {
       if (error.status() == 503) {
         exchange.setHeader("Retry-After", "1");
       }
-      exchange.answer(error.status(), error.json());
+      exchange.answer(error);
     }
   }
 

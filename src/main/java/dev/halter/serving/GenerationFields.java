@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.regex.Pattern;
 
 /**
  * The fields that say how answers are made, of completions and of chats.
@@ -26,6 +27,9 @@ import java.util.concurrent.ThreadLocalRandom;
  * @param namesIds whether log-probabilities call tokens {@code token_id:N}
  * @param tellsPrompt whether answers hold the log-probabilities of the prompt, {@code
  *     prompt_logprobs}
+ * @param requestId what the client calls the request; null for one of chance
+ * @param cacheSalt with requests of which beginnings are shared, {@link
+ *     dev.halter.generation.Request#cacheSalt}; null for those of none
  */
 record GenerationFields(
     int maxTokens,
@@ -43,9 +47,12 @@ record GenerationFields(
     boolean tellsIds,
     boolean namesIds,
     boolean tellsPrompt,
-    LogProbabilities logProbabilities) {
+    LogProbabilities logProbabilities,
+    String requestId,
+    String cacheSalt) {
   private static final int MOST_CHOICES = 128;
   private static final int MOST_STOPS = 64;
+  private static final Pattern REQUEST_ID = Pattern.compile("[A-Za-z0-9._:-]{1,256}");
 
   /**
    * What would change an answer and is not done: an error, since to leave it out would be wrong.
@@ -62,7 +69,8 @@ record GenerationFields(
           "use_beam_search",
           "truncate_prompt_tokens",
           "prompt_embeds",
-          "functions");
+          "functions",
+          "steer_vector_request"); // EasySteer's before it had "steering"
 
   /**
    * Reads them.
@@ -121,7 +129,25 @@ record GenerationFields(
         fields.flag("return_token_ids", false),
         fields.flag("return_tokens_as_token_ids", false),
         told >= 0,
-        new LogProbabilities(Math.max(0, top), prompt, named));
+        new LogProbabilities(Math.max(0, top), prompt, named),
+        requestId(fields),
+        cacheSalt(fields));
+  }
+
+  private static String requestId(Fields fields) {
+    String id = fields.text("request_id", null);
+    if (id != null && !REQUEST_ID.matcher(id).matches()) {
+      throw fields.wrong("request_id", "of 1 to 256 letters, digits, '.', '_', ':' and '-'");
+    }
+    return id;
+  }
+
+  private static String cacheSalt(Fields fields) {
+    String salt = fields.text("cache_salt", null);
+    if (salt != null && salt.isEmpty()) {
+      throw fields.wrong("cache_salt", "a text that is not empty");
+    }
+    return salt;
   }
 
   private static void refuseWhatIsNotServed(Fields fields) {
@@ -132,6 +158,9 @@ record GenerationFields(
           && !List.of().equals(fields.value(field))) {
         throw ApiError.badRequest(field, "\"" + field + "\" is not served here: leave it out");
       }
+    }
+    if (fields.integer("priority", Integer.MIN_VALUE, Integer.MAX_VALUE, 0) != 0) { // as vLLM does
+      throw fields.wrong("priority", "0: requests are served in the order in which they came");
     }
     if (fields.has("response_format")
         && !"text".equals(fields.object("response_format").value("type"))) {
@@ -216,7 +245,9 @@ record GenerationFields(
             tellsIds,
             namesIds,
             tellsPrompt,
-            logProbabilities);
+            logProbabilities,
+            requestId,
+            cacheSalt);
   }
 
   /** How the answer of this number to a prompt draws; the first as one alone would. */

@@ -5,8 +5,10 @@ import java.io.IOException;
 /**
  * What a method of a path does. A path that ends in {@code /} stands for whatever goes on from it,
  * any other for itself alone.
+ *
+ * @param hasPlainErrors whether its errors are {@code {"error": MESSAGE}}, not in OpenAI's shape
  */
-record Route(String method, String path, Access access, Handler handler) {
+record Route(String method, String path, Access access, boolean hasPlainErrors, Handler handler) {
 
   /** Who may use it. */
   enum Access {
@@ -25,15 +27,20 @@ record Route(String method, String path, Access access, Handler handler) {
   }
 
   static Route open(String method, String path, Handler handler) {
-    return new Route(method, path, Access.OPEN, handler);
+    return new Route(method, path, Access.OPEN, false, handler);
   }
 
   static Route user(String method, String path, Handler handler) {
-    return new Route(method, path, Access.USER, handler);
+    return new Route(method, path, Access.USER, false, handler);
   }
 
   static Route admin(String method, String path, Handler handler) {
-    return new Route(method, path, Access.ADMIN, handler);
+    return new Route(method, path, Access.ADMIN, false, handler);
+  }
+
+  /** The same with plain errors. */
+  Route tellingErrorsPlainly() {
+    return new Route(method, path, access, true, handler);
   }
 
   boolean isAt(String requested) {

@@ -74,6 +74,8 @@ public final class Server implements AutoCloseable {
                   new PlanRoutes(backend).routes(),
                   new VectorRoutes(backend).routes(),
                   new PageRoutes().routes(),
+                  new SteeringRoutes(backend).routes(),
+                  new SteerRoutes(backend).routes(),
                   new CaptureRoutes(backend).routes(),
                   new NeuronRoutes(backend, maps).routes(),
                   new HeadRoutes(backend).routes(),

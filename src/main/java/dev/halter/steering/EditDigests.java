@@ -1,11 +1,7 @@
 package dev.halter.steering;
 
 import dev.halter.model.Edit;
-import dev.halter.model.Site;
-import dev.halter.weights.Fingerprint;
 import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
 import java.security.SecureRandom;
 import java.util.function.ToLongFunction;
 
@@ -29,41 +25,29 @@ final class EditDigests {
 
   /** The digest of a list of numbers; never 0. */
   long of(long... numbers) {
-    Digest digest = new Digest();
+    EditHash hash = new EditHash(secret);
     for (long number : numbers) {
-      digest.add(number);
+      hash.add(number);
     }
-    return digest.value();
+    return value(hash);
   }
 
   /** The digest of an edit; never 0. */
   long of(Edit edit) {
-    Digest digest = new Digest();
-    Site site = edit.site();
-    digest.add(edit.getClass().getSimpleName());
-    digest.add(site.kind().name());
-    digest.add(site.layer());
-    switch (edit) {
-      case Edit.Add add -> digest.add(add.vector()).add(add.scale());
-      case Edit.Ablate ablate -> digest.add(ablate.unit()).add(ablate.strength());
-      case Edit.Project project ->
-          digest.add(project.unit()).add(project.min(), project.max(), project.strength());
-      case Edit.Heads heads -> digest.add(heads.heads()).add(heads.scale());
-      case Edit.HeadAffine maps -> digest.add(maps.heads()).add(maps.a()).add(maps.b());
-      case Edit.Neurons neurons ->
-          digest
-              .add(neurons.neurons())
-              .add(neurons.scale(), neurons.min(), neurons.max(), neurons.strength());
-      case RemoveConcepts removal -> {
-        digest.add(removal.coding().toString());
-        digest.add(loaded.applyAsLong(removal.coding()));
-        removal.names().forEach(digest::add);
-        digest.add(removal.keep() ? 1 : 0);
-        digest.add(removal.strength());
-      }
-      case Edit.Queued queued -> throw new IllegalStateException("no digest of " + queued);
-    }
-    return digest.value();
+    return value(new EditHash(secret).add(edit, loaded));
+  }
+
+  /** The digest of a number and a text; never 0. */
+  long of(long number, String text) {
+    EditHash hash = new EditHash(secret);
+    hash.add(number);
+    hash.add(text);
+    return value(hash);
+  }
+
+  private static long value(EditHash hash) {
+    long value = ByteBuffer.wrap(hash.digest()).getLong();
+    return value == 0 ? 1 : value;
   }
 
   /** Whether an edit leaves every activation as it is. */
@@ -77,45 +61,5 @@ final class EditDigests {
       case RemoveConcepts removal -> removal.strength() == 0;
       default -> false;
     };
-  }
-
-  /** What has been added, each part with its length, so that no two lists read alike. */
-  private final class Digest {
-    private final MessageDigest sha = Fingerprint.sha256();
-
-    Digest() {
-      sha.update(secret);
-    }
-
-    void add(long number) {
-      sha.update(ByteBuffer.allocate(8).putLong(0, number));
-    }
-
-    void add(String text) {
-      byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
-      add(bytes.length);
-      sha.update(bytes);
-    }
-
-    Digest add(int[] values) {
-      add(values.length);
-      ByteBuffer bytes = ByteBuffer.allocate(4 * values.length);
-      bytes.asIntBuffer().put(values);
-      sha.update(bytes);
-      return this;
-    }
-
-    Digest add(float... values) {
-      add(values.length);
-      ByteBuffer bytes = ByteBuffer.allocate(4 * values.length);
-      bytes.asFloatBuffer().put(values);
-      sha.update(bytes);
-      return this;
-    }
-
-    long value() {
-      long value = ByteBuffer.wrap(sha.digest()).getLong();
-      return value == 0 ? 1 : value;
-    }
   }
 }

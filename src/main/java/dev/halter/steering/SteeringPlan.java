@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -100,6 +101,21 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
   }
 
   /**
+   * A name for what the plan does: equal for plans of equal edits at the same sites and tokens, in
+   * the same order, however they are called and wherever they come from. A dictionary counts by the
+   * path of its file.
+   *
+   * @return 32 hexadecimal digits of a SHA-256 over all its values
+   */
+  public String fingerprint() {
+    EditHash hash = new EditHash("halter-plan-1".getBytes(StandardCharsets.US_ASCII));
+    for (Intervention each : interventions) {
+      hash.add(each.edit, coding -> 0).add(each.trigger);
+    }
+    return HexFormat.of().formatHex(hash.digest(), 0, 16);
+  }
+
+  /**
    * Reads a plan file; vector files are found from its folder.
    *
    * @throws BadFileException naming what is unknown, out of range or useless, and the allowed range
@@ -176,7 +192,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
 
     /** The share of the change that it says; a file's maps and removals take theirs themselves. */
     private Edit atStrength(Edit edit) {
-      return json.has("strength") ? edit.scaled(number("strength")) : edit;
+      return edit.scaled(strength());
     }
 
     private Edit neuronClamp() {
@@ -221,7 +237,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
       if (json.has("heads")) {
         control = control.only(heads(control));
       }
-      return control.edits(json.has("strength") ? number("strength") : 1);
+      return control.edits(strength());
     }
 
     /** The subset of a control's heads that {@code "heads": ["12.22", …]} names. */
@@ -353,6 +369,11 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
         throw json.wrong("min", "at most max");
       }
       return new float[] {min, max};
+    }
+
+    /** How far an edit goes: 1 all the way. */
+    private float strength() {
+      return json.has("strength") ? number("strength") : 1;
     }
 
     private float number(String key) {

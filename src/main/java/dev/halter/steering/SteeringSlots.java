@@ -320,13 +320,22 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** The prompt, with what is done to each of its tokens; from now on its pages may be shared. */
-    public Beginning beginning() {
+    /**
+     * The prompt, with what is done to each of its tokens; from now on its pages may be shared.
+     *
+     * @param salt with beginnings of the same alone, or null
+     */
+    public Beginning beginning(String salt) {
       edits = new long[prompt.length];
       for (int i = 0; i < ofPrompt.length; i++) {
         edits[i] = ofPrompt[i].digest();
       }
-      return new Beginning(prompt, edits);
+      if (salt == null) {
+        return new Beginning(prompt, edits);
+      }
+      long[] salted = edits.clone();
+      salted[0] = digests.of(edits[0], salt); // so that no other begins like it
+      return new Beginning(prompt, salted);
     }
 
     /** Notes that others have read the first {@code count} tokens of its beginning. */

@@ -59,6 +59,16 @@ public record Trigger(Phase prompt, Phase generation) {
       return new Phase(include, exclude.or(other.include));
     }
 
+    Phase yieldingTo(Phase first) {
+      if (!isUsed() || !first.isUsed()) {
+        return this;
+      }
+      if (first.exclude.isUsed()) {
+        throw new IllegalArgumentException("what the first excludes cannot be told again");
+      }
+      return first.include.all ? NONE : except(first);
+    }
+
     boolean isUsed() {
       return include.isUsed();
     }
@@ -124,6 +134,11 @@ public record Trigger(Phase prompt, Phase generation) {
 
     boolean isUsed() {
       return all || tokens != null || positions != null || window != null;
+    }
+
+    /** Whether it names positions that a short prompt clamps to its last token. */
+    boolean isClamped() {
+      return !all && positions != null && positions.stream().anyMatch(position -> position > 0);
     }
 
     boolean selects(int position, int length, int token, boolean clampToLast) {
@@ -205,6 +220,30 @@ public record Trigger(Phase prompt, Phase generation) {
   /** What this selects without what the other includes. */
   public Trigger except(Trigger other) {
     return new Trigger(prompt.except(other.prompt), generation.except(other.generation));
+  }
+
+  /** Whether there can be a token that both select, as far as their phases tell. */
+  public boolean mayMeet(Trigger other) {
+    return prompt.isUsed() && other.prompt.isUsed()
+        || generation.isUsed() && other.generation.isUsed();
+  }
+
+  /** Whether no token at all can be selected. */
+  public boolean isNothing() {
+    return !prompt.isUsed() && !generation.isUsed();
+  }
+
+  /**
+   * What this selects of the tokens that {@code first} does not.
+   *
+   * @throws IllegalArgumentException where a trigger cannot say that: {@code first} excludes tokens
+   *     or names positions that a short prompt clamps, or there would be two windows
+   */
+  public Trigger yieldingTo(Trigger first) {
+    if (prompt.isUsed() && first.prompt.include.isClamped()) {
+      throw new IllegalArgumentException("a short prompt clamps positions of the first");
+    }
+    return new Trigger(prompt.yieldingTo(first.prompt), generation.yieldingTo(first.generation));
   }
 
   /** Whether the token at {@code position} of a prompt of {@code length} tokens is selected. */

@@ -235,6 +235,27 @@ class PrefixSharingTest {
   }
 
   @Test
+  void aBeginningIsSharedAmongRequestsOfOneSaltAlone() {
+    CountingDevice device = new CountingDevice(CpuDevice.open(2));
+    int[] prompt = tokens(2 * KvCache.PAGE + 19, 1);
+    Request request = Request.of(prompt).withMaxTokens(4).with(plan(Trigger.LAST, 3));
+    try (Golden golden = new Golden("llama3");
+        Llama model = load(golden, device, ROOMY);
+        Engine engine = new Engine(model)) {
+      int[] answer = engine.run(request).orThrow().tokens();
+      int whole = device.tokens();
+      for (String salt : new String[] {"a", "b"}) {
+        assertArrayEquals(answer, engine.run(request.withCacheSalt(salt)).orThrow().tokens());
+        assertEquals(whole, device.tokens(), "nobody has read it with this salt");
+      }
+      for (String salt : new String[] {"a", null, "b"}) {
+        assertArrayEquals(answer, engine.run(request.withCacheSalt(salt)).orThrow().tokens());
+        assertTrue(device.tokens() < whole / 2, "salt " + salt);
+      }
+    }
+  }
+
+  @Test
   void captureReadsEveryTokenOfAKnownPrompt() {
     try (Golden golden = new Golden("llama3");
         Device device = CpuDevice.open(2);

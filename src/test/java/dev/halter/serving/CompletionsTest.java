@@ -304,6 +304,16 @@ class CompletionsTest {
     return server.post(PATH, body).ok().get("choices").toString();
   }
 
+  @Test
+  void aRequestMayBringItsIdAndASalt() {
+    String body = "{'prompt': 'a', 'max_tokens': 2, 'temperature': 0%s}";
+    JsonNode plain = server.post(PATH, body.formatted("")).ok();
+    String own = ", 'request_id': 'job:7', 'cache_salt': 'mine', 'priority': 0";
+    JsonNode named = server.post(PATH, body.formatted(own)).ok();
+    assertEquals("cmpl-job:7", named.get("id").asText());
+    assertEquals(plain.get("choices"), named.get("choices"));
+  }
+
   /** lm-eval takes ids, which begin with the model's first token, to text and back. */
   @Test
   void aTextThatBeginsWithTheFirstTokenGetsNoSecond() {

@@ -91,6 +91,12 @@ class ErrorsTest {
         "model | 5",
         "plan | 5",
         "add_special_tokens | 'no'",
+        "request_id | 5",
+        "request_id | 'a b'",
+        "cache_salt | ''",
+        "cache_salt | 5",
+        "priority | 1",
+        "steer_vector_request | {'id': 1}",
       })
   void aFieldOfAWrongTypeOrRangeIsNamed(String field, String value) {
     String body = "{'prompt': 'a', 'max_tokens': 16, '%s': %s}".formatted(field, value);

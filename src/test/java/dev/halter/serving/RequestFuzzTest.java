@@ -30,7 +30,17 @@ class RequestFuzzTest {
           "/v1/heads/patch",
           "/tokenize",
           "/detokenize",
-          "/v1/plans/fuzz");
+          "/v1/plans/fuzz",
+          "/v1/steering",
+          "/v1/steering/set",
+          "/v1/steering/clear",
+          "/v1/steering/vectors",
+          "/v1/steering/vectors/register",
+          "/v1/steering/vectors/unregister",
+          "/v1/steering/modules/register",
+          "/v1/steering/modules/unregister",
+          "/v1/steer/completion",
+          "/v1/steer/completion-chat");
 
   /** Of all inputs: to open the model takes longer than thousands of them. */
   private static final TestServer SERVER = server();

@@ -20,8 +20,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -135,6 +137,13 @@ class SteeringPlanTest {
         assertInstanceOf(Edit.Project.class, edit("'op': 'project_clamp', 'max': 2, " + vector));
     assertEquals(-INFINITY, clamp.min());
     assertEquals(2, clamp.max());
+    assertEquals(1, ablate.strength());
+    assertEquals(1, clamp.strength());
+    String half = "'strength': -0.5, " + vector;
+    ablate = assertInstanceOf(Edit.Ablate.class, edit("'op': 'ablate', " + half));
+    assertEquals(-0.5f, ablate.strength());
+    clamp = assertInstanceOf(Edit.Project.class, edit("'op': 'project_clamp', 'min': 2, " + half));
+    assertEquals(-0.5f, clamp.strength());
   }
 
   /** A concept of a dictionary is the vector that its row is, taken from the site's layer. */
@@ -233,6 +242,40 @@ class SteeringPlanTest {
     assertSame(b.interventions().get(0), both.interventions().get(1));
     assertSame(a, a.then(SteeringPlan.NONE));
     assertSame(a, SteeringPlan.NONE.then(a));
+  }
+
+  @Test
+  void aFingerprintIsOfWhatAPlanDoesAndNotOfItsName() {
+    String add = "{'op': 'add', 'site': 'blocks.0.hook_resid_post', 'vector': 'v.safetensors#v'%s}";
+    String clamp =
+        "{'op': 'neuron_clamp', 'site': 'blocks.0.mlp.hook_post', 'neurons': [1], 'value': 2}";
+    String when = ", 'when': {'prompt_positions': %s, 'generation': 'all'}";
+    String plain = parse("{'interventions': [" + add.formatted("") + "]}").fingerprint();
+    assertEquals(32, plain.length());
+    assertEquals(
+        plain,
+        parse("{'name': 'x', 'interventions': [" + add.formatted(", 'scale': 1.0") + "]}")
+            .fingerprint());
+    String placed = add.formatted(when.formatted("[0, -1]"));
+    assertEquals(
+        parse("{'interventions': [" + placed + "]}").fingerprint(),
+        parse("{'interventions': [" + add.formatted(when.formatted("[-1, 0, 0]")) + "]}")
+            .fingerprint());
+    List<String> others =
+        List.of(
+            add.formatted(", 'scale': 1.001"),
+            add.formatted("").replace("resid_post", "resid_pre"),
+            add.formatted("").replace("blocks.0", "blocks.1"),
+            placed,
+            add.formatted(when.formatted("[0]")),
+            clamp,
+            clamp + ", " + add.formatted(""),
+            add.formatted("") + ", " + clamp,
+            add.formatted("") + ", " + add.formatted(""),
+            clamp.replace("[1]", "[2]"));
+    Set<String> distinct = new HashSet<>(Set.of(plain, SteeringPlan.NONE.fingerprint()));
+    others.forEach(each -> distinct.add(parse("{'interventions': [" + each + "]}").fingerprint()));
+    assertEquals(others.size() + 2, distinct.size());
   }
 
   /** Each line: an intervention and what the message must say. Z, N, R are good beginnings. */

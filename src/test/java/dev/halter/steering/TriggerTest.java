@@ -110,6 +110,42 @@ class TriggerTest {
     assertEquals(List.of(), Trigger.ALWAYS.beyondPrompt(PROMPT.length));
   }
 
+  /** Each line: the first trigger, the second, and the prompt's tokens that it leaves to this. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "{'prompt': 'all'}            | {'prompt': 'all'}                | ",
+        "{'generation': 'all'}        | {'prompt': 'all'}                | 0 1 2 3 4 5",
+        "{'prompt_tokens': [7]}       | {'prompt': 'all'}                | 0 2 4 5",
+        "{'prompt_positions': [0,-1]} | {'prompt_window': [0, 3]}        | 1 2",
+        "{'prompt_window': [1, 3]}    | {'prompt': 'all', 'exclude_prompt_tokens': [13]} | 0 3 4",
+      })
+  void yieldsWhatAnotherHasFirst(String first, String second, String expected) {
+    Trigger left = read(second).yieldingTo(read(first));
+    List<String> selected =
+        IntStream.range(0, PROMPT.length)
+            .filter(i -> left.selectsPrompt(i, PROMPT.length, PROMPT[i]))
+            .mapToObj(Integer::toString)
+            .toList();
+    assertEquals(expected == null ? "" : expected, String.join(" ", selected));
+    assertEquals(selected.isEmpty(), left.isNothing());
+    assertEquals(
+        read(first).mayMeet(read(second)), !left.equals(read(second)), "else it is what it was");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "{'prompt_positions': [2]}                                 | {'prompt': 'all'}",
+        "{'prompt': 'all', 'exclude_prompt_tokens': [7]}           | {'prompt': 'all'}",
+        "{'prompt_window': [0, 2]} | {'prompt': 'all', 'exclude_prompt_window': [4, 6]}",
+      })
+  void whatCannotBeLeftIsRefused(String first, String second) {
+    assertThrows(IllegalArgumentException.class, () -> read(second).yieldingTo(read(first)), first);
+  }
+
   @Test
   void withoutWhenEverythingIsSelected() {
     assertTrue(Trigger.ALWAYS.selectsPrompt(0, 1, 0));
