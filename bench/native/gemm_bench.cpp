@@ -185,7 +185,7 @@ int main(int count, char** arguments) {
     const int shapes[][2] = {{768, 768}, {2048, 768}, {768, 2048}, {32000, 768}, {4096, 4096}};
     for (auto type : types) {
         for (auto shape : shapes) {
-            for (int m : {1, 8, 32, 128, 512}) {
+            for (int m : {1, 3, 8, 32, 128, 512}) {
                 int n = shape[0], k = shape[1];
                 long size = type.w == HALTER_F32 ? 4 : 2, x_size = type.x == HALTER_F32 ? 4 : 2;
                 long weights = long(n) * k, copies = std::max(2L, (512L << 20) / (weights * size));
