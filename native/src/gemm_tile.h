@@ -43,6 +43,9 @@ constexpr int TILE_M = 3;
 // would cost more than it saves: for 4 to 8 rows it took a third of the speed in f32.
 constexpr int DIRECT_TILES = 4;
 
+// Up to so many the time goes with reading w, from three on with arithmetic.
+constexpr int FEW_TILES = 2;
+
 // Round to nearest even; a NaN stays a (quiet) NaN.
 inline uint16_t float_to_bf16(float value) {
     uint32_t bits;
@@ -68,10 +71,9 @@ constexpr int AHEAD = 8192;
 
 // Where a tile finds its factors.
 //   MEMORY   x and w where they lie, w for the first time: asks for the rows of w of the next tile,
-//            or for what is AHEAD, since the hardware's own prefetch ends at every page. (Spread over
-//            the tiles of other rows of x, requests took a tenth to a half of the speed.)
-//   CACHE    x and w where they lie, w again
-//   PACKING  x in a panel, [step][row] of Xs; w as in MEMORY, and leaves it as a panel of Ws
+//            or for what is AHEAD, since the hardware's own prefetch ends at every page
+//   CACHE    x and w where they lie, w again, or asked for before
+//   PACKING  x in a panel, [step][row] of Xs; w as in CACHE, and leaves it as a panel of Ws
 //   PANELS   x and w in panels: aligned, converted already, and free of the cache conflicts of rows
 //            that are a power of two apart
 enum class From { MEMORY, CACHE, PACKING, PANELS };
@@ -85,7 +87,8 @@ struct Tile {
     const typename Lanes::Xs* x_panel;
     const typename Lanes::W* w;
     long w_stride;
-    const char* w_ahead;
+    const char* ask;  // what comes later of w
+    int ask_rows;     // of it, where another tile reads w
     typename Lanes::Ws (*w_panel)[Lanes::WIDTH];
     float* c;  // rows of BLOCK_N
     bool first;
@@ -96,10 +99,17 @@ template <class Lanes, int MR, int NR, From FROM, bool PART>
 inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
+    constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
+    const long stride = t.w_stride * long(sizeof(typename Lanes::W));
     if (FROM == From::MEMORY && NR == NARROW && !PART) {
-        constexpr int bytes = NR * Lanes::STEP * sizeof(typename Lanes::W);
 #pragma GCC unroll 8
-        for (int b = 0; b < bytes; b += 64) _mm_prefetch(t.w_ahead + s * bytes + b, _MM_HINT_T1);
+        for (int b = 0; b < NR * bytes; b += 64) {
+            _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
+        }
+    } else if (FROM != From::MEMORY && NR > 1 && !PART && s % (64 / bytes) == 0) {
+        for (int j = 0; j < t.ask_rows; j++) {
+            _mm_prefetch(t.ask + j * stride + s * bytes, _MM_HINT_T1);
+        }
     }
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
@@ -118,8 +128,8 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
             ws = t.w_panel[s][j];
         } else {
             const typename Lanes::W* row = t.w + j * t.w_stride + at;
-            if (NR > NARROW && !PART && FROM != From::CACHE) {
-                _mm_prefetch(reinterpret_cast<const char*>(row + NR * t.w_stride), _MM_HINT_T1);
+            if (FROM == From::MEMORY && NR > NARROW && !PART) {
+                _mm_prefetch(reinterpret_cast<const char*>(row) + NR * stride, _MM_HINT_T1);
             }
             ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
             if (FROM == From::PACKING) t.w_panel[s][j] = ws;
@@ -300,6 +310,18 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
         return p.w_transposed ? w_rows + j % STRIP * t.w_stride : w + j * t.w_stride + k0;
     };
     const auto columns_at = [&](int j) { return j + width <= n ? width : 1; };
+    // What the tile of rows `i` asks for while it works on the columns at j. Up to FEW_TILES the first
+    // asks for the next tile's w as it reads its own; beyond, each asks for a part of it, and reading w
+    // costs next to no time of its own (a fifth to a third of it for 8 to 32 rows with AVX-512).
+    const auto ask = [&](int i, int k0, int j, int columns) {
+        if (width == NARROW) {
+            t.ask = reinterpret_cast<const char*>(w_at(j, 0) + columns * k0) + AHEAD;
+        } else if ((tiles > FEW_TILES || !direct) && !p.w_transposed) {
+            const int first = width * i / tiles;
+            t.ask = reinterpret_cast<const char*>(w_at(j + width + first, k0));
+            t.ask_rows = width * (i + 1) / tiles - first;
+        }
+    };
     // All rows of the block by the tile of columns at j, from k0 on.
     const auto run = [&](int k0, int j) {
         const int columns = columns_at(j);
@@ -307,16 +329,16 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
             turn(t.k, std::min(STRIP, n - j), w + k0 * p.w_stride + j, p.w_stride, w_rows, depth);
         }
         t.w = w_at(j, k0);
-        t.w_ahead = reinterpret_cast<const char*>(t.w + (columns - 1) * k0) + AHEAD;
         for (int i = 0; i < tiles; i++) {
             const int row = first_row(i);
             const int rows = first_row(i + 1) - row;
             t.x = x_at(row, k0);
             t.x_panel = panel(row);
             t.c = &scratch.sums[row][j];
+            ask(i, k0, j, columns);
             if (direct) {
-                i == 0 ? compute<Lanes, From::MEMORY>(t, rows, columns)
-                       : compute<Lanes, From::CACHE>(t, rows, columns);
+                i == 0 && tiles <= FEW_TILES ? compute<Lanes, From::MEMORY>(t, rows, columns)
+                                             : compute<Lanes, From::CACHE>(t, rows, columns);
             } else {
                 i == 0 ? compute<Lanes, From::PACKING>(t, rows, columns)
                        : compute<Lanes, From::PANELS>(t, rows, columns);

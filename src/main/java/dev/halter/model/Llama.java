@@ -496,8 +496,7 @@ public final class Llama implements AutoCloseable {
       Positionwise.Pass plain = Positionwise.Pass.plain(outputs);
       gatherOutputs(zLast, z, words);
       gatherOutputs(last, x, config.dModel());
-      positionwise.product(
-          zLast, heads, List.of(w.o()), positionwise.y, config.dModel(), outputs);
+      positionwise.product(zLast, heads, List.of(w.o()), positionwise.y, config.dModel(), outputs);
       positionwise.add(
           last,
           w.oBias(),
@@ -513,7 +512,15 @@ public final class Llama implements AutoCloseable {
     private void gatherOutputs(Buffer to, Buffer from, int words) {
       int outputs = batch.outputs();
       device.launch(
-          gather, 8L * outputs * words, Grid.of(outputs), BLOCK, 0, to, from, step.outputRows, words);
+          gather,
+          8L * outputs * words,
+          Grid.of(outputs),
+          BLOCK,
+          0,
+          to,
+          from,
+          step.outputRows,
+          words);
     }
 
     void logits() {

@@ -20,8 +20,7 @@ record Call(long... words) {
 
   /** A launch; what {@code arguments} points to is read when it is made. */
   static Call launch(int kernel, Grid grid, int block, int shared, MemorySegment arguments) {
-    return new Call(
-        0, kernel, grid.x(), grid.y(), grid.z(), block, shared, arguments.address());
+    return new Call(0, kernel, grid.x(), grid.y(), grid.z(), block, shared, arguments.address());
   }
 
   static Call product(int m, int n, int k, Matrix x, Matrix w, Matrix out) {

@@ -217,7 +217,13 @@ public final class CpuDevice implements Device {
   public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
     requireOpen();
     top.require(m, n, k, x, w);
-    run(Call.top(m, n, k, x, w, top), x.buffer(), w.buffer(), top.ids(), top.values(), top.logSum());
+    run(
+        Call.top(m, n, k, x, w, top),
+        x.buffer(),
+        w.buffer(),
+        top.ids(),
+        top.values(),
+        top.logSum());
   }
 
   /** Makes a call, or records it; in the test build only if the buffers among these are there. */

@@ -214,8 +214,7 @@ class RecordedWorkTest {
       Buffer y = device.allocate(8);
       x.set(1f, 2f);
       Kernel kernel = device.kernel("convert_f32_bf16");
-      try (Graph graph =
-          device.record(() -> device.launch(kernel, Grid.of(1), 32, 0, y, x, 2L))) {
+      try (Graph graph = device.record(() -> device.launch(kernel, Grid.of(1), 32, 0, y, x, 2L))) {
         graph.launch();
         x.close();
         assertThrows(DeviceException.class, graph::launch);
