@@ -165,7 +165,8 @@ class OutputRowsTest {
         Llama model = load(device, DType.F32)) {
       var config = model.config();
       assertEquals(3, config.nLayers());
-      long perRow = 2L * config.dModel() * ((long) config.nHeads() * config.dHead() + 3L * config.dMlp());
+      long perRow =
+          2L * config.dModel() * ((long) config.nHeads() * config.dHead() + 3L * config.dMlp());
       assertEquals(perRow * (PROMPT.length - 1), whole - operations(PROMPT.length - 1, null));
     }
   }
