@@ -12,7 +12,6 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
 #include <immintrin.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,11 +19,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cpu.h"
 #include "gemm.h"
 #include "halter.h"
+#include "pool.h"
 #include "runtime.h"
 
 int used_threads = 1;
@@ -117,8 +118,7 @@ volatile float sink;
 double peak(float (*body)(long), double flops, int threads) {
     const long rounds = 200000;
     return flops * rounds * threads / 1e9 / best([&] {
-#pragma omp parallel num_threads(threads)
-        sink = body(rounds);
+        halter::share_each(threads, threads, [&](long) { sink = body(rounds); });
     }, 0.5);
 }
 
@@ -140,8 +140,9 @@ double read_bandwidth(int threads) {
     char* memory = (char*)std::aligned_alloc(4096, bytes);
     std::memset(memory, 1, bytes);
     double seconds = best([&] {
-#pragma omp parallel for num_threads(threads)
-        for (int i = 0; i < 64; i++) sink = read_all(memory + i * (bytes / 64), bytes / 64);
+        halter::share_each(threads, 64, [&](long i) {
+            sink = read_all(memory + i * (bytes / 64), bytes / 64);
+        });
     }, 1.0);
     std::free(memory);
     return bytes / 1e9 / seconds;
@@ -165,7 +166,7 @@ void fill(char* to, long count, int type) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    int threads = count > 1 ? std::atoi(arguments[1]) : omp_get_max_threads();
+    int threads = count > 1 ? std::atoi(arguments[1]) : int(std::thread::hardware_concurrency());
     used_threads = threads;
     bool onednn = count > 2 && halter_onednn(arguments[2]) == 0;
     bool pairs = halter::cpu().isa == halter::Isa::AVX512_BF16;
@@ -184,7 +185,7 @@ int main(int count, char** arguments) {
     const int shapes[][2] = {{768, 768}, {2048, 768}, {768, 2048}, {32000, 768}, {4096, 4096}};
     for (auto type : types) {
         for (auto shape : shapes) {
-            for (int m : {1, 8, 32, 128, 512}) {
+            for (int m : {1, 3, 8, 32, 128, 512}) {
                 int n = shape[0], k = shape[1];
                 long size = type.w == HALTER_F32 ? 4 : 2, x_size = type.x == HALTER_F32 ? 4 : 2;
                 long weights = long(n) * k, copies = std::max(2L, (512L << 20) / (weights * size));

@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define HALTER_ABI 2
+#define HALTER_ABI 3
 #define HALTER_API __attribute__((visibility("default")))
 
 /// HALTER_ABI of the built library; the caller refuses any other than its own.
@@ -30,11 +30,6 @@ HALTER_API const char* halter_cpu_isa(void);
 /// Sets how many threads run launches and products from now on, 0 for one on each core, and
 /// returns that number. Results do not depend on it.
 HALTER_API int halter_threads(int count);
-
-/// Ends the threads that help the calling one: before another thread goes on with launches. Each
-/// thread that launches gets helpers of its own, and as long as there are more of them in the process
-/// than cores, all of them spin shorter between launches. 0 if that worked.
-HALTER_API int halter_end_helpers(void);
 
 /// The number by which a kernel is launched, or -1 if there is none of this name.
 HALTER_API int halter_kernel(const char* name);
@@ -93,12 +88,29 @@ HALTER_API int halter_multiply_top(int m, int n, int k,
                                    const void* w, int w_type, long w_stride,
                                    int sign, int kept, int* ids, float* values, float* log_sum);
 
+/// Makes `count` calls one after another, as a recorded step has them, and returns 0, or stops at the
+/// first that fails and returns what it does.
+///
+/// Each has HALTER_CALL_WORDS words: a HalterCall, then the function's arguments in their order.
+HALTER_API int halter_run(const long* calls, long count);
+
+#define HALTER_CALL_WORDS 16
+
+enum HalterCall {
+    HALTER_LAUNCH = 0,        // halter_launch; what `arguments` points to is read then
+    HALTER_GEMM = 1,          // halter_gemm
+    HALTER_MULTIPLY_TOP = 2,  // halter_multiply_top
+    HALTER_COPY = 3,          // memcpy
+    HALTER_FILL = 4           // memset
+};
+
 enum HalterTop { HALTER_TOP_PLUS = 0, HALTER_TOP_MINUS = 1, HALTER_TOP_BOTH = 2, HALTER_TOP_ABSOLUTE = 3 };
 
 enum HalterType { HALTER_F32 = 1, HALTER_F16 = 2, HALTER_BF16 = 3 };
 
 /// The order in which the faithful build runs the threads of a block and the blocks of a grid.
-/// A kernel whose results depend on it lacks a barrier. The other build takes no schedule.
+/// A kernel whose results depend on it lacks a barrier. Each launch adds one to the seed. The other
+/// build takes no schedule.
 HALTER_API int halter_schedule(int kind, long seed);
 
 enum HalterSchedule { HALTER_FORWARD = 0, HALTER_REVERSE = 1, HALTER_RANDOM = 2 };

@@ -584,10 +584,6 @@ const char* halter_isa() {
     return nullptr;
 }
 
-int halter_end_helpers() {
-    return 0;  // threads end with each launch
-}
-
 int halter_schedule(int kind, long seed) {
     if (kind < HALTER_FORWARD || kind > HALTER_RANDOM) {
         fail("no schedule number %d", kind);
@@ -604,7 +600,7 @@ int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
     static Worker* const worker = new Worker();
     HalterDim grid{unsigned(grid_x), unsigned(grid_y), unsigned(grid_z)};
     std::string error = worker->run({kernels().begin[id], grid, block, shared, arguments},
-                                    schedule_kind, schedule_seed);
+                                    schedule_kind, schedule_seed++);
     if (error.empty()) return 0;
     fail("%s", error.c_str());
     return -1;

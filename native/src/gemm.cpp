@@ -11,14 +11,13 @@
 
 #include "gemm.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>
 
 #include "cpu.h"
 #include "halter.h"
+#include "pool.h"
 #include "runtime.h"
 
 namespace halter {
@@ -62,15 +61,14 @@ void multiply(const Product& p, Block block, int threads) {
     const long blocks = rows * ((p.n + width - 1) / width);
     // A few microseconds of work are done before other threads are awake.
     const bool alone = threads == 1 || long(p.m) * p.n * p.k < 1 << 16;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (!alone)
-    for (long b = 0; b < blocks; b++) {
+    share_each(alone ? 1 : threads, blocks, [&](long b) {
         // On the heap: the system keeps little room for the thread_local data of loaded libraries,
         // and libhalter-faithful.so wipes its own before each block.
         static thread_local const std::unique_ptr<Scratch> scratch(new Scratch);
         int m0 = int(b % rows) * BLOCK_M;
         int n0 = int(b / rows) * width;
         block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, std::min(n0 + width, p.n), *scratch);
-    }
+    });
 }
 
 }  // namespace halter

@@ -49,6 +49,8 @@ struct Lanes {
     static constexpr int STEP = 8;
     static constexpr int DEPTH = 768;
     static constexpr int WIDTH = 4;
+    // Two-byte rows of x become f32 again for each tile.
+    static constexpr int STREAMED = sizeof(X) == 2 ? 1 : sizeof(W) == 2 ? 2 : 3;
     static Sum zero() { return _mm256_setzero_ps(); }
     static Xs load_x(const X* p) { return A::load(p); }
     static Xs load_x(const X* p, int count) { return A::load(p, count); }

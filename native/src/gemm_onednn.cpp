@@ -1,8 +1,8 @@
 // Matrix products by oneDNN.
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <stdlib.h>
 
 #include <array>
 #include <map>
@@ -37,10 +37,14 @@ struct Library {
 #define DECLARE(name) decltype(&::name) name;
     FUNCTIONS(DECLARE)
 #undef DECLARE
+    void (*omp_set_num_threads)(int);  // of the OpenMP that it brings
     dnnl_engine_t engine;
     dnnl_stream_t stream;
 
     bool open(const std::string& file) {
+        // Its threads are others than ours and spin after each product, by default for longer than
+        // there is to gain. OpenMP reads this as it is loaded; what the user set is kept.
+        setenv("GOMP_SPINCOUNT", "1000", 0);
         void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!handle) {
             fail("oneDNN: %s", dlerror());
@@ -53,6 +57,7 @@ struct Library {
         return false;                                                  \
     }
         FUNCTIONS(FIND)
+        FIND(omp_set_num_threads)
 #undef FIND
         // Before its first use; refused when the same file is opened again, and then it holds already.
         if (cpu().cap != Isa::NONE && dnnl_set_max_cpu_isa(most(cpu().cap)) == dnnl_unimplemented) {
@@ -126,7 +131,7 @@ void forget() {
 bool onednn_multiply(const Product& p, int threads) {
     if (!enabled || p.x_type != p.w_type || p.m == 0 || p.n == 0 || p.k == 0) return false;
     std::lock_guard<std::mutex> lock(mutex);
-    omp_set_num_threads(threads);
+    loaded->omp_set_num_threads(threads);
     Shape shape = {p.m, p.n, p.k, p.x_stride, p.w_stride, p.out_stride, p.x_type, p.w_type,
                    p.out_type, p.x_transposed, p.w_transposed, threads};
     auto found = prepared.find(shape);

@@ -29,7 +29,6 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #include <immintrin.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -39,6 +38,7 @@
 
 #include "halter.h"
 #include "multiply_top.h"
+#include "pool.h"
 
 namespace halter {
 namespace {
@@ -363,14 +363,13 @@ struct Job {
                                    static_cast<const char*>(p.x) + first * x_row, p.x_stride,
                                    c.get(), panels * ROWS, p.w_type, p.x_type, HALTER_F32};
                 if (!multiply(tile, threads)) return false;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-                for (int i = 0; i < count; i++) {
+                share_each(threads, count, [&](int i) {
                     for (int j = 0; j < columns; j += COLUMNS) {
                         take_all<V>(&c[long(j) * panels * ROWS + i * ROWS], panels * ROWS,
                                     std::min(COLUMNS, columns - j), id + j, first + i * ROWS,
                                     &states[i * lists]);
                     }
-                }
+                });
             }
             finish(states.get(), first, rows);
         }
@@ -394,31 +393,27 @@ struct Job {
         const Floats packed_w = allocate(long(width) * steps);
         const std::unique_ptr<State[]> states(new State[panels * lists]);
         begin();
-#pragma omp parallel num_threads(threads)
         for (long block = 0; block < all; block += panels) {
             const int count = int(std::min(long(panels), all - block));
             const int first_row = int(block * ROWS);
-#pragma omp for schedule(static)
-            for (int i = 0; i < count; i++) {
+            share_each(threads, count, [&](int i) {
                 const int row = first_row + i * ROWS;
                 pack<ROWS, typename Lanes::X>(x, p.x_stride, row, p.m, p.k, Lanes::PER_STEP,
                            &packed_x[long(i) * steps * ROWS]);
                 for (int s = 0; s < lists; s++) states[i * lists + s].clear(p.m - row);
-            }
+            });
             for (int id = 0; id < p.n; id += width) {
                 const int columns = std::min(width, p.n - id);
-#pragma omp for schedule(static)
-                for (int j = 0; j < columns; j += TILE) {
+                share_each(threads, (columns + TILE - 1) / TILE, [&](int tile) {
+                    const int j = tile * TILE;
                     pack<TILE, typename Lanes::W>(w, p.w_stride, id + j, p.n, p.k, Lanes::PER_STEP,
                                &packed_w[long(j) * steps]);
-                }
-#pragma omp for schedule(dynamic)
-                for (int i = 0; i < count; i++) {
+                });
+                share_each(threads, count, [&](int i) {
                     panel<VECTORS>(first_row + i * ROWS, &packed_x[long(i) * steps * ROWS],
                                    packed_w.get(), id, columns, &states[i * lists]);
-                }
+                });
             }
-#pragma omp single
             finish(states.get(), first_row, std::min(p.m - first_row, count * ROWS));
         }
     }

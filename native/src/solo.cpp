@@ -1,19 +1,17 @@
-// libhalter.so: kernels whose blocks have one thread, spread over the threads of OpenMP, which
-// oneDNN's products use too. One pool for both: idle threads of a second one would spin against it.
+// libhalter.so: kernels whose blocks have one thread, spread over the threads of the pool.
 
 #include "halter.h"
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <stdlib.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <string>
 
 #include "cpu.h"
 #include "cuda_on_cpu.h"
+#include "pool.h"
 #include "runtime.h"
 
 __thread HalterDim blockIdx, gridDim;
@@ -117,47 +115,22 @@ int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
     // many launches are over before that. Twice as many each time, since to look at the clock costs
     // as much as a small block.
     using clock = std::chrono::steady_clock;
-    constexpr double measurable = 1e-6, worth_waking = 20e-6;
+    constexpr double measurable = 1e-6, worth_waking = 20e-6, worth_sharing = 4e-6;
+    const double worthwhile = helpers_awake() ? worth_sharing : worth_waking;
     const auto start = clock::now();
     launch.run(0, 1);
     long done = 1;
     while (done < blocks) {
         double spent = std::chrono::duration<double>(clock::now() - start).count();
         double left = spent / done * (blocks - done);
-        if (spent > measurable && left > worth_waking) break;
+        if (spent > measurable && left > worthwhile) break;
         long end = std::min(2 * done, blocks);
         launch.run(done, end);
         done = end;
     }
-
-    // Then all claim blocks, several at a time as long as many are left.
-    const int workers = int(std::min<long>(thread_count(), blocks - done));
-    if (workers <= 1) {
-        launch.run(done, blocks);
-        return 0;
-    }
-    std::atomic<long> next{done};
-#pragma omp parallel num_threads(workers)
-    {
-        for (;;) {
-            long first = next.load(std::memory_order_relaxed);
-            long end;
-            do {
-                long chunk = std::max(1L, (blocks - first) / (4 * workers));
-                end = std::min(blocks, first + chunk);
-            } while (first < blocks &&
-                     !next.compare_exchange_weak(first, end, std::memory_order_relaxed));
-            if (first >= blocks) break;
-            launch.run(first, end);
-        }
-    }
+    share_ranges(thread_count(), blocks - done,
+                 [&](long first, long end) { launch.run(done + first, done + end); });
     return 0;
-}
-
-int halter_end_helpers() {
-    if (omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) return 0;
-    fail("the threads of OpenMP cannot be ended here");
-    return -1;
 }
 
 int halter_schedule(int, long) {

@@ -116,7 +116,8 @@ public interface Device extends AutoCloseable {
   /**
    * Records launches, products and device-to-device copies as a graph that replays with one call.
    * What {@code work} queues may depend on nothing but device buffers: values passed by argument
-   * are frozen. On a device without graphs, replaying runs {@code work} again.
+   * are frozen, and so are addresses. On a device without graphs, and on the CPU where {@code work}
+   * reads, writes or allocates memory from the host, replaying runs it again.
    */
   Graph record(Runnable work);
 
@@ -131,12 +132,6 @@ public interface Device extends AutoCloseable {
   default Timer timer() {
     return new HostTimer();
   }
-
-  /**
-   * Lets go of what the calling thread alone has of the device: to be called before another thread
-   * takes it over.
-   */
-  default void handOver() {}
 
   /** Waits until everything queued is done; reports what failed on the device since. */
   void synchronize();

@@ -97,7 +97,7 @@ abstract class ForwardingDevice implements Device {
 
   @Override
   public Graph record(Runnable work) {
-    return device.record(work);
+    return recordsGraphs() ? device.record(work) : Graph.again(work);
   }
 
   @Override
@@ -108,11 +108,6 @@ abstract class ForwardingDevice implements Device {
   @Override
   public Timer timer() {
     return device.timer();
-  }
-
-  @Override
-  public void handOver() {
-    device.handOver();
   }
 
   @Override

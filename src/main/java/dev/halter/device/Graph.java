@@ -7,4 +7,17 @@ public interface Graph extends AutoCloseable {
 
   @Override
   void close();
+
+  /** For work that is not recorded: each launch runs it again. */
+  static Graph again(Runnable work) {
+    return new Graph() {
+      @Override
+      public void launch() {
+        work.run();
+      }
+
+      @Override
+      public void close() {}
+    };
+  }
 }

@@ -2,6 +2,7 @@ package dev.halter.device;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SegmentAllocator;
 import java.lang.foreign.ValueLayout;
 
 /**
@@ -17,8 +18,11 @@ public final class Kernel {
   private final long handle;
   private final int[] parameterBytes;
   private final long[] offsets;
-  private final MemorySegment values;
-  private final MemorySegment pointers;
+  private final long valueBytes;
+  private final Packed own;
+
+  /** Room for the values, and the array of their addresses. */
+  private record Packed(MemorySegment values, MemorySegment pointers) {}
 
   /**
    * Only devices make these.
@@ -37,11 +41,17 @@ public final class Kernel {
       offsets[i] = (end + alignment - 1) / alignment * alignment;
       end = offsets[i] + Math.max(8, parameterBytes[i]);
     }
-    this.values = arena.allocate(Math.max(8, end), STRUCTURE);
-    this.pointers = arena.allocate(8L * Math.max(1, parameterBytes.length), 8);
-    for (int i = 0; i < parameterBytes.length; i++) {
+    this.valueBytes = Math.max(8, end);
+    this.own = room(arena);
+  }
+
+  private Packed room(SegmentAllocator allocator) {
+    MemorySegment values = allocator.allocate(valueBytes, STRUCTURE);
+    MemorySegment pointers = allocator.allocate(8L * Math.max(1, offsets.length), 8);
+    for (int i = 0; i < offsets.length; i++) {
       pointers.setAtIndex(ValueLayout.JAVA_LONG, i, values.address() + offsets[i]);
     }
+    return new Packed(values, pointers);
   }
 
   public String name() {
@@ -52,8 +62,17 @@ public final class Kernel {
     return handle;
   }
 
-  /** Packs the arguments and returns the array of their addresses. */
+  /** Packs the arguments, until the next call, and returns the array of their addresses. */
   public MemorySegment pack(Object... arguments) {
+    return pack(own, arguments);
+  }
+
+  /** As above, into memory of their own. */
+  public MemorySegment pack(SegmentAllocator allocator, Object... arguments) {
+    return pack(room(allocator), arguments);
+  }
+
+  private MemorySegment pack(Packed packed, Object... arguments) {
     if (arguments.length != parameterBytes.length) {
       throw new IllegalArgumentException(
           "kernel %s takes %d arguments, not %d"
@@ -70,9 +89,9 @@ public final class Kernel {
             "argument %d of kernel %s has %d bytes, not %d"
                 .formatted(i, name, bytes, parameterBytes[i]));
       }
-      put(values, offsets[i], arguments[i]);
+      put(packed.values, offsets[i], arguments[i]);
     }
-    return pointers;
+    return packed.pointers;
   }
 
   /** Bytes of an argument as CUDA passes it; 0 of what cannot be passed. */

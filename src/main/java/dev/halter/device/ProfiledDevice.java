@@ -151,20 +151,6 @@ public final class ProfiledDevice extends ForwardingDevice {
     return watched(buffer);
   }
 
-  /** Replaying runs {@code work} again. */
-  @Override
-  public Graph record(Runnable work) {
-    return new Graph() {
-      @Override
-      public void launch() {
-        work.run();
-      }
-
-      @Override
-      public void close() {}
-    };
-  }
-
   @Override
   public boolean recordsGraphs() {
     return false;

@@ -78,7 +78,6 @@ public final class AsyncEngine implements AutoCloseable {
     this.clock = clock;
     this.meter = new Meter(engine.model().cache().pages());
     engine.claim(owner);
-    engine.model().device().handOver();
     owner.setDaemon(true); // a program that ends without closing this is to end
     owner.start();
   }

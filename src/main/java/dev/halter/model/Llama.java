@@ -30,6 +30,19 @@ import java.util.stream.IntStream;
 public final class Llama implements AutoCloseable {
   private static final int BLOCK = 256;
 
+  /** Sites of a block whose rows go on alone, each by itself. */
+  private static final List<Site.Kind> AFTER_ATTENTION =
+      List.of(
+          Site.Kind.ATTN_OUT,
+          Site.Kind.RESID_MID,
+          Site.Kind.LN2_SCALE,
+          Site.Kind.LN2_NORMALIZED,
+          Site.Kind.PRE,
+          Site.Kind.PRE_LINEAR,
+          Site.Kind.POST,
+          Site.Kind.MLP_OUT,
+          Site.Kind.RESID_POST);
+
   private final Device device;
   private final Scope scope; // all that is on the device
   private final ModelConfig config;
@@ -335,11 +348,16 @@ public final class Llama implements AutoCloseable {
       if (!normed) {
         steps.firstNorm(layer);
       }
-      normed = steps.attention(layer, weights.layer(layer));
+      boolean last = layer + 1 == config.nLayers();
+      steps.attention(layer, weights.layer(layer));
+      if (last && steps.onlyOutputsGoOn(layer)) {
+        steps.finish(layer, weights.layer(layer));
+        return;
+      }
+      normed = steps.project(layer, weights.layer(layer));
       if (!normed) {
         positionwise.norm(positionwise.ln2(layer), x, steps.pass);
       }
-      boolean last = layer + 1 == config.nLayers();
       normed = positionwise.mlp(layer, x, steps.pass, last ? null : positionwise.ln1(layer + 1));
     }
     if (endLayer == config.nLayers()) {
@@ -417,8 +435,8 @@ public final class Llama implements AutoCloseable {
       showNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
     }
 
-    /** From {@code ln1} of x; returns whether the MLP's norm of x is made as well. */
-    boolean attention(int layer, Layer w) {
+    /** From {@code ln1} of x to z. */
+    void attention(int layer, Layer w) {
       int heads = config.nHeads() * config.dHead();
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
@@ -438,6 +456,11 @@ public final class Llama implements AutoCloseable {
       Buffer logSum = hook == null ? null : hook.logSums(layer);
       attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
+    }
+
+    /** Adds what attention says to x; returns whether the MLP's norm of x is made as well. */
+    boolean project(int layer, Layer w) {
+      int heads = config.nHeads() * config.dHead();
       positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
       return positionwise.add(
           x,
@@ -449,6 +472,57 @@ public final class Llama implements AutoCloseable {
           positionwise.ln2(layer));
     }
 
+    /**
+     * Whether after a block's attention nobody looks at other rows than those with logits, nor
+     * steers any: keys and values are all there by then.
+     */
+    boolean onlyOutputsGoOn(int layer) {
+      return batch.outputs() < rows
+          && AFTER_ATTENTION.stream()
+              .noneMatch(kind -> acts(kind, layer) || edits.ranges(kind, layer) != null)
+          && !wants(Site.Kind.LN_FINAL_SCALE, -1)
+          && !wants(Site.Kind.LN_FINAL_NORMALIZED, -1);
+    }
+
+    /** The rest of the last block, and the logits, for the rows that have some. */
+    void finish(int layer, Layer w) {
+      int outputs = batch.outputs();
+      if (outputs == 0) {
+        return;
+      }
+      int heads = config.nHeads() * config.dHead();
+      int words = heads * type.bytes() / 4; // exactly as they are, two of bf16 at once
+      Buffer zLast = qkv; // which has been read
+      Positionwise.Pass plain = Positionwise.Pass.plain(outputs);
+      gatherOutputs(zLast, z, words);
+      gatherOutputs(last, x, config.dModel());
+      positionwise.product(zLast, heads, List.of(w.o()), positionwise.y, config.dModel(), outputs);
+      positionwise.add(
+          last,
+          w.oBias(),
+          Site.Kind.ATTN_OUT,
+          Site.Kind.RESID_MID,
+          layer,
+          plain,
+          positionwise.ln2(layer));
+      positionwise.mlp(layer, last, plain, null);
+      head(outputs);
+    }
+
+    private void gatherOutputs(Buffer to, Buffer from, int words) {
+      int outputs = batch.outputs();
+      device.launch(
+          gather,
+          8L * outputs * words,
+          Grid.of(outputs),
+          BLOCK,
+          0,
+          to,
+          from,
+          step.outputRows,
+          words);
+    }
+
     void logits() {
       if (wants(Site.Kind.LN_FINAL_SCALE, -1) || wants(Site.Kind.LN_FINAL_NORMALIZED, -1)) {
         positionwise.norm(positionwise.finalNorm(), x, pass);
@@ -458,9 +532,12 @@ public final class Llama implements AutoCloseable {
       if (outputs == 0) {
         return;
       }
-      long bytes = 8L * outputs * config.dModel();
-      device.launch(
-          gather, bytes, Grid.of(outputs), BLOCK, 0, last, x, step.outputRows, config.dModel());
+      gatherOutputs(last, x, config.dModel());
+      head(outputs);
+    }
+
+    /** The logits of {@code last}. */
+    private void head(int outputs) {
       Linear head = weights.head();
       device.multiply(
           outputs,

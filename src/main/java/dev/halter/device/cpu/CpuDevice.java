@@ -36,6 +36,8 @@ public final class CpuDevice implements Device {
   private final Schedule schedule;
   private final Map<String, Kernel> kernels = new HashMap<>();
   private final Arena arena = Arena.ofShared();
+  private final MemorySegment single = arena.allocate(Call.LAYOUT);
+  private Recording recording; // of the work that is queued now, or null
   private long seed;
   private boolean closed;
 
@@ -155,7 +157,7 @@ public final class CpuDevice implements Device {
 
   @Override
   public boolean recordsGraphs() {
-    return false;
+    return true;
   }
 
   @Override
@@ -198,93 +200,124 @@ public final class CpuDevice implements Device {
   @Override
   public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
     requireOpen();
-    MemorySegment packed = kernel.pack(arguments);
-    if (schedule != null) {
-      requireMemory(arguments);
-      library.schedule(schedule.number(), seed++);
-    }
-    int id = (int) kernel.handle();
-    if (library.launch(id, grid.x(), grid.y(), grid.z(), block, sharedBytes, packed) != 0) {
-      throw new DeviceException(library.error());
-    }
+    MemorySegment packed =
+        recording == null ? kernel.pack(arguments) : kernel.pack(recording.arena(), arguments);
+    Call call = Call.launch((int) kernel.handle(), grid, block, sharedBytes, packed);
+    run(call, arguments);
   }
 
   @Override
   public void multiply(int m, int n, int k, Matrix x, Matrix w, Matrix out) {
     requireOpen();
     Matrix.requireProduct(m, n, k, x, w, out);
-    if (schedule != null) {
-      requireMemory(x.buffer(), w.buffer(), out.buffer());
-    }
-    int status =
-        library.gemm(
-            m,
-            n,
-            k,
-            x.buffer().address(),
-            NativeLibrary.number(x.type()),
-            x.rowStride(),
-            x.transposed(),
-            w.buffer().address(),
-            NativeLibrary.number(w.type()),
-            w.rowStride(),
-            w.transposed(),
-            out.buffer().address(),
-            NativeLibrary.number(out.type()),
-            out.rowStride());
-    if (status != 0) {
-      throw new DeviceException(library.error());
-    }
+    run(Call.product(m, n, k, x, w, out), x.buffer(), w.buffer(), out.buffer());
   }
 
   @Override
   public void multiplyTop(int m, int n, int k, Matrix x, Matrix w, Top top) {
     requireOpen();
     top.require(m, n, k, x, w);
+    run(
+        Call.top(m, n, k, x, w, top),
+        x.buffer(),
+        w.buffer(),
+        top.ids(),
+        top.values(),
+        top.logSum());
+  }
+
+  /** Makes a call, or records it; in the test build only if the buffers among these are there. */
+  private void run(Call call, Object... arguments) {
     if (schedule != null) {
-      requireMemory(x.buffer(), w.buffer(), top.ids(), top.values(), top.logSum());
+      List<Buffer> buffers =
+          Stream.of(arguments)
+              .filter(argument -> argument instanceof Buffer)
+              .map(argument -> (Buffer) argument)
+              .toList();
+      requireMemory(buffers);
+      if (recording != null) {
+        recording.uses(buffers);
+      }
     }
-    int status =
-        library.multiplyTop(
-            m,
-            n,
-            k,
-            x.buffer().address(),
-            NativeLibrary.number(x.type()),
-            x.rowStride(),
-            w.buffer().address(),
-            NativeLibrary.number(w.type()),
-            w.rowStride(),
-            top.sign().number(),
-            top.kept(),
-            top.ids().address(),
-            top.values().address(),
-            top.logSum() == null ? 0 : top.logSum().address());
-    if (status != 0) {
+    if (recording != null) {
+      recording.add(call);
+    } else {
+      call.put(single, 0);
+      run(single, 1, call.isLaunch() ? 1 : 0);
+    }
+  }
+
+  /** Makes {@code count} calls, of which some are launches. */
+  private void run(MemorySegment calls, int count, int launches) {
+    if (schedule != null) {
+      library.schedule(schedule.number(), seed);
+      seed += launches;
+    }
+    if (library.run(calls, count) != 0) {
       throw new DeviceException(library.error());
     }
   }
 
-  /** There are no graphs here: replaying runs {@code work} again. */
+  /**
+   * Records work as calls that native code makes one after another. Work in whose midst the host
+   * reads, writes or allocates memory cannot be recorded: replaying runs it again.
+   */
   @Override
   public Graph record(Runnable work) {
     requireOpen();
-    return new Graph() {
-      @Override
-      public void launch() {
-        work.run();
-      }
-
-      @Override
-      public void close() {}
-    };
+    if (recording != null) {
+      throw new IllegalStateException("work is being recorded already");
+    }
+    Recording newRecording = new Recording();
+    try {
+      recording = newRecording;
+      memory.record(newRecording);
+      work.run();
+      return new Replay(newRecording);
+    } catch (Recording.HostAccess e) {
+      newRecording.close();
+      return Graph.again(work);
+    } catch (RuntimeException | Error e) {
+      newRecording.close();
+      throw e;
+    } finally {
+      recording = null;
+      memory.record(null);
+    }
   }
 
-  /** Ends the threads that help this one: the next has its own, and idle ones cost it its pace. */
-  @Override
-  public void handOver() {
-    if (library.endHelpers() != 0) {
-      throw new DeviceException(library.error());
+  /** Recorded work. */
+  private final class Replay implements Graph {
+    private final Recording recorded;
+    private final MemorySegment calls;
+    private final int launches;
+    private boolean open = true;
+
+    Replay(Recording recorded) {
+      this.recorded = recorded;
+      this.calls = recorded.calls();
+      this.launches = recorded.launches();
+    }
+
+    @Override
+    public void launch() {
+      requireOpen();
+      if (!open) {
+        throw new IllegalStateException("the graph is closed");
+      }
+      if (recording != null) {
+        throw new IllegalStateException("a graph is launched in work that is being recorded");
+      }
+      requireMemory(recorded.buffers());
+      run(calls, recorded.count(), launches);
+    }
+
+    @Override
+    public void close() {
+      if (open) {
+        open = false;
+        recorded.close();
+      }
     }
   }
 
@@ -312,11 +345,8 @@ public final class CpuDevice implements Device {
     return description;
   }
 
-  private void requireMemory(Object... arguments) {
-    Stream.of(arguments)
-        .filter(argument -> argument instanceof Buffer)
-        .map(argument -> (Buffer) argument)
-        .forEach(buffer -> memory.require(buffer.address(), buffer.bytes()));
+  private void requireMemory(List<Buffer> buffers) {
+    buffers.forEach(buffer -> memory.require(buffer.address(), buffer.bytes()));
   }
 
   private void requireOpen() {

@@ -60,14 +60,27 @@ final class HostMemory implements BufferMemory {
 
   private final boolean checked;
   private final TreeMap<Long, Range> ranges = new TreeMap<>();
+  private Recording recording; // that work goes to, or null
   private boolean closed;
 
   HostMemory(boolean checked) {
     this.checked = checked;
   }
 
+  /** From now on work is recorded, and what cannot be is refused; null: it is done again. */
+  void record(Recording newRecording) {
+    recording = newRecording;
+  }
+
+  private void requireDirect() {
+    if (recording != null) {
+      throw new Recording.HostAccess();
+    }
+  }
+
   /** Allocates, contents undefined. */
   long allocate(long bytes) {
+    requireDirect();
     if (bytes < 0) {
       throw new IllegalArgumentException("cannot allocate " + bytes + " bytes");
     }
@@ -95,6 +108,7 @@ final class HostMemory implements BufferMemory {
 
   /** Takes host memory on loan. */
   long lend(MemorySegment host) {
+    requireDirect();
     Range before = ranges.get(host.address());
     int loans = before == null ? 1 : before.loans + 1;
     long bytes = before == null ? host.byteSize() : Math.max(before.bytes, host.byteSize());
@@ -104,23 +118,35 @@ final class HostMemory implements BufferMemory {
 
   @Override
   public void copyIn(MemorySegment from, long toAddress, long bytes) {
+    requireDirect();
     MemorySegment.copy(from, 0, segment(toAddress, bytes), 0, bytes);
   }
 
   @Override
   public void copyOut(long fromAddress, MemorySegment to, long bytes) {
+    requireDirect();
     MemorySegment.copy(segment(fromAddress, bytes), 0, to, 0, bytes);
   }
 
   @Override
   public void copyWithin(long fromAddress, long toAddress, long bytes) {
     MemorySegment from = segment(fromAddress, bytes);
-    MemorySegment.copy(from, 0, segment(toAddress, bytes), 0, bytes);
+    MemorySegment to = segment(toAddress, bytes);
+    if (recording != null) {
+      recording.add(Call.copy(fromAddress, toAddress, bytes));
+    } else {
+      MemorySegment.copy(from, 0, to, 0, bytes);
+    }
   }
 
   @Override
   public void clear(long address, long bytes) {
-    segment(address, bytes).fill((byte) 0);
+    MemorySegment range = segment(address, bytes);
+    if (recording != null) {
+      recording.add(Call.clear(address, bytes));
+    } else {
+      range.fill((byte) 0);
+    }
   }
 
   /** Frees an allocation, or ends a loan. */

@@ -4,7 +4,6 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
-import dev.halter.device.DType;
 import dev.halter.device.DeviceException;
 import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
@@ -27,11 +26,9 @@ import java.util.Map;
  * is what lets the compiler inline the calls.
  */
 final class NativeLibrary {
-  private static final int ABI = 2;
+  private static final int ABI = 3;
 
-  private static final MethodHandle SET_ENVIRONMENT = handle(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT);
   private static final MethodHandle ABI_VERSION = handle(JAVA_INT);
-  private static final MethodHandle END_HELPERS = handle(JAVA_INT);
   private static final MethodHandle TEXT = handle(ADDRESS);
   private static final MethodHandle THREADS = handle(JAVA_INT, JAVA_INT);
   private static final MethodHandle ONEDNN = handle(JAVA_INT, ADDRESS);
@@ -40,17 +37,7 @@ final class NativeLibrary {
   private static final MethodHandle KERNEL_PARAMETERS =
       handle(JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT);
   private static final MethodHandle SCHEDULE = handle(JAVA_INT, JAVA_INT, JAVA_LONG);
-  private static final MethodHandle LAUNCH =
-      handle(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS);
-  private static final MethodHandle GEMM =
-      handle(
-          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, JAVA_INT, ADDRESS,
-          JAVA_INT, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG);
-
-  private static final MethodHandle MULTIPLY_TOP =
-      handle(
-          JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_LONG, ADDRESS, JAVA_INT,
-          JAVA_LONG, JAVA_INT, JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
+  private static final MethodHandle RUN = handle(JAVA_INT, ADDRESS, JAVA_LONG);
 
   private static final Map<String, NativeLibrary> LOADED = new HashMap<>();
 
@@ -61,11 +48,8 @@ final class NativeLibrary {
   private final MemorySegment kernelName;
   private final MemorySegment kernelParameters;
   private final MemorySegment threads;
-  private final MemorySegment endHelpers;
   private final MemorySegment schedule;
-  private final MemorySegment launch;
-  private final MemorySegment gemm;
-  private final MemorySegment multiplyTop;
+  private final MemorySegment run;
   private final MemorySegment onednn;
   private final String isa;
   private final String cpuIsa;
@@ -81,7 +65,6 @@ final class NativeLibrary {
 
   private NativeLibrary(String name) {
     file = find(name);
-    limitSpinning();
     try {
       symbols = SymbolLookup.libraryLookup(file, Arena.global());
     } catch (IllegalArgumentException e) {
@@ -98,11 +81,8 @@ final class NativeLibrary {
     kernelName = symbol("halter_kernel_name");
     kernelParameters = symbol("halter_kernel_parameters");
     threads = symbol("halter_threads");
-    endHelpers = symbol("halter_end_helpers");
     schedule = symbol("halter_schedule");
-    launch = symbol("halter_launch");
-    gemm = symbol("halter_gemm");
-    multiplyTop = symbol("halter_multiply_top");
+    run = symbol("halter_run");
     onednn = symbol("halter_onednn");
     isa = text(symbol("halter_isa"));
     if (isa == null) {
@@ -130,15 +110,6 @@ final class NativeLibrary {
   int threads(int count) {
     try {
       return (int) THREADS.invokeExact(threads, count);
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
-  }
-
-  /** Ends the threads that help the calling one; 0 if so. */
-  int endHelpers() {
-    try {
-      return (int) END_HELPERS.invokeExact(endHelpers);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
@@ -185,7 +156,7 @@ final class NativeLibrary {
     }
   }
 
-  /** Sets the schedule of the faithful build. */
+  /** Sets the schedule of the faithful build; each launch adds one to the seed. */
   int schedule(int kind, long seed) {
     try {
       return (int) SCHEDULE.invokeExact(schedule, kind, seed);
@@ -194,97 +165,10 @@ final class NativeLibrary {
     }
   }
 
-  int launch(int id, int x, int y, int z, int block, int shared, MemorySegment arguments) {
+  /** Makes {@link Call}s, of which there are {@code count} in the memory; 0 if all went well. */
+  int run(MemorySegment calls, long count) {
     try {
-      return (int) LAUNCH.invokeExact(launch, id, x, y, z, block, shared, arguments);
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
-  }
-
-  /** What libhalter calls a type of matrices by; 0, which it refuses, for all others. */
-  static int number(DType type) {
-    return switch (type) {
-      case F32 -> 1;
-      case F16 -> 2;
-      case BF16 -> 3;
-      default -> 0;
-    };
-  }
-
-  /** Addresses as longs and types by {@link #number}. */
-  int gemm(
-      int m,
-      int n,
-      int k,
-      long x,
-      int xType,
-      long xStride,
-      boolean xTransposed,
-      long w,
-      int wType,
-      long wStride,
-      boolean wTransposed,
-      long out,
-      int outType,
-      long outStride) {
-    try {
-      return (int)
-          GEMM.invokeExact(
-              gemm,
-              m,
-              n,
-              k,
-              MemorySegment.ofAddress(x),
-              xType,
-              xStride,
-              xTransposed ? 1 : 0,
-              MemorySegment.ofAddress(w),
-              wType,
-              wStride,
-              wTransposed ? 1 : 0,
-              MemorySegment.ofAddress(out),
-              outType,
-              outStride);
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
-  }
-
-  /** As {@link #gemm}; {@code logSum} 0 for none. */
-  int multiplyTop(
-      int m,
-      int n,
-      int k,
-      long x,
-      int xType,
-      long xStride,
-      long w,
-      int wType,
-      long wStride,
-      int sign,
-      int kept,
-      long ids,
-      long values,
-      long logSum) {
-    try {
-      return (int)
-          MULTIPLY_TOP.invokeExact(
-              multiplyTop,
-              m,
-              n,
-              k,
-              MemorySegment.ofAddress(x),
-              xType,
-              xStride,
-              MemorySegment.ofAddress(w),
-              wType,
-              wStride,
-              sign,
-              kept,
-              MemorySegment.ofAddress(ids),
-              MemorySegment.ofAddress(values),
-              MemorySegment.ofAddress(logSum));
+      return (int) RUN.invokeExact(run, calls, count);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
@@ -297,27 +181,6 @@ final class NativeLibrary {
           "%s not found, looked in %s: mvn package builds it".formatted(name, file.getParent()));
     }
     return file;
-  }
-
-  /**
-   * Idle threads of OpenMP spin a while before they sleep, which makes the next launch cheap, but
-   * by default for longer than there is to gain and at the cost of the JVM's own threads. OpenMP
-   * reads this as it is loaded.
-   */
-  private static void limitSpinning() {
-    MemorySegment setenv = Linker.nativeLinker().defaultLookup().findOrThrow("setenv");
-    try (Arena arena = Arena.ofConfined()) {
-      int keepWhatTheUserSet = 0;
-      int unused =
-          (int)
-              SET_ENVIRONMENT.invokeExact(
-                  setenv,
-                  arena.allocateFrom("GOMP_SPINCOUNT"),
-                  arena.allocateFrom("10000"),
-                  keepWhatTheUserSet);
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
   }
 
   private static int abi(MemorySegment function) {

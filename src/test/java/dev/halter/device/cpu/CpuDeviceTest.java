@@ -16,6 +16,12 @@ import dev.halter.device.OutOfDeviceMemoryException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -189,6 +195,37 @@ class CpuDeviceTest {
     }
     Matrix halves = new Matrix(x.buffer(), DType.I16, 3);
     assertThrows(DeviceException.class, () -> device.multiply(2, 2, 3, halves, x, out));
+  }
+
+  @Test
+  void devicesOfManyThreadsShareTheHelpers() throws InterruptedException, ExecutionException {
+    int n = 50_000;
+    Callable<Boolean> work =
+        () -> {
+          try (Device own = CpuDevice.open(3)) {
+            Kernel narrowing = own.kernel("convert_f32_bf16");
+            Kernel widening = own.kernel("convert_bf16_f32");
+            Buffer values = own.allocate(4L * n);
+            Buffer narrow = own.allocate(2L * n);
+            for (int round = 0; round < 100; round++) {
+              float[] expected = new float[n];
+              for (int i = 0; i < n; i++) {
+                expected[i] = (i + round) % 251 - 125;
+              }
+              values.set(expected);
+              own.launch(narrowing, Grid.of(97), 256, 0, narrow, values, (long) n);
+              values.clear();
+              own.launch(widening, Grid.of(1 + round), 64, 0, values, narrow, (long) n);
+              assertArrayEquals(expected, values.toFloats(n));
+            }
+            return true;
+          }
+        };
+    try (ExecutorService threads = Executors.newFixedThreadPool(4)) {
+      for (Future<Boolean> done : threads.invokeAll(Collections.nCopies(4, work))) {
+        assertTrue(done.get());
+      }
+    }
   }
 
   @Test
