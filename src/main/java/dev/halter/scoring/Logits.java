@@ -85,4 +85,20 @@ public final class Logits {
     }
     return max + Math.log(sum);
   }
+
+  /**
+   * KL(p ‖ q) in nats between the distributions that two rows of logits stand for.
+   *
+   * @param count values of a row, from {@code atP} and {@code atQ} on
+   */
+  public static double divergence(float[] p, int atP, float[] q, int atQ, int count) {
+    double zp = logSumExp(p, atP, atP + count);
+    double zq = logSumExp(q, atQ, atQ + count);
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+      double log = p[atP + i] - zp;
+      sum += Math.exp(log) * (log - (q[atQ + i] - zq));
+    }
+    return sum;
+  }
 }
