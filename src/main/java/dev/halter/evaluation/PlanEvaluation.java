@@ -243,7 +243,7 @@ public final class PlanEvaluation {
   }
 
   private static List<Reading> of(Task task, List<Reading> readings) {
-    return readings.stream().filter(each -> each.task() == task).toList();
+    return readings.stream().filter(each -> each.task().equals(task)).toList();
   }
 
   private Scored scored(Task task, List<Reading> some, List<Reading> none, int draws) {

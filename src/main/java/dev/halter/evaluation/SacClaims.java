@@ -5,6 +5,7 @@ import dev.halter.evaluation.ControlEvaluation.Choice;
 import dev.halter.evaluation.ControlEvaluation.Report;
 import dev.halter.evaluation.ControlEvaluation.Row;
 import dev.halter.evaluation.ControlTask.Suite;
+import dev.halter.steering.SteeringPlan;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Predicate;
@@ -54,7 +55,7 @@ public final class SacClaims {
                 row ->
                     row.name().startsWith("heads for ") && !row.name().startsWith("heads for all")
                         || row.name().startsWith("RepE for ")
-                        || row == report.rows().getFirst(),
+                        || row.name().equals(SteeringPlan.NONE.name()),
                 true)),
         Claim.tried(
             "All tasks can be controlled at once, where directions fail.",

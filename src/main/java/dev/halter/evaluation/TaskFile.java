@@ -6,6 +6,7 @@ import dev.halter.evaluation.Task.Measures;
 import dev.halter.files.BadFileException;
 import dev.halter.files.Csv;
 import dev.halter.files.JsonObject;
+import dev.halter.files.NamedFiles;
 import dev.halter.files.TextFile;
 import dev.halter.text.Message;
 import java.nio.file.Files;
@@ -255,8 +256,8 @@ public final class TaskFile {
 
   private Map<String, Double> lexicon(JsonObject json) {
     Map<String, Double> weights = new LinkedHashMap<>();
-    if (json.value("lexicon") instanceof String name) {
-      Path words = file.resolveSibling(name);
+    if (json.value("lexicon") instanceof String) {
+      Path words = json.path("lexicon", NamedFiles.in(file.toAbsolutePath().getParent()));
       int number = 0;
       for (String line : TextFile.readUnmarked(words).lines().toList()) {
         number++;

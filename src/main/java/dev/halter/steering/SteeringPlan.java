@@ -100,7 +100,7 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
     boolean changed = false;
     for (Intervention each : interventions) {
       Trigger trigger = each.trigger.along(text, prompt);
-      changed |= trigger != each.trigger;
+      changed |= !each.trigger.equals(trigger);
       if (trigger != null) {
         same.add(new Intervention(each.edit, trigger));
       }
