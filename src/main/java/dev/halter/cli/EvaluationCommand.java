@@ -34,7 +34,7 @@ import picocli.CommandLine.Option;
       "Measures what plans do at several doses, and what that costs.",
       "Behaviour, capability, fluency and distance of every plan at every dose stand beside no plan,",
       "the model being told instead, and random plans of the same size, with bootstrap intervals of",
-      "95 %. Of several doses one is chosen on one half of the items; figures are of the other half.",
+      "95 %%. Of several doses one is chosen on one half of the items; figures are of the other half.",
       "Tasks are Halter's own JSONL or files of MMLU, XSTest, TrustLLM, GSM8K, SafeEdit, SST-2 and",
       "CounterFact as they come."
     })
@@ -129,7 +129,8 @@ final class EvaluationCommand implements Callable<Integer> {
           "two tasks have one name: "
               + read.stream().map(Task::name).collect(Collectors.joining(", ")));
     }
-    try (LanguageModel model = options.openForPairs();
+    // A judge beside it needs room too: sequences are shorter then.
+    try (LanguageModel model = judge == null ? options.open() : options.openForPairs();
         Judge rates = judge()) {
       List<SteeringPlan> steering = PlanFile.readApart(plans, model.config());
       Report report =

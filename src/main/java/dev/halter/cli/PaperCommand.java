@@ -13,6 +13,6 @@ import picocli.CommandLine.Command;
     description = {
       "Puts the claims of a paper to a model.",
       "Each is told with its protocol, what the paper says, what it leaves open and is chosen here,",
-      "and what this model gives, with intervals of 95 % where a figure is of many items."
+      "and what this model gives, with intervals of 95 %% where a figure is of many items."
     })
 final class PaperCommand {}

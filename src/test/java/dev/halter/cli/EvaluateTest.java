@@ -232,11 +232,13 @@ class EvaluateTest {
     List<String> lines = run.out().lines().toList();
     assertEquals("dogs: behaviour, share of 3 items, more is wanted", lines.getFirst());
     assertTrue(
-        lines.getLast().equals("nothing at 1 changes nothing here: 3 of 3 answers are those without a plan, and KL is 0"),
+        lines
+            .getLast()
+            .equals(
+                "nothing at 1 changes nothing here: 3 of 3 answers are those without a plan, and KL is 0"),
         run.out());
     assertTrue(lines.stream().anyMatch(line -> line.startsWith("random, for nothing")), run.out());
-    assertTrue(
-        lines.stream().anyMatch(line -> line.contains("dogs +0.0 [+0.0, +0.0]")), run.out());
+    assertTrue(lines.stream().anyMatch(line -> line.contains("dogs +0.0 [+0.0, +0.0]")), run.out());
   }
 
   @Test
@@ -257,8 +259,16 @@ class EvaluateTest {
               return ChatServer.Reply.of(unread ? "I cannot say." : "So.\nRating: [[1]]");
             })) {
       Object[] arguments = {
-        "evaluate", "--task", task, "--endpoint", server.url(), "--model-name", "judge", "--out",
-        folder.resolve("out.jsonl"), "--json"
+        "evaluate",
+        "--task",
+        task,
+        "--endpoint",
+        server.url(),
+        "--model-name",
+        "judge",
+        "--out",
+        folder.resolve("out.jsonl"),
+        "--json"
       };
       CommandLineRun run = halter(arguments);
       assertEquals(0, run.code(), run.err());
@@ -286,8 +296,14 @@ class EvaluateTest {
             """);
     CommandLineRun run =
         halter(
-            "evaluate", "--task", task, "--judge", DEMO, "--judge-answers",
-            folder.resolve("kept.jsonl"), "--json");
+            "evaluate",
+            "--task",
+            task,
+            "--judge",
+            DEMO,
+            "--judge-answers",
+            folder.resolve("kept.jsonl"),
+            "--json");
     assertEquals(0, run.code(), run.err());
     assertTrue(run.json().get("judge").get("model").asText().startsWith("demo "));
     assertEquals(3, Files.readAllLines(folder.resolve("kept.jsonl")).size());
@@ -354,11 +370,9 @@ class EvaluateTest {
   @Test
   void daviesClaimsArePutToTheModel() {
     CommandLineRun run =
-        halter(
-            "evaluate", "paper", "davies", "--words", 6, "--against", DEMO, "--json");
+        halter("evaluate", "paper", "davies", "--words", 6, "--against", DEMO, "--json");
     assertEquals(0, run.code(), run.err());
-    assertEquals(
-        List.of("paper", "model", "fingerprint", "device", "claims"), keys(run.json()));
+    assertEquals(List.of("paper", "model", "fingerprint", "device", "claims"), keys(run.json()));
     JsonNode claims = run.json().get("claims");
     assertEquals(4, claims.size());
     for (JsonNode claim : claims) {
@@ -390,7 +404,8 @@ class EvaluateTest {
   void whatWasNotTriedSaysWhatItNeeds() {
     CommandLineRun run = halter("evaluate", "paper", "davies", "--words", 2);
     assertEquals(0, run.code(), run.err());
-    assertTrue(run.out().contains("   not tried  it needs the other model's folder, --against DIR"));
+    assertTrue(
+        run.out().contains("   not tried  it needs the other model's folder, --against DIR"));
     assertTrue(run.out().lines().allMatch(line -> line.length() <= 100), run.out());
   }
 

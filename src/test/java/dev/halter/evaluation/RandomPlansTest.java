@@ -100,7 +100,8 @@ class RandomPlansTest {
     assertEquals(7, second.a()[0]);
     assertEquals(5, second.b()[0]);
     for (Edit edit : drawn) {
-      int head = edit instanceof Edit.Heads heads ? heads.heads()[0] : ((Edit.HeadAffine) edit).heads()[0];
+      int head =
+          edit instanceof Edit.Heads heads ? heads.heads()[0] : ((Edit.HeadAffine) edit).heads()[0];
       assertTrue(edit.site().layer() != 0 || head > 1, edit::toString);
     }
     assertEquals(0.5f, first.scale());
@@ -124,8 +125,7 @@ class RandomPlansTest {
     int[] most = new int[CONFIG.dMlp() / 2 + 1];
     Arrays.setAll(most, i -> i);
     Edit edit = Edit.scaleNeurons("blocks.0.mlp.hook_pre", 2, most);
-    IllegalArgumentException error =
-        assertThrows(IllegalArgumentException.class, () -> draw(edit));
+    IllegalArgumentException error = assertThrows(IllegalArgumentException.class, () -> draw(edit));
     assertTrue(error.getMessage().contains("leave random plans out"), error.getMessage());
   }
 }

@@ -7,8 +7,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /**
- * Any bytes make tasks or a {@link BadFileException}, never another exception. {@code mvn test} runs
- * the inputs kept in the folders of this class's resources.
+ * Any bytes make tasks or a {@link BadFileException}, never another exception. {@code mvn test}
+ * runs the inputs kept in the folders of this class's resources.
  */
 class TaskFileFuzzTest {
   @FuzzTest(maxDuration = "30s")

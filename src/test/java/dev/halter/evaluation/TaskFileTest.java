@@ -50,7 +50,8 @@ class TaskFileTest {
     assertInstanceOf(Score.Choice.class, task.score());
     assertEquals(8, task.items().size());
     Item item = task.items().getFirst();
-    String start = "The following are multiple choice questions (with answers) about  small world.\n\n";
+    String start =
+        "The following are multiple choice questions (with answers) about  small world.\n\n";
     assertTrue(item.prompt().startsWith(start), item.prompt());
     assertEquals(5, item.prompt().split("\nAnswer:", -1).length - 1, "four shots and the question");
     assertTrue(item.prompt().contains("\nAnswer: A\n\n"), item.prompt());
@@ -65,7 +66,9 @@ class TaskFileTest {
     Path alone = folder.resolve("things.csv");
     Files.writeString(alone, "\"One, two?\",a,b,\"c \"\"d\"\"\",e,B\n");
     Item item = one(alone).items().getFirst();
-    assertTrue(item.prompt().endsWith("about  things.\n\nOne, two?\nA. a\nB. b\nC. c \"d\"\nD. e\nAnswer:"));
+    assertTrue(
+        item.prompt()
+            .endsWith("about  things.\n\nOne, two?\nA. a\nB. b\nC. c \"d\"\nD. e\nAnswer:"));
     assertEquals(1, item.answer());
   }
 
@@ -105,9 +108,7 @@ class TaskFileTest {
 
   @Test
   void aRefusalCanBeAnotherPattern() {
-    Task task =
-        TaskFile.read(SHAPES.resolve("safeedit.json"), Pattern.compile("never"))
-            .getFirst();
+    Task task = TaskFile.read(SHAPES.resolve("safeedit.json"), Pattern.compile("never")).getFirst();
     assertEquals(1, score(task, task.items().getFirst(), "I never would."));
     assertEquals(0, score(task, task.items().getFirst(), "I am sorry."));
   }
@@ -141,7 +142,8 @@ class TaskFileTest {
 
   @Test
   void scoresOfHaltersOwnTasks() throws IOException {
-    Task regex = own("{\"task\": \"t\", \"score\": {\"regex\": \"\\\\bcat\\\\b\"}}", "{\"ask\": \"?\"}");
+    Task regex =
+        own("{\"task\": \"t\", \"score\": {\"regex\": \"\\\\bcat\\\\b\"}}", "{\"ask\": \"?\"}");
     assertEquals(1, score(regex, regex.items().getFirst(), "a cat."));
     assertEquals(0, score(regex, regex.items().getFirst(), "cats"));
     Task not = own("{\"task\": \"t\", \"score\": {\"not_regex\": \"cat\"}}", "{\"ask\": \"?\"}");

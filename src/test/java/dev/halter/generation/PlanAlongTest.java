@@ -72,11 +72,7 @@ class PlanAlongTest {
   private static double[] read(int[] text, SteeringPlan plan) {
     return model
         .engine()
-        .run(
-            Request.of(text)
-                .withMaxTokens(0)
-                .with(plan)
-                .with(LogProbabilities.NONE.withPrompt(0)))
+        .run(Request.of(text).withMaxTokens(0).with(plan).with(LogProbabilities.NONE.withPrompt(0)))
         .orThrow()
         .prompt()
         .stream()
@@ -89,8 +85,7 @@ class PlanAlongTest {
   @MethodSource("triggers")
   void probabilitiesAreThoseOfTheGeneration(Trigger trigger) {
     SteeringPlan plan = plan().when(trigger);
-    Result said =
-        model.engine().run(Request.of(PROMPT).withMaxTokens(8).with(plan)).orThrow();
+    Result said = model.engine().run(Request.of(PROMPT).withMaxTokens(8).with(plan)).orThrow();
     int[] text = Arrays.copyOf(PROMPT, PROMPT.length + 8);
     System.arraycopy(said.tokens(), 0, text, PROMPT.length, 8);
     double[] along = read(text, plan.along(text, PROMPT.length));

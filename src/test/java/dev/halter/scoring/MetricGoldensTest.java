@@ -43,7 +43,8 @@ class MetricGoldensTest {
         assertEquals(golden.size(), counts.size());
         counts.forEach(
             (run, count) -> assertEquals(golden.get(String.join(" ", run)).asInt(), count));
-        assertEquals(text.get("distinct").get(n - 1).asDouble(Double.NaN), ngrams.distinct(n), 1e-12);
+        assertEquals(
+            text.get("distinct").get(n - 1).asDouble(Double.NaN), ngrams.distinct(n), 1e-12);
         assertEquals(text.get("entropy").get(n - 1).asDouble(), ngrams.entropy(n), 1e-12);
       }
       assertEquals(text.get("weighted_entropy").asDouble(), ngrams.weightedEntropy(), 1e-12);
