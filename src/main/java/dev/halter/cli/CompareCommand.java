@@ -77,9 +77,9 @@ final class CompareCommand implements Callable<Integer> {
     Sampling sampling = this.sampling.sampling();
     prompts.forEach(PromptOptions::check);
     try (LanguageModel model = options.open()) {
-      List<SteeringPlan> read = new ArrayList<>();
-      plans.forEach(file -> read.add(PlanFile.read(file, model.config())));
-      List<String> names = names(read);
+      List<SteeringPlan> read = PlanFile.readApart(plans, model.config());
+      List<String> names = new ArrayList<>(List.of(WITHOUT));
+      read.forEach(plan -> names.add(plan.name()));
       List<Comparison> comparisons =
           Comparison.of(
               model,
@@ -99,18 +99,6 @@ final class CompareCommand implements Callable<Integer> {
       }
       return 0;
     }
-  }
-
-  /** What the answers are called: by their plans, or by their files where plans share a name. */
-  private List<String> names(List<SteeringPlan> read) {
-    List<String> names = new ArrayList<>();
-    names.add(WITHOUT);
-    for (int i = 0; i < read.size(); i++) {
-      String name = read.get(i).name();
-      boolean shared = read.stream().filter(plan -> plan.name().equals(name)).count() > 1;
-      names.add(shared ? plans.get(i).toString() : name);
-    }
-    return names;
   }
 
   private Map<String, Object> document(

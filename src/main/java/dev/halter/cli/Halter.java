@@ -62,6 +62,7 @@ public final class Halter {
           CompareCommand.class,
           BatchCommand.class,
           ServeCommand.class,
+          EvaluationCommand.class,
           CaptureCommand.class,
           MergeCommand.class,
           TableCommand.class,

@@ -9,6 +9,7 @@ import dev.halter.text.Tokenizer;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -135,6 +136,12 @@ public final class Arithmetic {
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }
+  }
+
+  /** The templates of a model's folder, {@code tasks/arithmetic.json}, or else those that ship. */
+  public static Arithmetic ofModel(Path folder) {
+    Path own = folder.resolve("tasks/arithmetic.json");
+    return Files.exists(own) ? read(own) : standard();
   }
 
   public Set<String> operators() {

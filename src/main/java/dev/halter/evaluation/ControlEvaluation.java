@@ -11,8 +11,6 @@ import dev.halter.model.Head;
 import dev.halter.scoring.Perplexity;
 import dev.halter.steering.Reach;
 import dev.halter.steering.SteeringPlan;
-import dev.halter.steering.SteeringPlan.Intervention;
-import dev.halter.steering.Trigger;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
@@ -194,18 +192,7 @@ public final class ControlEvaluation {
         suite.tasks().stream().mapToDouble(task -> scores.tested(task, plan)).toArray();
     double other =
         suite.other().isEmpty() ? Double.NaN : scores.right(suite.other(), List.of(plan))[0];
-    double perplexity = Perplexity.of(model.engine(), suite.texts(), inTexts(plan));
+    double perplexity = Perplexity.of(model.engine(), suite.texts(), plan);
     return new Row(plan.name(), tasks, other, perplexity);
-  }
-
-  /** The same edits where they act in a text that is taken for the answer to its first token. */
-  private static SteeringPlan inTexts(SteeringPlan plan) {
-    List<Intervention> interventions = new ArrayList<>();
-    for (Intervention each : plan.interventions()) {
-      boolean end = each.trigger().equals(Reach.END.trigger());
-      Trigger trigger = end ? Trigger.FIRST : Trigger.ALWAYS;
-      interventions.add(new Intervention(each.edit(), trigger));
-    }
-    return new SteeringPlan(plan.name(), interventions);
   }
 }

@@ -1,7 +1,11 @@
 package dev.halter.evaluation;
 
+import dev.halter.concepts.DictionaryBuilder;
+import dev.halter.concepts.Direction;
+import dev.halter.concepts.Stimuli;
 import dev.halter.evaluation.RemovalTask.Item;
 import dev.halter.files.BadFileException;
+import dev.halter.files.Destination;
 import dev.halter.generation.LanguageModel;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
@@ -12,6 +16,8 @@ import dev.halter.steering.RemoveConcepts;
 import dev.halter.steering.RemoveConcepts.Coding;
 import dev.halter.steering.RemoveConcepts.Solve;
 import dev.halter.steering.SteeringPlan;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -54,6 +60,7 @@ public final class RemovalEvaluation {
    * @param perplexity of these to the unsteered model, asked without the system message; NaN if all
    *     are empty
    * @param unrelated share of right answers to the unrelated questions
+   * @param tokenSeconds time that answering both took in one batch, for each token of the answers
    * @param example the answer to the first question
    */
   public record Row(
@@ -63,6 +70,7 @@ public final class RemovalEvaluation {
       double plain,
       double perplexity,
       double unrelated,
+      double tokenSeconds,
       String example) {}
 
   /** A way to be tried. */
@@ -107,6 +115,37 @@ public final class RemovalEvaluation {
     }
   }
 
+  /**
+   * An evaluation with a dictionary that is made for it, of all layers, and then thrown away.
+   *
+   * @param stimuli as {@link Stimuli} reads them
+   * @param progress hears what is done next
+   */
+  public static List<Row> ofStimuli(
+      LanguageModel model, Path stimuli, RemovalTask task, Consumer<String> progress) {
+    Stimuli texts = Stimuli.read(stimuli);
+    DictionaryBuilder.Settings settings =
+        new DictionaryBuilder.Settings(
+            0, model.config().nLayers() - 1, Direction.PCA, "{text}", Integer.MAX_VALUE, 64, 0);
+    Path temporary = Path.of(System.getProperty("java.io.tmpdir"));
+    try {
+      Path folder = Files.createTempDirectory("halter-concepts");
+      try {
+        Path made = folder.resolve("concepts.safetensors");
+        progress.accept("dictionary of " + texts.concepts().size() + " concepts");
+        new DictionaryBuilder(model, model::encode, texts, settings).build(made, count -> {});
+        return new RemovalEvaluation(model, made, task).run(progress);
+      } finally {
+        for (String name : List.of("concepts.safetensors", "concepts.safetensors.part")) {
+          Files.deleteIfExists(folder.resolve(name));
+        }
+        Files.delete(folder);
+      }
+    } catch (IOException e) {
+      throw Destination.unwritable(temporary, e);
+    }
+  }
+
   /** The unit sum of the atoms to be removed. */
   private float[] direction(DictionaryFile file, int layer) {
     double[] sum = new double[file.width()];
@@ -137,6 +176,8 @@ public final class RemovalEvaluation {
    */
   public List<Row> run(Consumer<String> progress) {
     List<Row> rows = new ArrayList<>();
+    // What is only done once must not count as the first method's time.
+    ask(task.half(0), new Way("", SteeringPlan.NONE, false));
     methods()
         .forEach(
             (method, ways) -> {
@@ -212,7 +253,13 @@ public final class RemovalEvaluation {
   /** Measured on the second half. */
   private Row row(String method, Way way) {
     RemovalTask half = task.half(1);
+    long start = System.nanoTime();
     Answers answers = ask(half, way);
+    double seconds = (System.nanoTime() - start) / 1e9;
+    int tokens =
+        Stream.concat(answers.behaviour.stream(), answers.unrelated.stream())
+            .mapToInt(answer -> answer.length)
+            .sum();
     List<String> texts = answers.behaviour.stream().map(model::decode).map(String::strip).toList();
     List<int[]> prompts = half.behaviour().stream().map(Item::plain).toList();
     return new Row(
@@ -222,6 +269,7 @@ public final class RemovalEvaluation {
         right(half.behaviour(), answers.behaviour),
         Perplexity.of(model.engine(), prompts, answers.behaviour, SteeringPlan.NONE),
         right(half.unrelated(), answers.unrelated),
+        seconds / tokens,
         texts.getFirst());
   }
 

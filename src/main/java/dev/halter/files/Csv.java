@@ -60,6 +60,23 @@ public final class Csv {
     return rows;
   }
 
+  /**
+   * The records of a file without a header, blank lines left out.
+   *
+   * @throws BadFileException if it cannot be read, or a quote is not closed
+   */
+  public static List<List<String>> readRecords(Path file) {
+    Csv csv = new Csv(file, TextFile.readUnmarked(file));
+    List<List<String>> records = new ArrayList<>();
+    while (csv.at < csv.text.length()) {
+      List<String> fields = csv.record();
+      if (!fields.equals(List.of(""))) {
+        records.add(fields);
+      }
+    }
+    return records;
+  }
+
   /** A record with its line end, as {@link #parse} reads it. */
   public static String line(String... fields) {
     StringJoiner line = new StringJoiner(",", "", "\n");

@@ -41,7 +41,7 @@ public record Divergence(int tokens, double mean, double median, double max) {
     List<Double> values = new ArrayList<>();
     for (int text = 0; text < before.size(); text++) {
       for (int from = 0; from < before.get(text).length; from += vocabulary) {
-        values.add(divergence(before.get(text), after.get(text), from, from + vocabulary));
+        values.add(Logits.divergence(before.get(text), from, after.get(text), from, vocabulary));
       }
     }
     double[] sorted = values.stream().mapToDouble(x -> x).sorted().toArray();
@@ -51,16 +51,5 @@ public record Divergence(int tokens, double mean, double median, double max) {
         Arrays.stream(sorted).average().orElse(0),
         n == 0 ? 0 : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2,
         n == 0 ? 0 : sorted[n - 1]);
-  }
-
-  private static double divergence(float[] p, float[] q, int from, int to) {
-    double zp = Logits.logSumExp(p, from, to);
-    double zq = Logits.logSumExp(q, from, to);
-    double sum = 0;
-    for (int i = from; i < to; i++) {
-      double log = p[i] - zp;
-      sum += Math.exp(log) * (log - (q[i] - zq));
-    }
-    return sum;
   }
 }

@@ -51,7 +51,8 @@ public final class Logits {
    * Natural logs of the probabilities that a model gives the tokens of an answer after its prompt.
    *
    * @param prompt at least one token
-   * @param plan how the model is steered while it reads both
+   * @param plan how the model is steered, the answer's tokens as if it had generated them: {@link
+   *     SteeringPlan#along}
    */
   public static double[] logProbabilities(
       Engine engine, int[] prompt, int[] answer, SteeringPlan plan) {
@@ -61,7 +62,7 @@ public final class Logits {
     }
     int[] text = Arrays.copyOf(prompt, prompt.length + answer.length);
     System.arraycopy(answer, 0, text, prompt.length, answer.length);
-    float[] logits = of(engine, text, prompt.length - 1, plan);
+    float[] logits = of(engine, text, prompt.length - 1, plan.along(text, prompt.length));
     int vocabulary = engine.model().config().vocabularySize();
     for (int i = 0; i < answer.length; i++) {
       int row = i * vocabulary;
@@ -84,5 +85,21 @@ public final class Logits {
       sum += Math.exp(values[i] - max);
     }
     return max + Math.log(sum);
+  }
+
+  /**
+   * KL(p ‖ q) in nats between the distributions that two rows of logits stand for.
+   *
+   * @param count values of a row, from {@code atP} and {@code atQ} on
+   */
+  public static double divergence(float[] p, int atP, float[] q, int atQ, int count) {
+    double zp = logSumExp(p, atP, atP + count);
+    double zq = logSumExp(q, atQ, atQ + count);
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+      double log = p[atP + i] - zp;
+      sum += Math.exp(log) * (log - (q[atQ + i] - zq));
+    }
+    return sum;
   }
 }

@@ -9,7 +9,10 @@ import java.util.List;
 public final class Perplexity {
   private Perplexity() {}
 
-  /** Perplexity of all tokens of the texts but their first; NaN if there are none. */
+  /**
+   * Perplexity of all tokens of the texts but their first, after which a plan takes them for
+   * generated ones; NaN if there are none.
+   */
   public static double of(Engine engine, List<int[]> texts, SteeringPlan plan) {
     return of(
         engine,

@@ -82,6 +82,42 @@ public record SteeringPlan(String name, List<Intervention> interventions) {
             .toList());
   }
 
+  /**
+   * The same edits at the same tokens of a text that is read in one go, where this plan means a
+   * prompt and the tokens that were generated after it: what it would have done had the model said
+   * them. Edits that act on none of them are left out.
+   *
+   * @param text prompt and answer
+   * @param prompt how many of its tokens are the prompt, at least one
+   * @throws IllegalArgumentException if the plan {@link #isSolvedAtPromptEnd}: in such a text that
+   *     place is not known
+   */
+  public SteeringPlan along(int[] text, int prompt) {
+    if (isSolvedAtPromptEnd()) {
+      throw new IllegalArgumentException(
+          name + " is solved at the prompt's end: it cannot act on a text that is given whole");
+    }
+    List<Intervention> same = new ArrayList<>();
+    boolean changed = false;
+    for (Intervention each : interventions) {
+      Trigger trigger = each.trigger.along(text, prompt);
+      changed |= !each.trigger.equals(trigger);
+      if (trigger != null) {
+        same.add(new Intervention(each.edit, trigger));
+      }
+    }
+    return changed ? new SteeringPlan(name, same) : this;
+  }
+
+  /** Whether it removes concepts by a code that is made at the prompt's end alone. */
+  public boolean isSolvedAtPromptEnd() {
+    return interventions.stream()
+        .anyMatch(
+            each ->
+                each.edit instanceof RemoveConcepts removed
+                    && removed.coding().when() == RemoveConcepts.Solve.PROMPT_END);
+  }
+
   /** The same by another name, which errors and reports use. */
   public SteeringPlan named(String newName) {
     return new SteeringPlan(newName, interventions);

@@ -279,6 +279,27 @@ public record Trigger(Phase prompt, Phase generation) {
     return generation.isUsed();
   }
 
+  /**
+   * The same tokens of a text whose first {@code length} tokens are the prompt and whose others
+   * were generated, when all of it is read as a prompt; null if they are none.
+   */
+  Trigger along(int[] text, int length) {
+    List<Integer> positions = new ArrayList<>();
+    for (int i = 0; i < text.length; i++) {
+      boolean selected =
+          i < length ? selectsPrompt(i, length, text[i]) : selectsGenerated(i - length, text[i]);
+      if (selected) {
+        positions.add(i);
+      }
+    }
+    if (positions.isEmpty()) {
+      return null;
+    }
+    return positions.size() == text.length
+        ? ALWAYS
+        : promptPositions(positions.toArray(Integer[]::new));
+  }
+
   /** Whether all generated tokens are selected, or none. */
   boolean treatsGenerationAlike() {
     return generation.isAlike();

@@ -2,20 +2,16 @@ package dev.halter.cli.concepts;
 
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OutputOptions;
-import dev.halter.concepts.DictionaryBuilder;
-import dev.halter.concepts.Direction;
-import dev.halter.concepts.Stimuli;
 import dev.halter.evaluation.RemovalEvaluation;
 import dev.halter.evaluation.RemovalEvaluation.Row;
 import dev.halter.evaluation.RemovalTask;
 import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -49,15 +45,16 @@ final class ConceptsEvaluateCommand implements Callable<Integer> {
   @Mixin OutputOptions output;
 
   @Override
-  public Integer call() throws IOException {
+  public Integer call() {
     Path shipped = options.folder().resolve("concepts");
     try (LanguageModel model = options.openForPairs()) {
       RemovalTask read =
           RemovalTask.read(task == null ? shipped.resolve("removal.json") : task, model);
+      Consumer<String> progress = step -> System.err.println("evaluate: " + step);
       List<Row> rows =
           dictionary == null
-              ? withDictionaryOf(shipped.resolve("stimuli.jsonl"), model, read)
-              : evaluate(dictionary, model, read);
+              ? RemovalEvaluation.ofStimuli(model, shipped.resolve("stimuli.jsonl"), read, progress)
+              : new RemovalEvaluation(model, dictionary, read).run(progress);
       if (output.isJson()) {
         output.print(document(read, rows));
       } else {
@@ -65,31 +62,6 @@ final class ConceptsEvaluateCommand implements Callable<Integer> {
       }
       return 0;
     }
-  }
-
-  private static List<Row> withDictionaryOf(Path stimuli, LanguageModel model, RemovalTask task)
-      throws IOException {
-    Stimuli texts = Stimuli.read(stimuli);
-    DictionaryBuilder.Settings settings =
-        new DictionaryBuilder.Settings(
-            0, model.config().nLayers() - 1, Direction.PCA, "{text}", Integer.MAX_VALUE, 64, 0);
-    Path folder = Files.createTempDirectory("halter-concepts");
-    Path made = folder.resolve("concepts.safetensors");
-    try {
-      System.err.println("evaluate: dictionary of " + texts.concepts().size() + " concepts");
-      new DictionaryBuilder(model, model::encode, texts, settings).build(made, count -> {});
-      return evaluate(made, model, task);
-    } finally {
-      for (String name : List.of("concepts.safetensors", "concepts.safetensors.part")) {
-        Files.deleteIfExists(folder.resolve(name));
-      }
-      Files.delete(folder);
-    }
-  }
-
-  private static List<Row> evaluate(Path dictionary, LanguageModel model, RemovalTask task) {
-    return new RemovalEvaluation(model, dictionary, task)
-        .run(method -> System.err.println("evaluate: " + method));
   }
 
   private static Object document(RemovalTask task, List<Row> rows) {

@@ -1,5 +1,6 @@
 package dev.halter.cli.concepts;
 
+import dev.halter.cli.EndpointOptions;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
@@ -13,7 +14,6 @@ import dev.halter.files.WholeFile;
 import dev.halter.sparse.ConceptScores;
 import dev.halter.sparse.DictionaryFile;
 import dev.halter.text.Chat;
-import dev.halter.text.Endpoint;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
@@ -74,50 +74,7 @@ final class PartitionCommand implements Callable<Integer> {
               + " concepts build, of which the model then sees ten texts a concept.")
   Path concepts;
 
-  @Option(
-      names = "--endpoint",
-      paramLabel = "URL",
-      description =
-          "Who scores: base URL of an OpenAI-compatible interface, like http://localhost:8000/v1.")
-  String endpoint;
-
-  @Option(
-      names = "--model-name",
-      paramLabel = "NAME",
-      description = "The model's name at the endpoint.")
-  String modelName;
-
-  @Option(
-      names = "--api-key-env",
-      paramLabel = "NAME",
-      defaultValue = "OPENAI_API_KEY",
-      description =
-          "Environment variable that holds the endpoint's API key (default: ${DEFAULT-VALUE}).")
-  String keyVariable;
-
-  @Option(
-      names = "--request",
-      paramLabel = "JSON",
-      description =
-          "Members of the requests besides model and messages (default: {\"temperature\": 0,"
-              + " \"max_tokens\": 32}).")
-  String request;
-
-  @Option(
-      names = "--parallel",
-      paramLabel = "N",
-      defaultValue = "8",
-      description = "Requests to the endpoint at once (default: ${DEFAULT-VALUE}).")
-  int parallel;
-
-  @Option(
-      names = "--retries",
-      paramLabel = "N",
-      defaultValue = "6",
-      description =
-          "How often a request that failed is sent again, waiting longer each time (default:"
-              + " ${DEFAULT-VALUE}).")
-  int retries;
+  @Mixin EndpointOptions endpoint;
 
   @Option(
       names = "--max-tokens",
@@ -131,14 +88,14 @@ final class PartitionCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     OptionValue.requireAtLeastOne("--top", top);
-    if (endpoint == null && options.model == null) {
-      if (dictionary != null || concepts != null || modelName != null || request != null) {
+    if (!endpoint.isGiven() && options.model == null) {
+      if (dictionary != null || concepts != null || endpoint.hasDetails()) {
         throw new WrongUseException("name who scores: --endpoint URL or --model DIR");
       }
       ConceptScores all = ConceptScores.readCsv(scores, task == null ? "" : task);
       return write(all, Json.object());
     }
-    if (endpoint != null && options.model != null) {
+    if (endpoint.isGiven() && options.model != null) {
       throw new WrongUseException("--endpoint and --model exclude each other");
     }
     if ((dictionary == null) == (concepts == null)) {
@@ -164,7 +121,7 @@ final class PartitionCommand implements Callable<Integer> {
 
   private int ask(List<Concept> concepts) {
     Partition.Outcome outcome;
-    try (Chat model = endpoint == null ? local() : endpoint();
+    try (Chat model = endpoint.isGiven() ? endpoint.open(32) : local();
         ProgressBar bar = new ProgressBar("concepts", concepts.size())) {
       outcome = new Partition(concepts, task, model).score(scores, bar::at);
     }
@@ -190,28 +147,9 @@ final class PartitionCommand implements Callable<Integer> {
   }
 
   private Chat local() {
-    if (modelName != null || request != null) {
-      throw new WrongUseException("--model-name and --request go with --endpoint");
-    }
+    endpoint.refuseDetails();
     OptionValue.requireAtLeastOne("--max-tokens", maxTokens);
     return new LocalChat(options.open(), maxTokens);
-  }
-
-  private Chat endpoint() {
-    if (modelName == null) {
-      throw new WrongUseException("name the endpoint's model with --model-name NAME");
-    }
-    if (parallel < 1 || parallel > 1000 || retries < 0) {
-      throw new WrongUseException("--parallel must be from 1 to 1000, --retries 0 or more");
-    }
-    String key = System.getenv(keyVariable);
-    if (key == null && !keyVariable.equals("OPENAI_API_KEY")) {
-      throw new WrongUseException("--api-key-env: there is no variable " + keyVariable);
-    }
-    String members = request == null ? "{\"temperature\": 0, \"max_tokens\": 32}" : request;
-    return new Endpoint(
-        new Endpoint.Settings(
-            endpoint, modelName, key == null ? "" : key.strip(), members, parallel, retries));
   }
 
   /** Writes the highest scores and prints what was done. */

@@ -60,10 +60,7 @@ final class ArithmeticSection {
 
   /** The templates of sums. */
   Arithmetic templates(Path modelFolder) {
-    Path shipped = modelFolder.resolve("tasks/arithmetic.json");
-    return templates != null
-        ? Arithmetic.read(templates)
-        : shipped.toFile().exists() ? Arithmetic.read(shipped) : Arithmetic.standard();
+    return templates == null ? Arithmetic.ofModel(modelFolder) : Arithmetic.read(templates);
   }
 
   Report run(

@@ -1,0 +1,82 @@
+package dev.halter.cli;
+
+import dev.halter.evaluation.ControlEvaluation;
+import dev.halter.evaluation.ControlEvaluation.Setting;
+import dev.halter.evaluation.ControlTask;
+import dev.halter.evaluation.SacClaims;
+import dev.halter.generation.LanguageModel;
+import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.steering.Reach;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+@Command(
+    name = "sac",
+    description = "Puts the claims about several controlled behaviours to a model (2411.02461).")
+final class SacCommand implements Callable<Integer> {
+  @Mixin ModelOptions options;
+
+  @Option(
+      names = "--suite",
+      paramLabel = "F",
+      description =
+          "Behaviours, other questions and texts, as of halter heads evaluate (default:"
+              + " tasks/controls.json of the model's folder).")
+  Path suite;
+
+  @Option(
+      names = "--top",
+      paramLabel = "N",
+      split = ",",
+      defaultValue = "1,2,4",
+      description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
+  List<Integer> top;
+
+  @Option(
+      names = "--draws",
+      paramLabel = "N",
+      defaultValue = "3",
+      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
+  int draws;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "0",
+      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
+  long seed;
+
+  @Mixin OutputOptions output;
+
+  @Override
+  public Integer call() {
+    top.forEach(count -> OptionValue.requireAtLeastOne("--top", count));
+    OptionValue.requireAtLeastOne("--draws", draws);
+    try (LanguageModel model = options.openForPairs()) {
+      Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
+      ControlTask.Suite read = ControlTask.read(file, model);
+      Setting setting =
+          new Setting(
+              top,
+              List.of(Method.values()),
+              List.of(0.5f, 1f, 1.5f, 2f),
+              0.1,
+              List.of(Reach.END, Reach.ANSWER),
+              draws,
+              seed);
+      ControlEvaluation.Report report =
+          ControlEvaluation.of(
+              model, read, setting, step -> System.err.println("evaluate: " + step));
+      ClaimsOutput.print(
+          output,
+          "Xiao et al., Sparse activation control (arXiv 2411.02461)",
+          model,
+          SacClaims.of(read, report, model.config().nLayers() * model.config().nHeads()));
+      return 0;
+    }
+  }
+}

@@ -1,0 +1,425 @@
+package dev.halter.cli;
+
+import static dev.halter.cli.CommandLineRun.halter;
+import static dev.halter.cli.CommandLineRun.keys;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.halter.pictures.Browser;
+import dev.halter.text.ChatServer;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.StreamSupport;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** {@code halter evaluate} on the model that ships, with some of its tasks and plans. */
+class EvaluateTest {
+  private static final Path DEMO = Path.of("src/main/models/demo");
+  private static final Path DOGS = DEMO.resolve("plans/dogs.json");
+  private static final ObjectMapper MAPPER = new ObjectMapper();
+
+  @TempDir Path folder;
+
+  /** The first lines of a task that ships. */
+  private Path task(String name, int lines) throws IOException {
+    List<String> all = Files.readAllLines(DEMO.resolve("tasks").resolve(name));
+    return Files.write(folder.resolve(name), all.subList(0, lines));
+  }
+
+  private Path nothing() throws IOException {
+    return Files.writeString(
+        folder.resolve("nothing.json"),
+        """
+        {"interventions": [
+          {"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [0], "scale": 1}]}
+        """);
+  }
+
+  private static List<JsonNode> rows(JsonNode document, String arm, String plan) {
+    return StreamSupport.stream(document.get("rows").spliterator(), false)
+        .filter(row -> row.get("arm").asText().equals(arm))
+        .filter(row -> plan == null || row.get("plan").asText().equals(plan))
+        .toList();
+  }
+
+  private static double score(JsonNode row, int task) {
+    return row.get("scores").get(task).get("score").get("value").asDouble();
+  }
+
+  @Test
+  void aPlanMovesItsBehaviourAndRandomOnesDoNot() throws Exception {
+    Path out = folder.resolve("results.jsonl");
+    Path page = folder.resolve("page.html");
+    CommandLineRun run =
+        halter(
+            "evaluate",
+            "--task",
+            task("dogs.jsonl", 13) + "," + task("facts.jsonl", 5) + "," + task("texts.jsonl", 3),
+            "--plan",
+            DOGS,
+            "--plan",
+            nothing(),
+            "--draws",
+            2,
+            "--out",
+            out,
+            "--html",
+            page,
+            "--json");
+    assertEquals(0, run.code(), run.err());
+    JsonNode document = run.json();
+    assertEquals(List.of("dogs", "nothing"), strings(document.get("plans")));
+    assertFalse(document.get("halved").asBoolean(), "one dose needs no choice");
+    JsonNode none = rows(document, "none", null).getFirst();
+    JsonNode dogs = rows(document, "plan", "dogs").getFirst();
+    JsonNode random = rows(document, "random", "dogs").getFirst();
+    assertTrue(score(dogs, 0) > score(none, 0) + 0.3, dogs::toString);
+    assertTrue(score(random, 0) < score(none, 0) + 0.2, random::toString);
+    JsonNode difference = dogs.get("scores").get(0).get("difference");
+    assertEquals(score(dogs, 0) - score(none, 0), difference.get("value").asDouble(), 1e-9);
+    assertTrue(difference.get("low").asDouble() > 0, difference::toString);
+    assertEquals(12, difference.get("n").asInt());
+    assertTrue(score(none, 2) >= 1 && score(dogs, 2) > score(none, 2), "perplexity of the texts");
+    assertTrue(dogs.get("perplexity").get("value").asDouble() > 1);
+    assertTrue(dogs.get("distance").get("value").asDouble() > 1e-3);
+    assertEquals(1, rows(document, "prompting", null).size());
+    assertFalse(dogs.get("idle").asBoolean());
+    assertFalse(dogs.get("untold").asBoolean());
+
+    JsonNode idle = rows(document, "plan", "nothing").getFirst();
+    assertTrue(idle.get("idle").asBoolean(), idle::toString);
+    assertTrue(idle.get("untold").asBoolean());
+    assertEquals(idle.get("items"), idle.get("same"));
+    assertEquals(16, idle.get("items").asInt(), "texts have no answers");
+    assertEquals(0, idle.get("distance").get("value").asDouble(), 1e-9);
+
+    List<JsonNode> lines = new ArrayList<>();
+    for (String line : Files.readAllLines(out)) {
+      lines.add(MAPPER.readTree(line));
+    }
+    // 18 items without a plan, told, and under each plan and two draws for it.
+    assertEquals(1 + 18 * (2 + 2 * 3) + document.get("rows").size(), lines.size());
+    assertEquals("evaluation", lines.getFirst().get("line").asText());
+    assertEquals("row", lines.getLast().get("line").asText());
+    double sum = 0;
+    for (JsonNode line : lines) {
+      if (line.get("line").asText().equals("answer")
+          && line.get("task").asText().equals("dogs")
+          && line.get("arm").asText().equals("plan")
+          && line.get("plan").asText().equals("dogs")) {
+        sum += line.get("score").asDouble();
+        assertEquals(
+            line.get("text").asText().matches("(?s).*\\bdogs?\\b.*") ? 1 : 0,
+            line.get("score").asInt());
+      }
+    }
+    assertEquals(score(dogs, 0), sum / 12, 1e-9);
+    drawn(page);
+  }
+
+  private static List<String> strings(JsonNode list) {
+    return StreamSupport.stream(list.spliterator(), false).map(JsonNode::asText).toList();
+  }
+
+  /** The page shows a dot for each row in each picture, and fits narrow windows. */
+  private void drawn(Path page) throws Exception {
+    String html = Files.readString(page);
+    assertFalse(html.contains("src=") || html.contains("href="), "it needs nothing else");
+    try (Browser browser = Browser.start(folder)) {
+      for (boolean dark : new boolean[] {false, true}) {
+        for (int width : new int[] {420, 1100}) {
+          browser.window(width, 900, dark);
+          browser.open(page, "");
+          assertEquals("", browser.overflowing());
+        }
+      }
+      assertEquals("2", browser.value("String(document.querySelectorAll('svg').length)"));
+      assertEquals("12", browser.value("String(document.querySelectorAll('svg .dot').length)"));
+      assertEquals("6", browser.value("String(document.querySelectorAll('tbody tr').length)"));
+      String readout = "document.getElementById('readout').textContent";
+      browser.press("Tab");
+      assertTrue(browser.value(readout).startsWith("no plan: dogs "), browser.value(readout));
+      browser.press("ArrowRight");
+      assertTrue(browser.value(readout).startsWith("told: "), browser.value(readout));
+    }
+  }
+
+  @Test
+  void aDoseIsChosenOnOneHalfAndReportedOnTheOther() throws IOException {
+    Path out = folder.resolve("results.jsonl");
+    CommandLineRun run =
+        halter(
+            "evaluate",
+            "--task",
+            task("dogs.jsonl", 13) + "," + task("facts.jsonl", 5),
+            "--plan",
+            DOGS,
+            "--doses",
+            "0,1",
+            "--draws",
+            0,
+            "--out",
+            out,
+            "--json");
+    assertEquals(0, run.code(), run.err());
+    assertTrue(run.json().get("halved").asBoolean());
+    List<JsonNode> rows = rows(run.json(), "plan", "dogs");
+    assertEquals(2, rows.size());
+    assertFalse(rows.get(0).get("chosen").asBoolean());
+    assertTrue(rows.get(1).get("chosen").asBoolean());
+    assertTrue(rows.get(0).get("idle").asBoolean(), "nothing of a plan is no plan");
+    assertEquals(6, rows.get(1).get("scores").get(0).get("score").get("n").asInt());
+    assertEquals(2, rows.get(1).get("scores").get(1).get("score").get("n").asInt());
+    double sum = 0;
+    for (String line : Files.readAllLines(out)) {
+      JsonNode answer = MAPPER.readTree(line);
+      if (answer.get("line").asText().equals("answer")
+          && answer.get("task").asText().equals("dogs")
+          && answer.get("dose").asDouble() == 1
+          && answer.get("reported").asBoolean()) {
+        sum += answer.get("score").asDouble();
+      }
+    }
+    assertEquals(score(rows.get(1), 0), sum / 6, 1e-9, "of the other half alone");
+  }
+
+  @Test
+  void choicesAreTheLikeliestContinuations() throws IOException {
+    JsonNode told =
+        halter("generate", "--ask", "What is 3 plus 4?", "--max-tokens", 1, "--json").json();
+    String said = told.get("text").asText();
+    Path task =
+        Files.writeString(
+            folder.resolve("choice.jsonl"),
+            """
+            {"task": "sum", "measures": "capability", "score": {"choice": true}}
+            {"ask": "What is 3 plus 4?", "choices": ["%1$s", " 12", " 2"], "answer": 0}
+            {"ask": "What is 3 plus 4?", "choices": [" 12.", "%1$s.", " a house"], "answer": 1}
+            {"ask": "What is 3 plus 4?", "choices": [" 12.", "%1$s."], "answer": 0}
+            """
+                .formatted(said));
+    Path out = folder.resolve("out.jsonl");
+    CommandLineRun run = halter("evaluate", "--task", task, "--out", out, "--json");
+    assertEquals(0, run.code(), run.err());
+    List<Double> scores = new ArrayList<>();
+    for (String line : Files.readAllLines(out)) {
+      JsonNode answer = MAPPER.readTree(line);
+      if (answer.get("line").asText().equals("answer")) {
+        scores.add(answer.get("score").asDouble());
+        for (JsonNode each : answer.get("choice_logprobs")) {
+          assertTrue(each.asDouble() < 0, line);
+        }
+      }
+    }
+    assertEquals(List.of(1.0, 1.0, 0.0), scores);
+  }
+
+  @Test
+  void theTableSaysWhatAPlanDid() throws IOException {
+    Path task = task("dogs.jsonl", 4);
+    CommandLineRun run = halter("evaluate", "--task", task, "--plan", nothing(), "--draws", 1);
+    assertEquals(0, run.code(), run.err());
+    List<String> lines = run.out().lines().toList();
+    assertEquals("dogs: behaviour, share of 3 items, more is wanted", lines.getFirst());
+    assertTrue(
+        lines
+            .getLast()
+            .equals(
+                "nothing at 1 changes nothing here: 3 of 3 answers are those without a plan, and KL is 0"),
+        run.out());
+    assertTrue(lines.stream().anyMatch(line -> line.startsWith("random, for nothing")), run.out());
+    assertTrue(lines.stream().anyMatch(line -> line.contains("dogs +0.0 [+0.0, +0.0]")), run.out());
+  }
+
+  @Test
+  void aJudgeBehindAnEndpointRatesAndIsAskedOnce() throws IOException {
+    Path task =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            """
+            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
+            {"ask": "What is your favourite animal?"}
+            {"ask": "Which animal do you like best?", "concept": "a cat"}
+            """);
+    try (ChatServer server =
+        new ChatServer(
+            asked -> {
+              String text = asked.body().get("messages").get(0).get("content").asText();
+              boolean unread = text.contains("[Concept]\na cat");
+              return ChatServer.Reply.of(unread ? "I cannot say." : "So.\nRating: [[1]]");
+            })) {
+      Object[] arguments = {
+        "evaluate",
+        "--task",
+        task,
+        "--endpoint",
+        server.url(),
+        "--model-name",
+        "judge",
+        "--out",
+        folder.resolve("out.jsonl"),
+        "--json"
+      };
+      CommandLineRun run = halter(arguments);
+      assertEquals(0, run.code(), run.err());
+      JsonNode scored = rows(run.json(), "none", null).getFirst().get("scores").get(0);
+      assertEquals(1, scored.get("score").get("value").asDouble());
+      assertEquals(1, scored.get("score").get("n").asInt());
+      assertEquals(1, scored.get("unscored").asInt());
+      assertEquals("judge", run.json().get("judge").get("model").asText());
+      int asked = server.asked().size();
+      assertEquals(0, server.asked().getFirst().body().get("temperature").asInt());
+      assertTrue(Files.exists(folder.resolve("out.jsonl.judge.jsonl")));
+      assertEquals(run.json(), halter(arguments).json());
+      assertEquals(asked, server.asked().size(), "all answers are kept");
+    }
+  }
+
+  @Test
+  void aLocalFolderJudges() throws IOException {
+    Path task =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            """
+            {"task": "t", "score": {"judge": "a favourite animal"}, "max_tokens": 4}
+            {"ask": "What is your favourite animal?"}
+            """);
+    CommandLineRun run =
+        halter(
+            "evaluate",
+            "--task",
+            task,
+            "--judge",
+            DEMO,
+            "--judge-answers",
+            folder.resolve("kept.jsonl"),
+            "--json");
+    assertEquals(0, run.code(), run.err());
+    assertTrue(run.json().get("judge").get("model").asText().startsWith("demo "));
+    assertEquals(3, Files.readAllLines(folder.resolve("kept.jsonl")).size());
+  }
+
+  @Test
+  void filesOfBenchmarksAreMeasured() {
+    String shapes = "src/test/resources/benchmarks/";
+    CommandLineRun run =
+        halter(
+            "evaluate",
+            "--task",
+            String.join(
+                ",",
+                shapes + "mmlu/test/small_world_test.csv",
+                shapes + "safeedit.json",
+                shapes + "counterfact.json",
+                shapes + "sst2.tsv",
+                shapes + "addsub.json"),
+            "--refusal",
+            "(?i)sorry",
+            "--json");
+    assertEquals(0, run.code(), run.err());
+    assertEquals(5, run.json().get("tasks").size());
+    for (JsonNode scored : run.json().get("rows").get(0).get("scores")) {
+      double value = scored.get("score").get("value").asDouble(-1);
+      assertTrue(value >= 0 && value <= 1, scored::toString);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "2 | | --task",
+        "2 | --task TASK --doses 1,1 | --doses",
+        "2 | --task TASK --draws -1 | --draws",
+        "2 | --task TASK --refusal ( | --refusal",
+        "2 | --task TASK --task TASK | two tasks",
+        "2 | --task TASK --model-name x | --endpoint",
+        "2 | --task TASK --judge x --endpoint http://localhost:1/v1 | exclude",
+        "2 | --task TASK --endpoint http://localhost:1/v1 --model-name x | --judge-answers",
+        "1 | --task none.jsonl | none.jsonl",
+        "1 | --task JUDGED | judge",
+        "1 | --task TASK --plan none.json | none.json",
+        "2 | paper darwin | darwin",
+      })
+  void wrongUseIsOneClearError(int code, String arguments, String named) throws IOException {
+    Path judged =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            "{\"task\": \"t\", \"score\": {\"judge\": \"x\"}}\n{\"ask\": \"?\"}\n");
+    String line =
+        arguments == null
+            ? "evaluate"
+            : "evaluate "
+                + arguments
+                    .replace("TASK", task("dogs.jsonl", 3).toString())
+                    .replace("JUDGED", judged.toString());
+    String error = halter((Object[]) line.split(" ")).error(code);
+    assertTrue(error.contains(named), error);
+  }
+
+  @Test
+  void daviesClaimsArePutToTheModel() {
+    CommandLineRun run =
+        halter("evaluate", "paper", "davies", "--words", 6, "--against", DEMO, "--json");
+    assertEquals(0, run.code(), run.err());
+    assertEquals(List.of("paper", "model", "fingerprint", "device", "claims"), keys(run.json()));
+    JsonNode claims = run.json().get("claims");
+    assertEquals(4, claims.size());
+    for (JsonNode claim : claims) {
+      assertEquals(
+          List.of("claim", "protocol", "paper", "choices", "figures", "needs"), keys(claim));
+      assertTrue(claim.get("figures").size() > 0 && claim.get("choices").size() > 0);
+      assertTrue(claim.get("needs").isNull());
+    }
+    assertEquals(1, figure(claims.get(1), "same top token"), "it agrees with itself");
+    assertTrue(
+        figure(claims.get(2), "probability clamped")
+            > 2 * figure(claims.get(2), "probability before"));
+    assertTrue(
+        figure(claims.get(3), "words with a working neuron")
+            >= figure(claims.get(3), "likewise of random neurons"));
+    assertNotEquals(0, figure(claims.get(3), "words with a working neuron"));
+  }
+
+  private static double figure(JsonNode claim, String name) {
+    return StreamSupport.stream(claim.get("figures").spliterator(), false)
+        .filter(figure -> figure.get("name").asText().equals(name))
+        .findFirst()
+        .orElseThrow()
+        .get("value")
+        .asDouble();
+  }
+
+  @Test
+  void whatWasNotTriedSaysWhatItNeeds() {
+    CommandLineRun run = halter("evaluate", "paper", "davies", "--words", 2);
+    assertEquals(0, run.code(), run.err());
+    assertTrue(
+        run.out().contains("   not tried  it needs the other model's folder, --against DIR"));
+    assertTrue(run.out().lines().allMatch(line -> line.length() <= 100), run.out());
+  }
+
+  @Test
+  void arithmeticClaimsArePutToTheModel() {
+    CommandLineRun run =
+        halter("evaluate", "paper", "arithmetic", "--sums", 24, "--draws", 1, "--json");
+    assertEquals(0, run.code(), run.err());
+    JsonNode claims = run.json().get("claims");
+    assertEquals(5, claims.size());
+    assertEquals(1, figure(claims.get(1), "sums, intact"));
+    assertTrue(
+        figure(claims.get(1), "sums, without them")
+            < figure(claims.get(1), "sums, without random heads"));
+    assertTrue(claims.get(4).get("needs").asText().contains("--tuning"));
+  }
+}
