@@ -112,6 +112,7 @@ public final class Llama implements AutoCloseable {
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);
+      FewRowsCheck.run(device, config, weights, type);
       this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
       this.x = floats(limits.rows, config.dModel());
       this.qkv = activations(qkvWidth());
@@ -330,17 +331,17 @@ public final class Llama implements AutoCloseable {
     if (firstLayer == 0) {
       steps.embed();
     }
-    boolean normed = false; // whether h is the norm of x that the next branch reads
+    boolean normed = false; // whether the norm of x that the next branch reads is there
     for (int layer = firstLayer; layer < endLayer; layer++) {
-      if (!normed) {
-        steps.firstNorm(layer);
-      }
-      normed = steps.attention(layer, weights.layer(layer));
-      if (!normed) {
-        positionwise.norm(positionwise.ln2(layer), x, steps.pass);
-      }
+      FewRows.Input in = normed ? positionwise.normed() : steps.firstInput(layer);
+      normed = steps.attention(layer, weights.layer(layer), in);
+      in =
+          normed
+              ? positionwise.normed()
+              : positionwise.input(positionwise.ln2(layer), x, steps.pass);
       boolean last = layer + 1 == config.nLayers();
-      normed = positionwise.mlp(layer, x, steps.pass, last ? null : positionwise.ln1(layer + 1));
+      RowKernels.Norm next = last ? null : positionwise.ln1(layer + 1);
+      normed = positionwise.mlp(layer, in, x, steps.pass, next);
     }
     if (endLayer == config.nLayers()) {
       steps.logits();
@@ -402,7 +403,7 @@ public final class Llama implements AutoCloseable {
       return hook != null && hook.wants(new Site(kind, layer));
     }
 
-    void firstNorm(int layer) {
+    FewRows.Input firstInput(int layer) {
       // The norm makes the edits of hook_resid_pre: queued ones come before it, and so does a hook
       // where there are no others, so that it may overwrite the site.
       queued(Site.Kind.RESID_PRE, layer);
@@ -410,24 +411,39 @@ public final class Llama implements AutoCloseable {
       if (!normEdits) {
         show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       }
-      positionwise.norm(positionwise.ln1(layer), x, pass);
+      FewRows.Input in = positionwise.input(positionwise.ln1(layer), x, pass);
       if (normEdits) {
         show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       }
       showNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
+      return in;
     }
 
     /** From {@code ln1} of x; returns whether the MLP's norm of x is made as well. */
-    boolean attention(int layer, Layer w) {
+    boolean attention(int layer, Layer w, FewRows.Input in) {
       int heads = config.nHeads() * config.dHead();
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
-      positionwise.product(positionwise.h, config.dModel(), w.qkv(), qkv, width, rows);
-      attention.biasAndNorm(qkv, rows, w.qkvBias(), w.qNorm(), w.kNorm());
-      at(Site.Kind.Q, layer, qkv, type, width, 0);
-      at(Site.Kind.K, layer, qkv, type, width, heads);
-      at(Site.Kind.V, layer, qkv, type, width, heads + kv);
-      attention.rotateAndAppend(qkv, rows, step, cache, layer);
+      FewRows few = positionwise.fewRows(pass);
+      boolean looksBetween =
+          acts(Site.Kind.Q, layer) || acts(Site.Kind.K, layer) || acts(Site.Kind.V, layer);
+      if (few != null && w.qNorm() == null && !looksBetween) {
+        Buffer frequencies = attention.inverseFrequencies();
+        Linear all = w.qkv().getFirst();
+        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows);
+      } else {
+        positionwise.product(in, w.qkv(), qkv, width, pass);
+        Attention.HeadChanges changes =
+            new Attention.HeadChanges(w.qkvBias(), w.qNorm(), w.kNorm());
+        if (looksBetween) {
+          attention.biasAndNorm(qkv, rows, changes);
+          changes = Attention.HeadChanges.NONE;
+        }
+        at(Site.Kind.Q, layer, qkv, type, width, 0);
+        at(Site.Kind.K, layer, qkv, type, width, heads);
+        at(Site.Kind.V, layer, qkv, type, width, heads + kv);
+        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer);
+      }
       at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
       at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
       if (wants(Site.Kind.PATTERN, layer)) {
@@ -438,10 +454,11 @@ public final class Llama implements AutoCloseable {
       Buffer logSum = hook == null ? null : hook.logSums(layer);
       attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
-      positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
-      return positionwise.add(
-          x,
+      return positionwise.project(
+          z,
+          w.o(),
           w.oBias(),
+          x,
           Site.Kind.ATTN_OUT,
           Site.Kind.RESID_MID,
           layer,
