@@ -43,6 +43,7 @@ final class FewRows {
   private final Device device;
   private final DType type;
   private final ModelConfig config;
+  private final int processors;
   private final Kernel multiply;
   private final Kernel add;
   private final Kernel gate;
@@ -57,6 +58,7 @@ final class FewRows {
     this.device = device;
     this.type = type;
     this.config = config;
+    this.processors = device.multiprocessors();
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.multiply = device.kernel("multiply_few" + suffix);
     this.add = device.kernel("multiply_few_add" + suffix);
@@ -195,7 +197,6 @@ final class FewRows {
 
     /** A norm that is staged wants its own kernel's block, for its bits. */
     Shape(int pairs, boolean staged) {
-      int processors = device.multiprocessors();
       this.warps =
           staged
               ? RowKernels.rowBlock(config.dModel(), type) / WARP

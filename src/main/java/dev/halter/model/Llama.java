@@ -374,7 +374,7 @@ public final class Llama implements AutoCloseable {
       this.edits = edits(steering);
       this.hook = hook;
       this.kept = wantsNorms() ? norms : null;
-      this.pass = new Positionwise.Pass(rows, edits, kept, this);
+      this.pass = new Positionwise.Pass(rows, batch.isDecode(), edits, kept, this);
       this.solves = steering != null && steering.solves(batch);
     }
 

@@ -43,11 +43,13 @@ public final class Positionwise {
   /**
    * How a step's rows are treated on the way.
    *
+   * @param decodes whether they are a step of decode, whose products may be those of few rows; all
+   *     others are the device's, so that rows of one prompt have theirs from one place
    * @param kept where the norms' insides go for the observer, or null
    */
-  record Pass(int count, Edits edits, Norms kept, Observer observer) {
+  record Pass(int count, boolean decodes, Edits edits, Norms kept, Observer observer) {
     static Pass plain(int count) {
-      return new Pass(count, Edits.NONE, null, Observer.NONE);
+      return new Pass(count, false, Edits.NONE, null, Observer.NONE);
     }
   }
 
@@ -201,9 +203,9 @@ public final class Positionwise {
     kernels.norm(norm, h, x, pass.count, config.dModel(), pass.kept, pass.edits);
   }
 
-  /** The products of a pass with few rows, or null. */
+  /** The products of few rows, or null where they are not for a pass. */
   FewRows fewRows(Pass pass) {
-    return fewRows != null && fewRows.takes(pass.count) ? fewRows : null;
+    return fewRows != null && pass.decodes && fewRows.takes(pass.count) ? fewRows : null;
   }
 
   /** What a branch multiplies: h = norm(x), or where the product can take it along, x with its norm. */
