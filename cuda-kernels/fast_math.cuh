@@ -24,3 +24,5 @@ __device__ __forceinline__ float fast_exp(float x) {
     const float value = (p + p) * scale;
     return x < -86.6f ? 0.0f : x > 88.722839f ? INFINITY : value;
 }
+
+__device__ __forceinline__ float silu(float value) { return value / (1.0f + fast_exp(-value)); }

@@ -2,8 +2,6 @@
 #include "fast_math.cuh"
 #include "steer.cuh"
 
-__device__ __forceinline__ float silu(float value) { return value / (1.0f + fast_exp(-value)); }
-
 // The neurons [begin, end) of a row; addresses are those of neuron 0: values += bias.
 template <int N, typename T>
 __device__ __forceinline__ void add_bias(T* __restrict__ values, const float* __restrict__ bias,

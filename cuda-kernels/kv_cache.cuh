@@ -8,11 +8,16 @@
 
 constexpr int PAGE = 64;
 
-// Where the part of one KV head begins in the page of position `t`, in elements; the same for keys
-// and values.
+// Where the part of one KV head begins in a page, in elements; the same for keys and values.
+__device__ __forceinline__ long long page_offset(int page, int kv_head, int n_kv_heads,
+                                                 int d_head) {
+    return ((long long)page * n_kv_heads + kv_head) * d_head * PAGE;
+}
+
+// Likewise in the page of position `t`.
 __device__ __forceinline__ long long page_offset(const int* page_table, int pages_per_sequence,
                                                  int sequence, int t, int kv_head, int n_kv_heads,
                                                  int d_head) {
-    const long long page = page_table[(long long)sequence * pages_per_sequence + t / PAGE];
-    return (page * n_kv_heads + kv_head) * d_head * PAGE;
+    const int page = page_table[(long long)sequence * pages_per_sequence + t / PAGE];
+    return page_offset(page, kv_head, n_kv_heads, d_head);
 }

@@ -1,51 +1,156 @@
-// Between the q, k, v product and attention: biases and per-head norms, then rotary embedding and
-// the append to the cache.
+// Between the q, k, v product and attention: biases and per-head norms, rotary embedding, and the
+// append to the cache; in one launch, or in two where somebody looks at hook_q, hook_k or hook_v.
 #include "kv_cache.cuh"
 #include "reduce.cuh"
+#include "rope.cuh"
 #include "types.cuh"
 
-// qkv [rows, (H + 2 * KV) * d_head] T in place, heads in the order q, k, v: plus bias (null: none),
-// then, where q_norm and k_norm [d_head] are not null, RMSNorm over each q and k head by itself
-// (Qwen3). The rounding is transformers': to T after the bias, after the division, and after the
-// product with the weight.
-// PRECOND: grid (rows, H + 2 * KV), any block size.
-// Moves rows * (H + 2 * KV) * d_head * 2 * sizeof(T) bytes; without a bias KV for 2 * KV, as v has no
-// norm. One block per head, whose d_head elements are its unit of reduction; launched only for models that have biases or norms.
-template <typename T>
-__device__ void qkv_bias_norm(T* qkv, const float* __restrict__ bias,
-                              const float* __restrict__ q_norm, const float* __restrict__ k_norm,
-                              float eps, int n_heads, int n_kv_heads, int d_head) {
-    const int head = blockIdx.y;
-    T* x = qkv + ((long long)blockIdx.x * (n_heads + 2 * n_kv_heads) + head) * d_head;
-    if (bias != nullptr) {
-        const float* b = bias + head * d_head;
-        for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
-            x[d] = from_float<T>(to_float(x[d]) + b[d]);
+// The heads [begin, end) of a row that a block works on, in packs of N pairs of elements i and
+// i + d_head / 2. Each head has as many threads as packs, if the block has so many: thread
+// `threadIdx.x` begins with element `first` of head begin + of_block.
+template <int N>
+struct HeadThreads {
+    int pairs, lanes, at_once, of_block, first;
+
+    __device__ __forceinline__ explicit HeadThreads(int d_head) {
+        pairs = d_head / 2;
+        const int packs = pairs / N;
+        lanes = (int)blockDim.x < packs ? (int)blockDim.x : packs;
+        at_once = blockDim.x / lanes;
+        of_block = threadIdx.x / lanes;
+        first = threadIdx.x % lanes * N;
+    }
+};
+
+// What is done to a head before it rotates; each may be null, and both norms are or neither is.
+struct HeadChanges {
+    const float* bias;    // [(H + 2 * KV) * d_head]
+    const float* q_norm;  // gain [d_head] of q's RMSNorm
+    const float* k_norm;
+    float eps;
+};
+
+// A row's heads [begin, end) of x [(H + 2 * KV) * d_head], in place: plus bias, then q and k heads by
+// RMSNorm, each by itself (Qwen3). The rounding is transformers': to T after the bias, after the
+// division, and after the product with the gain. `sums` has room for blockDim.x floats. Every thread
+// calls it, and finds the elements that it is to rotate as it left them.
+template <int N, typename T>
+__device__ __forceinline__ void change_heads(T* x, float* sums, const HeadChanges changes,
+                                             int begin, int end, int n_heads, int n_kv_heads,
+                                             int d_head) {
+    const HeadThreads<N> threads(d_head);
+    const int pairs = threads.pairs;
+    const int step = threads.lanes * N;
+    for (int round = begin; round < end; round += threads.at_once) {
+        const int head = round + threads.of_block;
+        const bool works = threads.of_block < threads.at_once && head < end;
+        const bool norms = changes.q_norm != nullptr && head < n_heads + n_kv_heads;
+        T* own = x + (long long)head * d_head;
+        float squares = 0;
+        if (works && (changes.bias != nullptr || norms)) {
+            const float* bias = changes.bias == nullptr ? nullptr : changes.bias + head * d_head;
+            for (int i = threads.first; i < pairs; i += step) {
+                Pack<T, N> a, b;
+                a.load(own + i);
+                b.load(own + pairs + i);
+                if (bias != nullptr) {
+                    Pack<float, N> more_a, more_b;
+                    more_a.load(bias + i);
+                    more_b.load(bias + pairs + i);
+                    UNROLL_ALL
+                    for (int j = 0; j < N; j++) {
+                        a.at[j] = from_float<T>(to_float(a.at[j]) + more_a.at[j]);
+                        b.at[j] = from_float<T>(to_float(b.at[j]) + more_b.at[j]);
+                    }
+                    a.store(own + i);
+                    b.store(own + pairs + i);
+                }
+                UNROLL_ALL
+                for (int j = 0; j < N; j++) {
+                    squares += to_float(a.at[j]) * to_float(a.at[j]) +
+                               to_float(b.at[j]) * to_float(b.at[j]);
+                }
+            }
         }
+        if (changes.q_norm == nullptr) continue;
+        // Threads of a head need not be a warp's part: they meet in shared memory.
+        sums[threadIdx.x] = squares;
+        __syncthreads();
+        if (works && norms) {
+            float all = 0;
+            for (int i = 0; i < threads.lanes; i++) all += sums[threads.of_block * threads.lanes + i];
+            const float inverse = 1.0f / sqrtf(all / d_head + changes.eps);
+            const float* gain = head < n_heads ? changes.q_norm : changes.k_norm;
+            for (int i = threads.first; i < pairs; i += step) {
+                Pack<T, N> a, b;
+                Pack<float, N> gain_a, gain_b;
+                a.load(own + i);
+                b.load(own + pairs + i);
+                gain_a.load(gain + i);
+                gain_b.load(gain + pairs + i);
+                UNROLL_ALL
+                for (int j = 0; j < N; j++) {
+                    const T to_a = from_float<T>(to_float(a.at[j]) * inverse);
+                    const T to_b = from_float<T>(to_float(b.at[j]) * inverse);
+                    a.at[j] = from_float<T>(gain_a.at[j] * to_float(to_a));
+                    b.at[j] = from_float<T>(gain_b.at[j] * to_float(to_b));
+                }
+                a.store(own + i);
+                b.store(own + pairs + i);
+            }
+        }
+        __syncthreads();  // all have read the sums
     }
-    if (head >= n_heads + n_kv_heads) return;  // v has no norm
-    const float* weight = head < n_heads ? q_norm : k_norm;
-    if (weight == nullptr) return;
-    float squares = 0;
-    for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
-        squares += to_float(x[d]) * to_float(x[d]);
+}
+
+// The heads of a row that a block of a grid (rows, parts) works on.
+struct HeadPart {
+    int begin, end;
+
+    __device__ __forceinline__ explicit HeadPart(int heads) {
+        const int part = (heads + gridDim.y - 1) / gridDim.y;
+        begin = blockIdx.y * part;
+        end = begin + part < heads ? begin + part : heads;
     }
-    const float inverse = 1.0f / sqrtf(block_sum(squares) / d_head + eps);
-    for (int d = threadIdx.x; d < d_head; d += blockDim.x) {
-        x[d] = from_float<T>(weight[d] * to_float(from_float<T>(to_float(x[d]) * inverse)));
+};
+
+// Whether heads can go in packs of 16 bytes.
+template <typename T>
+__device__ __forceinline__ bool heads_in_packs(const T* qkv, const T* cache,
+                                               const HeadChanges& changes, int d_head) {
+    return d_head / 2 % PACK<T> == 0 &&
+           aligned(qkv, cache) && aligned(changes.bias, changes.q_norm, changes.k_norm);
+}
+
+// qkv [rows, (H + 2 * KV) * d_head] T in place, heads in the order q, k, v: change_heads.
+// PRECOND: grid (rows, parts) with any number of parts and any block size, on which the bits of a norm
+// depend; d_head even; dynamic shared memory 4 * blockDim.x bytes. Packs as rope_append's.
+// Moves rows * (H + 2 * KV) * d_head * 2 * sizeof(T) bytes; without a bias KV for 2 * KV, as v has no
+// norm. Launched only for models that have biases or norms, and where rope_append may not do it.
+template <typename T>
+__device__ void qkv_bias_norm(T* qkv, const HeadChanges changes, int n_heads, int n_kv_heads,
+                              int d_head) {
+    SHARED_DYNAMIC(float, sums);
+    const int heads = n_heads + 2 * n_kv_heads;
+    const HeadPart part(heads);
+    T* x = qkv + (long long)blockIdx.x * heads * d_head;
+    if (heads_in_packs(qkv, qkv, changes, d_head)) {
+        change_heads<PACK<T>>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
+    } else {
+        change_heads<1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
     }
 }
 
 extern "C" __global__ void qkv_bias_norm_f32(float* qkv, const float* bias, const float* q_norm,
                                              const float* k_norm, float eps, int n_heads,
                                              int n_kv_heads, int d_head) {
-    qkv_bias_norm(qkv, bias, q_norm, k_norm, eps, n_heads, n_kv_heads, d_head);
+    qkv_bias_norm(qkv, {bias, q_norm, k_norm, eps}, n_heads, n_kv_heads, d_head);
 }
 
 extern "C" __global__ void qkv_bias_norm_bf16(bf16* qkv, const float* bias, const float* q_norm,
                                               const float* k_norm, float eps, int n_heads,
                                               int n_kv_heads, int d_head) {
-    qkv_bias_norm(qkv, bias, q_norm, k_norm, eps, n_heads, n_kv_heads, d_head);
+    qkv_bias_norm(qkv, {bias, q_norm, k_norm, eps}, n_heads, n_kv_heads, d_head);
 }
 
 // Whether a thread loads its first packs before it computes angles. Not in the CPU's solo build,
@@ -71,13 +176,9 @@ template <int N, typename T>
 __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow row, T* k_cache,
                                            T* v_cache, int begin, int end, int n_heads,
                                            int n_kv_heads, int d_head) {
-    const int pairs = d_head / 2;
-    const int packs = pairs / N;
-    // Each head is worked on by as many threads as it has packs of pairs, if the block has so many.
-    const int lanes = (int)blockDim.x < packs ? (int)blockDim.x : packs;
-    const int heads_at_once = blockDim.x / lanes;
-    const int first = threadIdx.x % lanes * N;
-    const int of_block = threadIdx.x / lanes;
+    const HeadThreads<N> threads(d_head);
+    const int pairs = threads.pairs, lanes = threads.lanes, heads_at_once = threads.at_once;
+    const int first = threads.first, of_block = threads.of_block;
     const bool works = of_block < heads_at_once && begin + of_block < end;
     // In this order, since a thread waits where it uses what it loads: the packs, which need
     // nothing, then what the page's number needs, whose own load is under way while angles are made.
@@ -95,8 +196,7 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
     float* sines = shared + pairs;
     for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
         const float angle = (float)position * row.inverse_frequencies[i];
-        cosines[i] = cosf(angle);
-        sines[i] = sinf(angle);
+        sincosf(angle, sines + i, cosines + i);
     }
     __syncthreads();
     if (!works) return;
@@ -119,10 +219,10 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
             if (rotates) {
                 UNROLL_ALL
                 for (int j = 0; j < N; j++) {
-                    const float from = to_float(a.at[j]), to = to_float(b.at[j]);
-                    const float cosine = cosines[i + j], sine = sines[i + j];
-                    a.at[j] = from_float<T>(from * cosine - to * sine);
-                    b.at[j] = from_float<T>(to * cosine + from * sine);
+                    const Rotated to(to_float(a.at[j]), to_float(b.at[j]), cosines[i + j],
+                                     sines[i + j]);
+                    a.at[j] = from_float<T>(to.first);
+                    b.at[j] = from_float<T>(to.second);
                 }
                 a.store(pair + i);
                 b.store(pair + pairs + i);
@@ -142,22 +242,25 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
     }
 }
 
-// Rotates q and k of qkv [rows, (H + 2 * KV) * d_head] T in place and appends k and v to the cache
+// Changes the heads of qkv [rows, (H + 2 * KV) * d_head] T as qkv_bias_norm does, with its bits, where
+// any of its arguments is not null; then rotates q and k in place and appends k and v to the cache
 // (kv_cache.cuh) at positions[row] of sequence[row]. Rotary embedding (Su et al. 2021) as
 // transformers does it: elements i and i + d_head / 2 of a head turn by the angle
 // position * inverse_frequencies[i], an f32 product; its cosine and sine are f32 and the result is
 // rounded to T once (transformers in bf16 rounds cosine, sine and both products as well).
-// PRECOND: grid (rows, parts) with any number of parts and any block size: the parts of a row share
-// its heads; d_head even; dynamic shared memory 4 * d_head bytes; no two rows with the same position
-// of the same sequence. Packs of 16 bytes where d_head / 2 is a multiple of a pack and qkv and
-// v_cache of 16, else pair by pair.
+// PRECOND: grid (rows, parts) with any number of parts and any block size (that of qkv_bias_norm, for
+// the bits of its norms): the parts of a row share
+// its heads; d_head even; dynamic shared memory 4 * (d_head + blockDim.x) bytes; no two rows with the
+// same position of the same sequence. Packs of 16 bytes where d_head / 2 is a multiple of a pack and
+// qkv, v_cache, biases and gains lie at multiples of 16, else pair by pair.
 // Moves rows * (2 * H + 5 * KV) * d_head * sizeof(T) bytes: k is written twice, turned in qkv as well
-// as to its page. Each block computes its row's angles
+// as to its page; what is changed before goes through L1. Each block computes its row's angles
 // once for its heads; a thread has both its packs under way meanwhile. With one block per row,
 // which this was before, batch 1 took 20 rounds of 2-byte loads. The keys' stores are scattered
 // (d-major pages), which is paid once per token and gained back at every read.
 template <typename T>
-__device__ void rope_append(T* qkv, const float* __restrict__ inverse_frequencies,
+__device__ void rope_append(T* qkv, const HeadChanges changes,
+                            const float* __restrict__ inverse_frequencies,
                             const int* __restrict__ positions, const int* __restrict__ sequence,
                             const int* __restrict__ page_table, int pages_per_sequence,
                             T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head) {
@@ -165,33 +268,44 @@ __device__ void rope_append(T* qkv, const float* __restrict__ inverse_frequencie
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     const int heads = n_heads + 2 * n_kv_heads;
-    const int part = (heads + gridDim.y - 1) / gridDim.y;
-    const int begin = blockIdx.y * part;
-    const int end = begin + part < heads ? begin + part : heads;
+    const HeadPart part(heads);
     const RopeRow its{positions + row, sequence + row, page_table, pages_per_sequence,
                       inverse_frequencies};
     T* x = qkv + (long long)row * heads * d_head;
-    if (d_head / 2 % N == 0 && aligned(qkv, v_cache)) {
-        rope_heads<N>(x, shared, its, k_cache, v_cache, begin, end, n_heads, n_kv_heads, d_head);
+    const bool changed = changes.bias != nullptr || changes.q_norm != nullptr;
+    if (heads_in_packs(qkv, v_cache, changes, d_head)) {
+        if (changed) {
+            change_heads<N>(x, shared + d_head, changes, part.begin, part.end, n_heads, n_kv_heads,
+                            d_head);
+        }
+        rope_heads<N>(x, shared, its, k_cache, v_cache, part.begin, part.end, n_heads, n_kv_heads,
+                      d_head);
     } else {
-        rope_heads<1>(x, shared, its, k_cache, v_cache, begin, end, n_heads, n_kv_heads, d_head);
+        if (changed) {
+            change_heads<1>(x, shared + d_head, changes, part.begin, part.end, n_heads, n_kv_heads,
+                            d_head);
+        }
+        rope_heads<1>(x, shared, its, k_cache, v_cache, part.begin, part.end, n_heads, n_kv_heads,
+                      d_head);
     }
 }
 
-extern "C" __global__ void rope_append_f32(float* qkv, const float* inverse_frequencies,
-                                           const int* positions, const int* sequence,
-                                           const int* page_table, int pages_per_sequence,
-                                           float* k_cache, float* v_cache, int n_heads,
-                                           int n_kv_heads, int d_head) {
-    rope_append(qkv, inverse_frequencies, positions, sequence, page_table, pages_per_sequence,
-                k_cache, v_cache, n_heads, n_kv_heads, d_head);
+extern "C" __global__ void rope_append_f32(float* qkv, const float* bias, const float* q_norm,
+                                           const float* k_norm, float eps,
+                                           const float* inverse_frequencies, const int* positions,
+                                           const int* sequence, const int* page_table,
+                                           int pages_per_sequence, float* k_cache, float* v_cache,
+                                           int n_heads, int n_kv_heads, int d_head) {
+    rope_append(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions, sequence,
+                page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head);
 }
 
-extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* inverse_frequencies,
-                                            const int* positions, const int* sequence,
-                                            const int* page_table, int pages_per_sequence,
-                                            bf16* k_cache, bf16* v_cache, int n_heads,
-                                            int n_kv_heads, int d_head) {
-    rope_append(qkv, inverse_frequencies, positions, sequence, page_table, pages_per_sequence,
-                k_cache, v_cache, n_heads, n_kv_heads, d_head);
+extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* bias, const float* q_norm,
+                                            const float* k_norm, float eps,
+                                            const float* inverse_frequencies, const int* positions,
+                                            const int* sequence, const int* page_table,
+                                            int pages_per_sequence, bf16* k_cache, bf16* v_cache,
+                                            int n_heads, int n_kv_heads, int d_head) {
+    rope_append(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions, sequence,
+                page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head);
 }

@@ -63,6 +63,27 @@ __device__ __forceinline__ float block_sum(float value) {
     return block_reduce(value, Sum());
 }
 
+/// As block_sum, of M values at once, each with the bits that it has alone.
+template <int M>
+__device__ __forceinline__ void block_sums(float (&values)[M]) {
+    for (int m = 0; m < M; m++) values[m] = warp_reduce(values[m], Sum());
+    const int warps = blockDim.x / warpSize;
+    if (warps == 1) {
+        __syncthreads();
+        return;
+    }
+    __shared__ float of_warp[M][32];
+    __syncthreads();  // the threads of an earlier call have read of_warp
+    if (threadIdx.x % warpSize == 0) {
+        for (int m = 0; m < M; m++) of_warp[m][threadIdx.x / warpSize] = values[m];
+    }
+    __syncthreads();
+    for (int m = 0; m < M; m++) {
+        values[m] = of_warp[m][0];
+        for (int i = 1; i < warps; i++) values[m] += of_warp[m][i];
+    }
+}
+
 __device__ __forceinline__ int block_sum(int value) {
     return block_reduce(value, Sum());
 }

@@ -1,14 +1,11 @@
 // out = x / sqrt(mean(x^2) + eps) * weight, row by row, alone or with the residual add before it.
+#include "norm.cuh"
 #include "residual.cuh"
 
 // Packs of its row that a thread keeps in registers from the sum of squares to the product. With
 // 512 threads that is all of a row up to d = 4096 (f32) or 8192 (bf16); what is beyond is read
-// again, from L1. The only thread of the CPU's solo build keeps none: both passes are plain loops.
-#if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
-constexpr int HELD = 2;
-#else
-constexpr int HELD = 0;
-#endif
+// again, from L1.
+constexpr int HELD = HOLDS_PACKS ? 2 : 0;
 
 // One row of both kernels, in packs of N: x += y first where ADD (y is not read elsewhere).
 template <int N, bool ADD, typename T>
@@ -62,9 +59,8 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
         UNROLL_ALL
         for (int j = 0; j < N; j++) squares += in.at[j] * in.at[j];
     }
-    const float rms = sqrtf(block_sum(squares) / d + eps);
-    // Where the squares overflow, 1 / rms would be 0 and a row of zeros go on as if it were one.
-    const float inverse = rms < INFINITY ? 1.0f / rms : NAN;
+    const float rms = root_mean_square(block_sum(squares), d, eps);
+    const float inverse = inverse_of(rms);
 
     UNROLL_ALL
     for (int k = 0; k < HELD; k++) {

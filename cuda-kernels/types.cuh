@@ -145,6 +145,21 @@ struct Pack {
         }
     }
 
+    /// As load, of what nobody reads again: it goes first where a cache needs room.
+    __device__ __forceinline__ void load_once(const T* from) {
+#ifdef __CUDACC__
+        if constexpr (WIDE > 0) {
+            UNROLL_ALL
+            for (int i = 0; i < WIDE; i++) {
+                const uint4 bytes = __ldcs(reinterpret_cast<const uint4*>(from) + i);
+                memcpy(at + i * EACH, &bytes, 16);
+            }
+            return;
+        }
+#endif
+        load(from);
+    }
+
     __device__ __forceinline__ void store(T* to) const {
         check(to);
 #ifdef __CUDACC__

@@ -28,6 +28,7 @@ class Size:
     shape: dict
     unit: int  # of lengths
     batches: tuple
+    few_rows: tuple  # batches with products of their own
     tokens: int  # of a decode run
     hooked_tokens: int  # of one by transformers
     requests: int  # that share K plans
@@ -74,10 +75,10 @@ class Size:
 
 
 REAL = Size(
-    LLAMA_8B, 16, (1, 32, 128), 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 64, 32, 256, 128, (0, 1, 8, 64, 256),
     (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
-    TINY, 1, (1, 2, 3), 4, 4, 4, 4, (0, 1, 2),
+    TINY, 1, (1, 2, 3), (1, 8), 4, 4, 4, 4, (0, 1, 2),
     (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
@@ -116,6 +117,13 @@ class Stages:
         rows = ask(self.figures(until, "halter"), self.generation())
         portable = self.figures(until, "halter, attention portable", attention="portable")
         return told(rows + ask(portable, self.generation()))
+
+    def few_rows(self, until):
+        """Steps of one to eight rows by the products that are made for them, and by cuBLAS's."""
+        figures = [f"decode:{rows}" for rows in self.size.few_rows] + [self.size.after_long]
+        rows = ask(self.figures(until, "halter"), figures)
+        cublas = self.figures(until, "halter, few rows by cuBLAS", few_rows="cublas")
+        return told(rows + ask(cublas, figures))
 
     def torch(self, until):
         """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what

@@ -52,6 +52,44 @@ size_t span(int64_t rows, int64_t columns, int64_t leading, int type) {  // colu
     return static_cast<size_t>((columns - 1) * leading + rows) * (type == F32 ? 4 : 2);
 }
 
+// The order in which multiply_few.cu sums: 32 lanes take packs in turn, and meet in a butterfly. So a
+// row has the same bits by either, which tests may ask for where no real cuBLAS could promise it.
+struct Order {
+    static constexpr int LANES = 32;
+    int64_t k;
+    int packed;  // elements of a pack
+
+    size_t length() const {
+        const int64_t step = LANES * packed;
+        return static_cast<size_t>((k + step - 1) / step * step);
+    }
+
+    // to [length()]: step by step, what each lane multiplies first, then what it multiplies second...
+    void lay(float* to, const float* from) const {
+        const int64_t step = LANES * packed;
+        for (int64_t i = 0; i < int64_t(length()); i++) {
+            const int64_t within = i % step;
+            const int64_t place = i - within + within % packed * LANES + within / packed;
+            to[place] = i < k ? from[i] : 0;
+        }
+    }
+
+    float sum(const float* x, const float* y) const {
+        float lanes[LANES] = {};
+        for (size_t i = 0; i < length(); i += LANES) {
+            for (int lane = 0; lane < LANES; lane++) {
+                lanes[lane] = __builtin_fmaf(x[i + size_t(lane)], y[i + size_t(lane)], lanes[lane]);
+            }
+        }
+        for (int apart = LANES / 2; apart > 0; apart /= 2) {
+            float next[LANES];
+            for (int lane = 0; lane < LANES; lane++) next[lane] = lanes[lane] + lanes[lane ^ apart];
+            memcpy(lanes, next, sizeof lanes);
+        }
+        return lanes[0];
+    }
+};
+
 bool is_type(int type) { return type == F32 || type == BF16; }
 
 }  // namespace
@@ -123,17 +161,21 @@ STAND_IN_API int cublasGemmEx(Handle* handle, int transpose_a, int transpose_b, 
             !stand_in::inside(c, span(m, n, ldc, c_type), "product")) {
             return ILLEGAL_ADDRESS;
         }
-        std::vector<float> x(static_cast<size_t>(k)), ys(static_cast<size_t>(k) * size_t(n));
+        const int packed = a_type == F32 ? 4 : 8;
+        const bool in_packs = k % packed == 0 && reinterpret_cast<uintptr_t>(a) % 16 == 0 &&
+                              reinterpret_cast<uintptr_t>(b) % 16 == 0;
+        const Order order{k, in_packs ? packed : 1};
+        const size_t length = order.length();
+        std::vector<float> line(static_cast<size_t>(k)), x(length), ys(length * size_t(n));
         for (int64_t j = 0; j < n; j++) {
-            load(&ys[size_t(j * k)], b, b_type, along_b ? j * ldb : j, along_b ? 1 : ldb, k);
+            load(line.data(), b, b_type, along_b ? j * ldb : j, along_b ? 1 : ldb, k);
+            order.lay(&ys[length * size_t(j)], line.data());
         }
         for (int64_t i = 0; i < m; i++) {
-            load(x.data(), a, a_type, along_a ? i * lda : i, along_a ? 1 : lda, k);
+            load(line.data(), a, a_type, along_a ? i * lda : i, along_a ? 1 : lda, k);
+            order.lay(x.data(), line.data());
             for (int64_t j = 0; j < n; j++) {
-                const float* y = &ys[size_t(j * k)];
-                float sum = 0;
-                for (int64_t l = 0; l < k; l++) sum += x[size_t(l)] * y[l];
-                store(c, c_type, i + j * ldc, sum);
+                store(c, c_type, i + j * ldc, order.sum(x.data(), &ys[length * size_t(j)]));
             }
         }
         return int(SUCCESS);

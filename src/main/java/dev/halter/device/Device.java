@@ -43,6 +43,11 @@ public interface Device extends AutoCloseable {
   /** Whether it takes work in large pieces to keep it busy: thousands of rows at a time. */
   boolean wantsLargePieces();
 
+  /** Processors that blocks of a launch spread over: a GPU's SMs; 1 where nothing depends on it. */
+  default int multiprocessors() {
+    return 1;
+  }
+
   /**
    * Whether {@link #record} makes graphs; before one, all that its work allocates must be there.
    */

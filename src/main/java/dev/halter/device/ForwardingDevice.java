@@ -55,6 +55,11 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public int multiprocessors() {
+    return device.multiprocessors();
+  }
+
+  @Override
   public boolean recordsGraphs() {
     return device.recordsGraphs();
   }

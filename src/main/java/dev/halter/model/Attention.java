@@ -200,32 +200,49 @@ final class Attention {
   }
 
   /**
-   * Adds the biases and normalises each q and k head, in place. Each of the three may be null, and
-   * both norms are or neither is.
+   * What becomes of q and k before they rotate. Each may be null, and both norms are or neither is.
    *
    * @param bias [(n_heads + 2 n_kv_heads) d_head] f32
    * @param qNorm gain [d_head] f32 of q's RMSNorm, likewise {@code kNorm}
    */
-  void biasAndNorm(Buffer qkv, int rows, Buffer bias, Buffer qNorm, Buffer kNorm) {
-    if (bias == null && qNorm == null && kNorm == null) {
+  record HeadChanges(Buffer bias, Buffer qNorm, Buffer kNorm) {
+    static final HeadChanges NONE = new HeadChanges(null, null, null);
+
+    boolean isNone() {
+      return bias == null && qNorm == null;
+    }
+  }
+
+  /** Adds the biases and normalises each q and k head, in place. */
+  void biasAndNorm(Buffer qkv, int rows, HeadChanges changes) {
+    if (changes.isNone()) {
       return;
     }
-    Grid grid = Grid.of(rows, config.nHeads() + 2 * config.nKvHeads());
-    int changed = config.nHeads() + (bias == null ? 1 : 2) * config.nKvHeads(); // v has no norm
     device.launch(
         biasNorm,
-        2L * rows * changed * config.dHead() * type.bytes(),
-        grid,
-        32,
-        0,
+        (long) rows * changedBytes(changes),
+        Grid.of(rows, ropeParts),
+        BLOCK,
+        4 * BLOCK,
         qkv,
-        bias,
-        qNorm,
-        kNorm,
+        changes.bias,
+        changes.qNorm,
+        changes.kNorm,
         (float) config.rmsNormEps(),
         config.nHeads(),
         config.nKvHeads(),
         config.dHead());
+  }
+
+  /** Read and written of a row; v has no norm. */
+  private long changedBytes(HeadChanges changes) {
+    int changed = config.nHeads() + (changes.bias == null ? 1 : 2) * config.nKvHeads();
+    return 2L * changed * config.dHead() * type.bytes();
+  }
+
+  /** What a position turns each pair of a head by: [d_head / 2] f32. */
+  Buffer inverseFrequencies() {
+    return inverseFrequencies;
   }
 
   /** As many that each thread has one pack of 16 bytes of either half of a head. */
@@ -238,14 +255,24 @@ final class Attention {
 
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
   void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
+    rotateAndAppend(qkv, rows, HeadChanges.NONE, step, cache, layer);
+  }
+
+  /** {@link #biasAndNorm} and the above in one launch, with the bits of both. */
+  void rotateAndAppend(
+      Buffer qkv, int rows, HeadChanges changes, StepTables step, KvCache cache, int layer) {
     int heads = 2 * config.nHeads() + 5 * config.nKvHeads(); // reads and writes of one
     device.launch(
         ropeAppend,
         (long) rows * heads * config.dHead() * type.bytes(),
         Grid.of(rows, ropeParts),
         BLOCK,
-        4 * config.dHead(),
+        4 * (config.dHead() + BLOCK),
         qkv,
+        changes.bias,
+        changes.qNorm,
+        changes.kNorm,
+        (float) config.rmsNormEps(),
         inverseFrequencies,
         step.positions,
         step.sequences,

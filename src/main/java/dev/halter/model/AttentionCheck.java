@@ -77,7 +77,7 @@ final class AttentionCheck {
     }
   }
 
-  private static float[] read(Buffer bf16, int count) {
+  static float[] read(Buffer bf16, int count) {
     short[] bits = new short[count];
     bf16.copyTo(MemorySegment.ofArray(bits));
     float[] values = new float[count];

@@ -125,6 +125,7 @@ public final class Llama implements AutoCloseable {
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);
+      FewRowsCheck.run(device, config, weights, type);
       this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
       this.x = floats(limits.rows, config.dModel());
       this.qkv = activations(qkvWidth());
@@ -343,22 +344,22 @@ public final class Llama implements AutoCloseable {
     if (firstLayer == 0) {
       steps.embed();
     }
-    boolean normed = false; // whether h is the norm of x that the next branch reads
+    boolean normed = false; // whether the norm of x that the next branch reads is there
     for (int layer = firstLayer; layer < endLayer; layer++) {
-      if (!normed) {
-        steps.firstNorm(layer);
-      }
+      FewRows.Input in = normed ? positionwise.normed() : steps.firstInput(layer);
       boolean last = layer + 1 == config.nLayers();
-      steps.attention(layer, weights.layer(layer));
+      steps.attention(layer, weights.layer(layer), in);
       if (last && steps.onlyOutputsGoOn(layer)) {
         steps.finish(layer, weights.layer(layer));
         return;
       }
       normed = steps.project(layer, weights.layer(layer));
-      if (!normed) {
-        positionwise.norm(positionwise.ln2(layer), x, steps.pass);
-      }
-      normed = positionwise.mlp(layer, x, steps.pass, last ? null : positionwise.ln1(layer + 1));
+      in =
+          normed
+              ? positionwise.normed()
+              : positionwise.input(positionwise.ln2(layer), x, steps.pass);
+      RowKernels.Norm next = last ? null : positionwise.ln1(layer + 1);
+      normed = positionwise.mlp(layer, in, x, steps.pass, next);
     }
     if (endLayer == config.nLayers()) {
       steps.logits();
@@ -391,7 +392,7 @@ public final class Llama implements AutoCloseable {
       this.edits = edits(steering);
       this.hook = hook;
       this.kept = wantsNorms() ? norms : null;
-      this.pass = new Positionwise.Pass(rows, edits, kept, this);
+      this.pass = new Positionwise.Pass(rows, batch.isDecode(), edits, kept, this);
       this.solves = steering != null && steering.solves(batch);
     }
 
@@ -420,7 +421,7 @@ public final class Llama implements AutoCloseable {
       return hook != null && hook.wants(new Site(kind, layer));
     }
 
-    void firstNorm(int layer) {
+    FewRows.Input firstInput(int layer) {
       // The norm makes the edits of hook_resid_pre: queued ones come before it, and so does a hook
       // where there are no others, so that it may overwrite the site.
       queued(Site.Kind.RESID_PRE, layer);
@@ -428,24 +429,39 @@ public final class Llama implements AutoCloseable {
       if (!normEdits) {
         show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       }
-      positionwise.norm(positionwise.ln1(layer), x, pass);
+      FewRows.Input in = positionwise.input(positionwise.ln1(layer), x, pass);
       if (normEdits) {
         show(Site.Kind.RESID_PRE, layer, x, DType.F32, config.dModel(), 0);
       }
       showNorm(Site.Kind.LN1_SCALE, Site.Kind.LN1_NORMALIZED, layer);
+      return in;
     }
 
     /** From {@code ln1} of x to z. */
-    void attention(int layer, Layer w) {
+    void attention(int layer, Layer w, FewRows.Input in) {
       int heads = config.nHeads() * config.dHead();
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
-      positionwise.product(positionwise.h, config.dModel(), w.qkv(), qkv, width, rows);
-      attention.biasAndNorm(qkv, rows, w.qkvBias(), w.qNorm(), w.kNorm());
-      at(Site.Kind.Q, layer, qkv, type, width, 0);
-      at(Site.Kind.K, layer, qkv, type, width, heads);
-      at(Site.Kind.V, layer, qkv, type, width, heads + kv);
-      attention.rotateAndAppend(qkv, rows, step, cache, layer);
+      FewRows few = positionwise.fewRows(pass);
+      boolean looksBetween =
+          acts(Site.Kind.Q, layer) || acts(Site.Kind.K, layer) || acts(Site.Kind.V, layer);
+      if (few != null && w.qNorm() == null && !looksBetween) {
+        Buffer frequencies = attention.inverseFrequencies();
+        Linear all = w.qkv().getFirst();
+        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows);
+      } else {
+        positionwise.product(in, w.qkv(), qkv, width, pass);
+        Attention.HeadChanges changes =
+            new Attention.HeadChanges(w.qkvBias(), w.qNorm(), w.kNorm());
+        if (looksBetween) {
+          attention.biasAndNorm(qkv, rows, changes);
+          changes = Attention.HeadChanges.NONE;
+        }
+        at(Site.Kind.Q, layer, qkv, type, width, 0);
+        at(Site.Kind.K, layer, qkv, type, width, heads);
+        at(Site.Kind.V, layer, qkv, type, width, heads + kv);
+        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer);
+      }
       at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
       at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
       if (wants(Site.Kind.PATTERN, layer)) {
@@ -460,11 +476,11 @@ public final class Llama implements AutoCloseable {
 
     /** Adds what attention says to x; returns whether the MLP's norm of x is made as well. */
     boolean project(int layer, Layer w) {
-      int heads = config.nHeads() * config.dHead();
-      positionwise.product(z, heads, List.of(w.o()), positionwise.y, config.dModel(), rows);
-      return positionwise.add(
-          x,
+      return positionwise.project(
+          z,
+          w.o(),
           w.oBias(),
+          x,
           Site.Kind.ATTN_OUT,
           Site.Kind.RESID_MID,
           layer,
@@ -496,16 +512,20 @@ public final class Llama implements AutoCloseable {
       Positionwise.Pass plain = Positionwise.Pass.plain(outputs);
       gatherOutputs(zLast, z, words);
       gatherOutputs(last, x, config.dModel());
-      positionwise.product(zLast, heads, List.of(w.o()), positionwise.y, config.dModel(), outputs);
-      positionwise.add(
-          last,
-          w.oBias(),
-          Site.Kind.ATTN_OUT,
-          Site.Kind.RESID_MID,
-          layer,
-          plain,
-          positionwise.ln2(layer));
-      positionwise.mlp(layer, last, plain, null);
+      RowKernels.Norm ln2 = positionwise.ln2(layer);
+      boolean normed =
+          positionwise.project(
+              zLast,
+              w.o(),
+              w.oBias(),
+              last,
+              Site.Kind.ATTN_OUT,
+              Site.Kind.RESID_MID,
+              layer,
+              plain,
+              ln2);
+      FewRows.Input in = normed ? positionwise.normed() : positionwise.input(ln2, last, plain);
+      positionwise.mlp(layer, in, last, plain, null);
       head(outputs);
     }
 

@@ -238,6 +238,16 @@ public final class LlamaWeights {
     return layers.get(index);
   }
 
+  /** Whether projections that share their input are one matrix of this type in every layer. */
+  boolean isMerged(DType type) {
+    return layers.stream()
+        .allMatch(
+            layer ->
+                layer.qkv.size() == 1
+                    && layer.gateUp.size() == 1
+                    && layer.qkv.getFirst().type == type);
+  }
+
   /** The file's tensors, for whoever decodes weights rather than runs them. */
   public Checkpoint checkpoint() {
     return checkpoint;

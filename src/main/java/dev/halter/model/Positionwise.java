@@ -43,11 +43,13 @@ public final class Positionwise {
   /**
    * How a step's rows are treated on the way.
    *
+   * @param decodes whether they are a step of decode, whose products may be those of few rows; all
+   *     others are the device's, so that rows of one prompt have theirs from one place
    * @param kept where the norms' insides go for the observer, or null
    */
-  record Pass(int count, Edits edits, Norms kept, Observer observer) {
+  record Pass(int count, boolean decodes, Edits edits, Norms kept, Observer observer) {
     static Pass plain(int count) {
-      return new Pass(count, Edits.NONE, null, Observer.NONE);
+      return new Pass(count, false, Edits.NONE, null, Observer.NONE);
     }
   }
 
@@ -67,6 +69,7 @@ public final class Positionwise {
   private final Buffer post; // [rows, d_mlp] T
 
   private final RowKernels kernels;
+  private final FewRows fewRows; // null: all products are the device's
   private final Kernel biasNorm;
 
   /**
@@ -89,6 +92,7 @@ public final class Positionwise {
     this.gateUp = scope.allocate(elements * 2 * config.dMlp());
     this.post = scope.allocate(elements * config.dMlp());
     this.kernels = new RowKernels(device, type);
+    this.fewRows = FewRows.of(device, config, weights, type);
     this.biasNorm = device.kernel("qkv_bias_norm_f32");
   }
 
@@ -107,8 +111,7 @@ public final class Positionwise {
    */
   public void mlp(int layer, Buffer x, int count) {
     Pass pass = Pass.plain(count);
-    norm(ln2(layer), x, pass);
-    mlp(layer, x, pass, null);
+    mlp(layer, input(ln2(layer), x, pass), x, pass, null);
   }
 
   /**
@@ -151,7 +154,7 @@ public final class Positionwise {
       float eps = (float) config.rmsNormEps();
       long bytes = 8L * count * dHead;
       device.launch(
-          biasNorm, bytes, Grid.of(count, 1), 32, 0, out, bias, gain, gain, eps, 1, 0, dHead);
+          biasNorm, bytes, Grid.of(count), 128, 512, out, bias, gain, gain, eps, 1, 0, dHead);
     }
   }
 
@@ -200,13 +203,35 @@ public final class Positionwise {
     kernels.norm(norm, h, x, pass.count, config.dModel(), pass.kept, pass.edits);
   }
 
+  /** The products of few rows, or null where they are not for a pass. */
+  FewRows fewRows(Pass pass) {
+    return fewRows != null && pass.decodes && fewRows.takes(pass.count) ? fewRows : null;
+  }
+
+  /** What a branch multiplies: h = norm(x), or where the product can take it along, x with its norm. */
+  FewRows.Input input(RowKernels.Norm norm, Buffer x, Pass pass) {
+    RowKernels.SteeredAt at = norm.input();
+    boolean edited = at != null && pass.edits.ranges(at.kind(), at.layer()) != null;
+    if (fewRows(pass) != null && pass.kept == null && !edited) {
+      return new FewRows.Input(x, norm);
+    }
+    norm(norm, x, pass);
+    return normed();
+  }
+
+  /** h, where it is the norm already. */
+  FewRows.Input normed() {
+    return new FewRows.Input(h, null);
+  }
+
   /**
-   * {@code x += MLP(h)}, where h is {@link #ln2} of x.
+   * {@code x += MLP(in)}.
    *
-   * @param next as for {@link #add}
+   * @param in {@link #ln2} of x
+   * @param next as for {@link #project}
    * @return likewise
    */
-  boolean mlp(int layer, Buffer x, Pass pass, RowKernels.Norm next) {
+  boolean mlp(int layer, FewRows.Input in, Buffer x, Pass pass, RowKernels.Norm next) {
     Layer w = weights.layer(layer);
     int f = config.dMlp();
     Observer observer = pass.observer;
@@ -215,38 +240,94 @@ public final class Positionwise {
       observer.at(
           Site.Kind.LN2_NORMALIZED, layer, pass.kept.normalized, DType.F32, config.dModel(), 0);
     }
-    product(h, config.dModel(), w.gateUp(), gateUp, 2 * f, pass.count);
-    kernels.gatedMlp(
-        post,
-        gateUp,
-        gateUp.slice((long) f * type.bytes()),
-        w.gateBias(),
-        w.upBias(),
-        pass.count,
-        f,
-        2L * f,
-        pass.edits,
-        layer);
+    FewRows few = fewRows(pass);
+    boolean apart =
+        few == null
+            || observer.acts(Site.Kind.PRE, layer)
+            || observer.acts(Site.Kind.PRE_LINEAR, layer)
+            || pass.edits.ranges(Site.Kind.POST, layer) != null;
+    if (apart) {
+      product(in, w.gateUp(), gateUp, 2 * f, pass);
+      kernels.gatedMlp(
+          post,
+          gateUp,
+          gateUp.slice((long) f * type.bytes()),
+          w.gateBias(),
+          w.upBias(),
+          pass.count,
+          f,
+          2L * f,
+          pass.edits,
+          layer);
+    } else {
+      few.gate(post, in, w.gateUp().getFirst(), w.gateBias(), w.upBias(), pass.count);
+    }
     observer.at(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
     observer.at(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
     observer.at(Site.Kind.POST, layer, post, type, f, 0);
-    product(post, f, List.of(w.down()), y, config.dModel(), pass.count);
-    return add(x, w.downBias(), Site.Kind.MLP_OUT, Site.Kind.RESID_POST, layer, pass, next);
+    return project(
+        post,
+        w.down(),
+        w.downBias(),
+        x,
+        Site.Kind.MLP_OUT,
+        Site.Kind.RESID_POST,
+        layer,
+        pass,
+        next);
   }
 
   /** out[:, part by part] = in · Wᵀ for projections that share their input. */
-  void product(Buffer in, int inWidth, List<Linear> parts, Buffer out, int outWidth, int count) {
+  void product(FewRows.Input in, List<Linear> parts, Buffer out, int outWidth, Pass pass) {
+    FewRows few = fewRows(pass);
+    if (few != null) {
+      few.multiply(out, in, parts.getFirst(), pass.count); // the only one
+      return;
+    }
     long column = 0;
     for (Linear part : parts) {
       device.multiply(
-          count,
+          pass.count,
           part.out(),
           part.in(),
-          new Matrix(in, type, inWidth),
+          new Matrix(in.x(), type, part.in()),
           part.matrix(),
           new Matrix(out.slice(column * type.bytes()), type, outWidth));
       column += part.out();
     }
+  }
+
+  /**
+   * {@code x += in · Wᵀ + bias}: what a branch adds. Where few rows are not edited or looked at, in
+   * one launch, with the bits of those that it takes else.
+   *
+   * @param bias may be null
+   * @param next as for {@link #add}
+   * @return whether h is the result of {@code next}
+   */
+  boolean project(
+      Buffer in,
+      Linear w,
+      Buffer bias,
+      Buffer x,
+      Site.Kind branch,
+      Site.Kind residual,
+      int layer,
+      Pass pass,
+      RowKernels.Norm next) {
+    FewRows few = fewRows(pass);
+    boolean apart =
+        few == null
+            || pass.observer.acts(branch, layer)
+            || pass.observer.acts(residual, layer)
+            || pass.edits.ranges(branch, layer) != null
+            || pass.edits.ranges(residual, layer) != null;
+    if (!apart) {
+      few.add(x, in, w, bias, pass.count);
+      return false;
+    }
+    product(new FewRows.Input(in, null), List.of(w), y, config.dModel(), pass);
+    return add(x, bias, branch, residual, layer, pass, next);
   }
 
   /**
@@ -257,7 +338,7 @@ public final class Positionwise {
    * @param next the norm that reads x next, or null
    * @return whether h is that norm's result
    */
-  boolean add(
+  private boolean add(
       Buffer x,
       Buffer bias,
       Site.Kind branch,

@@ -188,9 +188,13 @@ final class RowKernels {
     return at == null ? null : edits.ranges(at.kind, at.layer);
   }
 
-  /** A thread for each pack of a row, as far as a block goes. */
   private int rowBlock(int d) {
-    int warps = Math.ceilDiv(Math.ceilDiv(d, pack()), WARP);
+    return rowBlock(d, type);
+  }
+
+  /** A thread for each pack of a row, as far as a block goes: a norm's bits depend on it. */
+  static int rowBlock(int d, DType type) {
+    int warps = Math.ceilDiv(Math.ceilDiv(d, 16 / type.bytes()), WARP);
     return WARP * Math.min(warps, ROW_BLOCK / WARP);
   }
 

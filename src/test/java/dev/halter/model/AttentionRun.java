@@ -162,6 +162,23 @@ final class AttentionRun implements AutoCloseable {
     }
   }
 
+  /** As {@link #step} of one part without steering, which biases and norms change in passing. */
+  Step changing(Part part, float[] bias, float[] qNorm, float[] kNorm) {
+    int n = part.qkv.length;
+    Attention.Work.Shape work = upload(batch(part), part);
+    try (Scope gains = device.scope()) {
+      Attention.HeadChanges changes =
+          new Attention.HeadChanges(
+              bias == null ? null : gains.of(bias),
+              qNorm == null ? null : gains.of(qNorm),
+              kNorm == null ? null : gains.of(kNorm));
+      attention.rotateAndAppend(qkv, n, changes, tables, cache, 0);
+      attention.attend(z, qkv, work, tables, cache, 0, Edits.NONE);
+      return new Step(
+          read(qkv, n, width()), read(z, n, config.nHeads() * config.dHead()), new float[0]);
+    }
+  }
+
   private void run(Attention.Work.Shape work, int n, SteeringTable steering, Buffer changes) {
     attention.rotateAndAppend(qkv, n, tables, cache, 0);
     attention.attend(z, qkv, work, tables, cache, 0, new Edits(steering, tables.slots, changes));
@@ -204,7 +221,7 @@ final class AttentionRun implements AutoCloseable {
     try (Buffer b = floats(bias);
         Buffer q = floats(qNorm);
         Buffer k = floats(kNorm)) {
-      attention.biasAndNorm(qkv, values.length, b, q, k);
+      attention.biasAndNorm(qkv, values.length, new Attention.HeadChanges(b, q, k));
       return read(qkv, values.length, width());
     }
   }

@@ -11,6 +11,7 @@ import dev.halter.device.cuda.TestCuda;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.function.Function;
@@ -64,10 +65,14 @@ class ProfiledModelTest {
     }
   }
 
+  /** With the kernels that all devices have. */
   private static Map<String, Profile.Row> profile(Device device, String model, DType type) {
+    System.setProperty("halter.few_rows", "cublas");
     try (ProfiledDevice profiled = new ProfiledDevice(device, table -> {})) {
       run(profiled, GOLDENS.resolve(model).resolve("model"), type);
       return rows(profiled);
+    } finally {
+      System.clearProperty("halter.few_rows");
     }
   }
 
@@ -141,12 +146,9 @@ class ProfiledModelTest {
     long layers = config.nLayers();
     long end = PROMPT - 1; // rows that do not go on after the last attention
     Map<String, Profile.Row> rows = profile(device, "llama-bias", DType.F32);
-    long heads = config.nHeads() + 2L * config.nKvHeads();
+    long heads = 2L * config.nHeads() + 5L * config.nKvHeads(); // biases come in passing
     assertMoved(
-        rows,
-        "qkv_bias_norm_f32",
-        layers * steps,
-        layers * tokens * heads * config.dHead() * 2 * 4);
+        rows, "rope_append_f32", layers * steps, layers * tokens * heads * config.dHead() * 4);
     assertMoved(
         rows, "gated_mlp_f32", layers * steps, (layers * tokens - end) * config.dMlp() * 5 * 4);
     assertMoved(rows, "residual_add_f32", steps, (tokens - end) * config.dModel() * (8 + 4 + 4));
@@ -182,6 +184,91 @@ class ProfiledModelTest {
       long scratch = 2 * 4 * 4 * (64 + 4);
       assertMoved(rows, "attention_split_sm80_64", 1, 2 * 4 * page + z + scratch);
       assertMoved(rows, "attention_merge_sm80_64", 1, scratch + z);
+    }
+  }
+
+  /**
+   * On CUDA, what a step of few rows launches for a block: products with all that stands beside
+   * them, and attention. Bytes are those of the contracts.
+   */
+  @Test
+  void fewRowsTakeFourLaunchesBesideAttention() {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      try (ProfiledDevice device = new ProfiledDevice(TestCuda.open(), table -> {})) {
+        Map<String, Profile.Row> rows = launchesOfAStep(device, "llama3", type, 3);
+        String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
+        ModelConfig config = ModelConfig.read(GOLDENS.resolve("llama3/model"));
+        long layers = config.nLayers();
+        long d = config.dModel();
+        long f = config.dMlp();
+        long heads = (long) config.nHeads() * config.dHead();
+        long kv = (long) config.nKvHeads() * config.dHead();
+        long bytes = type.bytes();
+        assertMoved(
+            rows,
+            "multiply_few_rope" + suffix,
+            layers,
+            layers * bytes * (d * (heads + 2 * kv) + 3 * (d + heads + 4 * kv)));
+        assertMoved(
+            rows,
+            "multiply_few_gate" + suffix,
+            layers,
+            layers * bytes * (2 * d * f + 3 * (d + f)));
+        assertMoved(
+            rows,
+            "multiply_few_add" + suffix,
+            2 * layers,
+            layers
+                * (bytes * (d * heads + d * f + 3 * (heads + f + 2 * d)) + 2 * 3 * 8 * d));
+        // Embedding, gather, final norm, LM head; and attention's own.
+        assertEquals(4 + layers * 5, launches(rows), rows.keySet().toString());
+      }
+      // Norms of heads stand between product and rotation.
+      try (ProfiledDevice device = new ProfiledDevice(TestCuda.open(), table -> {})) {
+        Map<String, Profile.Row> rows = launchesOfAStep(device, "qwen3", type, 8);
+        long layers = ModelConfig.read(GOLDENS.resolve("qwen3/model")).nLayers();
+        assertEquals(4 + layers * 6, launches(rows), rows.keySet().toString());
+      }
+    }
+  }
+
+  private static long launches(Map<String, Profile.Row> rows) {
+    return rows.values().stream()
+        .filter(row -> !row.name().contains("copy"))
+        .mapToLong(Profile.Row::launches)
+        .sum();
+  }
+
+  /** Those of one step with a row of each of some sequences, by name. */
+  private static Map<String, Profile.Row> launchesOfAStep(
+      ProfiledDevice device, String model, DType type, int sequences) {
+    Path folder = GOLDENS.resolve(model).resolve("model");
+    Llama.Limits limits = new Llama.Limits(sequences, sequences, sequences, sequences, 64);
+    try (Llama llama = Llama.load(folder, device, type, limits)) {
+      Map<String, Profile.Row> before = rows(device);
+      Batch batch = new Batch();
+      for (int i = 0; i < sequences; i++) {
+        int sequence = llama.cache().open();
+        llama.cache().reserve(sequence, 1);
+        batch.add(sequence, 0, new int[] {7}, new int[1], 0);
+      }
+      llama.forward(batch, null);
+      device.synchronize();
+      Map<String, Profile.Row> after = rows(device);
+      before.forEach(
+          (name, row) ->
+              after.computeIfPresent(
+                  name,
+                  (n, all) ->
+                      all.launches() == row.launches()
+                          ? null
+                          : new Profile.Row(
+                              n,
+                              all.launches() - row.launches(),
+                              all.nanoseconds() - row.nanoseconds(),
+                              all.bytes() - row.bytes(),
+                              all.operations() - row.operations())));
+      return after;
     }
   }
 }

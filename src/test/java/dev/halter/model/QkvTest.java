@@ -139,6 +139,32 @@ class QkvTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void inOneLaunchTheBitsAreThoseOfTwo(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int dHead : SIZES) {
+        ModelConfig config = AttentionRun.config(3, 1, dHead, 0);
+        float[][] qkv = AttentionRun.random(config, type, 3, dHead);
+        float[] bias = randomFloats(5 * dHead, 1);
+        float[] qNorm = randomFloats(dHead, 2);
+        float[] kNorm = randomFloats(dHead, 3);
+        for (float[][] changes :
+            new float[][][] {{bias, qNorm, kNorm}, {null, qNorm, kNorm}, {bias, null, null}}) {
+          try (AttentionRun run = new AttentionRun(device, type, config, 3, 2)) {
+            float[][] changed = run.biasAndNorm(qkv, changes[0], changes[1], changes[2]);
+            Step two = run.step(null, new Part(run.open(3), 0, changed));
+            Step one =
+                run.changing(
+                    new Part(run.open(3), 0, qkv), changes[0], changes[1], changes[2]);
+            assertArrayEquals(two.rotated(), one.rotated());
+            assertArrayEquals(two.z(), one.z()); // which the cache shows in
+          }
+        }
+      }
+    }
+  }
+
   /** Rows of 5 query and 2 KV heads at positions 1 and 66 of one sequence; then both caches. */
   private static float[] rotateAndAppend(
       Device device, DType type, int dHead, int parts, int block) {
@@ -158,8 +184,12 @@ class QkvTest {
           device.kernel("rope_append_" + type.name().toLowerCase(Locale.ROOT)),
           Grid.of(rows, parts),
           block,
-          4 * dHead,
+          4 * (dHead + block),
           qkv,
+          null,
+          null,
+          null,
+          0f,
           frequencies,
           positions,
           sequences,

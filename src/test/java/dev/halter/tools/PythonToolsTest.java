@@ -14,7 +14,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /**
  * Runs the tests of what is written in Python: the stages of a GPU run, which may not be lost to a
- * hang or a crash, and how figures are taken. They need its standard library alone; without a
+ * hang or a crash, and how figures are taken; and those that hold tables to what they are made of. They need its standard library alone; without a
  * python3 they are skipped, as Halter itself needs none.
  */
 class PythonToolsTest {
@@ -22,7 +22,8 @@ class PythonToolsTest {
     return Stream.of(
         List.of("python3", "tools/gpu/test_stages.py"),
         List.of("python3", "bench/python/test_peer.py"),
-        List.of("python3", "tools/readme", "--check"));
+        List.of("python3", "tools/readme", "--check"),
+        List.of("python3", "tools/decode", "--check"));
   }
 
   private static boolean python() throws InterruptedException {
@@ -42,7 +43,7 @@ class PythonToolsTest {
     assumeTrue(python(), "needs python3 of 3.10 or later");
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
     String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    assertTrue(process.waitFor(2, TimeUnit.MINUTES));
+    assertTrue(process.waitFor(5, TimeUnit.MINUTES));
     assertEquals(0, process.exitValue(), output);
   }
 }

@@ -149,7 +149,8 @@ public final class TimedKernels {
     Buffer bias = floats((HEADS + 2L * KV_HEADS) * D_HEAD);
     Buffer gain = floats(D_HEAD);
     return switch (kernel) {
-      case "qkv_bias_norm" -> () -> attention.biasAndNorm(qkv, rows, bias, gain, gain);
+      case "qkv_bias_norm" -> () -> attention.biasAndNorm(
+                qkv, rows, new Attention.HeadChanges(bias, gain, gain));
       case "rope_append" -> () -> attention.rotateAndAppend(qkv, rows, step, cache, 0);
       default -> () -> attention.attend(z, qkv, work, step, cache, 0, Edits.NONE);
     };

@@ -129,7 +129,7 @@ public final class CudaDevice implements Device {
         this,
         driver::encodeTensorMap,
         form,
-        context.attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        multiprocessors(),
         modules.sharedLimit(),
         context.attribute(
             CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR),
@@ -184,6 +184,11 @@ public final class CudaDevice implements Device {
   @Override
   public boolean wantsLargePieces() {
     return true;
+  }
+
+  @Override
+  public int multiprocessors() {
+    return context.attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   }
 
   @Override
