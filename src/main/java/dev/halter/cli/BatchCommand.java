@@ -1,11 +1,11 @@
 package dev.halter.cli;
 
 import dev.halter.files.Json;
-import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.generation.RequestJson;
 import dev.halter.generation.Result;
-import dev.halter.generation.Sampling;
+import dev.halter.generation.ResultJson;
 import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
 import java.io.IOException;
@@ -18,7 +18,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.concurrent.Callable;
-import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -74,32 +73,23 @@ final class BatchCommand implements Callable<Integer> {
   @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
-  /** Keys of a line beside its id and its prompt. */
-  private static final List<String> KEYS =
-      Stream.of(
-              List.of("plan", "max_tokens"),
-              EndingOptions.KEYS,
-              SamplingOptions.KEYS,
-              LogProbabilityOptions.KEYS)
-          .flatMap(List::stream)
-          .toList();
-
-  /** How lines that do not say are sampled. */
-  private Sampling defaults;
+  /** What is so for lines that do not say. */
+  private RequestJson requests;
 
   @Override
   public Integer call() throws IOException {
     if (maxTokens < 0) {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
-    defaults = sampling.sampling();
     ending.check();
-    logprobs.told();
+    requests =
+        new RequestJson(
+            maxTokens, ending.minTokens, ending.ignoreEos, sampling.sampling(), logprobs.told());
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
     try (InputLine.Reader lines =
-            new InputLine.Reader(in, shards.shard(), KEYS.toArray(String[]::new));
+            new InputLine.Reader(in, shards.shard(), RequestJson.KEYS.toArray(String[]::new));
         ResultFile results = new ResultFile(out, resume);
         LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", lines.size())) {
@@ -175,7 +165,7 @@ final class BatchCommand implements Callable<Integer> {
           bar.at(++done);
         } else {
           try {
-            next = request(line);
+            next = requests.request(line.json(), line.id().toString(), model, cache);
             running.put(next, line);
           } catch (IllegalArgumentException e) {
             fail(line, e.getMessage());
@@ -195,20 +185,6 @@ final class BatchCommand implements Callable<Integer> {
       return request;
     }
 
-    private Request request(InputLine line) {
-      JsonObject json = line.json();
-      String id = line.id().toString();
-      Request request =
-          model
-              .request(line.prompt(model))
-              .withId(id)
-              .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
-              .with(SamplingOptions.of(json, id, defaults))
-              .with(cache.of(json))
-              .with(logprobs.told(json).wanted());
-      return ending.with(request, json);
-    }
-
     void finish(Result result) {
       InputLine line = running.remove(result.request());
       if (result.failure() != null) {
@@ -220,7 +196,7 @@ final class BatchCommand implements Callable<Integer> {
           ResultJson.of(
               result,
               model.hasTokenizer() ? model.decode(result.tokens()) : null,
-              logprobs.told(line.json()).isAny()));
+              requests.tellsLogProbabilities(line.json())));
       results.write(document);
       bar.at(++done);
     }

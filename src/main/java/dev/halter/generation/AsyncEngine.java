@@ -195,7 +195,8 @@ public final class AsyncEngine implements AutoCloseable {
         dismiss();
         admit();
         if (!running.isEmpty()) {
-          engine.step(meter::stepped);
+          boolean isFull = first() != null || engine.model().cache().sequencesFree() == 0;
+          engine.step(step -> meter.stepped(step, isFull));
           measure();
         }
       }

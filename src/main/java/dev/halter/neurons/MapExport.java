@@ -27,7 +27,8 @@ public enum MapExport {
   JSONL,
   CSV;
 
-  private static final List<Column> COLUMNS =
+  /** Columns of the table. */
+  public static final List<Column> COLUMNS =
       List.of(
           Column.int32("layer"),
           Column.int32("neuron"),

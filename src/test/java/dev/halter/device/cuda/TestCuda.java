@@ -32,7 +32,7 @@ public final class TestCuda {
    */
   public static Device open() {
     if (REAL) {
-      return CudaDevice.open();
+      return CudaDevice.open(0);
     }
     Device device = StandIn.open();
     return (Device)
