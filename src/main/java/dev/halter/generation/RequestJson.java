@@ -77,6 +77,11 @@ public record RequestJson(
     }
   }
 
+  /** The same with tokens chosen otherwise. */
+  public RequestJson with(Sampling newSampling) {
+    return new RequestJson(maxTokens, minTokens, ignoreEos, newSampling, told);
+  }
+
   /**
    * The request of an object.
    *

@@ -70,12 +70,12 @@ public final class CudaDevice implements Device {
   }
 
   /**
-   * Opens the first device with the fatbins of another folder.
+   * Opens a device with the fatbins of another folder.
    *
    * @throws DeviceException as {@link #open(int)}
    */
-  public static Device open(Path kernels) {
-    return new CudaDevice(0, () -> kernels);
+  public static Device open(int card, Path kernels) {
+    return new CudaDevice(card, () -> kernels);
   }
 
   /**
