@@ -84,7 +84,8 @@ public final class Devices {
         yield open(tryCpu(threads, batchInvariant), "cpu");
       }
       default ->
-          throw new IllegalArgumentException("no device '" + name + "': choose auto, cpu, cuda or cuda:N");
+          throw new IllegalArgumentException(
+              "no device '" + name + "': choose auto, cpu, cuda or cuda:N");
     };
   }
 

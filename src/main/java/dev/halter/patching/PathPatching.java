@@ -98,8 +98,7 @@ public final class PathPatching {
       int rowsAtOnce,
       IntConsumer progress) {
     Effects effects = new Effects(model.config());
-    sweeps(
-        model, pairs, variant, probability, pairsAtOnce, rowsAtOnce, pair -> effects, progress);
+    sweeps(model, pairs, variant, probability, pairsAtOnce, rowsAtOnce, pair -> effects, progress);
     return effects;
   }
 

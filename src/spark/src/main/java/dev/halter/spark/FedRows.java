@@ -134,7 +134,9 @@ final class FedRows implements Iterator<Row> {
     return ready.next();
   }
 
-  /** The row that is due, once it has ended, with the engine fed meanwhile; null behind the last. */
+  /**
+   * The row that is due, once it has ended, with the engine fed meanwhile; null behind the last.
+   */
   private Pending nextEnded() {
     while (true) {
       while (hasRoom() && rows.hasNext()) {

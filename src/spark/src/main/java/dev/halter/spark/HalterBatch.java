@@ -37,18 +37,18 @@ import org.apache.spark.sql.types.StructType;
  *
  * <p><b>In.</b> Columns as the keys of a line of {@code halter batch}: {@code id}, one of {@code
  * prompt}, {@code messages} (a list of structs, or JSON) and {@code tokens}, and those of {@link
- * RequestJson#KEYS} that rows are to differ in: {@code plan} is a plan as JSON or the name of one of
- * {@link #plans}. A dataset of one column {@code value} of text is such lines themselves.
+ * RequestJson#KEYS} that rows are to differ in: {@code plan} is a plan as JSON or the name of one
+ * of {@link #plans}. A dataset of one column {@code value} of text is such lines themselves.
  *
  * <p><b>Out.</b> A row for each, in the order of its partition: the columns of {@code halter table}
  * ({@link ResultTable#COLUMNS}), then those that are {@linkplain #keep kept}. A row that cannot be
- * answered has its {@code error} and costs no other anything. Rows are those of {@code halter batch}
- * for the same lines: a row without a seed draws by {@link #seed} and its id, so that a task that is
- * run again writes the same. Ids should differ; equal ones draw alike.
+ * answered has its {@code error} and costs no other anything. Rows are those of {@code halter
+ * batch} for the same lines: a row without a seed draws by {@link #seed} and its id, so that a task
+ * that is run again writes the same. Ids should differ; equal ones draw alike.
  *
  * <p><b>Where.</b> One engine for each executor and GPU address, loaded once and shared by its
- * tasks. A model that cannot be opened fails the job. An engine that fails, such as by an error that
- * poisons its CUDA context, ends its executor, which Spark replaces.
+ * tasks. A model that cannot be opened fails the job. An engine that fails, such as by an error
+ * that poisons its CUDA context, ends its executor, which Spark replaces.
  */
 public final class HalterBatch extends ModelJob<HalterBatch> {
   private static final List<String> KEYS =

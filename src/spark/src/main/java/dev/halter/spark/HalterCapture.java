@@ -41,8 +41,8 @@ import org.apache.spark.sql.types.StructType;
  *
  * <p><b>Out.</b> {@code id}, {@code site}, {@code position} (of the token, from 0), {@code head}
  * (null where a site has none), {@code vector} (f32: d_model or d_mlp values, d_head of {@code
- * hook_z}, as many as the prompt has tokens of {@code hook_pattern}, whom the token looks at), {@code
- * error}. A row that cannot be read has its id and its error alone.
+ * hook_z}, as many as the prompt has tokens of {@code hook_pattern}, whom the token looks at),
+ * {@code error}. A row that cannot be read has its id and its error alone.
  */
 public final class HalterCapture extends ModelJob<HalterCapture> {
   private static final List<String> KEYS =
@@ -100,11 +100,13 @@ public final class HalterCapture extends ModelJob<HalterCapture> {
   /**
    * The vectors, which are computed each time that they are asked for.
    *
-   * @throws IllegalArgumentException if there is no model, no site, or a column that would go unread
+   * @throws IllegalArgumentException if there is no model, no site, or a column that would go
+   *     unread
    */
   public Dataset<Row> run() {
     if (sites.isEmpty()) {
-      throw new IllegalArgumentException("no site: name some with sites(\"blocks.*.hook_resid_post\")");
+      throw new IllegalArgumentException(
+          "no site: name some with sites(\"blocks.*.hook_resid_post\")");
     }
     RowJson.check(rows.schema(), KEYS, List.of());
     BatchMetrics metrics = new BatchMetrics(rows.sparkSession().sparkContext());
@@ -148,8 +150,7 @@ public final class HalterCapture extends ModelJob<HalterCapture> {
     private final PlanCache plans;
     private String id;
 
-    Job(
-        Row row, Set<Site> sites, List<Integer> positions, SharedEngine shared, PlanCache plans) {
+    Job(Row row, Set<Site> sites, List<Integer> positions, SharedEngine shared, PlanCache plans) {
       this.row = row;
       this.sites = sites;
       this.positions = positions;
@@ -224,8 +225,7 @@ public final class HalterCapture extends ModelJob<HalterCapture> {
 
     @Override
     public Row failed(String problem) {
-      return RowFactory.create(
-          RowJson.id(row), null, null, null, null, RowJson.problem(problem));
+      return RowFactory.create(RowJson.id(row), null, null, null, null, RowJson.problem(problem));
     }
   }
 }

@@ -122,8 +122,7 @@ public final class HalterMap extends ModelJob<HalterMap> {
       TaskContext task = TaskContext.get();
       Place place = Place.of(settings.device(), task);
       Head head =
-          ExecutorCache.take(
-              place, Head.class, settings, task, () -> new Head(settings, place));
+          ExecutorCache.take(place, Head.class, settings, task, () -> new Head(settings, place));
       Iterator<Row> rows = Collections.emptyIterator();
       return new Iterator<>() {
         private Iterator<Row> ready = rows;
@@ -188,8 +187,7 @@ public final class HalterMap extends ModelJob<HalterMap> {
         NeuronMap.Sign sign,
         int top) {
       try {
-        NeuronMap.Source source =
-            new NeuronMap.Source(device, config, checkpoint, weights, layer);
+        NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, weights, layer);
         return ExecutorEnd.onFailure(
             place, () -> NeuronMap.of(source, projection, decode, sign, top, done -> {}));
       } finally {

@@ -144,7 +144,11 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
       TaskContext task = TaskContext.get();
       Place place = Place.of(settings.device(), task);
       return ExecutorCache.take(
-          place, Alone.class, settings, task, () -> new Alone(place, settings.opening(place).open()));
+          place,
+          Alone.class,
+          settings,
+          task,
+          () -> new Alone(place, settings.opening(place).open()));
     }
 
     static List<Read> read(Iterator<Row> rows, LanguageModel model) {
@@ -231,8 +235,7 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
           alone
               .sweep(
                   model ->
-                      PathPatching.ofEach(
-                          model.llama(), pairs, sweep.variant, sweep.probability))
+                      PathPatching.ofEach(model.llama(), pairs, sweep.variant, sweep.probability))
               .iterator();
       List<Row> rows = new ArrayList<>();
       for (Read each : read) {

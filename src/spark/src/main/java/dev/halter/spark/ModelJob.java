@@ -42,8 +42,8 @@ public abstract sealed class ModelJob<T extends ModelJob<T>>
   }
 
   /**
-   * {@code "auto"}, the default, is the GPU whose address Spark gives the task, and the CPU where it
-   * gives none; {@code "cuda"} is the first card where it gives none; {@code "cpu"} is the CPU.
+   * {@code "auto"}, the default, is the GPU whose address Spark gives the task, and the CPU where
+   * it gives none; {@code "cuda"} is the first card where it gives none; {@code "cpu"} is the CPU.
    * Whatever it is, each address has an engine of its own.
    *
    * @throws IllegalArgumentException for a name that is no device's

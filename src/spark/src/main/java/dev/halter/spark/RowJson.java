@@ -34,7 +34,9 @@ final class RowJson {
 
   private RowJson() {}
 
-  /** Whether rows are lines of JSON: one column of text by the name that Spark's readers give it. */
+  /**
+   * Whether rows are lines of JSON: one column of text by the name that Spark's readers give it.
+   */
   static boolean isLines(StructType schema) {
     return schema.length() == 1
         && schema.fields()[0].name().equals(LINE)
@@ -183,7 +185,9 @@ final class RowJson {
 
   /** Without the name that stands for the place of what was parsed. */
   static String problem(String message) {
-    return message.startsWith(ROW + ": ") ? message.substring(ROW.toString().length() + 2) : message;
+    return message.startsWith(ROW + ": ")
+        ? message.substring(ROW.toString().length() + 2)
+        : message;
   }
 
   /** Whether a text is a plan, and not the name of one. */

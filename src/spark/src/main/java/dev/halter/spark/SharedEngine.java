@@ -84,8 +84,7 @@ final class SharedEngine implements ExecutorCache.Kept {
 
   private SteeringPlan plan(String plan, Path folder) {
     if (RowJson.isObject(plan)) {
-      JsonObject json =
-          JsonObject.parse(Path.of("plan"), plan.getBytes(StandardCharsets.UTF_8));
+      JsonObject json = JsonObject.parse(Path.of("plan"), plan.getBytes(StandardCharsets.UTF_8));
       return SteeringPlan.of(json, folder, model.config());
     }
     return SteeringPlan.read(folder.resolve(RowJson.planFile(plan)), model.config());

@@ -67,7 +67,8 @@ class HalterBatchTest {
           });
     }
     lines.add("{\"id\":\"bad token\",\"tokens\":[999999]}");
-    lines.add("{\"id\":\"bad plan\",\"prompt\":\"The\",\"plan\":{\"interventions\":[{\"op\":\"x\"}]}}");
+    lines.add(
+        "{\"id\":\"bad plan\",\"prompt\":\"The\",\"plan\":{\"interventions\":[{\"op\":\"x\"}]}}");
     lines.add("{\"id\":\"no plan\",\"prompt\":\"The\",\"plan\":\"none.json\"}");
     lines.add("{\"id\":\"no key\",\"prompt\":\"The\",\"temprature\":1}");
     lines.add("{\"id\":\"two\",\"prompt\":\"The\",\"tokens\":[1]}");
@@ -76,12 +77,27 @@ class HalterBatchTest {
     Path in = Files.write(folder.resolve("in.jsonl"), lines);
     Path out = folder.resolve("out.jsonl");
     Local.halter(
-        1, "batch", "--model", Local.MODEL, "--device", "cpu", "--in", in, "--out", out,
-        "--max-tokens", 8, "--context", 256, "--seed", 3, "--threads", 1);
+        1,
+        "batch",
+        "--model",
+        Local.MODEL,
+        "--device",
+        "cpu",
+        "--in",
+        in,
+        "--out",
+        out,
+        "--max-tokens",
+        8,
+        "--context",
+        256,
+        "--seed",
+        3,
+        "--threads",
+        1);
     Map<String, List<Object>> expected = Local.results(out);
     Map<String, List<Object>> rows =
-        Local.results(
-            batch(Local.lines(spark, in, 3)).plans(folder.toString()).seed(3).run());
+        Local.results(batch(Local.lines(spark, in, 3)).plans(folder.toString()).seed(3).run());
     assertEquals(expected.keySet(), Map.copyOf(rows).keySet());
     rows.forEach(
         (id, row) -> {
@@ -192,8 +208,7 @@ class HalterBatchTest {
             .getMessage();
     assertTrue(error.contains("no column 'id'"), error);
     error =
-        assertThrows(
-                IllegalArgumentException.class, () -> HalterBatch.on(questions(1)).run())
+        assertThrows(IllegalArgumentException.class, () -> HalterBatch.on(questions(1)).run())
             .getMessage();
     assertTrue(error.contains("no model"), error);
     for (String option : List.of("temprature", "seed", "plan")) {
@@ -240,8 +255,7 @@ class HalterBatchTest {
     Local.halter(0, "table", out, "--out", table);
     Dataset<Row> read = spark.read().parquet(table.toString());
     Dataset<Row> made = batch(Local.lines(spark, in, 1)).run();
-    assertEquals(
-        List.of(made.schema().fieldNames()), List.of(read.schema().fieldNames()));
+    assertEquals(List.of(made.schema().fieldNames()), List.of(read.schema().fieldNames()));
     for (String name : made.schema().fieldNames()) {
       assertEquals(
           made.schema().apply(name).dataType().simpleString(),
@@ -256,7 +270,10 @@ class HalterBatchTest {
     assertEquals(
         rows,
         Local.results(
-            spark.read().parquet(folder.resolve("made").toString()).drop("error")
+            spark
+                .read()
+                .parquet(folder.resolve("made").toString())
+                .drop("error")
                 .withColumn("error", lit(1))));
   }
 

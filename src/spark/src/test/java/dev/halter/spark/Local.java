@@ -1,5 +1,6 @@
 package dev.halter.spark;
 
+import static java.util.stream.Collectors.joining;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.halter.files.JsonObject;
@@ -8,10 +9,12 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Row;
@@ -37,8 +40,40 @@ final class Local {
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.sql.shuffle.partitions", 2)
-        .config("spark.sql.warehouse.dir", Path.of("target", "warehouse").toAbsolutePath().toString())
+        .config(
+            "spark.sql.warehouse.dir", Path.of("target", "warehouse").toAbsolutePath().toString())
         .config("spark.log.level", "ERROR");
+  }
+
+  /**
+   * A master, a worker on a machine of so many GPUs, and as many executors of one core and one GPU
+   * each, in processes of their own.
+   *
+   * @param folder for the script that tells of the GPUs
+   */
+  static SparkSession cluster(int executors, Path folder) throws IOException {
+    Path home = Path.of(System.getenv("SPARK_HOME"));
+    Files.createDirectories(home.resolve("jars")); // they are on the executors' class path
+    Files.writeString(home.resolve("RELEASE"), "Spark");
+    Path script = folder.resolve("gpus");
+    String addresses =
+        IntStream.range(0, executors).mapToObj(i -> "\"" + i + "\"").collect(joining(", "));
+    Files.writeString(
+        script, "#!/bin/sh\necho '{\"name\": \"gpu\", \"addresses\": [%s]}'\n".formatted(addresses));
+    Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
+    // The worker reads them from its process, which is this one.
+    System.setProperty("spark.worker.resource.gpu.amount", Integer.toString(executors));
+    System.setProperty("spark.worker.resource.gpu.discoveryScript", script.toString());
+    return builder("local-cluster[1,%d,%d]".formatted(executors, 1024 * executors))
+        .config("spark.executor.cores", 1)
+        .config("spark.executor.memory", "1g")
+        .config("spark.executor.resource.gpu.amount", 1)
+        .config("spark.task.resource.gpu.amount", 1)
+        .config("spark.executor.extraClassPath", classPath())
+        .config(
+            "spark.executor.extraJavaOptions",
+            "--enable-native-access=ALL-UNNAMED " + String.join(" ", options()))
+        .getOrCreate();
   }
 
   /** Lines of JSON as a dataset, as {@code spark.read().text(…)} gives them. */
@@ -84,8 +119,7 @@ final class Local {
     Map<String, List<Object>> results = new LinkedHashMap<>();
     for (String line : Files.readAllLines(file)) {
       JsonObject json = RowJson.parse(line);
-      results.put(
-          String.valueOf(json.value("id")), ResultTable.row(json));
+      results.put(String.valueOf(json.value("id")), ResultTable.row(json));
     }
     return results;
   }

@@ -42,7 +42,9 @@ class OtherWorkTest {
         spark.sql(
             "SELECT 'a' AS id, 'The dog' AS prompt UNION ALL SELECT 'b', 'Two dogs and a cat'"
                 + " UNION ALL SELECT 'c', NULL");
-    String[] sites = {"blocks.*.hook_resid_post", "blocks.1.attn.hook_z", "blocks.2.attn.hook_pattern"};
+    String[] sites = {
+      "blocks.*.hook_resid_post", "blocks.1.attn.hook_z", "blocks.2.attn.hook_pattern"
+    };
     List<Row> rows =
         here(HalterCapture.on(prompts)).sites(sites).positions(-1, 0).run().collectAsList();
     try (LanguageModel model =
@@ -88,8 +90,18 @@ class OtherWorkTest {
   void aMapByLayersIsTheMapOfHalter() throws Exception {
     Path table = folder.resolve("map.parquet");
     Local.halter(
-        0, "map", "--model", Local.MODEL, "--device", "cpu", "--export", table, "--top", 3,
-        "--proj", "gate");
+        0,
+        "map",
+        "--model",
+        Local.MODEL,
+        "--device",
+        "cpu",
+        "--export",
+        table,
+        "--top",
+        3,
+        "--proj",
+        "gate");
     Dataset<Row> expected = spark.read().parquet(table.toString());
     HalterMap map = here(HalterMap.on(spark)).projection("gate").top(3);
     Dataset<Row> made = map.run();
@@ -103,9 +115,7 @@ class OtherWorkTest {
   }
 
   private static Column[] by(String... names) {
-    return Stream.of(names)
-        .map(functions::col)
-        .toArray(Column[]::new);
+    return Stream.of(names).map(functions::col).toArray(Column[]::new);
   }
 
   @Test
@@ -119,7 +129,16 @@ class OtherWorkTest {
     Path in = Files.write(folder.resolve("pairs.jsonl"), pairs);
     Path effects = folder.resolve("effects.json");
     Local.halter(
-        0, "heads", "patch", "--model", Local.MODEL, "--device", "cpu", "--pairs", in, "--out",
+        0,
+        "heads",
+        "patch",
+        "--model",
+        Local.MODEL,
+        "--device",
+        "cpu",
+        "--pairs",
+        in,
+        "--out",
         effects);
     Path table = folder.resolve("effects.parquet");
     Local.halter(0, "table", effects, "--out", table);
@@ -128,8 +147,7 @@ class OtherWorkTest {
     for (int i = 0; i < pairs.size(); i++) {
       numbered.add(pairs.get(i).replaceFirst("\\{", "{\"id\":" + i + ","));
     }
-    Dataset<Row> lines =
-        spark.createDataset(numbered, Encoders.STRING()).toDF().repartition(4);
+    Dataset<Row> lines = spark.createDataset(numbered, Encoders.STRING()).toDF().repartition(4);
     HalterPatching patching = here(HalterPatching.on(lines));
     assertEquals(expected, patching.run().collectAsList());
 
@@ -150,10 +168,8 @@ class OtherWorkTest {
     assertTrue(sum != 0);
 
     numbered.set(4, "{\"id\":4,\"reference_tokens\":[5]}");
-    Dataset<Row> bad =
-        spark.createDataset(numbered, Encoders.STRING()).toDF().repartition(2);
-    Exception refused =
-        assertThrows(Exception.class, () -> here(HalterPatching.on(bad)).run());
+    Dataset<Row> bad = spark.createDataset(numbered, Encoders.STRING()).toDF().repartition(2);
+    Exception refused = assertThrows(Exception.class, () -> here(HalterPatching.on(bad)).run());
     assertTrue(refused.toString().contains("pair 4: "), refused.toString());
     List<Row> failed =
         here(HalterPatching.on(bad)).byPair().where("error is not null").collectAsList();
