@@ -377,13 +377,23 @@ STAND_IN_API int cuGetErrorString(int error, const char** text) {
 STAND_IN_API int cuDeviceGet(int* device, int ordinal) {
     GUARD;
     if (!initialised) return NOT_INITIALIZED;
-    if (ordinal != 0) return INVALID_DEVICE;
-    *device = 0;
+    if (ordinal < 0 || ordinal >= settings.devices) return INVALID_DEVICE;
+    *device = ordinal;
     return SUCCESS;
 }
 
-STAND_IN_API int cuDeviceGetName(char* name, int length, int) {
-    snprintf(name, static_cast<size_t>(length), "CUDA stand-in");
+STAND_IN_API int cuDeviceGetCount(int* count) {
+    *count = settings.devices;
+    return SUCCESS;
+}
+
+STAND_IN_API int cuDeviceGetName(char* name, int length, int device) {
+    const auto size = static_cast<size_t>(length);
+    if (device == 0) {
+        snprintf(name, size, "CUDA stand-in");
+    } else {
+        snprintf(name, size, "CUDA stand-in %d", device);
+    }
     return SUCCESS;
 }
 
@@ -403,7 +413,7 @@ STAND_IN_API int cuDeviceGetAttribute(int* value, int attribute, int) {
 STAND_IN_API int cuDevicePrimaryCtxRetain(intptr_t* context, int device) {
     GUARD;
     if (!initialised) return NOT_INITIALIZED;
-    if (device != 0) return INVALID_DEVICE;
+    if (device < 0 || device >= settings.devices) return INVALID_DEVICE;
     if (context_references++ == 0) context_serial++;
     *context = context_serial;
     return SUCCESS;

@@ -162,6 +162,8 @@ class HouseTest {
     assertEquals(
         List.of(
             ROOT + "cli.Halter", // what java starts
+            ROOT + "cli.SparkJobOptions", // halter-spark's job has them too
+            ROOT + "cli.SparkModelOptions", // likewise
             ROOT + "device.Profile", // read by the benchmark of single kernels
             ROOT + "device.ProfiledDevice", // likewise
             ROOT + "device.cpu.CpuDevice", // opened by name, as CudaDevice

@@ -1,11 +1,11 @@
 package dev.halter.cli;
 
 import dev.halter.files.Json;
-import dev.halter.files.JsonObject;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.generation.RequestJson;
 import dev.halter.generation.Result;
-import dev.halter.generation.Sampling;
+import dev.halter.generation.ResultJson;
 import dev.halter.serving.OfflineApi;
 import dev.halter.steering.PlanCache;
 import dev.halter.steering.SteeringPlan;
@@ -19,7 +19,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.concurrent.Callable;
-import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -89,32 +88,24 @@ final class BatchCommand implements Callable<Integer> {
   @Mixin ShardOptions shards;
   @Mixin OutputOptions output;
 
-  /** Keys of a line beside its id and its prompt. */
-  private static final List<String> KEYS =
-      Stream.of(
-              List.of("plan", "max_tokens"),
-              EndingOptions.KEYS,
-              SamplingOptions.KEYS,
-              LogProbabilityOptions.KEYS)
-          .flatMap(List::stream)
-          .toList();
-
-  /** How lines that do not say are sampled. */
-  private Sampling defaults;
+  /** What is so for lines that do not say. */
+  private RequestJson requests;
 
   @Override
   public Integer call() throws IOException {
     if (maxTokens < 0) {
       throw new WrongUseException("--max-tokens is " + maxTokens + ", must be 0 or more");
     }
-    defaults = sampling.sampling();
     ending.check();
-    logprobs.told();
+    requests =
+        new RequestJson(
+            maxTokens, ending.minTokens, ending.ignoreEos, sampling.sampling(), logprobs.told());
     if (Files.exists(in) && Files.exists(out) && Files.isSameFile(in, out)) {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
     try (InputLine.Reader lines =
-            InputLine.Reader.ofBatch(in, shards.shard(), KEYS.toArray(String[]::new));
+            InputLine.Reader.ofBatch(
+                in, shards.shard(), RequestJson.KEYS.toArray(String[]::new));
         ResultFile results = results(lines.form());
         LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", lines.size())) {
@@ -198,7 +189,7 @@ final class BatchCommand implements Callable<Integer> {
           fail(line, line.error());
         } else if (!ledger.skips(line)) {
           try {
-            next = request(line);
+            next = requests.request(line.json(), line.id().toString(), model, cache);
             running.put(next, line);
           } catch (IllegalArgumentException e) {
             fail(line, e.getMessage());
@@ -218,20 +209,6 @@ final class BatchCommand implements Callable<Integer> {
       return request;
     }
 
-    private Request request(InputLine line) {
-      JsonObject json = line.json();
-      String id = line.id().toString();
-      Request request =
-          model
-              .request(line.prompt(model))
-              .withId(id)
-              .withMaxTokens(json.integer("max_tokens", 0, Integer.MAX_VALUE, maxTokens))
-              .with(SamplingOptions.of(json, id, defaults))
-              .with(cache.of(json))
-              .with(logprobs.told(json).wanted());
-      return ending.with(request, json);
-    }
-
     void finish(Result result) {
       InputLine line = running.remove(result.request());
       if (result.failure() != null) {
@@ -243,7 +220,7 @@ final class BatchCommand implements Callable<Integer> {
           ResultJson.of(
               result,
               model.hasTokenizer() ? model.decode(result.tokens()) : null,
-              logprobs.told(line.json()).isAny()));
+              requests.tellsLogProbabilities(line.json())));
       ledger.answered(document);
     }
 

@@ -4,6 +4,7 @@ import dev.halter.files.Json;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
+import dev.halter.generation.ResultJson;
 import dev.halter.generation.Sampling;
 import dev.halter.pictures.Page;
 import dev.halter.scoring.Comparison;

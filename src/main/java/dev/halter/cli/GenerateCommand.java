@@ -3,6 +3,8 @@ package dev.halter.cli;
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
+import dev.halter.generation.RequestJson;
+import dev.halter.generation.ResultJson;
 import dev.halter.generation.Sampling;
 import dev.halter.steering.SteeringPlan;
 import java.nio.file.Path;
@@ -43,7 +45,7 @@ final class GenerateCommand implements Callable<Integer> {
     }
     Sampling sampling = this.sampling.sampling();
     ending.check();
-    LogProbabilityOptions.Told told = logprobs.told();
+    RequestJson.Told told = logprobs.told();
     if ((told.isAny() || told.wanted().prompt() >= 0) && !output.isJson()) {
       throw new WrongUseException("log-probabilities are for --json");
     }
@@ -58,7 +60,7 @@ final class GenerateCommand implements Callable<Integer> {
               .with(plan)
               .with(told.wanted())
               .with(output.isJson() ? null : print);
-      Answer answer = model.generate(ending.with(request));
+      Answer answer = model.generate(request.withEnding(ending.minTokens, ending.ignoreEos));
       if (output.isJson()) {
         output.print(ResultJson.of(answer.result(), answer.text(), told.isAny()));
         return 0;

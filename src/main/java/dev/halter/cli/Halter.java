@@ -61,6 +61,7 @@ public final class Halter {
           ChatCommand.class,
           CompareCommand.class,
           BatchCommand.class,
+          SparkBatchCommand.class,
           ServeCommand.class,
           EvaluationCommand.class,
           CaptureCommand.class,
@@ -202,7 +203,8 @@ public final class Halter {
     List<OptionSpec> machine = new ArrayList<>();
     List<OptionSpec> everywhere = new ArrayList<>();
     for (OptionSpec option : help.commandSpec().options()) {
-      boolean isMachine = isOf(ModelOptions.class, option);
+      boolean isMachine =
+          isOf(ModelOptions.class, option) || isOf(SparkModelOptions.class, option);
       boolean isEverywhere =
           isOf(Halter.class, option) || option.usageHelp() || option.versionHelp();
       (isMachine ? machine : isEverywhere ? everywhere : own).add(option);
@@ -215,7 +217,7 @@ public final class Halter {
         + optionList(help, "\nOf every command:\n", everywhere);
   }
 
-  private static boolean isOf(Class<?> owner, OptionSpec option) {
+  static boolean isOf(Class<?> owner, OptionSpec option) {
     return option.userObject() instanceof Field field && field.getDeclaringClass() == owner;
   }
 

@@ -7,7 +7,7 @@ import dev.halter.files.Reason;
 import dev.halter.files.Shard;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
-import dev.halter.text.Message;
+import dev.halter.generation.RequestJson;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -37,19 +37,7 @@ public record InputLine(int number, Object id, JsonObject json, String error) {
 
   /** The prompt's tokens. */
   int[] prompt(LanguageModel model) {
-    int ways =
-        (json.has("prompt") ? 1 : 0)
-            + (json.has("messages") ? 1 : 0)
-            + (json.has("tokens") ? 1 : 0);
-    if (ways != 1) {
-      throw new IllegalArgumentException("must have exactly one of prompt, messages, tokens");
-    }
-    if (json.has("prompt")) {
-      return model.encode(json.text("prompt"));
-    }
-    return json.has("messages")
-        ? model.encode(Message.list(json))
-        : json.integers("tokens").stream().mapToInt(Integer::intValue).toArray();
+    return RequestJson.prompt(json, model);
   }
 
   /** A message that names the line, whatever is known of it. */

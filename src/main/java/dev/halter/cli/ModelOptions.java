@@ -28,7 +28,7 @@ public final class ModelOptions {
       names = "--device",
       paramLabel = "D",
       defaultValue = "auto",
-      description = "auto, cpu or cuda (default: ${DEFAULT-VALUE}).")
+      description = "auto, cpu, cuda or cuda:N, card N from 0 (default: ${DEFAULT-VALUE}).")
   String device;
 
   @Option(
@@ -146,7 +146,10 @@ public final class ModelOptions {
     if (threads < 0) {
       throw new WrongUseException("--threads cannot be negative");
     }
-    OptionValue.requireOneOf("--device", device, "auto", "cpu", "cuda");
+    if (!Devices.isName(device)) {
+      throw new WrongUseException(
+          "--device " + device + ": choose auto, cpu, cuda, or cuda:N for another card than 0");
+    }
     OptionValue.requireOneOf("--dtype", dtype, "auto", "f32", "bf16");
     return Devices.open(device, threads, !anyBatch, this::sayFallback);
   }

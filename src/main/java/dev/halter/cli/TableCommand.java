@@ -4,12 +4,10 @@ import dev.halter.files.BadFileException;
 import dev.halter.files.Json;
 import dev.halter.files.JsonObject;
 import dev.halter.files.ParquetTable;
-import dev.halter.files.ParquetTable.Column;
+import dev.halter.generation.ResultTable;
 import dev.halter.patching.EffectsTable;
-import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -24,18 +22,6 @@ import picocli.CommandLine.Parameters;
       "Maps are written so by map --export."
     })
 final class TableCommand implements Callable<Integer> {
-  /** Of a table of results, a row a line. */
-  private static final List<Column> RESULTS =
-      List.of(
-          Column.text("id"),
-          Column.text("text"),
-          Column.int32s("tokens"),
-          Column.int32("prompt_tokens"),
-          Column.text("finish_reason"),
-          Column.text("steering_report"),
-          Column.text("logprobs"),
-          Column.text("error"));
-
   @Parameters(paramLabel = "FILE", description = "Results or effects.")
   Path file;
 
@@ -72,42 +58,26 @@ final class TableCommand implements Callable<Integer> {
     ParquetTable.write(
         out,
         Map.of("format", "halter batch"),
-        RESULTS,
+        ResultTable.COLUMNS,
         rows ->
             count[0] =
                 ResultLines.each(
                     file,
                     (place, line) ->
-                        add(rows, JsonObject.parse(place, line.getBytes(StandardCharsets.UTF_8)))));
+                        rows.row(
+                            ResultTable.row(
+                                own(
+                                    JsonObject.parse(
+                                        place, line.getBytes(StandardCharsets.UTF_8)))))));
     return count[0];
   }
 
-  /** A line that was not answered has its error alone. */
-  private static void add(ParquetTable rows, JsonObject result) throws IOException {
+  /** Results of OpenAI's lines have other columns. */
+  private static JsonObject own(JsonObject result) {
     if (result.keys().contains("custom_id")) {
       throw new BadFileException(
           result.file(), "answers one of OpenAI's lines; a table is made of Halter's own results");
     }
-    text(rows, result.value("id"));
-    text(rows, result.value("text"));
-    if (result.has("tokens")) {
-      rows.add(result.integers("tokens"));
-      rows.add(result.integer("prompt_tokens", 0, Integer.MAX_VALUE));
-    } else {
-      rows.addNull().addNull();
-    }
-    text(rows, result.value("finish_reason"));
-    text(rows, result.value("steering_report"));
-    text(rows, result.value("logprobs"));
-    text(rows, result.value("error"));
-  }
-
-  /** What has an inside goes as JSON, which all that read Parquet take apart. */
-  private static void text(ParquetTable rows, Object value) throws IOException {
-    switch (value) {
-      case null -> rows.addNull();
-      case String text -> rows.add(text);
-      default -> rows.add(Json.text(value));
-    }
+    return result;
   }
 }

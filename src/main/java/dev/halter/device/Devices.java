@@ -3,7 +3,9 @@ package dev.halter.device;
 import java.lang.System.Logger.Level;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
+import java.util.List;
 import java.util.function.Consumer;
+import java.util.regex.Pattern;
 
 /**
  * Opens devices by name. The two implementations are reached by class name only, so that a machine
@@ -18,7 +20,15 @@ public final class Devices {
   private static final String CUDA = "dev.halter.device.cuda.CudaDevice";
   private static final String CPU = "dev.halter.device.cpu.CpuDevice";
 
+  /** A CUDA device by its number. */
+  private static final Pattern CARD = Pattern.compile("cuda:\\d{1,4}");
+
   private Devices() {}
+
+  /** Whether {@link #open} knows the name; whether there is such a device is another question. */
+  public static boolean isName(String name) {
+    return List.of("auto", "cpu", "cuda").contains(name) || CARD.matcher(name).matches();
+  }
 
   /**
    * A device, or why there is none. Exactly one of the two is null.
@@ -37,8 +47,8 @@ public final class Devices {
   }
 
   /**
-   * Opens {@code "cpu"}, {@code "cuda"}, or with {@code "auto"} CUDA where it works and else the
-   * CPU.
+   * Opens {@code "cpu"}, {@code "cuda"}, its first card, or {@code "cuda:1"}, another; or with
+   * {@code "auto"} CUDA where it works and else the CPU.
    *
    * @param threads CPU threads; 0 for one on each core
    * @param batchInvariant whether a row's bits may not depend on its batch; only the CPU has the
@@ -57,6 +67,9 @@ public final class Devices {
 
   private static Device plain(
       String name, int threads, boolean batchInvariant, Consumer<String> fallback) {
+    if (CARD.matcher(name).matches()) {
+      return open(tryCuda(Integer.parseInt(name.substring(name.indexOf(':') + 1))), name);
+    }
     return switch (name) {
       case "cpu" -> open(tryCpu(threads, batchInvariant), name);
       case "cuda" -> open(tryCuda(), name);
@@ -71,13 +84,18 @@ public final class Devices {
         yield open(tryCpu(threads, batchInvariant), "cpu");
       }
       default ->
-          throw new IllegalArgumentException("no device '" + name + "': choose auto, cpu or cuda");
+          throw new IllegalArgumentException(
+              "no device '" + name + "': choose auto, cpu, cuda or cuda:N");
     };
   }
 
   /** The first CUDA device, or why it cannot be used. */
   public static Attempt tryCuda() {
-    return attempt(CUDA, MethodType.methodType(Device.class));
+    return tryCuda(0);
+  }
+
+  private static Attempt tryCuda(int card) {
+    return attempt(CUDA, MethodType.methodType(Device.class, int.class), card);
   }
 
   /** The CPU, or why it cannot be used. */

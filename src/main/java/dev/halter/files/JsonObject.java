@@ -325,6 +325,13 @@ public final class JsonObject {
     }
   }
 
+  /** The same object without a key. */
+  public JsonObject without(String key) {
+    Map<String, Object> rest = new LinkedHashMap<>(values);
+    rest.remove(key);
+    return new JsonObject(file, prefix, rest);
+  }
+
   /** The value as parsed: text, number, boolean, list, map, or null when absent. */
   public Object value(String key) {
     return values.get(key);

@@ -213,6 +213,21 @@ public final class ParquetTable {
     return added();
   }
 
+  /** A whole row, of Integer, Float, Double, String, lists of Integer, and null. */
+  public void row(List<?> values) throws IOException {
+    for (Object value : values) {
+      switch (value) {
+        case null -> addNull();
+        case Integer number -> add((int) number);
+        case Float number -> add((float) number);
+        case Double number -> add((double) number);
+        case String text -> add(text);
+        case List<?> numbers -> add(numbers.stream().map(Integer.class::cast).toList());
+        default -> throw new IllegalArgumentException("no value of a table: " + value.getClass());
+      }
+    }
+  }
+
   private ColumnWriter due(Type type) {
     if (columns.get(column).type != type) {
       throw new IllegalArgumentException(columns.get(column) + " is due, not " + type);

@@ -329,7 +329,9 @@ public final class AsyncEngine implements AutoCloseable {
       admit();
     }
     if (!running.isEmpty()) {
-      engine.step(meter::stepped);
+      boolean isFull =
+          admits && first() != null || engine.model().cache().sequencesFree() == 0;
+      engine.step(step -> meter.stepped(step, isFull));
       measure();
     }
   }

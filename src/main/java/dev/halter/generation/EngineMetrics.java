@@ -17,6 +17,8 @@ import java.util.List;
  * @param sharedTokens tokens of prompts that it had not to read, since other prompts begin with
  *     them
  * @param generatedTokens tokens chosen, stop tokens included
+ * @param steps of the batch that were run
+ * @param fullSteps those in which no other request had room
  * @param pagesUsed pages of the KV cache that running requests hold
  * @param pages pages of the KV cache
  * @param queueTime from the submission of a request until it joins the batch
@@ -34,6 +36,8 @@ public record EngineMetrics(
     long promptTokens,
     long sharedTokens,
     long generatedTokens,
+    long steps,
+    long fullSteps,
     int pagesUsed,
     int pages,
     Times queueTime,

@@ -129,7 +129,10 @@ public final class LanguageModel implements AutoCloseable {
       this.folder = folder;
     }
 
-    /** {@code "auto"} (the default: CUDA where it works), {@code "cpu"} or {@code "cuda"}. */
+    /**
+     * {@code "auto"} (the default: CUDA where it works), {@code "cpu"}, {@code "cuda"}, or {@code
+     * "cuda:1"}, which is another card than the first.
+     */
     public Opening device(String name) {
       this.device = name;
       return this;

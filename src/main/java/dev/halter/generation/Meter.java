@@ -14,6 +14,8 @@ final class Meter {
   private long promptTokens;
   private long sharedTokens;
   private long generatedTokens;
+  private long steps;
+  private long fullSteps;
   private int pagesUsed;
   private final Histogram queueTime = new Histogram();
   private final Histogram timeToFirstToken = new Histogram();
@@ -63,7 +65,9 @@ final class Meter {
     interTokenTime.add(nanos);
   }
 
-  synchronized void stepped(Engine.Step step) {
+  synchronized void stepped(Engine.Step step, boolean wasFull) {
+    steps++;
+    fullSteps += wasFull ? 1 : 0;
     promptTokens += step.read();
     sharedTokens += step.shared();
     generatedTokens += step.generated();
@@ -97,6 +101,8 @@ final class Meter {
         promptTokens,
         sharedTokens,
         generatedTokens,
+        steps,
+        fullSteps,
         pagesUsed,
         pages,
         queueTime.read(),

@@ -140,6 +140,12 @@ public record Request(
         listener);
   }
 
+  /** The same with no end before so many tokens, and none before its limit if it ignores those. */
+  public Request withEnding(int count, boolean ignoreEos) {
+    Request least = withMinTokens(count);
+    return ignoreEos ? least.withStopTokens(Set.of()) : least;
+  }
+
   /** The same with another choice of tokens. */
   public Request with(Sampling newSampling) {
     return new Request(

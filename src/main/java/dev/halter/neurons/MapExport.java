@@ -9,6 +9,7 @@ import dev.halter.neurons.NeuronSearch.Hit;
 import java.io.IOException;
 import java.io.Writer;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntFunction;
@@ -27,7 +28,8 @@ public enum MapExport {
   JSONL,
   CSV;
 
-  private static final List<Column> COLUMNS =
+  /** Columns of the table. */
+  public static final List<Column> COLUMNS =
       List.of(
           Column.int32("layer"),
           Column.int32("neuron"),
@@ -89,24 +91,37 @@ public enum MapExport {
 
   private static void rows(NeuronMap map, IntFunction<String> pieces, ParquetTable rows)
       throws IOException {
-    NeuronMap.Settings settings = map.settings();
-    String proj = NeuronMap.name(settings.projection());
-    String decode = NeuronMap.name(settings.decode());
     for (int place = 0; place < map.tokenIds().length; place++) {
-      Hit hit = NeuronSearch.hit(map, place);
-      rows.add(hit.layer())
-          .add(hit.neuron())
-          .add(proj)
-          .add(hit.sign())
-          .add(hit.rank())
-          .add(hit.tokenId())
-          .add(pieces.apply(hit.tokenId()))
-          .add(hit.logit())
-          .add((float) hit.probability())
-          .add(map.logZ()[place / settings.k()])
-          .add(norm(map, hit))
-          .add(decode);
+      rows.row(row(map, pieces, place));
     }
+  }
+
+  /**
+   * A row of the table, a value for each column.
+   *
+   * @param pieces the text of a token
+   * @param place index into {@link NeuronMap#tokenIds}
+   */
+  public static List<Object> row(NeuronMap map, IntFunction<String> pieces, int place) {
+    NeuronMap.Settings settings = map.settings();
+    Hit hit = NeuronSearch.hit(map, place);
+    return Arrays.asList(
+        hit.layer(),
+        hit.neuron(),
+        NeuronMap.name(settings.projection()),
+        hit.sign(),
+        hit.rank(),
+        hit.tokenId(),
+        pieces.apply(hit.tokenId()),
+        finite(hit.logit()),
+        finite((float) hit.probability()),
+        finite(map.logZ()[place / settings.k()]),
+        finite(norm(map, hit)),
+        NeuronMap.name(settings.decode()));
+  }
+
+  private static Float finite(float value) {
+    return Float.isFinite(value) ? value : null;
   }
 
   private static void lines(NeuronMap map, IntFunction<String> pieces, Writer out)

@@ -2,6 +2,7 @@ package dev.halter.patching;
 
 import dev.halter.files.JsonObject;
 import dev.halter.patching.Effects.Effect;
+import java.io.Serializable;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
@@ -11,7 +12,9 @@ import java.util.stream.Stream;
  * are exact, so that shards of the pairs add up to what one run over all gives, to the bit.
  */
 @SuppressWarnings("EnumOrdinal") // a place among sums, which no one else sees
-final class EffectSums {
+final class EffectSums implements Serializable {
+  private static final long serialVersionUID = 1L;
+
   /**
    * The last token of one run.
    *

@@ -3,6 +3,7 @@ package dev.halter.patching;
 import dev.halter.model.Head;
 import dev.halter.patching.EffectSums.Run;
 import dev.halter.weights.ModelConfig;
+import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -20,7 +21,9 @@ import org.apache.commons.math3.stat.correlation.SpearmansCorrelation;
  * effects.top(5).forEach(System.out::println);
  * }</pre>
  */
-public final class Effects {
+public final class Effects implements Serializable {
+  private static final long serialVersionUID = 1L;
+
   /**
    * One patch's effect. {@code r} is a pair's logit of the answer in the reference run, {@code p}
    * that in the patched run.
@@ -114,6 +117,21 @@ public final class Effects {
   /** Adds a pair's run under the patch of a sender, counted layer by layer, the MLP last. */
   void add(int sender, Run referenceRun, Run run) {
     sums.add(sender, referenceRun, run);
+  }
+
+  /**
+   * Adds what was measured over other pairs of the model. Sums are exact: in whatever order and
+   * parts pairs are added, means are the same to the bit.
+   *
+   * @throws IllegalArgumentException if the others are of a model with other layers or heads
+   */
+  public void add(Effects others) {
+    if (others.layers != layers || others.heads != heads) {
+      throw new IllegalArgumentException(
+          "effects of %d layers of %d heads cannot be added to those of %d of %d"
+              .formatted(others.layers, others.heads, layers, heads));
+    }
+    sums.add(others.sums);
   }
 
   /** Mean over pairs of the reference run's logit of the answer. */

@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.DoubleStream;
 
 /**
  * Effects of {@code halter heads patch} as a table, a row for each head and MLP, layer by layer:
@@ -15,9 +16,18 @@ import java.util.Map;
  * {@code relative} is what the document calls {@code heads} and {@code mlps}.
  */
 public final class EffectsTable {
-  private static final List<String> MEASURES =
+  /** Its columns. */
+  public static final List<Column> COLUMNS =
       List.of(
-          "delta_logit", "relative_of_means", "standard_error", "probability", "logit_difference");
+          Column.text("sender"),
+          Column.int32("layer"),
+          Column.int32("head"),
+          Column.real("relative"),
+          Column.real("delta_logit"),
+          Column.real("relative_of_means"),
+          Column.real("standard_error"),
+          Column.real("probability"),
+          Column.real("logit_difference"));
 
   private EffectsTable() {}
 
@@ -29,45 +39,82 @@ public final class EffectsTable {
    */
   public static int write(JsonObject json, Path out) {
     EffectsFile effects = EffectsFile.of(json);
-    int layers = effects.heads().length;
-    int heads = effects.heads()[0].length;
-    List<Column> columns = new ArrayList<>();
-    columns.add(Column.text("sender"));
-    columns.add(Column.int32("layer"));
-    columns.add(Column.int32("head"));
-    columns.add(Column.real("relative"));
-    List<double[][]> ofHeads = new ArrayList<>();
-    List<double[]> ofMlps = new ArrayList<>();
-    ofHeads.add(effects.heads());
-    ofMlps.add(effects.mlps());
-    for (String measure : MEASURES) {
-      columns.add(Column.real(measure));
-      boolean has = json.has(measure);
-      String mlp = "mlp_" + measure;
-      ofHeads.add(
-          has ? EffectsFile.matrix(json, measure, json.value(measure), layers, heads) : null);
-      ofMlps.add(has ? EffectsFile.numbers(json, mlp, json.value(mlp), layers) : null);
-    }
-    Map<String, String> facts =
-        Map.of("variant", effects.variant(), "pairs", Integer.toString(effects.pairs()));
+    List<List<Object>> rows = rows(json, effects);
     ParquetTable.write(
         out,
-        facts,
-        columns,
-        rows -> {
-          for (int layer = 0; layer < layers; layer++) {
-            for (int head = 0; head < heads; head++) {
-              rows.add(new Head(layer, head).toString()).add(layer).add(head);
-              for (double[][] measure : ofHeads) {
-                rows.add(measure == null ? Double.NaN : measure[layer][head]);
-              }
-            }
-            rows.add("mlp " + layer).add(layer).addNull();
-            for (double[] measure : ofMlps) {
-              rows.add(measure == null ? Double.NaN : measure[layer]);
-            }
+        Map.of("variant", effects.variant(), "pairs", Integer.toString(effects.pairs())),
+        COLUMNS,
+        table -> {
+          for (List<Object> row : rows) {
+            table.row(row);
           }
         });
-    return layers * (heads + 1);
+    return rows.size();
+  }
+
+  /** The rows of effects, a value for each column. */
+  public static List<List<Object>> rows(Effects effects) {
+    return effects.all().stream().map(EffectsTable::row).toList();
+  }
+
+  private static List<Object> row(Effects.Sender sender) {
+    Effects.Effect effect = sender.effect();
+    return row(
+        sender.layer(),
+        sender.head(),
+        DoubleStream.of(
+            effect.relative(),
+            effect.delta(),
+            effect.relativeOfMeans(),
+            effect.standardError(),
+            effect.probability(),
+            effect.logitDifference()));
+  }
+
+  private static List<List<Object>> rows(JsonObject json, EffectsFile effects) {
+    int layers = effects.heads().length;
+    int heads = effects.heads()[0].length;
+    List<double[][]> ofHeads = new ArrayList<>();
+    ofHeads.add(effects.heads());
+    List<double[]> ofMlps = new ArrayList<>();
+    ofMlps.add(effects.mlps());
+    for (Column column : COLUMNS.subList(4, COLUMNS.size())) {
+      String measure = column.name();
+      String mlp = "mlp_" + measure;
+      if (json.has(measure)) {
+        ofHeads.add(EffectsFile.matrix(json, measure, json.value(measure), layers, heads));
+        ofMlps.add(EffectsFile.numbers(json, mlp, json.value(mlp), layers));
+      } else {
+        ofHeads.add(null);
+        ofMlps.add(null);
+      }
+    }
+    List<List<Object>> rows = new ArrayList<>();
+    for (int i = 0; i < layers; i++) {
+      int layer = i;
+      for (int j = 0; j < heads; j++) {
+        int head = j;
+        rows.add(
+            row(
+                layer,
+                new Head(layer, head),
+                ofHeads.stream().mapToDouble(all -> all == null ? Double.NaN : all[layer][head])));
+      }
+      rows.add(
+          row(
+              layer,
+              null,
+              ofMlps.stream().mapToDouble(all -> all == null ? Double.NaN : all[layer])));
+    }
+    return rows;
+  }
+
+  private static List<Object> row(int layer, Head head, DoubleStream measures) {
+    List<Object> row = new ArrayList<>();
+    row.add(head == null ? "mlp " + layer : head.toString());
+    row.add(layer);
+    row.add(head == null ? null : head.head());
+    measures.forEach(measure -> row.add(Double.isFinite(measure) ? measure : null));
+    return row;
   }
 }

@@ -1,5 +1,6 @@
 package dev.halter.patching;
 
+import java.io.Serializable;
 import java.util.Arrays;
 import java.util.List;
 
@@ -11,7 +12,9 @@ import java.util.List;
  * Predicates" (1997), Grow-Expansion, as Python's {@code math.fsum} uses it: terms that do not
  * overlap, smallest first, whose sum is the exact one.
  */
-final class ExactSum {
+final class ExactSum implements Serializable {
+  private static final long serialVersionUID = 1L;
+
   private double[] terms = new double[2];
   private int count;
   private double special; // the sum of what is not finite

@@ -11,6 +11,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.IntConsumer;
+import java.util.function.IntFunction;
 
 /**
  * Exact path patching from every head and every MLP to the logits of the last token.
@@ -58,10 +59,34 @@ public final class PathPatching {
    */
   public static Effects of(
       Llama model, List<Pair> pairs, Variant variant, boolean probability, IntConsumer progress) {
+    return of(
+        model, pairs, variant, probability, pairsAtOnce(model), PathRows.atOnce(model), progress);
+  }
+
+  private static int pairsAtOnce(Llama model) {
     long free = model.device().memory().free();
     long bytes = PathRows.bytes(model.config(), model.config().nLayers());
-    int atOnce = Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
-    return of(model, pairs, variant, probability, atOnce, PathRows.atOnce(model), progress);
+    return Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
+  }
+
+  /**
+   * Sweeps all heads and MLPs, and tells the effects of each pair by itself.
+   *
+   * @throws dev.halter.device.OutOfDeviceMemoryException if not even one pair fits
+   */
+  public static List<Effects> ofEach(
+      Llama model, List<Pair> pairs, Variant variant, boolean probability) {
+    List<Effects> each = pairs.stream().map(pair -> new Effects(model.config())).toList();
+    sweeps(
+        model,
+        pairs,
+        variant,
+        probability,
+        pairsAtOnce(model),
+        PathRows.atOnce(model),
+        each::get,
+        done -> {});
+    return each;
   }
 
   /**
@@ -94,8 +119,24 @@ public final class PathPatching {
       int pairsAtOnce,
       int rowsAtOnce,
       IntConsumer progress) {
-    int layers = model.config().nLayers();
     Effects effects = new Effects(model.config());
+    sweeps(model, pairs, variant, probability, pairsAtOnce, rowsAtOnce, pair -> effects, progress);
+    return effects;
+  }
+
+  /**
+   * @param effects those that a pair is added to
+   */
+  private static void sweeps(
+      Llama model,
+      List<Pair> pairs,
+      Variant variant,
+      boolean probability,
+      int pairsAtOnce,
+      int rowsAtOnce,
+      IntFunction<Effects> effects,
+      IntConsumer progress) {
+    int layers = model.config().nLayers();
     // Equal parts, so that none is small.
     int parts = (pairs.size() + pairsAtOnce - 1) / pairsAtOnce;
     int first = 0;
@@ -103,19 +144,18 @@ public final class PathPatching {
       Positionwise positionwise = new Positionwise(scope, model, rowsAtOnce);
       for (int part = 0; part < parts; part++) {
         int end = (int) ((part + 1L) * pairs.size() / parts);
-        int before = first * layers;
+        int start = first;
         sweep(
             model,
             pairs.subList(first, end),
             variant,
             probability,
             positionwise,
-            effects,
-            done -> progress.accept(before + done));
+            pair -> effects.apply(start + pair),
+            done -> progress.accept(start * layers + done));
         first = end;
       }
     }
-    return effects;
   }
 
   private static void sweep(
@@ -124,7 +164,7 @@ public final class PathPatching {
       Variant variant,
       boolean probability,
       Positionwise positionwise,
-      Effects effects,
+      IntFunction<Effects> effects,
       IntConsumer progress) {
     PatchKernels kernels = new PatchKernels(model);
     int layers = model.config().nLayers();
@@ -155,9 +195,10 @@ public final class PathPatching {
       Run[] runs =
           Readout.of(model, kernels, positionwise, rows.x(), rows.count(), pairs, probability);
       for (int pair = 0; pair < n; pair++) {
-        effects.addReference(runs[pair]);
-        for (int sender = 0; sender < effects.size(); sender++) {
-          effects.add(sender, runs[pair], runs[(1 + sender) * n + pair]);
+        Effects sums = effects.apply(pair);
+        sums.addReference(runs[pair]);
+        for (int sender = 0; sender < sums.size(); sender++) {
+          sums.add(sender, runs[pair], runs[(1 + sender) * n + pair]);
         }
       }
     }

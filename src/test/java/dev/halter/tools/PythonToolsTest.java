@@ -22,6 +22,7 @@ class PythonToolsTest {
     return Stream.of(
         List.of("python3", "tools/gpu/test_stages.py"),
         List.of("python3", "bench/python/test_peer.py"),
+        List.of("python3", "bench/scale", "--check"),
         List.of("python3", "tools/readme", "--check"),
         List.of("python3", "tools/decode", "--check"));
   }

@@ -3,6 +3,7 @@ package dev.halter.device.cuda;
 import static jcuda.driver.JCudaDriver.cuCtxSetCurrent;
 import static jcuda.driver.JCudaDriver.cuDeviceGet;
 import static jcuda.driver.JCudaDriver.cuDeviceGetAttribute;
+import static jcuda.driver.JCudaDriver.cuDeviceGetCount;
 import static jcuda.driver.JCudaDriver.cuDeviceGetName;
 import static jcuda.driver.JCudaDriver.cuDevicePrimaryCtxRelease;
 import static jcuda.driver.JCudaDriver.cuDevicePrimaryCtxRetain;
@@ -10,22 +11,32 @@ import static jcuda.driver.JCudaDriver.cuDriverGetVersion;
 import static jcuda.driver.JCudaDriver.cuMemGetInfo;
 
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import java.nio.charset.StandardCharsets;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
 import jcuda.driver.CUdevice_attribute;
+import jcuda.driver.CUresult;
 
-/** The primary context of the first card that the driver shows, and what the card is. */
+/** The primary context of a card, and what the card is. */
 final class Context implements AutoCloseable {
   private final CUdevice device = new CUdevice();
   private final CUcontext context = new CUcontext();
   private final String description;
   private boolean open;
 
-  /** Opens it, of a driver that has been started. */
-  Context() {
-    Driver.check(cuDeviceGet(device, 0), "finding CUDA device 0");
-    Driver.check(cuDevicePrimaryCtxRetain(context, device), "opening CUDA device 0");
+  /**
+   * Opens it, of a driver that has been started.
+   *
+   * @param card among those that the driver shows, from 0
+   */
+  Context(int card) {
+    int status = cuDeviceGet(device, card);
+    if (status == CUresult.CUDA_ERROR_INVALID_DEVICE) {
+      throw new DeviceException("there is no CUDA device " + card + ": " + shown());
+    }
+    Driver.check(status, "finding CUDA device " + card);
+    Driver.check(cuDevicePrimaryCtxRetain(context, device), "opening CUDA device " + card);
     open = true;
     try {
       bind();
@@ -34,6 +45,12 @@ final class Context implements AutoCloseable {
       close();
       throw e;
     }
+  }
+
+  private static String shown() {
+    int[] count = new int[1];
+    Driver.check(cuDeviceGetCount(count), "counting CUDA devices");
+    return count[0] == 1 ? "the driver shows one, 0" : "the driver shows 0 to " + (count[0] - 1);
   }
 
   private String name() {

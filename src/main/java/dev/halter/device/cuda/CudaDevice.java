@@ -24,8 +24,8 @@ import java.util.function.Supplier;
 import jcuda.driver.CUdevice_attribute;
 
 /**
- * The first CUDA device that the driver shows ({@code CUDA_VISIBLE_DEVICES} chooses), with the
- * kernels of the fatbins of {@link NativeFiles#kernels}.
+ * A CUDA device, by its number among those that the driver shows ({@code CUDA_VISIBLE_DEVICES}
+ * chooses which), with the kernels of the fatbins of {@link NativeFiles#kernels}.
  *
  * <p>One stream carries all work, in call order, but for {@link #upload}. What fails on the card
  * shows at the next call that waits for it; with {@code -Dhalter.sync=true} every launch is waited
@@ -60,33 +60,34 @@ public final class CudaDevice implements Device {
   private final boolean synchronous = Boolean.getBoolean("halter.sync");
 
   /**
-   * Opens the device.
+   * Opens a device.
    *
+   * @param card its number, from 0
    * @throws DeviceException saying in one line which of driver, card, kernels or cuBLAS is missing
    */
-  public static Device open() {
-    return new CudaDevice(NativeFiles::kernels);
+  public static Device open(int card) {
+    return new CudaDevice(card, NativeFiles::kernels);
   }
 
   /**
-   * Opens the device with the fatbins of another folder.
+   * Opens a device with the fatbins of another folder.
    *
-   * @throws DeviceException as {@link #open()}
+   * @throws DeviceException as {@link #open(int)}
    */
-  public static Device open(Path kernels) {
-    return new CudaDevice(() -> kernels);
+  public static Device open(int card, Path kernels) {
+    return new CudaDevice(card, () -> kernels);
   }
 
   /**
    * @param kernels their folder; not asked for, which may unpack it, where there is no driver
    */
-  private CudaDevice(Supplier<Path> kernels) {
+  private CudaDevice(int card, Supplier<Path> kernels) {
     driver = new Driver();
     driver.start();
     List<Path> fatbins = Modules.fatbins(kernels.get());
     try {
       Arena arena = scope.add(Arena.ofShared());
-      context = scope.add(new Context());
+      context = scope.add(new Context(card));
       streams = scope.add(new Streams(context));
       modules = scope.add(new Modules(driver, context, fatbins, arena));
       memory = scope.add(new CudaMemory(context, streams, scope));

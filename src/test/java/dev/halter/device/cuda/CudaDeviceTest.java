@@ -348,7 +348,7 @@ class CudaDeviceTest {
 
   /** Beside the device of the test, which reads the stand-in's report when it is closed. */
   private static Device openAnother() {
-    return TestCuda.REAL ? CudaDevice.open() : TestCuda.StandIn.open();
+    return TestCuda.REAL ? CudaDevice.open(0) : TestCuda.StandIn.open();
   }
 
   @Test

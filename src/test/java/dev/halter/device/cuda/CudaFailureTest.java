@@ -50,6 +50,23 @@ class CudaFailureTest {
   }
 
   @Test
+  void aCardIsTheOneOfItsNumber() {
+    StandIn.set("devices", 2);
+    try (Device first = StandIn.open(0)) {
+      assertEquals("CUDA stand-in (sm_75)", first.description());
+    }
+    try (Device second = StandIn.open(1)) {
+      assertEquals("CUDA stand-in 1 (sm_75)", second.description());
+    }
+    String none = assertThrows(DeviceException.class, () -> StandIn.open(2)).getMessage();
+    assertEquals("there is no CUDA device 2: the driver shows 0 to 1", none);
+    StandIn.set("devices", 1);
+    none = assertThrows(DeviceException.class, () -> StandIn.open(1)).getMessage();
+    assertEquals("there is no CUDA device 1: the driver shows one, 0", none);
+    assertEquals("", StandIn.report());
+  }
+
+  @Test
   void aDriverTooOldForTheKernelsIsNamed() {
     StandIn.set("image", CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
     assertTrue(reason().contains("the NVIDIA driver (CUDA 13.0) cannot read"), reason());
@@ -60,16 +77,16 @@ class CudaFailureTest {
 
   @Test
   void kernelsThatWereNotBuiltAreNamed(@TempDir Path empty) {
-    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(empty));
+    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(0, empty));
     assertTrue(error.getMessage().contains("built without nvcc"), error.getMessage());
-    error = assertThrows(DeviceException.class, () -> CudaDevice.open(empty.resolve("none")));
+    error = assertThrows(DeviceException.class, () -> CudaDevice.open(0, empty.resolve("none")));
     assertTrue(error.getMessage().contains("built without nvcc"), error.getMessage());
   }
 
   @Test
   void aDamagedFatbinIsNamed(@TempDir Path directory) throws Exception {
     Path fatbin = Files.writeString(directory.resolve("broken.fatbin"), "not a fatbin");
-    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(directory));
+    var error = assertThrows(DeviceException.class, () -> CudaDevice.open(0, directory));
     assertTrue(error.getMessage().contains(fatbin.toString()), error.getMessage());
   }
 
@@ -77,7 +94,7 @@ class CudaFailureTest {
   void kernelsTunedForOtherCardsAreLeftOut(@TempDir Path directory) throws Exception {
     Files.writeString(directory.resolve("gemm_sm90.fatbin"), "stand-in");
     StandIn.set("image", CUDA_ERROR_NO_BINARY_FOR_GPU);
-    try (Device device = CudaDevice.open(directory)) {
+    try (Device device = CudaDevice.open(0, directory)) {
       assertThrows(IllegalArgumentException.class, () -> device.kernel("gather_rows"));
     }
   }

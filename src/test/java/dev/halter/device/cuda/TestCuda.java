@@ -32,7 +32,7 @@ public final class TestCuda {
    */
   public static Device open() {
     if (REAL) {
-      return CudaDevice.open();
+      return CudaDevice.open(0);
     }
     Device device = StandIn.open();
     return (Device)
@@ -90,7 +90,12 @@ public final class TestCuda {
 
     /** A device whose report is the caller's business. */
     static Device open() {
-      return CudaDevice.open(DIRECTORY.resolve("kernels"));
+      return open(0);
+    }
+
+    /** As above, the card of this number. */
+    static Device open(int card) {
+      return CudaDevice.open(card, DIRECTORY.resolve("kernels"));
     }
 
     /** What went wrong so far, a line each; empty if nothing. */

@@ -1,17 +1,14 @@
-package dev.halter.cli;
+package dev.halter.generation;
 
 import static dev.halter.files.Json.object;
 
-import dev.halter.generation.Alternatives;
-import dev.halter.generation.Generation;
-import dev.halter.generation.Result;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
 /** A result as {@code generate --json} prints it and {@code batch} writes it. */
-final class ResultJson {
+public final class ResultJson {
   private ResultJson() {}
 
   /**
@@ -19,7 +16,7 @@ final class ResultJson {
    *
    * @param logProbabilities whether those of the answer's tokens are told
    */
-  static Map<String, Object> of(Result result, String text, boolean logProbabilities) {
+  public static Map<String, Object> of(Result result, String text, boolean logProbabilities) {
     Map<String, Object> document =
         object(
             "text", text,
