@@ -20,6 +20,9 @@ import java.util.stream.IntStream;
 record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean isDownload) {
   static final String NAME = "capture";
 
+  /** Positions that one phase may name: each is looked for at each token. */
+  private static final int MOST_POSITIONS = 4096;
+
   /** The field; null where the request has none. */
   static CaptureFields read(Fields fields, ModelConfig config) {
     return fields.has(NAME) ? Fields.read(NAME, () -> of(fields.object(NAME), config)) : null;
@@ -31,8 +34,17 @@ record CaptureFields(ModelConfig config, Set<Site> sites, Trigger when, boolean 
     if (!as.equals("base64") && !as.equals("download")) {
       throw json.wrong("as", "\"base64\" or \"download\"");
     }
-    return new CaptureFields(
-        config, sites(json, config), when(json, config), as.equals("download"));
+    Trigger when = when(json, config);
+    for (Trigger.Phase phase : List.of(when.prompt(), when.generation())) {
+      for (Trigger.Selection some : List.of(phase.include(), phase.exclude())) {
+        if (some.positions() != null && some.positions().size() > MOST_POSITIONS) {
+          throw json.wrong(
+              "positions",
+              "of at most %,d that are named: take a window".formatted(MOST_POSITIONS));
+        }
+      }
+    }
+    return new CaptureFields(config, sites(json, config), when, as.equals("download"));
   }
 
   private static Set<Site> sites(JsonObject json, ModelConfig config) {
