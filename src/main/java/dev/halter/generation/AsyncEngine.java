@@ -144,9 +144,7 @@ public final class AsyncEngine implements AutoCloseable {
       long worked = paused - resumed;
       do {
         turn(true);
-      } while (!running.isEmpty()
-          && !result.isCancelled()
-          && clock.getAsLong() - paused < worked);
+      } while (!running.isEmpty() && !result.isCancelled() && clock.getAsLong() - paused < worked);
       while (!result.isCancelled() && !hasRoom(tokens)) {
         if (running.isEmpty()) {
           hasBroken = false;

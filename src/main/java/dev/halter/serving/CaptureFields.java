@@ -24,6 +24,9 @@ record CaptureFields(
     ModelConfig config, Set<Site> sites, Trigger when, boolean isDownload, boolean isTensor) {
   static final String NAME = "capture";
 
+  /** Positions that one phase may name: each is looked for at each token. */
+  private static final int MOST_POSITIONS = 4096;
+
   /** The field; null where the request has none. */
   static CaptureFields read(Fields fields, ModelConfig config) {
     NavigableSet<Integer> layers =
@@ -46,8 +49,17 @@ record CaptureFields(
     if (!as.equals("base64") && !as.equals("download")) {
       throw json.wrong("as", "\"base64\" or \"download\"");
     }
-    return new CaptureFields(
-        config, sites(json, config), when(json, config), as.equals("download"), false);
+    Trigger when = when(json, config);
+    for (Trigger.Phase phase : List.of(when.prompt(), when.generation())) {
+      for (Trigger.Selection some : List.of(phase.include(), phase.exclude())) {
+        if (some.positions() != null && some.positions().size() > MOST_POSITIONS) {
+          throw json.wrong(
+              "positions",
+              "of at most %,d that are named: take a window".formatted(MOST_POSITIONS));
+        }
+      }
+    }
+    return new CaptureFields(config, sites(json, config), when, as.equals("download"), false);
   }
 
   private static Set<Site> sites(JsonObject json, ModelConfig config) {

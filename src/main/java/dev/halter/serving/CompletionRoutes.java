@@ -193,11 +193,11 @@ final class CompletionRoutes {
 
     /** Bytes of what {@code capture} reads of all answers, at most. */
     private long bytes(CaptureFields capture) {
-      long bytes = 0;
+      double bytes = 0; // which has no end to run over
       for (int i = 0; i < prompts.size(); i++) {
         bytes += capture.bytes(prompts.get(i).tokens, maxTokens.get(i));
       }
-      return bytes * asked.choices();
+      return (long) (bytes * asked.choices());
     }
   }
 

@@ -105,8 +105,7 @@ class CaptureReaderTest {
       for (int step : new int[] {TOKENS.length, 4, 1}) {
         Capture everything = new Capture(config, sites, TOKENS.length);
         run(model, ROOMY, step, everything);
-        Capture capture =
-            new Capture(config, sites, TOKENS.length, some, Capture.Generated.NONE);
+        Capture capture = new Capture(config, sites, TOKENS.length, some, Capture.Generated.NONE);
         run(model, ROOMY, step, capture);
         assertArrayEquals(some, capture.positions());
         for (Site site : sites) {

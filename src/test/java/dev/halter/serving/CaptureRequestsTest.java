@@ -214,6 +214,7 @@ class CaptureRequestsTest {
         "{'sites': ['logits'], 'positions': {'generation_positions': [-1]}}", "generation_positions"
       },
       {"{'sites': ['logits'], 'as': 'file'}", "\"base64\" or \"download\""},
+      {"{'sites': ['logits'], 'positions': [" + "0,".repeat(4096) + "0]}", "at most 4,096"},
     };
     for (String[] each : wrong) {
       JsonNode error = post("/v1/completions", body("'capture': " + each[0])).error(400);
