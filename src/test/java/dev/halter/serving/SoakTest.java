@@ -32,7 +32,8 @@ class SoakTest {
   private static final int BATCH = 16;
   private static final int QUEUE = 48; // less than the clients can fill
   private static final int CASES = 60;
-  private static final int WINDOWS = 6;
+  private static final int WINDOWS = 9; // of the time, of which memory is told
+  private static final int WARM = 3; // of them, in which Java still compiles
   private static final double FLAT = 0.05;
 
   @TempDir Path folder;
@@ -87,7 +88,8 @@ class SoakTest {
       Map<String, Long> counts = soak.counts();
       List<Soak.Sample> samples = List.copyOf(soak.samples());
       List<Long> bytes = windows(samples);
-      double growth = (double) Collections.max(bytes) / Collections.min(bytes) - 1;
+      List<Long> warm = bytes.subList(WARM, WINDOWS);
+      double growth = (double) Collections.max(warm) / Collections.min(warm) - 1;
 
       Thread clients =
           Thread.ofVirtual().start(() -> runUnchecked(soak, Duration.ofSeconds(20), () -> 0));
@@ -141,13 +143,12 @@ class SoakTest {
         "running", sample.running(), "waiting", sample.waiting(), "pages", sample.pages());
   }
 
-  /** Medians of the memory, of equal parts of the time after a fifth of it. */
+  /** Medians of the memory, of equal parts of the time. */
   private static List<Long> windows(List<Soak.Sample> samples) {
-    List<Soak.Sample> warm = samples.subList(samples.size() / 5, samples.size());
     List<Long> medians = new ArrayList<>();
     for (int i = 0; i < WINDOWS; i++) {
       List<Long> window =
-          warm.subList(i * warm.size() / WINDOWS, (i + 1) * warm.size() / WINDOWS).stream()
+          samples.subList(i * samples.size() / WINDOWS, (i + 1) * samples.size() / WINDOWS).stream()
               .map(Soak.Sample::bytes)
               .sorted()
               .toList();
