@@ -16,9 +16,10 @@
 namespace halter {
 namespace {
 
-/// How long who waits looks again and again before it sleeps: to be woken takes about as long, and
-/// a step's launches follow one another faster.
-constexpr auto SPIN = std::chrono::microseconds(50);
+/// How long who waits looks again and again before it sleeps. To be woken takes some 50 us; between
+/// a step's products the caller alone is busy for as long, and with 50 us here helpers slept before
+/// every other one.
+constexpr auto SPIN = std::chrono::microseconds(200);
 
 /// Shares of each thread in what is left that a part taken at once is at most: all end at about the
 /// same time, and one that loses its core to another process keeps little with it.

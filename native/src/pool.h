@@ -3,7 +3,7 @@
 // Work is cut into parts, and whoever is there takes the next ones, the caller among them. Nobody
 // waits for a helper that has not begun: one that the system does not run, since other processes
 // have the cores, costs nothing but its help. (OpenMP's threads all meet at the end of a region:
-// beside one busy process each launch then took 3 ms, the system's time slice, instead of 20 us.)
+// beside one busy process each launch then took 3 ms, the system's time slice, instead of 30 us.)
 // Idle helpers spin for as long as the next launch of a step takes to come, then they sleep.
 
 #pragma once
