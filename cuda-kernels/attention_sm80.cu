@@ -25,8 +25,8 @@ constexpr int THREADS = 128;
 // at 1k context is 64 blocks of 64 KiB of keys and values each, all of it under way at once: 4 MiB,
 // where 4.3 TB/s times 0.7 us of latency ask for 3 MB over 132 SMs. At 2k nearly every SM has a
 // block, at 6k three, which is what fits. Measured on an H200, when a launch of its own merged: 4.9 us a
-// layer at 80 tokens, 6.2 and 4.0 for the merge at 1k, where one block for each KV head took 44. By arithmetic, not measured: 64
-// keys would spare 0.5 us at 1k, but write and fold twice as much (each split leaves 528 bytes a head
+// layer at 80 tokens, 6.2 and 4.0 for the merge at 1k, where one block for each KV head took 44. By
+// arithmetic, not measured: 64 keys would spare 0.5 us at 1k, but write and fold twice as much (each split leaves 528 bytes a head
 // for its 64 KiB a group: 3 % of the traffic at 4 heads); 256 keys leave 100 SMs idle at 1k and take
 // 1.5 us longer there.
 constexpr int SPLIT = 2 * PAGE;
