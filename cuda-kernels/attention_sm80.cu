@@ -5,7 +5,7 @@
 // of them it took. Both cut the keys at multiples of SPLIT, wherever the row stands, make each
 // split's unnormalised z, largest score and sum of weights from nothing, and fold the splits in
 // order (Fold). `attention_sm80` walks all splits of a tile of rows in one block, for prefill;
-// `attention_split_sm80` takes one row's split a block, and `attention_merge_sm80` folds what these
+// `attention_split_sm80` takes one row's split a block, and the last of a row's blocks folds what these
 // leave.
 // A split of which a row sees nothing folds to what was there before, bit by bit.
 #include "kv_cache.cuh"
@@ -24,9 +24,9 @@ constexpr int THREADS = 128;
 // Keys of a split: two pages. One layer of Llama-3.1-8B has 8 KV heads, so a decode step of one row
 // at 1k context is 64 blocks of 64 KiB of keys and values each, all of it under way at once: 4 MiB,
 // where 4.3 TB/s times 0.7 us of latency ask for 3 MB over 132 SMs. At 2k nearly every SM has a
-// block, at 6k three, which is what fits. Measured on an H200: 4.9 us a layer at 80 tokens, 6.2 and
-// 4.0 for the merge at 1k, where one block for each KV head took 44. By arithmetic, not measured: 64
-// keys would spare 0.5 us at 1k, but write and fold twice as much (each split leaves 528 bytes a head
+// block, at 6k three, which is what fits. Measured on an H200, when a launch of its own merged: 4.9 us a
+// layer at 80 tokens, 6.2 and 4.0 for the merge at 1k, where one block for each KV head took 44. By
+// arithmetic, not measured: 64 keys would spare 0.5 us at 1k, but write and fold twice as much (each split leaves 528 bytes a head
 // for its 64 KiB a group: 3 % of the traffic at 4 heads); 256 keys leave 100 SMs idle at 1k and take
 // 1.5 us longer there.
 constexpr int SPLIT = 2 * PAGE;
@@ -248,7 +248,7 @@ __device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
 // the tiles that read its page, also those that do not see it (its sequence is lost in any case).
 // Queries lie in shared memory, since sums, what is folded and scores fill a lane's registers.
 // A row's bits do not depend on the other rows of its tile or on the tile's size, and are those of
-// attention_split_sm80 and attention_merge_sm80.
+// attention_split_sm80.
 // PRECOND: grid (tiles, KV); block 128; rows of a tile times H / KV at most MOST; dynamic
 // shared memory 384 * D_HEAD bytes.
 // Moves each visible page once per tile and KV head, and each row's queries and z. The page's keys arrive while the values before
@@ -422,11 +422,121 @@ extern "C" __global__ void __launch_bounds__(128, 2)
                         n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
-// A split of one row's keys for the heads of one KV head: what it leaves goes to the scratch or,
-// where it is the row's only split and no head of the row is edited, finished to z.
+// A lane's columns of a head.
+template <int N>
+struct alignas(4 * N) Columns {
+    float at[N];
+};
+
+template <int N>
+__device__ __forceinline__ Columns<N> columns(const float* from) {
+    return *reinterpret_cast<const Columns<N>*>(from);
+}
+
+// Likewise, of what another SM has just written: not from L1, where its line may have been before.
+template <int N>
+__device__ __forceinline__ Columns<N> fresh_columns(const float* from) {
+#ifdef __CUDACC__
+    Columns<N> to;
+    if constexpr (N == 4) {
+        const float4 bytes = __ldcg(reinterpret_cast<const float4*>(from));
+        memcpy(&to, &bytes, sizeof to);
+    } else {
+        const float2 bytes = __ldcg(reinterpret_cast<const float2*>(from));
+        memcpy(&to, &bytes, sizeof to);
+    }
+    return to;
+#else
+    return columns<N>(from);
+#endif
+}
+
+// Folds the `count` splits that a row's blocks left of a head, in order, makes the head edits (as
+// attention.cu says; they act on the whole z and so cannot be made before) and stores z. Called by a
+// warp; `whole` is its room for D_HEAD floats.
+// Moves 4 * PARTIAL bytes for each split, from L2, and writes 2 * D_HEAD: at 1k context and 32 heads
+// 135 KB a row. A lane holds D_HEAD / 32 neighbouring columns (loads of 16 bytes for heads of 128)
+// and has up to FLIGHT splits under way.
+// The sums of an edited head's map run in attention_sm80's order and have its bits; the reported
+// change is summed over lanes in another.
+template <int D_HEAD>
+__device__ __forceinline__ void merge_splits(bf16* z, const float* partials, const int4 tile,
+                                             int head, int n_heads, int count, float c,
+                                             const int2 range, float* whole,
+                                             const Steering& steering) {
+    constexpr int N = D_HEAD / 32;
+    constexpr int FLIGHT = 16;
+    const int lane = threadIdx.x % 32;
+    const float* from = partials + ((long long)tile.y * n_heads + head) * PARTIAL<D_HEAD>;
+    const long long stride = (long long)n_heads * PARTIAL<D_HEAD>;
+    float value[N] = {};
+    float maximum = -INFINITY;
+    float total = 0;
+    for (int first = 0; first < count; first += FLIGHT) {
+        Columns<N> sums[FLIGHT] = {};
+        Columns<2> ends[FLIGHT] = {};  // maximum and total
+#pragma unroll
+        for (int i = 0; i < FLIGHT; i++) {
+            if (first + i < count) {
+                const float* split = from + (first + i) * stride;
+                sums[i] = fresh_columns<N>(split + lane * N);
+                ends[i] = fresh_columns<2>(split + D_HEAD);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < FLIGHT; i++) {
+            if (first + i < count) {
+                const Fold fold(maximum, total, ends[i].at[0], ends[i].at[1], c);
+                for (int n = 0; n < N; n++) value[n] = fold(value[n], sums[i].at[n]);
+            }
+        }
+    }
+    const float inverse = 1.0f / total;
+    for (int n = 0; n < N; n++) value[n] *= inverse;
+
+    for (int k = range.x; k < range.y; k++) {
+        const SteerOp& op = steering.ops[k];
+        const int place = steer_head(op, head);
+        if (place < 0) continue;
+        float edited[N];
+        if (op.kind == STEER_AFFINE) {
+            const float* map = steer_map(op, place, D_HEAD) + lane * N;
+            for (int n = 0; n < N; n++) whole[lane * N + n] = value[n];
+            __syncwarp();  // the whole value is there
+            const Columns<N> b = columns<N>(map + D_HEAD * D_HEAD);
+            for (int n = 0; n < N; n++) edited[n] = b.at[n];
+#pragma unroll 16
+            for (int e = 0; e < D_HEAD; e++) {
+                const Columns<N> a = columns<N>(map + e * D_HEAD);
+                for (int n = 0; n < N; n++) edited[n] = fmaf(whole[e], a.at[n], edited[n]);
+            }
+            __syncwarp();  // all have read it: a further edit may write it
+        } else {
+            for (int n = 0; n < N; n++) edited[n] = op.a * value[n];
+        }
+        float changed = 0;
+        for (int n = 0; n < N; n++) {
+            changed += (edited[n] - value[n]) * (edited[n] - value[n]);
+            value[n] = edited[n];
+        }
+        changed = warp_reduce(changed, Sum());
+        if (lane == 0) {
+            steering.report(tile.x)[op.report + head] = changed;
+        }
+    }
+    bf16* to = z + ((long long)tile.x * n_heads + head) * D_HEAD + lane * N;
+    for (int n = 0; n < N; n += 2) {
+        *reinterpret_cast<unsigned*>(to + n) = bf16_pair(value[n], value[n + 1]);
+    }
+}
+
+// A split of one row's keys for the heads of one KV head: what it leaves goes to the scratch, or, where
+// it is the row's only split and no head of the row is edited, finished to z. The last block of a row
+// and KV head to leave its sums merges them (merge_splits), so that no launch of its own follows.
 // z, qkv, k_cache, v_cache and page_table as for attention_sm80. tiles [grid.x] = {row, its first
 // place in the scratch, sequence, position}; partials [place][H][PARTIAL], of which split s of the
-// row, counted from the first that it sees, has place `first + s`. Blocks whose split lies past the
+// row, counted from the first that it sees, has place `first + s`; arrived [tiles][KV] int are 0 before
+// and after. Blocks whose split lies past the
 // row's end, or starts past it because of a window, end at once, so that a grid recorded for some
 // context is right for every shorter one, and the grid's extent changes no bits.
 // PRECOND: grid (tiles, KV, at least the splits of every row); block 128; H / KV <= 16; dynamic
@@ -435,10 +545,12 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 // used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work on the same 16 packed rows: each makes a
 // quarter of the page's scores, which they exchange, all make the same weights, and each a quarter
 // of z's columns: a row's sums are those of attention_sm80, where one warp made all of them, with a
-// quarter of the products one after another. Rows of larger groups and tiles of several rows take
+// quarter of the products one after another. 150 registers, so that three blocks share an SM, as
+// shared memory lets them. Rows of larger groups and tiles of several rows take
 // that kernel.
 template <int D_HEAD>
-__device__ void attention_split_sm80(bf16* z, float* partials, const bf16* __restrict__ qkv,
+__device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
+                                     const bf16* __restrict__ qkv,
                                      const bf16* __restrict__ k_cache,
                                      const bf16* __restrict__ v_cache,
                                      const int* __restrict__ page_table, int pages_per_sequence,
@@ -575,137 +687,43 @@ __device__ void attention_split_sm80(bf16* z, float* partials, const bf16* __res
             }
         }
     }
-}
+    if (finishes) return;
 
-// A lane's columns of a head.
-template <int N>
-struct alignas(4 * N) Columns {
-    float at[N];
-};
-
-template <int N>
-__device__ __forceinline__ Columns<N> columns(const float* from) {
-    return *reinterpret_cast<const Columns<N>*>(from);
-}
-
-// Folds the splits that attention_split_sm80 left of a row and head, in order, makes the head edits
-// (as attention.cu says; they act on the whole z and so cannot be made before) and stores z; does
-// nothing where that kernel finished the row. Arguments as there.
-// PRECOND: grid (tiles, H); block 32. Not needed where every row has one split and `ranges` is null.
-// Moves 4 * PARTIAL bytes for each split, from L2, and writes 2 * D_HEAD: at 1k context and 32 heads
-// 135 KB a row. A lane holds D_HEAD / 32 neighbouring columns (loads of 16 bytes for heads of 128)
-// and has up to FLIGHT splits under way.
-// The sums of an edited head's map run in attention_sm80's order and have its bits; the reported
-// change is summed over lanes in another.
-template <int D_HEAD>
-__device__ void attention_merge_sm80(bf16* z, const float* __restrict__ partials,
-                                     const int4* __restrict__ tiles, int n_heads, float scale,
-                                     int window, const int2* __restrict__ ranges,
-                                     const Steering& steering) {
-    constexpr int N = D_HEAD / 32;
-    constexpr int FLIGHT = 16;
-    const int4 tile = tiles[blockIdx.x];
-    const int head = blockIdx.y;
-    const int lane = threadIdx.x;
-    const int count = splits_of(tile.w, window).count;
-    const int2 range = steering.range(ranges, tile.x);
-    if (count == 1 && range.x == range.y) return;
-
-    const float c = scale * 1.44269504f;
-    const float* from = partials + ((long long)tile.y * n_heads + head) * PARTIAL<D_HEAD>;
-    const long long stride = (long long)n_heads * PARTIAL<D_HEAD>;
-    float value[N] = {};
-    float maximum = -INFINITY;
-    float total = 0;
-    for (int first = 0; first < count; first += FLIGHT) {
-        Columns<N> sums[FLIGHT] = {};
-        Columns<2> ends[FLIGHT] = {};  // maximum and total
-#pragma unroll
-        for (int i = 0; i < FLIGHT; i++) {
-            if (first + i < count) {
-                const float* split = from + (first + i) * stride;
-                sums[i] = columns<N>(split + lane * N);
-                ends[i] = columns<2>(split + D_HEAD);
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < FLIGHT; i++) {
-            if (first + i < count) {
-                const Fold fold(maximum, total, ends[i].at[0], ends[i].at[1], c);
-                for (int n = 0; n < N; n++) value[n] = fold(value[n], sums[i].at[n]);
-            }
-        }
+    __shared__ bool is_last;
+    __threadfence();  // before the count, what it stands for
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int* count = arrived + blockIdx.x * n_kv_heads + kv_head;
+        is_last = atomicAdd(count, 1) == splits.count - 1;
+        if (is_last) *count = 0;  // for the next launch
     }
-    const float inverse = 1.0f / total;
-    for (int n = 0; n < N; n++) value[n] *= inverse;
-
-    __shared__ float whole[D_HEAD];
-    for (int k = range.x; k < range.y; k++) {
-        const SteerOp& op = steering.ops[k];
-        const int place = steer_head(op, head);
-        if (place < 0) continue;
-        float edited[N];
-        if (op.kind == STEER_AFFINE) {
-            const float* map = steer_map(op, place, D_HEAD) + lane * N;
-            for (int n = 0; n < N; n++) whole[lane * N + n] = value[n];
-            __syncwarp();  // the whole value is there
-            const Columns<N> b = columns<N>(map + D_HEAD * D_HEAD);
-            for (int n = 0; n < N; n++) edited[n] = b.at[n];
-#pragma unroll 16
-            for (int e = 0; e < D_HEAD; e++) {
-                const Columns<N> a = columns<N>(map + e * D_HEAD);
-                for (int n = 0; n < N; n++) edited[n] = fmaf(whole[e], a.at[n], edited[n]);
-            }
-            __syncwarp();  // all have read it: a further edit may write it
-        } else {
-            for (int n = 0; n < N; n++) edited[n] = op.a * value[n];
-        }
-        float changed = 0;
-        for (int n = 0; n < N; n++) {
-            changed += (edited[n] - value[n]) * (edited[n] - value[n]);
-            value[n] = edited[n];
-        }
-        changed = warp_reduce(changed, Sum());
-        if (lane == 0) {
-            steering.report(tile.x)[op.report + head] = changed;
-        }
-    }
-    bf16* to = z + ((long long)tile.x * n_heads + head) * D_HEAD + lane * N;
-    for (int n = 0; n < N; n += 2) {
-        *reinterpret_cast<unsigned*>(to + n) = bf16_pair(value[n], value[n + 1]);
+    __syncthreads();
+    if (!is_last) return;
+    __threadfence();
+    float* whole = reinterpret_cast<float*>(k_pages) + warp * D_HEAD;  // the keys' time is over
+    for (int i = warp; i < group; i += WARPS) {
+        merge_splits<D_HEAD>(z, partials, tile, kv_head * group + i, n_heads, splits.count, c, range,
+                             whole, steering);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-    attention_split_sm80_64(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_split_sm80_64(bf16* z, float* partials, int* arrived, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, int n_heads, int n_kv_heads, float scale,
                             int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
-    attention_split_sm80<64>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
+    attention_split_sm80<64>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
-extern "C" __global__ void __launch_bounds__(32)
-    attention_merge_sm80_64(bf16* z, const float* partials, const int4* tiles, int n_heads,
-                            float scale, int window, const int2* ranges,
-                            const __grid_constant__ Steering steering) {
-    attention_merge_sm80<64>(z, partials, tiles, n_heads, scale, window, ranges, steering);
-}
-
-extern "C" __global__ void __launch_bounds__(128)
-    attention_split_sm80_128(bf16* z, float* partials, const bf16* qkv, const bf16* k_cache,
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_split_sm80_128(bf16* z, float* partials, int* arrived, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, int n_heads, int n_kv_heads, float scale,
                             int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
-    attention_split_sm80<128>(z, partials, qkv, k_cache, v_cache, page_table, pages_per_sequence,
+    attention_split_sm80<128>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
-extern "C" __global__ void __launch_bounds__(32)
-    attention_merge_sm80_128(bf16* z, const float* partials, const int4* tiles, int n_heads,
-                             float scale, int window, const int2* ranges,
-                             const __grid_constant__ Steering steering) {
-    attention_merge_sm80<128>(z, partials, tiles, n_heads, scale, window, ranges, steering);
-}

@@ -100,10 +100,11 @@ final class Attention {
   }
 
   /**
-   * Kernels for tiles of one row, which make the bits of the form that they belong to: one for the
-   * keys [{@value #KEYS} s, {@value #KEYS} (s + 1)) of a row, and one that merges what those leave.
+   * A kernel for tiles of one row, which makes the bits of the form that it belongs to: a block for
+   * the keys [{@value #KEYS} s, {@value #KEYS} (s + 1)) of a row, of which the last merges what all
+   * leave.
    */
-  record Split(String kernel, String merge, int sharedBytes) {
+  record Split(String kernel, int sharedBytes) {
     /** Keys of a split; the kernels' constant. */
     static final int KEYS = 2 * KvCache.PAGE;
 
@@ -111,8 +112,7 @@ final class Attention {
     private static final int PACKED = 16;
 
     private static Split sm80(int dHead) {
-      return new Split(
-          "attention_split_sm80_" + dHead, "attention_merge_sm80_" + dHead, 512 * dHead + 4096);
+      return new Split("attention_split_sm80_" + dHead, 512 * dHead + 4096);
     }
 
     /** Splits of the keys up to a row's own. */
@@ -149,13 +149,13 @@ final class Attention {
   private final AttentionBytes bytes;
   private final int places; // of the scratch
   private final Buffer partials; // [places, n_heads, d_head + 4] f32, or null
+  private final Buffer arrived; // [rows, n_kv_heads] int, 0 between launches; or null
   private final float scale;
   private final Buffer inverseFrequencies; // [d_head / 2] f32
   private final Kernel biasNorm;
   private final Kernel ropeAppend;
   private final Kernel attention;
   private final Kernel split;
-  private final Kernel merge;
   private final Kernel pattern;
   private final int ropeParts; // blocks that share the heads of a row
 
@@ -190,10 +190,10 @@ final class Attention {
     this.attention = device.kernel(form.kernel());
     Split parts = form.split();
     this.split = parts == null ? null : device.kernel(parts.kernel());
-    this.merge = parts == null ? null : device.kernel(parts.merge());
     this.places =
         parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
     this.partials = parts == null ? null : scope.allocate(places * form.placeBytes(config));
+    this.arrived = parts == null ? null : scope.of(new int[limits.rows() * config.nKvHeads()]);
     this.pattern = device.kernel("attention_pattern" + suffix);
     // On the CPU each part would compute its row's angles for no gain.
     this.ropeParts = device.kind().equals("cuda") ? ropeParts(config, type) : 1;
@@ -395,45 +395,27 @@ final class Attention {
     // A window lies in one split more than it fills.
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
-    Buffer tiles = step.tiles.slice(16L * work.whole());
     Buffer ranges = edits.ranges(Site.Kind.Z, layer);
-    boolean edited = ranges != null;
     device.launch(
         split,
-        device.isProfiled() ? bytes.split(step.work(), window, edited) : Profile.UNKNOWN,
+        device.isProfiled() ? bytes.split(step.work(), window, ranges != null) : Profile.UNKNOWN,
         new Grid(work.split(), config.nKvHeads(), extent),
         BLOCK,
         form.split().sharedBytes(),
         z,
         partials,
+        arrived,
         qkv,
         cache.keys(layer),
         cache.values(layer),
         cache.pageTable(),
         cache.pagesPerSequence(),
-        tiles,
+        step.tiles.slice(16L * work.whole()),
         config.nHeads(),
         config.nKvHeads(),
         scale,
         window,
         ranges,
-        edits.steering());
-    if (extent == 1 && !edited) {
-      return; // every row is finished
-    }
-    device.launch(
-        merge,
-        device.isProfiled() ? bytes.merge(step.work(), window, edited) : Profile.UNKNOWN,
-        Grid.of(work.split(), config.nHeads()),
-        32,
-        0,
-        z,
-        partials,
-        tiles,
-        config.nHeads(),
-        scale,
-        window,
-        edits.ranges(Site.Kind.Z, layer),
         edits.steering());
   }
 

@@ -30,24 +30,13 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
     return config.nKvHeads() * tokens * headBytes() + 2 * rows * rowBytes();
   }
 
-  /** By the kernel that works on a split of a row's keys. */
+  /** By the kernel that works on a split of a row's keys, what is merged written and read. */
   long split(Work work, int window, boolean edited) {
     long moved = 0;
     for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
       long tokens = 2 * inPages(firstKey(tile[3], window), tile[3]);
-      moved += config.nKvHeads() * tokens * headBytes() + rowBytes();
-      moved += isMerged(tile, window, edited) ? scratchBytes(tile, window) : rowBytes();
-    }
-    return moved;
-  }
-
-  /** By the kernel that merges the splits of a row. */
-  long merge(Work work, int window, boolean edited) {
-    long moved = 0;
-    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
-      if (isMerged(tile, window, edited)) {
-        moved += scratchBytes(tile, window) + rowBytes();
-      }
+      moved += config.nKvHeads() * tokens * headBytes() + 2 * rowBytes();
+      moved += isMerged(tile, window, edited) ? 2 * scratchBytes(tile, window) : 0;
     }
     return moved;
   }

@@ -129,7 +129,9 @@ final class FewRows {
         w.in());
   }
 
-  /** out [rows, d_mlp] = silu(gate) · up, each with its bias or null; the gate's weights are first. */
+  /**
+   * out [rows, d_mlp] = silu(gate) · up, each with its bias or null; the gate's weights are first.
+   */
   void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows) {
     int dMlp = w.out() / 2;
     Shape shape = new Shape(dMlp, true);
@@ -151,7 +153,9 @@ final class FewRows {
         w.in());
   }
 
-  /** q, k and v with their bias or null, rotated and appended to the cache; see {@link Attention}. */
+  /**
+   * q, k and v with their bias or null, rotated and appended to the cache; see {@link Attention}.
+   */
   void rope(
       Buffer qkv,
       Input in,

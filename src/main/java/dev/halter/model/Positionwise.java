@@ -208,7 +208,9 @@ public final class Positionwise {
     return fewRows != null && pass.decodes && fewRows.takes(pass.count) ? fewRows : null;
   }
 
-  /** What a branch multiplies: h = norm(x), or where the product can take it along, x with its norm. */
+  /**
+   * What a branch multiplies: h = norm(x), or where the product can take it along, x with its norm.
+   */
   FewRows.Input input(RowKernels.Norm norm, Buffer x, Pass pass) {
     RowKernels.SteeredAt at = norm.input();
     boolean edited = at != null && pass.edits.ranges(at.kind(), at.layer()) != null;

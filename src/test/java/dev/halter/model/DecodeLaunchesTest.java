@@ -65,8 +65,7 @@ class DecodeLaunchesTest {
         .forEach(
             (name, shape) -> {
               long bytes = Arrays.stream(shape).reduce(2, (a, b) -> a * b);
-              MemorySegment data =
-                  shape.length == 1 ? norm : MemorySegment.NULL.reinterpret(bytes);
+              MemorySegment data = shape.length == 1 ? norm : MemorySegment.NULL.reinterpret(bytes);
               tensors.put(name, new TensorView(name, DType.BF16, shape, data));
             });
     return Checkpoint.of("no weights", tensors);

@@ -26,7 +26,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Kernels {@code multiply_few*}: beside double arithmetic, and beside the kernels they stand for. */
+/**
+ * Kernels {@code multiply_few*}: beside double arithmetic, and beside the kernels they stand for.
+ */
 class FewRowsTest {
   private static final String DEVICES = "dev.halter.device.TestDevices#all";
   private static final float EPS = 1e-5f;
@@ -147,8 +149,7 @@ class FewRowsTest {
             run.fewRows.add(run.x, in, w, bias, run.rows);
             // The CPU's own build, which has no use for these kernels, may sum in any order.
             float tolerance = device.description().startsWith("CPU (2 threads") ? 1e-4f : 0;
-            assertArrayEquals(
-                x.toFloats(run.rows * d), run.x.toFloats(run.rows * d), tolerance);
+            assertArrayEquals(x.toFloats(run.rows * d), run.x.toFloats(run.rows * d), tolerance);
           }
         }
       }
@@ -240,7 +241,8 @@ class FewRowsTest {
   void aKernelThatMultipliesWrongIsRefused() {
     try (Device cuda = TestCuda.open()) {
       float[] right = {3, -200, Float.NaN};
-      FewRowsCheck.compare(cuda, DType.BF16, "multiply_few", right, new float[] {3, -201, Float.NaN});
+      FewRowsCheck.compare(
+          cuda, DType.BF16, "multiply_few", right, new float[] {3, -201, Float.NaN});
       for (float[] wrong : new float[][] {{3, -210, Float.NaN}, {Float.NaN, -200, Float.NaN}}) {
         String message =
             assertThrows(

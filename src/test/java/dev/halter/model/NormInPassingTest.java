@@ -77,7 +77,8 @@ class NormInPassingTest {
         new SteeringTable(model.device(), List.of(first, second), config.nHeads())) {
       float[] steered = run(model, decodes, table, null, null);
       assertArrayEquals(steered, run(model, decodes, table, captured, null));
-      assertArrayEquals(steered, run(model, decodes, table, null, new Site(Site.Kind.RESID_PRE, 1)));
+      assertArrayEquals(
+          steered, run(model, decodes, table, null, new Site(Site.Kind.RESID_PRE, 1)));
       assertFalse(Arrays.equals(plain, Arrays.copyOf(steered, plain.length)));
       for (int slot = 1; slot <= 2; slot++) {
         for (SteeringTable.ReportPlace place : table.places(slot)) {

@@ -182,8 +182,7 @@ class ProfiledModelTest {
       assertMoved(rows, "attention_sm80_64", 1, 2 * 2 * page + 64 * 2 * z);
       // The last row sees 4 pages in 2 splits; each leaves sums of 64 and 4 floats more of 4 heads.
       long scratch = 2 * 4 * 4 * (64 + 4);
-      assertMoved(rows, "attention_split_sm80_64", 1, 2 * 4 * page + z + scratch);
-      assertMoved(rows, "attention_merge_sm80_64", 1, scratch + z);
+      assertMoved(rows, "attention_split_sm80_64", 1, 2 * 4 * page + 2 * z + 2 * scratch);
     }
   }
 
@@ -210,16 +209,12 @@ class ProfiledModelTest {
             layers,
             layers * bytes * (d * (heads + 2 * kv) + 3 * (d + heads + 4 * kv)));
         assertMoved(
-            rows,
-            "multiply_few_gate" + suffix,
-            layers,
-            layers * bytes * (2 * d * f + 3 * (d + f)));
+            rows, "multiply_few_gate" + suffix, layers, layers * bytes * (2 * d * f + 3 * (d + f)));
         assertMoved(
             rows,
             "multiply_few_add" + suffix,
             2 * layers,
-            layers
-                * (bytes * (d * heads + d * f + 3 * (heads + f + 2 * d)) + 2 * 3 * 8 * d));
+            layers * (bytes * (d * heads + d * f + 3 * (heads + f + 2 * d)) + 2 * 3 * 8 * d));
         // Embedding, gather, final norm, LM head; and attention's own.
         assertEquals(4 + layers * 5, launches(rows), rows.keySet().toString());
       }

@@ -155,8 +155,7 @@ class QkvTest {
             float[][] changed = run.biasAndNorm(qkv, changes[0], changes[1], changes[2]);
             Step two = run.step(null, new Part(run.open(3), 0, changed));
             Step one =
-                run.changing(
-                    new Part(run.open(3), 0, qkv), changes[0], changes[1], changes[2]);
+                run.changing(new Part(run.open(3), 0, qkv), changes[0], changes[1], changes[2]);
             assertArrayEquals(two.rotated(), one.rotated());
             assertArrayEquals(two.z(), one.z()); // which the cache shows in
           }

@@ -14,8 +14,9 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /**
  * Runs the tests of what is written in Python: the stages of a GPU run, which may not be lost to a
- * hang or a crash, and how figures are taken; and those that hold tables to what they are made of. They need its standard library alone; without a
- * python3 they are skipped, as Halter itself needs none.
+ * hang or a crash, and how figures are taken; and those that hold tables to what they are made of.
+ * They need its standard library alone; without a python3 they are skipped, as Halter itself needs
+ * none.
  */
 class PythonToolsTest {
   static Stream<List<String>> suites() {
