@@ -30,8 +30,7 @@ final class SparkFigures {
     try (SparkSession spark = executors == 0 ? Local.spark() : Local.cluster(executors, folder)) {
       Dataset<Row> rows = spark.read().text(lines.toString()).cache();
       long count = rows.count();
-      int warm = Math.max(2, 2 * executors);
-      timed(batch(rows.limit(400).repartition(warm), maxTokens, threads));
+      timed(batch(rows.repartition(Math.max(2, 2 * executors)), maxTokens, threads));
       for (int i = 4; i < arguments.length; i++) {
         String[] run = arguments[i].split(":", 2);
         int partitions = Integer.parseInt(run[0]);
