@@ -129,8 +129,7 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
    */
   public Dataset<Row> byPair() {
     return RowJson.checked(pairs, KEYS, List.of())
-        .mapPartitions(
-        new Each(new Sweep(settings(), variant, probability)), Encoders.row(EACH));
+        .mapPartitions(new Each(new Sweep(settings(), variant, probability)), Encoders.row(EACH));
   }
 
   /** A row and its pair, or what is wrong with it. */

@@ -20,7 +20,9 @@ import org.apache.spark.sql.SparkSession;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The job of spark-submit, by the command that {@code halter spark-batch} prints and without it. */
+/**
+ * The job of spark-submit, by the command that {@code halter spark-batch} prints and without it.
+ */
 class BatchJobTest {
   @TempDir Path folder;
 
@@ -37,9 +39,22 @@ class BatchJobTest {
     List<String> words =
         new ArrayList<>(
             List.of(
-                "--model", Local.MODEL.toString(), "--in", in.toString(), "--out", out.toString(),
-                "--plans", Local.MODEL.resolve("plans").toString(), "--device", "cpu", "--threads",
-                "1", "--context", "128", "--max-tokens", "4"));
+                "--model",
+                Local.MODEL.toString(),
+                "--in",
+                in.toString(),
+                "--out",
+                out.toString(),
+                "--plans",
+                Local.MODEL.resolve("plans").toString(),
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+                "--context",
+                "128",
+                "--max-tokens",
+                "4"));
     words.addAll(List.of(more));
     return words.toArray(String[]::new);
   }
@@ -80,13 +95,13 @@ class BatchJobTest {
   void whatIsWrongIsSaid() throws Exception {
     Local.spark();
     assertEquals(2, BatchJob.run("--model", "m"));
-    assertEquals(
-        2, BatchJob.run(job(lines(1), folder.resolve("o"), "--set", "temprature=1")));
+    assertEquals(2, BatchJob.run(job(lines(1), folder.resolve("o"), "--set", "temprature=1")));
   }
 
   @Test
   void thePrintedCommandRuns() throws Exception {
-    // Beside the class path of the tests a cluster's: the submitting JVM gets the job's jars from it.
+    // Beside the class path of the tests a cluster's: the submitting JVM gets the job's jars from
+    // it.
     Path jars = Files.createDirectories(folder.resolve("jars/lib"));
     Path own = Files.createFile(jars.resolveSibling("halter-spark-test.jar"));
     try (var empty = new JarOutputStream(Files.newOutputStream(own))) {
@@ -96,7 +111,8 @@ class BatchJobTest {
     Path out = folder.resolve("out");
     List<String> words = new ArrayList<>(List.of("spark-batch", "--master", "local[1]"));
     words.addAll(List.of("--gpus", "0", "--conf", "spark.ui.enabled=false"));
-    words.addAll(List.of("--conf", "spark.driver.host=127.0.0.1", "--jars", jars.getParent().toString()));
+    words.addAll(
+        List.of("--conf", "spark.driver.host=127.0.0.1", "--jars", jars.getParent().toString()));
     words.addAll(List.of(job(lines(3), out)));
     words.add("--json");
     Process command =
@@ -108,7 +124,8 @@ class BatchJobTest {
     List<String> submit = RowJson.parse(json).texts("command");
     assertEquals("spark-submit", submit.getFirst());
     Process spark =
-        Local.process("org.apache.spark.deploy.SparkSubmit", submit.subList(1, submit.size()).toArray())
+        Local.process(
+                "org.apache.spark.deploy.SparkSubmit", submit.subList(1, submit.size()).toArray())
             .redirectErrorStream(true)
             .start();
     String said = new String(spark.getInputStream().readAllBytes(), StandardCharsets.UTF_8);

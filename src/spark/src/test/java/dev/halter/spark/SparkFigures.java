@@ -15,8 +15,8 @@ import org.apache.spark.sql.SparkSession;
  *
  * <p>0 executors: two tasks of this process share an engine of THREADS threads. Else a cluster of
  * executors of one core. A run is a number of partitions, or {@code N:ROW}, where the executor that
- * first comes to the line that begins with ROW is killed. Prints a line of JSON for each run; engines
- * are open and warm before the first.
+ * first comes to the line that begins with ROW is killed. Prints a line of JSON for each run;
+ * engines are open and warm before the first.
  */
 final class SparkFigures {
   private SparkFigures() {}
