@@ -203,8 +203,7 @@ public final class Halter {
     List<OptionSpec> machine = new ArrayList<>();
     List<OptionSpec> everywhere = new ArrayList<>();
     for (OptionSpec option : help.commandSpec().options()) {
-      boolean isMachine =
-          isOf(ModelOptions.class, option) || isOf(SparkModelOptions.class, option);
+      boolean isMachine = isOf(ModelOptions.class, option) || isOf(SparkModelOptions.class, option);
       boolean isEverywhere =
           isOf(Halter.class, option) || option.usageHelp() || option.versionHelp();
       (isMachine ? machine : isEverywhere ? everywhere : own).add(option);

@@ -104,7 +104,9 @@ final class SparkBatchCommand implements Callable<Integer> {
     } else {
       System.out.println(
           command.stream()
-              .map(line -> line.stream().map(SparkBatchCommand::quoted).collect(Collectors.joining(" ")))
+              .map(
+                  line ->
+                      line.stream().map(SparkBatchCommand::quoted).collect(Collectors.joining(" ")))
               .collect(Collectors.joining(" \\\n    ")));
     }
     return 0;
@@ -137,9 +139,7 @@ final class SparkBatchCommand implements Callable<Integer> {
         .filter(SparkBatchCommand::isOfJob)
         .forEach(
             option ->
-                option
-                    .originalStringValues()
-                    .forEach(value -> lines.add(words(option, value))));
+                option.originalStringValues().forEach(value -> lines.add(words(option, value))));
     return lines;
   }
 
@@ -165,8 +165,7 @@ final class SparkBatchCommand implements Callable<Integer> {
   /** Spark's name for a job that is in none of the files it is given, but in a package. */
   private static List<List<String>> packages() {
     return List.of(
-        List.of("--packages", "dev.halter:halter-spark:" + VERSION),
-        List.of("spark-internal"));
+        List.of("--packages", "dev.halter:halter-spark:" + VERSION), List.of("spark-internal"));
   }
 
   private List<List<String>> jars() {

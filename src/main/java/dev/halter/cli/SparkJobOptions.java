@@ -62,7 +62,8 @@ public final class SparkJobOptions {
   @Option(
       names = "--set",
       paramLabel = "K=V",
-      description = "Another key of a line of halter batch, for rows without it, such as top_p=0.9.")
+      description =
+          "Another key of a line of halter batch, for rows without it, such as top_p=0.9.")
   public Map<String, String> set = new LinkedHashMap<>();
 
   @Option(

@@ -332,6 +332,18 @@ public final class JsonObject {
     return new JsonObject(file, prefix, rest);
   }
 
+  /** The same object, in which what it leaves out is as these say. */
+  public JsonObject withDefaults(Map<String, Object> otherwise) {
+    Map<String, Object> all = new LinkedHashMap<>(otherwise);
+    values.forEach(
+        (key, value) -> {
+          if (value != null) {
+            all.put(key, value);
+          }
+        });
+    return new JsonObject(file, prefix, all);
+  }
+
   /** The value as parsed: text, number, boolean, list, map, or null when absent. */
   public Object value(String key) {
     return values.get(key);

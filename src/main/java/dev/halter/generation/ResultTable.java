@@ -5,6 +5,8 @@ import dev.halter.files.JsonObject;
 import dev.halter.files.ParquetTable.Column;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.stream.IntStream;
 
 /**
  * Results as a table, a row for each: what {@code halter table} makes of the lines of {@code halter
@@ -26,8 +28,23 @@ public final class ResultTable {
 
   private ResultTable() {}
 
+  /** The row of a document that {@link ResultJson} made, or of an id and an error alone. */
+  public static List<Object> row(Map<String, Object> document) {
+    List<Object> row = new ArrayList<>();
+    for (Column column : COLUMNS) {
+      Object value = document.get(column.name());
+      row.add(
+          switch (column.type()) {
+            case INT32_LIST -> value == null ? null : IntStream.of((int[]) value).boxed().toList();
+            case INT32 -> value;
+            default -> text(value);
+          });
+    }
+    return row;
+  }
+
   /**
-   * The row of a result's document, a value for each column.
+   * The row of a result that was read, a value for each column.
    *
    * @throws dev.halter.files.BadFileException naming the key that holds something else
    */

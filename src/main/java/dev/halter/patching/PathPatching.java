@@ -69,6 +69,20 @@ public final class PathPatching {
     return Math.clamp(Math.min(free / 2, 4L << 30) / bytes, 1, 1 << 16);
   }
 
+  /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */
+  static Effects of(
+      Llama model,
+      List<Pair> pairs,
+      Variant variant,
+      boolean probability,
+      int pairsAtOnce,
+      int rowsAtOnce,
+      IntConsumer progress) {
+    Effects effects = new Effects(model.config());
+    sweeps(model, pairs, variant, probability, pairsAtOnce, rowsAtOnce, pair -> effects, progress);
+    return effects;
+  }
+
   /**
    * Sweeps all heads and MLPs, and tells the effects of each pair by itself.
    *
@@ -108,20 +122,6 @@ public final class PathPatching {
     ModelConfig config = model.config();
     int rows = 1 + config.nLayers() * (config.nHeads() + 1);
     return Math.clamp(model.limits().rows() / rows, 1, 64);
-  }
-
-  /** As above, with so many pairs in a sweep and so many of their rows at once through an MLP. */
-  static Effects of(
-      Llama model,
-      List<Pair> pairs,
-      Variant variant,
-      boolean probability,
-      int pairsAtOnce,
-      int rowsAtOnce,
-      IntConsumer progress) {
-    Effects effects = new Effects(model.config());
-    sweeps(model, pairs, variant, probability, pairsAtOnce, rowsAtOnce, pair -> effects, progress);
-    return effects;
   }
 
   /**

@@ -8,8 +8,8 @@ import java.util.Map;
 
 /**
  * The plans that requests name or hold, each read once however many do: requests that share a plan
- * share its tables on the device. Of plans that come and go for ever the last {@value #MOST} are
- * kept. Any thread may ask.
+ * share its tables on the device. Of plans that come and go for ever the last 4,096 are kept. Any
+ * thread may ask.
  */
 public final class PlanCache {
   private static final int MOST = 4096;

@@ -51,8 +51,18 @@ class SparkBatchTest {
         "what is the job's comes last, as it was said");
     words =
         words(
-            "--gpus", 4, "--tasks-per-gpu", 3, "--executors", 16, "--master", "spark://h:7077",
-            "--discovery-script", "/gpus", "--conf", "spark.executor.memory=8g");
+            "--gpus",
+            4,
+            "--tasks-per-gpu",
+            3,
+            "--executors",
+            16,
+            "--master",
+            "spark://h:7077",
+            "--discovery-script",
+            "/gpus",
+            "--conf",
+            "spark.executor.memory=8g");
     assertTrue(has(words, "--conf", "spark.executor.resource.gpu.amount=4"), words.toString());
     assertTrue(has(words, "--conf", "spark.task.resource.gpu.amount=0.3333"), words.toString());
     assertTrue(has(words, "--conf", "spark.executor.instances=16"), words.toString());
@@ -67,8 +77,20 @@ class SparkBatchTest {
   @Test
   void aShellReadsTheWordsBack() throws Exception {
     Object[] options = {
-      "spark-batch", "--model", "/a model's", "--in", "i", "--out", "o", "--resume", "--plan",
-      "{\"interventions\": [\"$x\"]}", "--plan", "dogs", "--set", "top_p=0.5"
+      "spark-batch",
+      "--model",
+      "/a model's",
+      "--in",
+      "i",
+      "--out",
+      "o",
+      "--resume",
+      "--plan",
+      "{\"interventions\": [\"$x\"]}",
+      "--plan",
+      "dogs",
+      "--set",
+      "top_p=0.5"
     };
     String printed = halter(options).out();
     Process shell =
@@ -88,9 +110,8 @@ class SparkBatchTest {
 
   @Test
   void jarsComeFromAFolder() throws Exception {
-    String none = halter(
-            "spark-batch", "--model", "m", "--in", "i", "--out", "o", "--jars", folder)
-        .error(2);
+    String none =
+        halter("spark-batch", "--model", "m", "--in", "i", "--out", "o", "--jars", folder).error(2);
     assertTrue(none.contains("no halter-spark"), none);
     Files.createFile(folder.resolve("halter-spark-1.jar"));
     Files.createDirectory(folder.resolve("lib"));
@@ -124,14 +145,16 @@ class SparkBatchTest {
     String root = Files.readString(Path.of("pom.xml"));
     String spark = Files.readString(Path.of("src/spark/pom.xml"));
     assertEquals(SparkBatchCommand.VERSION, first("version", root));
-    for (String version : List.of("version", "spark.version", "junit.version", "error-prone.version")) {
+    for (String version :
+        List.of("version", "spark.version", "junit.version", "error-prone.version")) {
       assertEquals(first(version, root), first(version, spark), version);
     }
   }
 
   private static String first(String element, String pom) {
     Matcher found =
-        Pattern.compile("<" + element + ">([^<]*)</").matcher(pom.substring(pom.indexOf("<artifactId>")));
+        Pattern.compile("<" + element + ">([^<]*)</")
+            .matcher(pom.substring(pom.indexOf("<artifactId>")));
     assertTrue(found.find(), element);
     return found.group(1);
   }

@@ -38,6 +38,7 @@ public final class BatchJob implements Callable<Integer> {
     if (status != 0) {
       System.exit(status);
     }
+    SparkSession.active().stop();
   }
 
   static int run(String... arguments) {
@@ -100,17 +101,16 @@ public final class BatchJob implements Callable<Integer> {
 
   private Dataset<Row> rows(SparkSession spark) {
     boolean isLines = job.in.endsWith(".jsonl") || job.in.endsWith(".jsonl.gz");
-    Dataset<Row> rows =
-        isLines
-            ? spark.read().text(job.in).where("length(trim(value)) > 0")
-            : spark.read().parquet(job.in);
+    Dataset<Row> rows = isLines ? spark.read().text(job.in) : spark.read().parquet(job.in);
     if (job.resume && isThere(spark)) {
       Dataset<Row> answered =
           spark.read().parquet(job.out).where("error is null").select(col("id").as("answered"));
       rows =
           rows.join(
               answered,
-              (isLines ? get_json_object(col(RowJson.LINE), "$.id") : col(RowJson.ID).cast("string"))
+              (isLines
+                      ? get_json_object(col(RowJson.LINE), "$.id")
+                      : col(RowJson.ID).cast("string"))
                   .equalTo(col("answered")),
               "left_anti");
     }

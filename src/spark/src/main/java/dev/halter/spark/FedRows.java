@@ -3,11 +3,10 @@ package dev.halter.spark;
 import dev.halter.generation.Generation;
 import dev.halter.generation.Result;
 import java.util.ArrayDeque;
-import java.util.Collections;
 import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
-import java.util.NoSuchElementException;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.function.Function;
@@ -19,7 +18,7 @@ import org.apache.spark.sql.Row;
  * requests are open as keep the batch full, whatever the one waits for that is due next. What is
  * answered behind a slow one is kept, up to {@link #KEPT} times as many rows as are open.
  */
-final class FedRows implements Iterator<Row> {
+final class FedRows extends ChunkedRows {
   /** Answered rows are text and ids, and cost little beside an empty place in a batch. */
   static final int KEPT = 16;
 
@@ -31,7 +30,6 @@ final class FedRows implements Iterator<Row> {
   private final int mostOpen;
   private final int mostKept;
   private final Deque<Pending> window = new ArrayDeque<>(); // of the task's thread alone
-  private Iterator<Row> ready = Collections.emptyIterator();
   private int open; // under this' lock, as all of Pending
 
   /** A row on its way. */
@@ -59,7 +57,7 @@ final class FedRows implements Iterator<Row> {
       synchronized (FedRows.this) {
         open++;
       }
-      generation.result().whenComplete(this::end);
+      CompletableFuture<Result> unused = generation.result().whenComplete(this::end);
     }
 
     /** In the engine's thread. */
@@ -115,23 +113,9 @@ final class FedRows implements Iterator<Row> {
   }
 
   @Override
-  public boolean hasNext() {
-    while (!ready.hasNext()) {
-      Pending ended = nextEnded();
-      if (ended == null) {
-        return false;
-      }
-      ready = ended.rows().iterator();
-    }
-    return true;
-  }
-
-  @Override
-  public Row next() {
-    if (!hasNext()) {
-      throw new NoSuchElementException();
-    }
-    return ready.next();
+  Iterator<Row> more() {
+    Pending ended = nextEnded();
+    return ended == null ? null : ended.rows().iterator();
   }
 
   /**

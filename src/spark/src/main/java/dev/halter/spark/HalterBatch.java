@@ -164,7 +164,7 @@ public final class HalterBatch extends ModelJob<HalterBatch> {
    * @throws IllegalArgumentException if there is no model, or a column that would go unread
    */
   public Dataset<Row> run() {
-    RowJson.check(rows.schema(), KEYS, kept);
+    Dataset<Row> read = RowJson.checked(rows, KEYS, kept);
     RowJson.parse(Json.text(options)); // that it is JSON at all
     metrics = new BatchMetrics(rows.sparkSession().sparkContext());
     StructType schema = RowJson.schema(ResultTable.COLUMNS);
@@ -174,7 +174,7 @@ public final class HalterBatch extends ModelJob<HalterBatch> {
     Partition partition =
         new Partition(
             settings(), plans, List.copyOf(first), Json.text(options), seed, kept, ahead, metrics);
-    return rows.mapPartitions(partition, Encoders.row(schema));
+    return read.mapPartitions(partition, Encoders.row(schema));
   }
 
   /** What a task does with its rows. */
@@ -255,8 +255,7 @@ public final class HalterBatch extends ModelJob<HalterBatch> {
     /** As {@code halter table} makes one of a line. */
     private Row row(Map<String, Object> document) {
       List<Object> cells = new ArrayList<>();
-      ResultTable.row(RowJson.parse(Json.text(document)))
-          .forEach(value -> cells.add(RowJson.cell(value)));
+      ResultTable.row(document).forEach(value -> cells.add(RowJson.cell(value)));
       kept.forEach(column -> cells.add(row.getAs(column)));
       return RowFactory.create(cells.toArray());
     }

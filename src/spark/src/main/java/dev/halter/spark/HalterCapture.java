@@ -108,10 +108,10 @@ public final class HalterCapture extends ModelJob<HalterCapture> {
       throw new IllegalArgumentException(
           "no site: name some with sites(\"blocks.*.hook_resid_post\")");
     }
-    RowJson.check(rows.schema(), KEYS, List.of());
+    Dataset<Row> read = RowJson.checked(rows, KEYS, List.of());
     BatchMetrics metrics = new BatchMetrics(rows.sparkSession().sparkContext());
     Partition partition = new Partition(settings(), plans, sites, positions, metrics);
-    return rows.mapPartitions(partition, Encoders.row(SCHEMA));
+    return read.mapPartitions(partition, Encoders.row(SCHEMA));
   }
 
   /** What a task does with its rows. */

@@ -14,7 +14,6 @@ import dev.halter.weights.Checkpoint;
 import dev.halter.weights.ModelConfig;
 import java.io.Serializable;
 import java.nio.file.Path;
-import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Locale;
@@ -123,22 +122,10 @@ public final class HalterMap extends ModelJob<HalterMap> {
       Place place = Place.of(settings.device(), task);
       Head head =
           ExecutorCache.take(place, Head.class, settings, task, () -> new Head(settings, place));
-      Iterator<Row> rows = Collections.emptyIterator();
-      return new Iterator<>() {
-        private Iterator<Row> ready = rows;
-
+      return new ChunkedRows() {
         @Override
-        public boolean hasNext() {
-          while (!ready.hasNext() && wanted.hasNext()) {
-            ready = layer((int) (long) wanted.next(), head);
-          }
-          return ready.hasNext();
-        }
-
-        @Override
-        public Row next() {
-          hasNext();
-          return ready.next();
+        Iterator<Row> more() {
+          return wanted.hasNext() ? layer((int) (long) wanted.next(), head) : null;
         }
       };
     }

@@ -100,14 +100,14 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
   /**
    * Measures all pairs and returns the means, which stand when this returns.
    *
+   * <p>A row that is no pair fails the job, which names it: a mean over the rest would be of other
+   * pairs than were asked for.
+   *
    * @throws IllegalArgumentException if there is no pair
-   * @throws org.apache.spark.SparkException if a row is no pair, naming it: a mean over the rest
-   *     would be of other pairs than were asked for
    */
   public Dataset<Row> run() {
-    RowJson.check(pairs.schema(), KEYS, List.of());
     List<Effects> parts =
-        pairs
+        RowJson.checked(pairs, KEYS, List.of())
             .mapPartitions(
                 new Sums(new Sweep(settings(), variant, probability)),
                 Encoders.javaSerialization(Effects.class))
@@ -128,9 +128,8 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
    * asked for.
    */
   public Dataset<Row> byPair() {
-    RowJson.check(pairs.schema(), KEYS, List.of());
-    return pairs.mapPartitions(
-        new Each(new Sweep(settings(), variant, probability)), Encoders.row(EACH));
+    return RowJson.checked(pairs, KEYS, List.of())
+        .mapPartitions(new Each(new Sweep(settings(), variant, probability)), Encoders.row(EACH));
   }
 
   /** A row and its pair, or what is wrong with it. */
@@ -210,21 +209,10 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
     @Override
     public Iterator<Row> call(Iterator<Row> rows) {
       Alone alone = sweep.alone();
-      return new Iterator<>() {
-        private Iterator<Row> ready = Collections.emptyIterator();
-
+      return new ChunkedRows() {
         @Override
-        public boolean hasNext() {
-          while (!ready.hasNext() && rows.hasNext()) {
-            ready = effects(Sweep.read(rows, alone.model), alone).iterator();
-          }
-          return ready.hasNext();
-        }
-
-        @Override
-        public Row next() {
-          hasNext();
-          return ready.next();
+        Iterator<Row> more() {
+          return rows.hasNext() ? effects(Sweep.read(rows, alone.model), alone).iterator() : null;
         }
       };
     }

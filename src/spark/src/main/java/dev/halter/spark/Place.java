@@ -24,8 +24,9 @@ record Place(String device, String address) {
     String[] addresses = gpus == null ? new String[0] : gpus.addresses();
     if (addresses.length > 1) {
       throw new IllegalStateException(
-          "the task has %d GPUs, but a model runs on one: set spark.task.resource.gpu.amount to 1 or"
-              + " less".formatted(addresses.length));
+          ("the task has %d GPUs, but a model runs on one: set spark.task.resource.gpu.amount to 1"
+                  + " or less")
+              .formatted(addresses.length));
     }
     String address = addresses.length == 0 ? "" : addresses[0];
     return switch (wanted) {

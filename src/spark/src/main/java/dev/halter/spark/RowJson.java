@@ -10,8 +10,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
@@ -44,13 +44,13 @@ final class RowJson {
   }
 
   /**
-   * Refuses a dataset with a column that would go unread, or none by the name of id.
+   * A dataset whose columns are all read; of lines, those that are not blank.
    *
    * @param kept columns that are passed on
-   * @throws IllegalArgumentException naming the column
+   * @throws IllegalArgumentException naming a column that would go unread, or is missing
    */
-  static void check(StructType schema, List<String> keys, List<String> kept) {
-    List<String> names = List.of(schema.fieldNames());
+  static Dataset<Row> checked(Dataset<Row> rows, List<String> keys, List<String> kept) {
+    List<String> names = List.of(rows.schema().fieldNames());
     for (String column : kept) {
       if (!names.contains(column)) {
         throw new IllegalArgumentException(
@@ -58,8 +58,8 @@ final class RowJson {
                 .formatted(column, String.join(", ", names)));
       }
     }
-    if (isLines(schema)) {
-      return;
+    if (isLines(rows.schema())) {
+      return rows.where("length(trim(value)) > 0");
     }
     if (!names.contains(ID)) {
       throw new IllegalArgumentException(
@@ -69,10 +69,12 @@ final class RowJson {
     for (String name : names) {
       if (!name.equals(ID) && !keys.contains(name) && !kept.contains(name)) {
         throw new IllegalArgumentException(
-            "column '%s' would go unread: drop it, pass it on with keep(\"%s\"), or rename it to one of %s"
+            ("column '%s' would go unread: drop it, pass it on with keep(\"%s\"), or rename it to one"
+                    + " of %s")
                 .formatted(name, name, String.join(", ", keys)));
       }
     }
+    return rows;
   }
 
   /**
@@ -82,21 +84,20 @@ final class RowJson {
    * @throws IllegalArgumentException if a value is none of JSON's, or a line is no object
    */
   static JsonObject of(Row row, List<String> keys, Map<String, Object> defaults) {
-    Map<String, Object> values = new LinkedHashMap<>(defaults);
     if (isLines(row.schema())) {
       JsonObject line = parse(row.getString(0));
       line.only(Stream.concat(Stream.of(ID), keys.stream()).toArray(String[]::new));
-      values.putAll(line.values());
-    } else {
-      for (StructField column : row.schema().fields()) {
-        String key = column.name();
-        Object value = row.getAs(key);
-        if (value != null && (key.equals(ID) || keys.contains(key))) {
-          values.put(key, value(key, value));
-        }
+      return line.withDefaults(defaults);
+    }
+    Map<String, Object> values = new LinkedHashMap<>();
+    for (StructField column : row.schema().fields()) {
+      String key = column.name();
+      Object value = row.getAs(key);
+      if (value != null && (key.equals(ID) || keys.contains(key))) {
+        values.put(key, value(key, value));
       }
     }
-    return parse(Json.text(values));
+    return parse(Json.text(values)).withDefaults(defaults);
   }
 
   /** What lies in a parsed object stays what it is, of a row what JSON has for it. */
@@ -222,10 +223,5 @@ final class RowJson {
     return value instanceof List<?> numbers
         ? numbers.stream().mapToInt(number -> (Integer) number).toArray()
         : value;
-  }
-
-  /** Names of columns, for messages. */
-  static String names(StructType schema) {
-    return Stream.of(schema.fieldNames()).collect(Collectors.joining(", "));
   }
 }

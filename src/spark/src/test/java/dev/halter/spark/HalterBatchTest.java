@@ -138,7 +138,9 @@ class HalterBatchTest {
     }
     assertEquals(4, batch.metrics().rows());
     assertEquals(0, batch.metrics().failedRows());
-    assertEquals(8 + 8 + 8 + 2, batch.metrics().generatedTokens(), 8 * 4);
+    assertEquals(
+        answers.stream().mapToLong(row -> row.getList(row.fieldIndex("tokens")).size()).sum(),
+        batch.metrics().generatedTokens());
     assertTrue(batch.metrics().steps() > 0);
 
     String all = batch(questions(1)).plan("dogs").run().first().getAs("text");
@@ -288,7 +290,8 @@ class HalterBatchTest {
             .coalesce(1);
     List<Row> answers = batch(lines).run().collectAsList();
     assertNull(answers.get(0).getAs("error"));
-    for (int i = 1; i < answers.size(); i++) {
+    assertEquals(3, answers.size(), "a blank line is none");
+    for (int i = 1; i < 3; i++) {
       String error = answers.get(i).getAs("error");
       assertTrue(error.contains("JSON"), error);
       assertNull(answers.get(i).getAs("id"));

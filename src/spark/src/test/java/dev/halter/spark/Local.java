@@ -59,7 +59,8 @@ final class Local {
     String addresses =
         IntStream.range(0, executors).mapToObj(i -> "\"" + i + "\"").collect(joining(", "));
     Files.writeString(
-        script, "#!/bin/sh\necho '{\"name\": \"gpu\", \"addresses\": [%s]}'\n".formatted(addresses));
+        script,
+        "#!/bin/sh\necho '{\"name\": \"gpu\", \"addresses\": [%s]}'\n".formatted(addresses));
     Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
     // The worker reads them from its process, which is this one.
     System.setProperty("spark.worker.resource.gpu.amount", Integer.toString(executors));

@@ -133,7 +133,8 @@ class LocalClusterTest {
   void anExecutorThatIsKilledHalfWayChangesNothing() {
     Path mark = folder.resolve("killed");
     Dataset<Row> lines = Local.lines(spark, in, 8);
-    Dataset<Row> deadly = lines.map(new Killer("{\"id\":1000,", mark.toString()), Encoders.row(lines.schema()));
+    Dataset<Row> deadly =
+        lines.map(new Killer("{\"id\":1000,", mark.toString()), Encoders.row(lines.schema()));
     assertFalse(Files.exists(mark));
     assertExpected(Local.results(batch(deadly).run()));
     assertTrue(Files.exists(mark), "an executor was killed");

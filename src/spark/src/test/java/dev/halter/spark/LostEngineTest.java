@@ -86,7 +86,7 @@ class LostEngineTest {
     TaskContext task = TaskContext$.MODULE$.empty();
     FedRows rows =
         new FedRows(
-            IntStream.range(0, 200).mapToObj(i -> (Row) RowFactory.create(i)).iterator(),
+            IntStream.range(0, 200).mapToObj(RowFactory::create).iterator(),
             row -> new Numbered(model, row),
             shared,
             metrics,

@@ -15,8 +15,8 @@ import org.apache.spark.sql.SparkSession;
  *
  * <p>0 executors: two tasks of this process share an engine of THREADS threads. Else a cluster of
  * executors of one core. A run is a number of partitions, or {@code N:ROW}, where the executor that
- * first comes to the line that begins with ROW is killed. Prints a line of JSON for each run; engines
- * are open and warm before the first.
+ * first comes to the line that begins with ROW is killed. Prints a line of JSON for each run;
+ * engines are open and warm before the first.
  */
 final class SparkFigures {
   private SparkFigures() {}
@@ -30,8 +30,7 @@ final class SparkFigures {
     try (SparkSession spark = executors == 0 ? Local.spark() : Local.cluster(executors, folder)) {
       Dataset<Row> rows = spark.read().text(lines.toString()).cache();
       long count = rows.count();
-      int warm = Math.max(2, 2 * executors);
-      timed(batch(rows.limit(400).repartition(warm), maxTokens, threads));
+      timed(batch(rows.repartition(Math.max(2, 2 * executors)), maxTokens, threads));
       for (int i = 4; i < arguments.length; i++) {
         String[] run = arguments[i].split(":", 2);
         int partitions = Integer.parseInt(run[0]);
