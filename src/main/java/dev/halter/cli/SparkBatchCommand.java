@@ -136,6 +136,7 @@ final class SparkBatchCommand implements Callable<Integer> {
     more.forEach(setting -> conf(lines, setting));
     lines.addAll(jars == null ? packages() : jars());
     spec.commandLine().getParseResult().matchedOptions().stream()
+        .distinct() // one that comes twice is there twice, each time with both values
         .filter(SparkBatchCommand::isOfJob)
         .forEach(
             option ->

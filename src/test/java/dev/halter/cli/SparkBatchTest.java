@@ -94,7 +94,7 @@ class SparkBatchTest {
     };
     String printed = halter(options).out();
     Process shell =
-        new ProcessBuilder("sh", "-c", "spark-submit() { printf '%s\\n' \"$@\"; }\n" + printed)
+        new ProcessBuilder("sh", "-c", printed.replaceFirst("spark-submit", "printf '%s\\\\n'"))
             .start();
     List<String> read =
         new String(shell.getInputStream().readAllBytes(), StandardCharsets.UTF_8).lines().toList();
