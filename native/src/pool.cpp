@@ -77,7 +77,7 @@ private:
         the_threads.store(threads, std::memory_order_release);
         the_parts.store(parts, std::memory_order_release);
         the_unit.store(unit, std::memory_order_release);
-        units = uint32_t((parts + unit - 1) / unit);
+        const long units = (parts + unit - 1) / unit;
         the_units.store(units, std::memory_order_release);
         done.store(0, std::memory_order_relaxed);
         place.store(uint64_t(next) << 32, std::memory_order_release);
@@ -111,11 +111,15 @@ private:
             mine += uint32_t(count);
             at = place.load(std::memory_order_acquire);
         }
-        if (mine > 0 && done.fetch_add(mine) + mine == units && caller_sleeps.load()) wake(done, 1);
+        // A caller that sleeps opens no other job, so that the number is still that of this one.
+        if (mine > 0 && done.fetch_add(mine) + mine == the_units.load() && caller_sleeps.load()) {
+            wake(done, 1);
+        }
     }
 
     /// Waits until what others claimed is done.
     void await() {
+        const uint32_t units = uint32_t(the_units.load());
         const auto finished = [&] { return done.load() == units; };
         if (spin_until(finished)) return;
         caller_sleeps.store(true);
@@ -150,7 +154,6 @@ private:
 
     std::atomic_flag taken = ATOMIC_FLAG_INIT;
     std::atomic<int> helpers{0};
-    uint32_t units = 0;  // of the job that is open; written while nobody works
 
     alignas(64) std::atomic<uint64_t> place{CLOSED};  // turn << 32 | next unit
     alignas(64) std::atomic<uint32_t> done{0};        // units

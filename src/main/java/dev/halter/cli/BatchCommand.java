@@ -104,8 +104,7 @@ final class BatchCommand implements Callable<Integer> {
       throw new WrongUseException("--in and --out are the same file, " + in);
     }
     try (InputLine.Reader lines =
-            InputLine.Reader.ofBatch(
-                in, shards.shard(), RequestJson.KEYS.toArray(String[]::new));
+            InputLine.Reader.ofBatch(in, shards.shard(), RequestJson.KEYS.toArray(String[]::new));
         ResultFile results = results(lines.form());
         LanguageModel model = options.open(maxBatch);
         ProgressBar bar = new ProgressBar("batch", lines.size())) {

@@ -327,8 +327,7 @@ public final class AsyncEngine implements AutoCloseable {
       admit();
     }
     if (!running.isEmpty()) {
-      boolean isFull =
-          admits && first() != null || engine.model().cache().sequencesFree() == 0;
+      boolean isFull = admits && first() != null || engine.model().cache().sequencesFree() == 0;
       engine.step(step -> meter.stepped(step, isFull));
       measure();
     }

@@ -72,8 +72,8 @@ final class Exchange {
     if (said > MOST_BYTES) {
       throw tooLong(said);
     }
-    try (InputStream in = http.getRequestBody()) {
-      byte[] body = in.readNBytes(MOST_BYTES + 1);
+    try {
+      byte[] body = http.getRequestBody().readNBytes(MOST_BYTES + 1);
       if (body.length > MOST_BYTES) {
         throw tooLong(body.length);
       }
@@ -154,10 +154,21 @@ final class Exchange {
 
   private void begin(int status, String type, long length) throws IOException {
     isAnswered = true;
+    drain();
     setHeader("Content-Type", type);
     setHeader("Cache-Control", "no-store");
     setHeader("X-Content-Type-Options", "nosniff");
     http.sendResponseHeaders(status, length);
+  }
+
+  /** Reads on in a body that is refused: who still sends would not hear of the refusal. */
+  private void drain() throws IOException {
+    InputStream body = http.getRequestBody();
+    byte[] piece = new byte[1 << 16];
+    int left = 2 * MOST_BYTES;
+    for (int read = 0; read >= 0 && left > 0; left -= read) {
+      read = body.read(piece);
+    }
   }
 
   /** Whether the status is out, so that no other can be sent. */

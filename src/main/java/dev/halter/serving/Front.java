@@ -24,8 +24,6 @@ final class Front implements AutoCloseable {
       Map.of(
           "sun.net.httpserver.nodelay", "true", // or each event waits for the last one's receipt
           "sun.net.httpserver.maxReqTime", "60", // seconds until a request is there, with its body
-          // Bytes of a body that is refused unread: who still sends would not hear of the refusal.
-          "sun.net.httpserver.drainAmount", Integer.toString(2 * Exchange.MOST_BYTES),
           "sun.net.httpserver.idleInterval", "60",
           "sun.net.httpserver.maxIdleConnections", "1024",
           "sun.net.httpserver.maxReqHeaders", "100",

@@ -97,8 +97,7 @@ class SharedWithKernelsTest {
   @Test
   void typesOfMatricesAreEqual() throws ReflectiveOperationException {
     Method number =
-        Class.forName("dev.halter.device.cpu.NativeLibrary")
-            .getDeclaredMethod("number", DType.class);
+        Class.forName("dev.halter.device.cpu.Call").getDeclaredMethod("number", DType.class);
     number.setAccessible(true);
     Map<String, Integer> values = new TreeMap<>();
     for (DType type : DType.values()) {

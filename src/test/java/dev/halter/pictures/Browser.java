@@ -169,6 +169,19 @@ public final class Browser implements AutoCloseable {
   }
 
   /**
+   * Lets the page get so many bytes a second.
+   *
+   * @param bytes -1 for as many as come
+   */
+  public void slow(int bytes) throws InterruptedException {
+    call("Network.enable", Map.of());
+    call(
+        "Network.emulateNetworkConditions",
+        Map.of(
+            "offline", false, "latency", 0, "downloadThroughput", bytes, "uploadThroughput", -1));
+  }
+
+  /**
    * Opens a page anew.
    *
    * @param fragment of the address, with its #, or empty

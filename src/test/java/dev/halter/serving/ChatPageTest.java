@@ -48,6 +48,7 @@ class ChatPageTest {
   /** The browser, with the page open, which notes what the page sends. */
   private static void open(TestServer server) throws InterruptedException {
     browser.window(1360, 900, false);
+    browser.slow(-1);
     browser.open(server.url("/"));
     loaded();
     browser.value(
@@ -211,6 +212,20 @@ class ChatPageTest {
         + "}";
   }
 
+  /** Has the page run a script once the steered answer has more than {@code count} tokens. */
+  private static void onceBeyond(int count, String script) throws InterruptedException {
+    browser.value(
+        """
+        setInterval(() => {
+          if (!window.isBeyond && turns.at(-1)?.steered.ids.length > %d) {
+            window.isBeyond = true;
+            %s
+          }
+        }, 1)
+        """
+            .formatted(count, script));
+  }
+
   @Test
   void theSliderActsFromTheNextTokenOn() throws Exception {
     int count = 400;
@@ -218,17 +233,13 @@ class ChatPageTest {
       open(server);
       clampDog();
       answersOf(count);
-      browser.value(
+      browser.slow(60_000); // or an answer would be there before anything can be moved
+      onceBeyond(
+          20,
           """
-          setInterval(() => {
-            const steered = turns.at(-1)?.steered;
-            if (!window.isMoved && steered?.ids.length > 20) {
-              window.isMoved = true;
-              const slider = document.getElementById('strength');
-              slider.value = 3.5;
-              slider.dispatchEvent(new Event('input'));
-            }
-          }, 1)
+          const slider = document.getElementById('strength');
+          slider.value = 3.5;
+          slider.dispatchEvent(new Event('input'));
           """);
       ask(QUESTION);
       JsonNode answer = json("{...turns[0].steered, view: null}");
@@ -283,10 +294,8 @@ class ChatPageTest {
       browser.click("details:has(#plans) summary");
       browser.click("#plans button");
       answersOf(count);
-      browser.value(
-          "setInterval(() => { const steered = turns.at(-1)?.steered; if (!window.isStopped &&"
-              + " steered?.ids.length > 60) { window.isStopped = true;"
-              + " document.getElementById('stop').click(); } }, 1)");
+      browser.slow(60_000); // or an answer would be there before anything can be moved
+      onceBeyond(60, "document.getElementById('stop').click();");
       ask(QUESTION);
       assertEquals("Stopped.", text("#status"));
       int stopped = json("turns[0].steered.ids").size();
