@@ -4,6 +4,7 @@ import dev.halter.model.Capture;
 import dev.halter.steering.SteeringPlan;
 import java.util.Objects;
 import java.util.Set;
+import java.util.function.Consumer;
 
 /**
  * One prompt and what to do with it. Begin with {@link #of} and change what should be otherwise:
@@ -78,66 +79,22 @@ public record Request(
 
   /** The same under another id. */
   public Request withId(String newId) {
-    return new Request(
-        newId,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.id = newId);
   }
 
   /** The same with another limit; 0 only reads the prompt. */
   public Request withMaxTokens(int count) {
-    return new Request(
-        id,
-        prompt,
-        count,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.maxTokens = count);
   }
 
   /** The same with no stop token before so many tokens. */
   public Request withMinTokens(int count) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        count,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.minTokens = count);
   }
 
   /** The same with other tokens that end it; none to ignore the end that the model gives. */
   public Request withStopTokens(Set<Integer> tokens) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        tokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.stopTokens = tokens);
   }
 
   /** The same with no end before so many tokens, and none before its limit if it ignores those. */
@@ -148,97 +105,81 @@ public record Request(
 
   /** The same with another choice of tokens. */
   public Request with(Sampling newSampling) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        newSampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.sampling = newSampling);
   }
 
   /** The same, steered by this plan. */
   public Request with(SteeringPlan newPlan) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        newPlan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.plan = newPlan);
   }
 
   /** The same, with activations read; the capture must be for the prompt's length. */
   public Request with(Capture newCapture) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        newCapture,
-        logProbabilities,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.capture = newCapture);
   }
 
   /** The same with other log-probabilities told. */
   public Request with(LogProbabilities wanted) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        wanted,
-        cacheSalt,
-        listener);
+    return but(draft -> draft.logProbabilities = wanted);
   }
 
   /** The same that shares beginnings with requests of this salt alone; null for those of none. */
   public Request withCacheSalt(String salt) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        salt,
-        listener);
+    return but(draft -> draft.cacheSalt = salt);
   }
 
   /** The same with somebody who hears of each token; null for nobody. */
   public Request with(Listener newListener) {
-    return new Request(
-        id,
-        prompt,
-        maxTokens,
-        minTokens,
-        sampling,
-        stopTokens,
-        plan,
-        capture,
-        logProbabilities,
-        cacheSalt,
-        newListener);
+    return but(draft -> draft.listener = newListener);
+  }
+
+  private Request but(Consumer<Draft> change) {
+    Draft draft = new Draft(this);
+    change.accept(draft);
+    return draft.request();
+  }
+
+  /** A request that is being changed. */
+  private static final class Draft {
+    private String id;
+    private final int[] prompt;
+    private int maxTokens;
+    private int minTokens;
+    private Sampling sampling;
+    private Set<Integer> stopTokens;
+    private SteeringPlan plan;
+    private Capture capture;
+    private LogProbabilities logProbabilities;
+    private String cacheSalt;
+    private Listener listener;
+
+    Draft(Request from) {
+      id = from.id;
+      prompt = from.prompt;
+      maxTokens = from.maxTokens;
+      minTokens = from.minTokens;
+      sampling = from.sampling;
+      stopTokens = from.stopTokens;
+      plan = from.plan;
+      capture = from.capture;
+      logProbabilities = from.logProbabilities;
+      cacheSalt = from.cacheSalt;
+      listener = from.listener;
+    }
+
+    Request request() {
+      return new Request(
+          id,
+          prompt,
+          maxTokens,
+          minTokens,
+          sampling,
+          stopTokens,
+          plan,
+          capture,
+          logProbabilities,
+          cacheSalt,
+          listener);
+    }
   }
 }
