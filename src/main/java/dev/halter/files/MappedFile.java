@@ -1,6 +1,7 @@
 package dev.halter.files;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -9,7 +10,6 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 
 /** A whole file mapped read-only; and the little-endian layouts to read such files with. */
 public final class MappedFile implements AutoCloseable {
@@ -32,15 +32,16 @@ public final class MappedFile implements AutoCloseable {
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final Path file;
-  private final FileChannel channel;
+  private final RandomAccessFile opened; // which a thread that is interrupted does not close
   private final Arena arena = Arena.ofShared();
   private final MemorySegment content;
   private final int watch;
 
-  private MappedFile(Path file, FileChannel channel) throws IOException {
+  private MappedFile(Path file, RandomAccessFile opened) throws IOException {
     this.file = file;
-    this.channel = channel;
-    this.content = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
+    this.opened = opened;
+    FileChannel channel = opened.getChannel();
+    this.content = channel.map(FileChannel.MapMode.READ_ONLY, 0, opened.length(), arena);
     this.watch = LostPages.watch(content);
   }
 
@@ -53,11 +54,11 @@ public final class MappedFile implements AutoCloseable {
   public static MappedFile open(Path file) {
     requireFile(file);
     try {
-      FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
+      RandomAccessFile opened = new RandomAccessFile(file.toFile(), "r");
       try {
-        return new MappedFile(file, channel);
+        return new MappedFile(file, opened);
       } catch (IOException | RuntimeException e) {
-        channel.close();
+        opened.close();
         throw e;
       }
     } catch (IOException e) {
@@ -80,11 +81,11 @@ public final class MappedFile implements AutoCloseable {
     long mapped = content.byteSize();
     try {
       // By the file that is mapped, whatever has its name now.
-      if (channel.size() < mapped) {
+      if (opened.length() < mapped) {
         throw new BadFileException(
             file,
             "got shorter while it was in use, from %,d to %,d bytes: %s"
-                .formatted(mapped, channel.size(), REMEDY));
+                .formatted(mapped, opened.length(), REMEDY));
       }
     } catch (IOException e) {
       throw cannotRead(file, e);
@@ -116,7 +117,7 @@ public final class MappedFile implements AutoCloseable {
     LostPages.forget(watch);
     arena.close();
     try {
-      channel.close();
+      opened.close();
     } catch (IOException e) {
       throw cannotRead(file, e);
     }

@@ -320,8 +320,6 @@ public final class AsyncEngine implements AutoCloseable {
    * @param admits whether requests that wait may join before it
    */
   private void turn(boolean admits) {
-    // A listener may have left the flag set, with which the next look at a file would close it.
-    Thread.interrupted();
     dismiss();
     if (admits) {
       admit();

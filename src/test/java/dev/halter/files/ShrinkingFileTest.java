@@ -58,6 +58,17 @@ class ShrinkingFileTest {
     length = Files.size(file);
   }
 
+  @Test
+  void aThreadThatIsInterruptedLeavesTheFileToOthers() throws Exception {
+    MappedFile mapped = MappedFile.open(file);
+    Thread.currentThread().interrupt();
+    mapped.requireWhole();
+    assertTrue(Thread.interrupted());
+    mapped.requireWhole();
+    cut(PAGE); // and it is looked at still
+    assertThrows(BadFileException.class, mapped::close);
+  }
+
   private void cut(long bytes) throws IOException {
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
       channel.truncate(bytes);

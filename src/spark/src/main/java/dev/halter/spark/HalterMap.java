@@ -164,7 +164,6 @@ public final class HalterMap extends ModelJob<HalterMap> {
       scope = device.scope();
       DType type = LanguageModel.activations(settings.dtype(), device, checkpoint);
       weights = LlamaWeights.head(scope, checkpoint, config, type);
-      device.handOver();
     }
 
     synchronized NeuronMap map(
@@ -173,13 +172,9 @@ public final class HalterMap extends ModelJob<HalterMap> {
         NeuronMap.Decode decode,
         NeuronMap.Sign sign,
         int top) {
-      try {
-        NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, weights, layer);
-        return ExecutorEnd.onFailure(
-            place, () -> NeuronMap.of(source, projection, decode, sign, top, done -> {}));
-      } finally {
-        device.handOver();
-      }
+      NeuronMap.Source source = new NeuronMap.Source(device, config, checkpoint, weights, layer);
+      return ExecutorEnd.onFailure(
+          place, () -> NeuronMap.of(source, projection, decode, sign, top, done -> {}));
     }
 
     @Override

@@ -254,15 +254,10 @@ public final class HalterPatching extends ModelJob<HalterPatching> {
     Alone(Place place, LanguageModel model) {
       this.place = place;
       this.model = model;
-      model.device().handOver();
     }
 
     synchronized <T> T sweep(Function<LanguageModel, T> work) {
-      try {
-        return ExecutorEnd.onFailure(place, () -> work.apply(model));
-      } finally {
-        model.device().handOver();
-      }
+      return ExecutorEnd.onFailure(place, () -> work.apply(model));
     }
 
     @Override
