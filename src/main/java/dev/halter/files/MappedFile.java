@@ -8,6 +8,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.nio.file.AccessMode;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
@@ -54,6 +55,9 @@ public final class MappedFile implements AutoCloseable {
   public static MappedFile open(Path file) {
     requireFile(file);
     try {
+      file.getFileSystem()
+          .provider()
+          .checkAccess(file, AccessMode.READ); // which tells why it fails
       RandomAccessFile opened = new RandomAccessFile(file.toFile(), "r");
       try {
         return new MappedFile(file, opened);
