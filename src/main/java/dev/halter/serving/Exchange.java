@@ -164,6 +164,9 @@ final class Exchange {
   /** Reads on in a body that is refused: who still sends would not hear of the refusal. */
   private void drain() throws IOException {
     InputStream body = http.getRequestBody();
+    if (body.read() < 0) {
+      return; // nearly always: it has been read, or there is none
+    }
     byte[] piece = new byte[1 << 16];
     int left = 2 * MOST_BYTES;
     for (int read = 0; read >= 0 && left > 0; left -= read) {

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.BiFunction;
 
 /**
  * Reads what a tier's field holds: by hook, an object of entries by layer, or the rows of an array
@@ -18,29 +19,43 @@ record TierReader(ModelConfig config) {
     return hook.has("data") || hook.has("dtype");
   }
 
-  List<Edit> vectors(JsonObject hooks) {
+  /** What an entry of a hook that is not packed says of its layer. */
+  @FunctionalInterface
+  private interface OfLayer {
+    List<Edit> edits(Site site, JsonObject hook, String layer);
+  }
+
+  private List<Edit> edits(
+      JsonObject hooks, BiFunction<Site.Kind, JsonObject, List<Edit>> packed, OfLayer listed) {
     List<Edit> edits = new ArrayList<>();
     hooks.only(SteeringTiers.HOOKS.keySet().toArray(String[]::new));
     for (String name : hooks.keys()) {
       Site.Kind kind = SteeringTiers.HOOKS.get(name);
       JsonObject hook = hooks.object(name);
       if (isPacked(hook)) {
-        edits.addAll(packedVectors(kind, hook));
+        edits.addAll(packed.apply(kind, hook));
         continue;
       }
       for (String layer : hook.keys()) {
-        Site site = site(kind, hook, layer);
-        if (hook.value(layer) instanceof Map<?, ?>) {
-          JsonObject entry = hook.object(layer);
-          entry.only("vector", "scale");
-          float scale = Numbers.number(entry, "scale", 1);
-          edits.add(new Edit.Add(site, Numbers.vector(entry, "vector", config.dModel()), scale));
-        } else {
-          edits.add(new Edit.Add(site, Numbers.vector(hook, layer, config.dModel()), 1));
-        }
+        Site site = new Site(kind, Layers.of(hook, layer, "", config.nLayers()));
+        edits.addAll(listed.edits(site, hook, layer));
       }
     }
     return edits;
+  }
+
+  List<Edit> vectors(JsonObject hooks) {
+    return edits(hooks, this::packedVectors, this::vector);
+  }
+
+  private List<Edit> vector(Site site, JsonObject hook, String layer) {
+    if (!(hook.value(layer) instanceof Map<?, ?>)) {
+      return List.of(new Edit.Add(site, Numbers.vector(hook, layer, config.dModel()), 1));
+    }
+    JsonObject entry = hook.object(layer);
+    entry.only("vector", "scale");
+    float scale = Numbers.number(entry, "scale", 1);
+    return List.of(new Edit.Add(site, Numbers.vector(entry, "vector", config.dModel()), scale));
   }
 
   private List<Edit> packedVectors(Site.Kind kind, JsonObject hook) {
@@ -71,21 +86,11 @@ record TierReader(ModelConfig config) {
   }
 
   List<Edit> clamps(JsonObject hooks) {
-    List<Edit> edits = new ArrayList<>();
-    hooks.only(SteeringTiers.HOOKS.keySet().toArray(String[]::new));
-    for (String name : hooks.keys()) {
-      Site.Kind kind = SteeringTiers.HOOKS.get(name);
-      JsonObject hook = hooks.object(name);
-      if (isPacked(hook)) {
-        edits.addAll(packedClamps(kind, hook));
-        continue;
-      }
-      for (String layer : hook.keys()) {
-        Site site = site(kind, hook, layer);
-        hook.objects(layer).forEach(entry -> edits.add(clamp(site, entry)));
-      }
-    }
-    return edits;
+    return edits(
+        hooks,
+        this::packedClamps,
+        (site, hook, layer) ->
+            hook.objects(layer).stream().map(entry -> clamp(site, entry)).toList());
   }
 
   private Edit clamp(Site site, JsonObject entry) {
@@ -148,9 +153,5 @@ record TierReader(ModelConfig config) {
   private static RuntimeException wrongBounds(JsonObject hook, int count) {
     return hook.wrong(
         "bounds", "a list of %d pairs [low, high], null for an open end".formatted(count));
-  }
-
-  private Site site(Site.Kind kind, JsonObject hook, String layer) {
-    return new Site(kind, Layers.of(hook, layer, "", config.nLayers()));
   }
 }
