@@ -138,7 +138,8 @@ class Stages:
             python, ["copy", "read", "matmul:bf16", *static[:-1], *self.generation(), static[-1]]))
 
     def kernels(self, until):
-        """Every kernel of a decode step: its time and the bytes that it moved, by the profiler."""
+        """Every kernel of a decode step and of a prefill: its time and the bytes that it moved, by the
+        profiler."""
         report = self.logs / "kernels.csv"
         metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
         under = [
@@ -147,6 +148,7 @@ class Stages:
         ] if self.profiler else []
         decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED]
         steps = [figure.replace("decode", "step") for figure in decoding]
+        steps.append(self.size.prefill.replace("prefill", "prompt"))
         peer = self.figures(until, "profiled", tokens=8, batch=self.size.batches[1], under=under)
         rows = ask(peer, steps)
         found = []

@@ -9,6 +9,7 @@ import dev.halter.model.Values;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -23,6 +24,10 @@ class TransposedProductTest {
   }
 
   @Test
+  @EnabledIfSystemProperty(
+      named = "halter.onednn",
+      matches = ".+",
+      disabledReason = "what tools/gpu/bundle packs for a card is without oneDNN")
   void oneDnnToo() {
     try (Device device = CpuDevice.open(2, Path.of(System.getProperty("halter.onednn")))) {
       check(device);

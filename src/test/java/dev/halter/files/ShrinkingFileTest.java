@@ -26,6 +26,7 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -35,6 +36,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * Reading pages that a mapped file has no more: by Java, by kernels and products of the CPU on
  * threads that Java knows nothing of, and by copies to a device. Each such read raises SIGBUS.
  */
+@DisabledIfSystemProperty(named = "halter.test.cuda", matches = "real")
 class ShrinkingFileTest {
   private static final int ROWS = 512;
   private static final int WIDTH = 1024;

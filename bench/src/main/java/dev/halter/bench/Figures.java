@@ -29,6 +29,7 @@ import java.util.Random;
  *       next two are given), {@code top_p}, {@code top_k}
  *   <li>{@code step:B}: the same, with one step in the middle as the {@link ProfiledRange}
  *   <li>{@code prefill:P}: prompt tokens a second of one prompt, up to and including its first token
+ *   <li>{@code prompt:P}: the same, all of it the {@link ProfiledRange}
  *   <li>{@code capture:P}: the same, all its tokens captured at {@code sites} ({@code
  *       blocks.*.hook_resid_post})
  *   <li>{@code plans:K}: new tokens a second, whole run, of requests that are steered by K distinct
@@ -91,6 +92,12 @@ public final class Figures {
       case "decode" -> decode(size, prompt, count, options, false);
       case "step" -> decode(size, prompt, count, options, true);
       case "prefill" -> prefill(size, List.of());
+      case "prompt" -> {
+        ProfiledRange.start();
+        double rate = prefill(size, List.of());
+        ProfiledRange.stop();
+        yield rate;
+      }
       case "capture" ->
           prefill(
               size,

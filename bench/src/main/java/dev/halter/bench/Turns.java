@@ -17,8 +17,8 @@ import java.util.function.ToDoubleFunction;
  *
  * <p>A figure is taken when it is warm: runs go on until two in a row agree within 3 %, and these two
  * are the first that count. A JVM that has just started makes its first tokens at a third of the
- * speed. A figure that a profiler watches, {@code step:…}, is run once. One that fails is answered
- * with what failed, and the next one is read.
+ * speed. A figure that a profiler watches, {@code step:…} or {@code prompt:…}, is run once. One that
+ * fails is answered with what failed, and the next one is read.
  */
 final class Turns {
   private static final double AGREEMENT = 0.03;
@@ -81,7 +81,7 @@ final class Turns {
     List<Double> results = new ArrayList<>();
     long start = System.nanoTime();
     boolean settled = false;
-    if (figure.startsWith("step:")) {
+    if (figure.startsWith("step:") || figure.startsWith("prompt:")) {
       return new Taken(List.of(measure.applyAsDouble(figure)), List.of(), false);
     }
     do {
