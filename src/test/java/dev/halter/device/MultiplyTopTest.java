@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.Top.Sign;
-import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Values;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -132,13 +131,12 @@ class MultiplyTopTest {
   }
 
   /**
-   * To the bit, but where a device's product rounds otherwise for another number of rows: cuBLAS on
-   * a card does, and entries that are equal but for that may then change places.
+   * The same; on a GPU entries that are equal but for rounding may change places.
    */
   private static void assertSame(Kept expected, Kept actual) {
-    float allowed = TestCuda.REAL ? 1e-4f : 0;
-    assertArrayEquals(expected.values, actual.values, allowed);
-    assertArrayEquals(expected.logSums, actual.logSums, allowed);
+    double allowed = SameBits.allowed(1e-4);
+    SameBits.assertSame(expected.values, actual.values, 1e-4, "values");
+    SameBits.assertSame(expected.logSums, actual.logSums, 1e-4, "log-sum-exps");
     for (int i = 0; i < expected.ids.length; i++) {
       boolean tie =
           i > 0 && Math.abs(expected.values[i] - expected.values[i - 1]) < allowed

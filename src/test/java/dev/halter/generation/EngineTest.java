@@ -8,9 +8,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.SameBits;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.device.cpu.Schedule;
-import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
@@ -94,14 +94,11 @@ class EngineTest {
   private static void assertSame(Run expected, Run actual, String id) {
     assertArrayEquals(expected.tokens(id), actual.tokens(id), "tokens of " + id);
     for (int i = 0; i < expected.rows.get(id).size(); i++) {
-      float tolerance = TestCuda.REAL ? 1e-4f : 0;
-      float[] row = actual.rows.get(id).get(i);
-      if (tolerance == 0) {
-        assertArrayEquals(expected.rows.get(id).get(i), row, "log-probabilities of " + id);
-      } else {
-        assertArrayEquals(
-            expected.rows.get(id).get(i), row, tolerance, "log-probabilities of " + id);
-      }
+      SameBits.assertSame(
+          expected.rows.get(id).get(i),
+          actual.rows.get(id).get(i),
+          SameResults.BOUND,
+          "log-probabilities of " + id);
     }
   }
 
@@ -494,11 +491,7 @@ class EngineTest {
         .forEach(
             (site, values) -> {
               float[] chunked = captured.get(1).get(site);
-              if (TestCuda.REAL) {
-                assertArrayEquals(values, chunked, 1e-4f, site.name());
-              } else {
-                assertArrayEquals(values, chunked, site.name());
-              }
+              SameBits.assertSame(values, chunked, 1e-4, site.name());
             });
   }
 

@@ -8,8 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.CountingDevice;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.SameBits;
 import dev.halter.device.cpu.CpuDevice;
-import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Beginning;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
@@ -97,13 +97,10 @@ class PrefixSharingTest {
       Result is = actual.get(i).result;
       String id = was.request().id();
       assertArrayEquals(was.orThrow().tokens(), is.orThrow().tokens(), id);
-      assertEquals(was.report().toString(), is.report().toString(), id);
+      SameResults.assertSame(was.report(), is.report(), id);
       for (int j = 0; j < expected.get(i).rows.size(); j++) {
-        float[] row = expected.get(i).rows.get(j);
-        float tolerance = TestCuda.REAL ? 1e-4f : 0;
-        for (int k = 0; k < row.length; k++) {
-          assertEquals(row[k], actual.get(i).rows.get(j)[k], tolerance, id);
-        }
+        SameBits.assertSame(
+            expected.get(i).rows.get(j), actual.get(i).rows.get(j), SameResults.BOUND, id);
       }
     }
   }

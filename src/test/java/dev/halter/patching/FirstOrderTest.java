@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.SameBits;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
@@ -120,7 +121,7 @@ class FirstOrderTest {
           Pair same = new Pair(tokens, tokens, pair.answer(), OptionalInt.empty(), Map.of(), null);
           Effects effects = FirstOrder.of(model, List.of(same), done -> {});
           for (Effects.Sender sender : effects.all()) {
-            assertEquals(0, sender.effect().delta(), 0);
+            assertEquals(0, sender.effect().delta(), SameBits.allowed(1e-5));
           }
           Effects both = FirstOrder.of(model, List.of(same, pair), done -> {});
           assertTrue(largest(deltas(both)) > 0, "one of the two has effects");

@@ -6,9 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.SameBits;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
-import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Head;
 import dev.halter.model.Llama;
 import dev.halter.patching.PathPatching.Variant;
@@ -131,8 +131,7 @@ class PathPatchingTest {
               new Pair(
                   pair.reference(), pair.reference(), pair.answer(), pair.foil(), Map.of(), null);
           Effects effects = PathPatching.of(model, List.of(same, same), variant, true, done -> {});
-          // cuBLAS on a card rounds a row otherwise among other rows.
-          double allowed = TestCuda.REAL ? 1e-5 : 0;
+          double allowed = SameBits.allowed(1e-5);
           for (Effects.Sender sender : effects.all()) {
             Effects.Effect effect = sender.effect();
             assertEquals(0.0, effect.delta(), allowed);
