@@ -1,6 +1,7 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /** A range of a device's memory. Copies are bounds-checked and ordered with launches. */
 public final class Buffer implements AutoCloseable {
@@ -54,6 +55,12 @@ public final class Buffer implements AutoCloseable {
   public void copyFrom(MemorySegment from) {
     check(0, from.byteSize());
     memory.copyIn(from, address, from.byteSize());
+  }
+
+  /** Copies all of {@code parts}, one behind another, to the start of this buffer in one go. */
+  public void copyFrom(List<MemorySegment> parts) {
+    check(0, parts.stream().mapToLong(MemorySegment::byteSize).sum());
+    memory.copyIn(parts, address);
   }
 
   /** Copies the start of this buffer over all of {@code to}, waiting for what was queued before. */

@@ -1,6 +1,7 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /**
  * The memory that a {@link Buffer} lies in, for the buffer alone: it has checked offsets and bounds
@@ -9,6 +10,14 @@ import java.lang.foreign.MemorySegment;
 public interface BufferMemory {
   /** Copies host to device; on return {@code from} may be reused. */
   void copyIn(MemorySegment from, long toAddress, long bytes);
+
+  /** As above, of parts that come to lie one behind another. */
+  default void copyIn(List<MemorySegment> parts, long toAddress) {
+    for (MemorySegment part : parts) {
+      copyIn(part, toAddress, part.byteSize());
+      toAddress += part.byteSize();
+    }
+  }
 
   /** Copies device to host, after all work queued before; on return the data is there. */
   void copyOut(long fromAddress, MemorySegment to, long bytes);

@@ -1,6 +1,7 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /** Memory that passes everything on to another: what does some of it otherwise overrides that. */
 class ForwardingMemory implements BufferMemory {
@@ -13,6 +14,11 @@ class ForwardingMemory implements BufferMemory {
   @Override
   public void copyIn(MemorySegment from, long toAddress, long bytes) {
     memory.copyIn(from, toAddress, bytes);
+  }
+
+  @Override
+  public void copyIn(List<MemorySegment> parts, long toAddress) {
+    memory.copyIn(parts, toAddress);
   }
 
   @Override

@@ -1,6 +1,7 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import java.util.Locale;
 import java.util.function.Consumer;
 
@@ -106,6 +107,12 @@ public final class ProfiledDevice extends ForwardingDevice {
     public void copyIn(MemorySegment from, long toAddress, long bytes) {
       time(
           "copy to the device", bytes, Profile.UNKNOWN, () -> super.copyIn(from, toAddress, bytes));
+    }
+
+    @Override
+    public void copyIn(List<MemorySegment> parts, long toAddress) {
+      long bytes = parts.stream().mapToLong(MemorySegment::byteSize).sum();
+      time("copy to the device", bytes, Profile.UNKNOWN, () -> super.copyIn(parts, toAddress));
     }
 
     @Override

@@ -118,7 +118,7 @@ public final class Engine implements AutoCloseable {
     final Sampler.Draws draws;
     final int id;
     final int maxTokens;
-    final Beginning beginning; // null where beginnings are not shared
+    final Beginning beginning; // null where it is not shared
     final int[] generated;
     final float[] logProbabilities;
     final List<Alternatives> alternatives = new ArrayList<>(); // of each token, or empty
@@ -135,7 +135,8 @@ public final class Engine implements AutoCloseable {
       this.draws = draws;
       this.id = id;
       this.maxTokens = maxTokens;
-      this.beginning = shares ? steered.beginning(request.cacheSalt()) : null;
+      boolean hasBeginning = shares && request.prompt().length >= KvCache.WORTH_SHARING;
+      this.beginning = hasBeginning ? steered.beginning(request.cacheSalt()) : null;
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
       if (request.logProbabilities().wantsPrompt()) {
@@ -429,7 +430,7 @@ public final class Engine implements AutoCloseable {
    * that reads the same tokens now.
    */
   private boolean begin(Sequence sequence) {
-    if (sequence.isBegun || !sharesPrefixes) {
+    if (sequence.isBegun || sequence.beginning == null) {
       return true;
     }
     Beginning sharable = sequence.sharable();
@@ -449,7 +450,7 @@ public final class Engine implements AutoCloseable {
 
   /** Makes known what a prompt has read, as far as others can have it. */
   private void keep(Sequence sequence) {
-    if (!sharesPrefixes) {
+    if (sequence.beginning == null) {
       return;
     }
     int read = Math.min(sequence.done, sequence.beginning.length());

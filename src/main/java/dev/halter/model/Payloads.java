@@ -2,44 +2,52 @@ package dev.halter.model;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
+import dev.halter.device.Pool;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
  * What operations of steering point to on the device: vectors, maps, lists of heads and neurons.
- * Edits that hold the same values, of whatever slots and plans, have one copy, which is freed with
- * the last of them.
+ * Edits that hold the same values, of whatever slots and plans, have one copy, whose place is given
+ * back with the last of them. Copies to the device wait for {@link #upload}, which makes one of
+ * those that lie side by side, as the vectors of a plan do.
  */
 final class Payloads implements AutoCloseable {
-  private final Device device;
+  private final Pool pool;
+  private final ArrayHash hash;
   private final Map<Content, Payload> held = new HashMap<>();
+  private final Map<Payload, MemorySegment> waiting = new LinkedHashMap<>();
 
-  Payloads(Device device) {
-    this.device = device;
+  Payloads(Device device, ArrayHash hash) {
+    this.pool = new Pool(device);
+    this.hash = hash;
   }
 
-  /** An edit's arrays, compared by what they hold. */
+  /** An edit's arrays, compared by what they hold where their digests are the same. */
   private static final class Content {
     private final Object[] arrays;
-    private final int hash;
+    private final List<ArrayHash.Digest> digests;
 
-    Content(Object... arrays) {
+    Content(Object[] arrays, ArrayHash.Digest... digests) {
       this.arrays = arrays;
-      this.hash = Arrays.deepHashCode(arrays);
+      this.digests = List.of(digests);
     }
 
     @Override
     public boolean equals(Object other) {
       return other instanceof Content content
-          && hash == content.hash
+          && digests.equals(content.digests)
           && Arrays.deepEquals(arrays, content.arrays);
     }
 
     @Override
     public int hashCode() {
-      return hash;
+      return digests.hashCode();
     }
   }
 
@@ -59,10 +67,18 @@ final class Payloads implements AutoCloseable {
     }
   }
 
-  /** Those of an edit, uploaded if nobody has the same; to be given back. */
+  /** Those of an edit, which are copied with the next upload if nobody has the same; to be given back. */
   Payload take(Edit edit) {
     Payload payload =
-        held.computeIfAbsent(content(edit), content -> new Payload(content, upload(values(edit))));
+        held.computeIfAbsent(
+            content(edit),
+            content -> {
+              MemorySegment values = values(edit);
+              Buffer place = pool.allocate(Math.max(Float.BYTES, values.byteSize()));
+              Payload fresh = new Payload(content, place);
+              waiting.put(fresh, values);
+              return fresh;
+            });
     payload.uses++;
     return payload;
   }
@@ -71,26 +87,59 @@ final class Payloads implements AutoCloseable {
   void giveBack(Payload payload) {
     if (--payload.uses == 0) {
       held.remove(payload.content);
+      waiting.remove(payload);
       payload.buffer.close();
     }
   }
 
-  private Buffer upload(MemorySegment values) {
-    Buffer buffer = device.allocate(Math.max(Float.BYTES, values.byteSize()));
-    buffer.copyFrom(values);
-    return buffer;
+  /** Copies to the device what has been taken since the last time. */
+  void upload() {
+    List<MemorySegment> parts = new ArrayList<>();
+    Buffer to = null; // where the parts come to lie
+    for (Map.Entry<Payload, MemorySegment> each : waiting.entrySet()) {
+      Buffer place = each.getKey().buffer;
+      if (to == null || to.address() + to.bytes() != place.address()) {
+        copy(parts, to);
+        to = place;
+      } else {
+        to = to.extend(place.bytes());
+      }
+      parts.add(each.getValue());
+    }
+    copy(parts, to);
+    waiting.clear();
   }
 
-  private static Content content(Edit edit) {
+  private static void copy(List<MemorySegment> parts, Buffer to) {
+    if (!parts.isEmpty()) {
+      to.copyFrom(parts);
+      parts.clear();
+    }
+  }
+
+  private Content content(Edit edit) {
     return switch (edit) {
-      case Edit.Add add -> new Content((Object) add.vector());
-      case Edit.Ablate ablate -> new Content((Object) ablate.unit());
-      case Edit.Project project -> new Content((Object) project.unit());
-      case Edit.Heads heads -> new Content((Object) heads.heads());
-      case Edit.Neurons neurons -> new Content((Object) neurons.neurons());
-      case Edit.HeadAffine maps -> new Content(maps.heads(), maps.a(), maps.b());
+      case Edit.Add add -> content(add.vector());
+      case Edit.Ablate ablate -> content(ablate.unit());
+      case Edit.Project project -> content(project.unit());
+      case Edit.Heads heads -> content(heads.heads());
+      case Edit.Neurons neurons -> content(neurons.neurons());
+      case Edit.HeadAffine maps -> 
+          new Content(
+              new Object[] {maps.heads(), maps.a(), maps.b()},
+              hash.of(maps.heads()),
+              hash.of(maps.a()),
+              hash.of(maps.b()));
       case Edit.Queued queued -> throw new IllegalStateException("a queued edit has no payload");
     };
+  }
+
+  private Content content(float[] values) {
+    return new Content(new Object[] {values}, hash.of(values));
+  }
+
+  private Content content(int[] values) {
+    return new Content(new Object[] {values}, hash.of(values));
   }
 
   private static MemorySegment values(Edit edit) {
@@ -127,7 +176,6 @@ final class Payloads implements AutoCloseable {
   /** Frees all, given back or not. */
   @Override
   public void close() {
-    held.values().forEach(payload -> payload.buffer.close());
-    held.clear();
+    pool.close();
   }
 }

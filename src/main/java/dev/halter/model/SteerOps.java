@@ -85,15 +85,20 @@ final class SteerOps implements AutoCloseable {
   private Buffer array;
   private int end; // of all blocks
 
-  SteerOps(Device device) {
+  SteerOps(Device device, ArrayHash hash) {
     this.device = device;
-    this.payloads = new Payloads(device);
+    this.payloads = new Payloads(device, hash);
     this.array = device.allocate((long) SteerOp.BYTES * FIRST_ROOM);
   }
 
   /** All operations; moves when {@link #add} has no room. */
   Buffer array() {
     return array;
+  }
+
+  /** Brings what operations point to up to date; they themselves are. */
+  void upload() {
+    payloads.upload();
   }
 
   /** Writes a slot's edits, in order; what fails leaves everything as it was. */

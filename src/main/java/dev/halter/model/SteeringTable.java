@@ -60,10 +60,9 @@ public final class SteeringTable implements AutoCloseable {
   private final SteerOps ops;
   private final List<Slot> slots = new ArrayList<>(); // null where nothing is
   private final Deque<Integer> unused = new ArrayDeque<>(); // numbers of slots that have gone
-  private final Map<Site, Buffer> ranges = new HashMap<>(); // int2[capacity]
+  private final SlotRanges ranges;
   private final Map<Site, QueuedRounds> between = new HashMap<>();
   private final Map<Site, List<QueuedEdit>> queued = new HashMap<>(); // those of between, in order
-  private int capacity = FIRST_CAPACITY;
   private int reportStride = 1;
   private int layout;
 
@@ -72,6 +71,7 @@ public final class SteeringTable implements AutoCloseable {
     this(
         device,
         nHeads,
+        new ArrayHash(),
         (scope, all, edits) -> {
           throw new IllegalArgumentException("nobody queues " + edits);
         });
@@ -87,12 +87,19 @@ public final class SteeringTable implements AutoCloseable {
    * Tables without slots.
    *
    * @param nHeads query heads per layer: an edit of heads reports each head on its own
+   * @param hash of the edits' arrays
    */
-  public SteeringTable(Device device, int nHeads, Queue queue) {
+  public SteeringTable(Device device, int nHeads, ArrayHash hash, Queue queue) {
     this.device = device;
     this.nHeads = nHeads;
     this.queue = queue;
-    this.ops = new SteerOps(device);
+    this.ops = new SteerOps(device, hash);
+    try {
+      this.ranges = new SlotRanges(device, FIRST_CAPACITY);
+    } catch (RuntimeException | Error e) {
+      ops.close();
+      throw e;
+    }
     slots.add(new Slot(List.of(), null, Set.of(), Set.of()));
   }
 
@@ -122,7 +129,13 @@ public final class SteeringTable implements AutoCloseable {
     Map<Site, List<EditRun>> byHost = new LinkedHashMap<>();
     bySite.forEach((site, placed) -> part(site, placed, byKernels, byHost));
 
-    makeRoom(slot, byKernels.keySet());
+    int capacity = ranges.capacity();
+    if (ranges.makeRoom(slot, byKernels.keySet())) {
+      layout++;
+    }
+    if (ranges.capacity() > capacity) {
+      moved();
+    }
     List<EditRun> runs =
         Stream.concat(
                 byKernels.values().stream(),
@@ -138,7 +151,7 @@ public final class SteeringTable implements AutoCloseable {
       run.begin = begin;
       begin = run.end();
     }
-    byKernels.forEach((site, run) -> setRange(site, slot, run.begin, run.end()));
+    byKernels.forEach((site, run) -> ranges.set(site, slot, run.begin, run.end()));
     byHost.forEach(
         (site, ofSlot) ->
             between.computeIfAbsent(site, s -> new QueuedRounds(device, queue)).add(slot, ofSlot));
@@ -159,7 +172,7 @@ public final class SteeringTable implements AutoCloseable {
   /** Removes a slot, which no row may have any more; its number is given to another. */
   public void remove(int slot) {
     Slot gone = slots.set(slot, null);
-    gone.kernels.forEach(site -> setRange(site, slot, 0, 0));
+    gone.kernels.forEach(site -> ranges.set(site, slot, 0, 0));
     gone.between.forEach(site -> between.get(site).remove(slot));
     ops.remove(gone.block);
     unused.addLast(slot);
@@ -173,7 +186,7 @@ public final class SteeringTable implements AutoCloseable {
   /** Bytes that a slot takes of the device's memory, values that others have too included. */
   public long bytes(int slot) {
     SteerOps.Block block = slots.get(slot).block;
-    return block.bytes() + 8L * (ranges.size() + between.size());
+    return block.bytes() + 8L * (ranges.sites() + between.size());
   }
 
   private int reported(Edit edit) {
@@ -210,40 +223,6 @@ public final class SteeringTable implements AutoCloseable {
     }
   }
 
-  /** Sees to it that there is a range for a slot at each of {@code sites}. */
-  private void makeRoom(int slot, Set<Site> sites) {
-    if (slot >= capacity) {
-      Map<Site, Buffer> larger = new HashMap<>();
-      try {
-        ranges.forEach((site, old) -> larger.put(site, noRanges(2 * capacity)));
-      } catch (RuntimeException | Error e) {
-        larger.values().forEach(Buffer::close);
-        throw e;
-      }
-      larger.forEach((site, buffer) -> buffer.copyFrom(ranges.get(site)));
-      ranges.values().forEach(Buffer::close);
-      ranges.putAll(larger);
-      capacity *= 2;
-      moved();
-    }
-    for (Site site : sites) {
-      if (!ranges.containsKey(site)) {
-        ranges.put(site, noRanges(capacity));
-        layout++;
-      }
-    }
-  }
-
-  private Buffer noRanges(int slots) {
-    Buffer buffer = device.allocate(8L * slots);
-    buffer.clear();
-    return buffer;
-  }
-
-  private void setRange(Site site, int slot, int begin, int end) {
-    ranges.get(site).slice(8L * slot, 8).set(begin, end);
-  }
-
   /** Tables are elsewhere now: queued edits hold their addresses. */
   private void moved() {
     between.values().forEach(QueuedRounds::unsettle);
@@ -252,12 +231,14 @@ public final class SteeringTable implements AutoCloseable {
 
   /**
    * The number of what launches depend on: which sites have tables, their addresses, and what is
-   * queued. Another number is another layout; the same number is the same.
+   * queued. Another number is another layout; the same number is the same. What slots have brought
+   * since the last time is on its way to the device before the launches are.
    */
   int layout() {
+    upload();
     boolean others = false;
     for (Map.Entry<Site, QueuedRounds> each : between.entrySet()) {
-      if (each.getValue().settle(capacity, ops.array())) {
+      if (each.getValue().settle(ranges.capacity(), ops.array())) {
         queued.put(each.getKey(), each.getValue().inOrder());
         others = true;
       }
@@ -268,9 +249,14 @@ public final class SteeringTable implements AutoCloseable {
     return layout;
   }
 
+  private void upload() {
+    ops.upload();
+    ranges.upload();
+  }
+
   /** The table of a site, or null where no slot has steered it. */
   Buffer ranges(Site.Kind kind, int layer) {
-    return ranges.get(new Site(kind, layer));
+    return ranges.of(new Site(kind, layer));
   }
 
   /** What is queued at a site, in order, as of the last {@link #layout}. */
@@ -290,6 +276,7 @@ public final class SteeringTable implements AutoCloseable {
   }
 
   Buffer ops() {
+    upload();
     return ops.array();
   }
 
@@ -306,7 +293,7 @@ public final class SteeringTable implements AutoCloseable {
   @Override
   public void close() {
     between.values().forEach(QueuedRounds::close);
-    ranges.values().forEach(Buffer::close);
+    ranges.close();
     ops.close();
   }
 }

@@ -1,5 +1,6 @@
 package dev.halter.steering;
 
+import dev.halter.model.ArrayHash;
 import dev.halter.model.Edit;
 import java.nio.ByteBuffer;
 import java.security.SecureRandom;
@@ -11,14 +12,17 @@ import java.util.function.ToLongFunction;
  */
 final class EditDigests {
   private final byte[] secret = new byte[32];
+  private final ArrayHash arrays;
   private final ToLongFunction<RemoveConcepts.Coding> loaded;
 
   /**
    * With a secret of their own: digests of others never meet these.
    *
+   * @param arrays whose digests stand for them
    * @param loaded a number for each loading of the dictionary of a coding
    */
-  EditDigests(ToLongFunction<RemoveConcepts.Coding> loaded) {
+  EditDigests(ArrayHash arrays, ToLongFunction<RemoveConcepts.Coding> loaded) {
+    this.arrays = arrays;
     this.loaded = loaded;
     new SecureRandom().nextBytes(secret);
   }
@@ -34,7 +38,7 @@ final class EditDigests {
 
   /** The digest of an edit; never 0. */
   long of(Edit edit) {
-    return value(new EditHash(secret).add(edit, loaded));
+    return value(new EditHash(secret, arrays).add(edit, loaded));
   }
 
   /** The digest of a number and a text; never 0. */

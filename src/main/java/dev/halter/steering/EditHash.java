@@ -1,5 +1,6 @@
 package dev.halter.steering;
 
+import dev.halter.model.ArrayHash;
 import dev.halter.model.Edit;
 import dev.halter.model.Site;
 import dev.halter.weights.Fingerprint;
@@ -15,9 +16,16 @@ import java.util.function.ToLongFunction;
  */
 final class EditHash {
   private final MessageDigest sha = Fingerprint.sha256();
+  private final ArrayHash arrays; // null: arrays go in themselves
 
   /** An empty one, after {@code begin}. */
   EditHash(byte[] begin) {
+    this(begin, null);
+  }
+
+  /** As above, for this process alone: into which of arrays their digests go. */
+  EditHash(byte[] begin, ArrayHash arrays) {
+    this.arrays = arrays;
     sha.update(begin);
   }
 
@@ -32,14 +40,14 @@ final class EditHash {
     add(site.kind().name());
     add(site.layer());
     switch (edit) {
-      case Edit.Add add -> add(add.vector()).add(add.scale());
-      case Edit.Ablate ablate -> add(ablate.unit()).add(ablate.strength());
+      case Edit.Add add -> array(add.vector()).add(add.scale());
+      case Edit.Ablate ablate -> array(ablate.unit()).add(ablate.strength());
       case Edit.Project project ->
-          add(project.unit()).add(project.min(), project.max(), project.strength());
-      case Edit.Heads heads -> add(heads.heads()).add(heads.scale());
-      case Edit.HeadAffine maps -> add(maps.heads()).add(maps.a()).add(maps.b());
+          array(project.unit()).add(project.min(), project.max(), project.strength());
+      case Edit.Heads heads -> array(heads.heads()).add(heads.scale());
+      case Edit.HeadAffine maps -> array(maps.heads()).array(maps.a()).array(maps.b());
       case Edit.Neurons neurons ->
-          add(neurons.neurons())
+          array(neurons.neurons())
               .add(neurons.scale(), neurons.min(), neurons.max(), neurons.strength());
       case RemoveConcepts removal -> {
         add(removal.coding().toString());
@@ -86,6 +94,20 @@ final class EditHash {
     byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
     add(bytes.length);
     sha.update(bytes);
+  }
+
+  private EditHash array(float[] values) {
+    return arrays == null ? add(values) : add(arrays.of(values));
+  }
+
+  private EditHash array(int[] values) {
+    return arrays == null ? add(values) : add(arrays.of(values));
+  }
+
+  private EditHash add(ArrayHash.Digest digest) {
+    add(digest.high());
+    add(digest.low());
+    return this;
   }
 
   private EditHash add(int[] values) {

@@ -2,6 +2,7 @@ package dev.halter.steering;
 
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
+import dev.halter.model.ArrayHash;
 import dev.halter.model.Batch;
 import dev.halter.model.Beginning;
 import dev.halter.model.Edit;
@@ -67,8 +68,9 @@ public final class SteeringSlots implements AutoCloseable {
     this.model = model;
     this.mostIdle = mostIdle;
     this.removals = new ConceptRemovals(model);
-    this.digests = new EditDigests(removals::loading);
-    this.table = new SteeringTable(model.device(), model.config().nHeads(), this::removal);
+    ArrayHash arrays = new ArrayHash();
+    this.digests = new EditDigests(arrays, removals::loading);
+    this.table = new SteeringTable(model.device(), model.config().nHeads(), arrays, this::removal);
     try {
       this.reports = new PageReports(model);
     } catch (RuntimeException | Error e) {

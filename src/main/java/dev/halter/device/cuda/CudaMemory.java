@@ -11,6 +11,7 @@ import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import jcuda.driver.CUresult;
 
@@ -54,7 +55,7 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
   Buffer upload(MemorySegment host) {
     Buffer buffer = allocate(host.byteSize());
     try {
-      uploads.up(host, buffer.address(), host.byteSize());
+      uploads.up(List.of(host), buffer.address());
       uploads.hold(streams.work);
     } catch (RuntimeException | Error e) {
       free(buffer.address());
@@ -65,8 +66,13 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
 
   @Override
   public void copyIn(MemorySegment from, long toAddress, long bytes) {
+    copyIn(List.of(from.asSlice(0, bytes)), toAddress);
+  }
+
+  @Override
+  public void copyIn(List<MemorySegment> parts, long toAddress) {
     streams.bindOutsideRecord("a copy from the host");
-    staging.up(from, toAddress, bytes);
+    staging.up(parts, toAddress);
   }
 
   @Override

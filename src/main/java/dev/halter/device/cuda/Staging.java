@@ -51,22 +51,38 @@ final class Staging implements AutoCloseable {
     }
   }
 
-  /** Queues a copy to the card; on return {@code from} has been read. */
-  void up(MemorySegment from, long to, long bytes) {
-    for (long done = 0; done < bytes; ) {
-      if (used == HALF) {
-        turn();
+  /**
+   * Queues a copy to the card of parts that come to lie one behind another: a copy for all that a
+   * half holds, since each costs the host microseconds. On return all have been read.
+   */
+  void up(List<MemorySegment> parts, long to) {
+    int begin = used;
+    for (MemorySegment part : parts) {
+      for (long done = 0; done < part.byteSize(); ) {
+        if (used == HALF) {
+          to = send(begin, to);
+          turn();
+          begin = 0;
+        }
+        long some = Math.min(HALF - used, part.byteSize() - done);
+        MemorySegment.copy(part, done, memory, (long) half * HALF + used, some);
+        done += some;
+        used += (int) some;
       }
-      long part = Math.min(HALF - used, bytes - done);
-      long place = (long) half * HALF + used;
-      MemorySegment.copy(from, done, memory, place, part);
-      Driver.check(
-          cuMemcpyHtoDAsync(
-              new Address(to + done), new Address(memory.address() + place), part, stream),
-          "copying to the card");
-      done += part;
-      used = (int) Math.min(HALF, (used + part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     }
+    send(begin, to);
+    used = Math.min(HALF, (used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+  }
+
+  /** Queues the copy of what has been filled from {@code begin} on; returns where the next goes. */
+  private long send(int begin, long to) {
+    long bytes = used - begin;
+    if (bytes > 0) {
+      Address from = new Address(memory.address() + (long) half * HALF + begin);
+      Driver.check(
+          cuMemcpyHtoDAsync(new Address(to), from, bytes, stream), "copying to the card");
+    }
+    return to + bytes;
   }
 
   /** What is queued on {@code other} from here on waits for the copies queued so far. */

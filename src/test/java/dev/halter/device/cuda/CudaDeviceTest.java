@@ -16,11 +16,15 @@ import dev.halter.device.Matrix;
 import dev.halter.device.OutOfDeviceMemoryException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.stream.IntStream;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUresult;
 import jcuda.driver.JCudaDriver;
@@ -54,6 +58,26 @@ class CudaDeviceTest {
     assertTrue(
         device.details().get(1).matches("cuBLAS 1[23]\\.\\d+\\.\\d+ from .+"),
         device.details().toString());
+  }
+
+  @Test
+  void partsAreCopiedOneBehindAnother() {
+    int[] lengths = {1, 4096, 3, 0, Staging.HALF / 4 - 7, 5, Staging.HALF / 2, 1};
+    float[] expected = new float[IntStream.of(lengths).sum()];
+    List<MemorySegment> parts = new ArrayList<>();
+    int end = 0;
+    for (int length : lengths) {
+      for (int i = end; i < end + length; i++) {
+        expected[i] = i % 8191;
+      }
+      parts.add(MemorySegment.ofArray(Arrays.copyOfRange(expected, end, end + length)));
+      end += length;
+    }
+    try (Buffer buffer = device.allocate(4L * end)) {
+      buffer.set(1f); // so that the half is not empty
+      buffer.copyFrom(parts);
+      assertArrayEquals(expected, buffer.toFloats(end));
+    }
   }
 
   @ParameterizedTest
