@@ -1,8 +1,8 @@
 package dev.halter.device;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.reflect.Method;
 import java.lang.reflect.RecordComponent;
-import java.util.stream.Stream;
 
 /**
  * A structure as kernels take it, by value or in an array: the fields of a record, laid out as C
@@ -13,8 +13,56 @@ import java.util.stream.Stream;
  * all such records with the kernels' sources.
  */
 public final class Struct<R extends Record> {
+  private static final ClassValue<Layout> LAYOUTS =
+      new ClassValue<>() {
+        @Override
+        protected Layout computeValue(Class<?> type) {
+          return Layout.of(type);
+        }
+      };
+
   private final R fields;
   private final MemorySegment packed;
+
+  /** Where the fields of a record lie, and how they are read: slow to find out, once for each. */
+  private record Layout(Method[] fields, long[] offsets, long bytes) {
+    static Layout of(Class<?> type) {
+      RecordComponent[] components = type.getRecordComponents();
+      Method[] fields = new Method[components.length];
+      long[] offsets = new long[components.length];
+      long end = 0;
+      int alignment = 1;
+      for (int i = 0; i < components.length; i++) {
+        int size = size(components[i]);
+        offsets[i] = aligned(end, size);
+        end = offsets[i] + size;
+        alignment = Math.max(alignment, size);
+        fields[i] = components[i].getAccessor();
+        fields[i].setAccessible(true); // the record may be its package's own
+      }
+      return new Layout(fields, offsets, aligned(end, alignment));
+    }
+
+    private static int size(RecordComponent field) {
+      Class<?> type = field.getType();
+      if (type == Buffer.class || type == long.class) {
+        return 8;
+      }
+      if (type == int.class || type == float.class) {
+        return 4;
+      }
+      throw new IllegalArgumentException(
+          "field %s of %s is a %s, which no structure holds"
+              .formatted(
+                  field.getName(),
+                  field.getDeclaringRecord().getSimpleName(),
+                  type.getSimpleName()));
+    }
+
+    private static long aligned(long offset, int size) {
+      return (offset + size - 1) / size * size;
+    }
+  }
 
   /**
    * Packs the addresses and numbers that the fields have now.
@@ -23,42 +71,19 @@ public final class Struct<R extends Record> {
    */
   public Struct(R fields) {
     this.fields = fields;
-    RecordComponent[] components = fields.getClass().getRecordComponents();
-    Object[] values = Stream.of(components).map(this::value).toArray();
-    long[] offsets = new long[values.length];
-    long end = 0;
-    int alignment = 1;
-    for (int i = 0; i < values.length; i++) {
-      int size = Kernel.size(values[i]);
-      if (size != 4 && size != 8) {
-        throw new IllegalArgumentException(
-            "field %s of %s is a %s, which no structure holds"
-                .formatted(
-                    components[i].getName(),
-                    fields.getClass().getSimpleName(),
-                    components[i].getType().getSimpleName()));
-      }
-      offsets[i] = aligned(end, size);
-      end = offsets[i] + size;
-      alignment = Math.max(alignment, size);
-    }
-    MemorySegment room = MemorySegment.ofArray(new long[Math.toIntExact(aligned(end, 8) / 8)]);
-    this.packed = room.asSlice(0, aligned(end, alignment));
-    for (int i = 0; i < values.length; i++) {
-      Kernel.put(packed, offsets[i], values[i]);
+    Layout layout = LAYOUTS.get(fields.getClass());
+    MemorySegment room = MemorySegment.ofArray(new long[Math.toIntExact((layout.bytes + 7) / 8)]);
+    this.packed = room.asSlice(0, layout.bytes);
+    for (int i = 0; i < layout.fields.length; i++) {
+      Kernel.put(packed, layout.offsets[i], value(layout.fields[i]));
     }
   }
 
-  private static long aligned(long offset, int size) {
-    return (offset + size - 1) / size * size;
-  }
-
-  private Object value(RecordComponent component) {
+  private Object value(Method field) {
     try {
-      component.getAccessor().setAccessible(true); // the record may be its package's own
-      return component.getAccessor().invoke(fields);
+      return field.invoke(fields);
     } catch (ReflectiveOperationException e) {
-      throw new IllegalStateException("cannot read " + component, e);
+      throw new IllegalStateException("cannot read " + field, e);
     }
   }
 
