@@ -57,6 +57,10 @@ class Size:
         return f"prefill:{125 * self.unit}"
 
     @property
+    def capture(self):
+        return self.prefill.replace("prefill", "capture")
+
+    @property
     def sparse_figures(self):
         """Each solver by its two ways, the pursuit first."""
         return [f"{solver}:{how}" for solver in (f"omp:{self.k}", NET) for how in ("gram", "products")]
@@ -124,6 +128,15 @@ class Stages:
         rows = ask(self.figures(until, "halter"), figures)
         cublas = self.figures(until, "halter, few rows by cuBLAS", few_rows="cublas")
         return told(rows + ask(cublas, figures))
+
+    def capture(self, until):
+        """A prefill, and the same with every block's residual stream captured; their share of one another."""
+        rows = ask(self.figures(until, "halter"), [self.size.prefill, self.size.capture])
+        answer = told(rows)
+        if not answer["failures"]:
+            plain, captured = (row["median"] for row in rows)
+            answer["details"].append(f"with capture {plain / captured:.2f} times the time")
+        return answer
 
     def torch(self, until):
         """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what

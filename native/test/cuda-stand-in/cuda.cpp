@@ -746,6 +746,7 @@ STAND_IN_API int cuModuleGetFunction(Function** function, Module* module, const 
             return SUCCESS;
         }
     }
+    stand_in::complain("%s: a module was asked for '%s', which it has not", __func__, name);
     return NOT_FOUND;
 }
 

@@ -17,8 +17,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
-import java.util.TreeSet;
+import java.util.TreeMap;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import jcuda.driver.CUdevice_attribute;
@@ -35,6 +34,7 @@ final class Modules implements AutoCloseable {
   private final Arena arena;
   private final int sharedLimit;
   private final List<Driver.Module> modules = new ArrayList<>();
+  private final Map<String, Driver.Module> homes = new TreeMap<>(); // of kernels, by name
   private final Map<String, Kernel> kernels = new HashMap<>();
   private final List<Loaded> loaded = new ArrayList<>();
 
@@ -113,7 +113,11 @@ final class Modules implements AutoCloseable {
     Driver.Module module = new Driver.Module();
     int status = cuModuleLoadData(module, image);
     switch (status) {
-      case CUresult.CUDA_SUCCESS -> modules.add(module);
+      case CUresult.CUDA_SUCCESS -> {
+        modules.add(module);
+        // Asking a module for what it has not is an error in the eyes of compute-sanitizer.
+        driver.kernels(module).forEach(name -> homes.putIfAbsent(name, module));
+      }
       case CUresult.CUDA_ERROR_NO_BINARY_FOR_GPU -> {
         if (!TUNED.matcher(fatbin.getFileName().toString()).matches()) {
           throw new DeviceException(
@@ -138,21 +142,15 @@ final class Modules implements AutoCloseable {
   }
 
   private Kernel find(String name) {
-    Driver.Function function = new Driver.Function();
-    for (Driver.Module module : modules) {
-      int status = cuModuleGetFunction(function, module, name);
-      if (status == CUresult.CUDA_SUCCESS) {
-        loaded.add(new Loaded(function));
-        return new Kernel(name, loaded.size() - 1, driver.parameterBytes(function), arena);
-      }
-      if (status != CUresult.CUDA_ERROR_NOT_FOUND) {
-        Driver.check(status, "finding kernel " + name);
-      }
+    Driver.Module home = homes.get(name);
+    if (home == null) {
+      throw new IllegalArgumentException(
+          "no kernel '" + name + "': there are " + String.join(", ", homes.keySet()));
     }
-    Set<String> known = new TreeSet<>();
-    modules.forEach(module -> known.addAll(driver.kernels(module)));
-    throw new IllegalArgumentException(
-        "no kernel '" + name + "': there are " + String.join(", ", known));
+    Driver.Function function = new Driver.Function();
+    Driver.check(cuModuleGetFunction(function, home, name), "finding kernel " + name);
+    loaded.add(new Loaded(function));
+    return new Kernel(name, loaded.size() - 1, driver.parameterBytes(function), arena);
   }
 
   /**
