@@ -52,7 +52,7 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
     for (int i = 0; i < work.own().length; i++) {
       int[] tile = work.tiles().get(work.shape().whole() + i);
       int own = Math.max(firstKey(tile[3], window), work.own()[i] * Split.KEYS);
-      moved += config.nKvHeads() * 2 * inPages(own, tile[3]) * headBytes() + 2 * rowBytes();
+      moved += config.nKvHeads() * 2L * inPages(own, tile[3]) * headBytes() + 2 * rowBytes();
       if (isMerged(tile, window, edited)) {
         int written = tile[3] / Split.KEYS - own / Split.KEYS + 1;
         moved += (written + splits(tile, window)) * form.placeBytes(config);
