@@ -1,12 +1,12 @@
 // attention.cu on tensor cores, for bf16 and heads of 64 or 128: FlashAttention-2 (Dao 2023) over
 // pages, and for decoding the keys split over blocks (Flash-Decoding, Dao et al. 2023).
 //
-// Two mappings make the same numbers, so that a row's bits depend neither on the batch nor on which
-// of them it took. Both cut the keys at multiples of SPLIT, wherever the row stands, make each
+// Three mappings make the same numbers, so that a row's bits depend neither on the batch nor on which
+// of them it took. All cut the keys at multiples of SPLIT, wherever the row stands, make each
 // split's unnormalised z, largest score and sum of weights from nothing, and fold the splits in
 // order (Fold). `attention_sm80` walks all splits of a tile of rows in one block, for prefill;
 // `attention_split_sm80` takes one row's split a block, and the last of a row's blocks folds what these
-// leave.
+// leave; `attention_shared_sm80` takes, before it, a split that many rows have in common.
 // A split of which a row sees nothing folds to what was there before, bit by bit.
 #include "kv_cache.cuh"
 #include "mma_sm80.cuh"
@@ -111,6 +111,22 @@ __device__ __forceinline__ void multiply(float (&c)[OWN / 8][4], const A& rows, 
             load_transposed(b, shared + k * N + (at ^ n));
             mma(c[n / 8], a, b[0], b[1]);
             mma(c[n / 8 + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+// The A of products over D_HEAD, from global memory: this lane's elements of its two rows, zeros for a
+// row that does not hold anything.
+template <int D_HEAD>
+__device__ __forceinline__ void load_queries(unsigned (&q)[D_HEAD / 16][4],
+                                             const bf16* const (&rows)[2], const bool (&holds)[2]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < D_HEAD / 16; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const bf16* from = rows[i % 2] + k * 16 + mma_a(lane, i).column;
+            q[k][i] = holds[i % 2] ? *reinterpret_cast<const unsigned*>(from) : 0;
         }
     }
 }
@@ -535,11 +551,13 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // and KV head to leave its sums merges them (merge_splits), so that no launch of its own follows.
 // z, qkv, k_cache, v_cache and page_table as for attention_sm80. tiles [grid.x] = {row, its first
 // place in the scratch, sequence, position}; partials [place][H][PARTIAL], of which split s of the
-// row, counted from the first that it sees, has place `first + s`; arrived [tiles][KV] int are 0 before
-// and after. Blocks whose split lies past the
+// row, counted from the first that it sees, has place `first + s`; own [tiles] is the first split of
+// each, counted from key 0, that is not there yet (attention_shared_sm80), and null means 0; arrived
+// [tiles][KV] int are 0 before and after. Blocks whose split lies past the
 // row's end, or starts past it because of a window, end at once, so that a grid recorded for some
 // context is right for every shorter one, and the grid's extent changes no bits.
-// PRECOND: grid (tiles, KV, at least the splits of every row); block 128; H / KV <= 16; dynamic
+// PRECOND: grid (tiles, KV, at least the splits of every row from its own on); own at most
+// position / SPLIT; block 128; H / KV <= 16; dynamic
 // shared memory 512 * D_HEAD + 4096 bytes.
 // Moves, per row, KV head and split, its visible pages, which all are under way before the first is
 // used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work on the same 16 packed rows: each makes a
@@ -554,9 +572,9 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
                                      const bf16* __restrict__ k_cache,
                                      const bf16* __restrict__ v_cache,
                                      const int* __restrict__ page_table, int pages_per_sequence,
-                                     const int4* __restrict__ tiles, int n_heads, int n_kv_heads,
-                                     float scale, int window, const int2* __restrict__ ranges,
-                                     const Steering& steering) {
+                                     const int4* __restrict__ tiles, const int* __restrict__ own,
+                                     int n_heads, int n_kv_heads, float scale, int window,
+                                     const int2* __restrict__ ranges, const Steering& steering) {
     constexpr int WARPS = 4;
     constexpr int KEYS = PAGE / WARPS, COLUMNS = D_HEAD / WARPS;  // of a warp
     constexpr int PAGES = SPLIT / PAGE;
@@ -564,7 +582,8 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     const int4 tile = tiles[blockIdx.x];
     const int position = tile.w;
     const Splits splits = splits_of(position, window);
-    const int split = blockIdx.z;
+    const int made = own == nullptr ? 0 : max(0, own[blockIdx.x] - splits.first);
+    const int split = made + blockIdx.z;
     if (split >= splits.count) return;
     SHARED_DYNAMIC(bf16, k_pages);                     // [PAGES][D_HEAD][PAGE]
     bf16* v_pages = k_pages + PAGES * D_HEAD * PAGE;   // [PAGES][PAGE][D_HEAD]
@@ -573,6 +592,16 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     const int kv_head = blockIdx.y;
     const int group = n_heads / n_kv_heads;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+
+    const int begin = max((splits.first + split) * SPLIT, splits.first_key) / PAGE * PAGE;
+    const int end = min((splits.first + split + 1) * SPLIT, position + 1);
+    // Both pages' places are asked for at once, and before the queries: what waits for them is most.
+    long long places[PAGES];
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        places[i] = page_offset(page_table, pages_per_sequence, tile.z,
+                                min(begin + i * PAGE, position), kv_head, n_kv_heads, D_HEAD);
+    }
 
     // The two heads of the group of which this lane holds elements.
     bool holds[2];
@@ -584,23 +613,14 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     }
     unsigned q[D_HEAD / 16][4];
     const bf16* row = qkv + (long long)tile.x * (n_heads + 2 * n_kv_heads) * D_HEAD;
-#pragma unroll
-    for (int k = 0; k < D_HEAD / 16; k++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const bf16* from = row + head[i % 2] * D_HEAD + k * 16 + mma_a(lane, i).column;
-            q[k][i] = holds[i % 2] ? *reinterpret_cast<const unsigned*>(from) : 0;
-        }
-    }
+    const bf16* const queries[2] = {row + head[0] * D_HEAD, row + head[1] * D_HEAD};
+    load_queries<D_HEAD>(q, queries, holds);
 
-    const int begin = max((splits.first + split) * SPLIT, splits.first_key) / PAGE * PAGE;
-    const int end = min((splits.first + split + 1) * SPLIT, position + 1);
 #pragma unroll
     for (int i = 0; i < PAGES; i++) {
         const int page = begin + i * PAGE;
         if (page < end) {
-            const long long at = page_offset(page_table, pages_per_sequence, tile.z, page, kv_head,
-                                             n_kv_heads, D_HEAD);
+            const long long at = places[i];
             start_page<D_HEAD, PAGE>(k_pages + i * D_HEAD * PAGE, k_cache + at, D_HEAD);
             // Places that no token has taken yet hold anything: no weight may meet them.
             start_page<PAGE, D_HEAD>(v_pages + i * PAGE * D_HEAD, v_cache + at, end - page);
@@ -694,7 +714,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     __syncthreads();
     if (threadIdx.x == 0) {
         int* count = arrived + blockIdx.x * n_kv_heads + kv_head;
-        is_last = atomicAdd(count, 1) == splits.count - 1;
+        is_last = atomicAdd(count, 1) == splits.count - made - 1;
         if (is_last) *count = 0;  // for the next launch
     }
     __syncthreads();
@@ -710,20 +730,164 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
 extern "C" __global__ void __launch_bounds__(128, 3)
     attention_split_sm80_64(bf16* z, float* partials, int* arrived, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
-                            const int4* tiles, int n_heads, int n_kv_heads, float scale,
-                            int window, const int2* ranges,
+                            const int4* tiles, const int* own, int n_heads, int n_kv_heads,
+                            float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
     attention_split_sm80<64>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
+                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
     attention_split_sm80_128(bf16* z, float* partials, int* arrived, const bf16* qkv, const bf16* k_cache,
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
-                            const int4* tiles, int n_heads, int n_kv_heads, float scale,
-                            int window, const int2* ranges,
+                            const int4* tiles, const int* own, int n_heads, int n_kv_heads,
+                            float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
     attention_split_sm80<128>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, n_heads, n_kv_heads, scale, window, ranges, steering);
+                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
+// A split of keys that rows of a step have in common (cascade inference: Ye et al. 2024, FlashInfer;
+// Hydragen, Juravsky et al. 2024): what attention_split_sm80 would leave of it for each, so that it only
+// makes their others and merges all. qkv, k_cache, v_cache, page_table, tiles and partials as there. A
+// block takes rows of tiles next to each other: parts [grid.x] = {first tile, tiles, first split, end},
+// splits counted from key 0; {0, 0, 0, 0} has nothing to do, and neither have blocks past a part's end, so
+// that a recorded grid is right for other parts.
+// PRECOND: grid (parts, KV, at least the splits of every part); a part's tiles have the same pages up to
+// key end * SPLIT, none of them is at a position before it, and tiles times H / KV are at most MOST; block
+// 128; dynamic shared memory 512 * D_HEAD bytes.
+// Moves a split's keys and values once per part and KV head, all under way before the first is used, and
+// for each row its queries and 4 * PARTIAL bytes a head. For 128 rows of Llama-3.1-8B after 1,024 tokens
+// in common that is 34 MB of keys and values a layer where attention_split_sm80 reads 537, and 17 MB of
+// sums that both write. Each warp has 16 packed rows and makes of them what attention_sm80 makes: a row's
+// bits are the same. Queries lie in registers, since nothing is folded here.
+template <int D_HEAD>
+__device__ void attention_shared_sm80(float* partials, const bf16* __restrict__ qkv,
+                                      const bf16* __restrict__ k_cache,
+                                      const bf16* __restrict__ v_cache,
+                                      const int* __restrict__ page_table, int pages_per_sequence,
+                                      const int4* __restrict__ tiles,
+                                      const int4* __restrict__ parts, int n_heads, int n_kv_heads,
+                                      float scale, int window) {
+    constexpr int PAGES = SPLIT / PAGE;
+    static_assert(PAGES == 2, "what the waits below are written for");
+    const int4 part = parts[blockIdx.x];
+    const int split = part.z + blockIdx.z;
+    if (split >= part.w) return;
+    SHARED_DYNAMIC(bf16, k_pages);                    // [PAGES][D_HEAD][PAGE]
+    bf16* v_pages = k_pages + PAGES * D_HEAD * PAGE;  // [PAGES][PAGE][D_HEAD]
+    const int kv_head = blockIdx.y;
+    const int group = n_heads / n_kv_heads;
+    const int packed = part.y * group;
+    const int lane = threadIdx.x % 32;
+
+    if (window != 0) {
+        bool seen = false;
+        for (int i = 0; i < part.y; i++) {
+            seen |= splits_of(tiles[part.x + i].w, window).first <= split;
+        }
+        if (!seen) return;
+    }
+
+    // The two packed rows of which this lane holds elements: row i is that of tile i / group under head
+    // i % group of the KV head.
+    const int first = threadIdx.x / 32 * WARP_ROWS;
+    const bool works = first < packed;
+    bool holds[2];
+    int position[2];
+    const bf16* queries[2];
+    int left[2];  // where what is left of it goes, -1 where the row does not see the split
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int i = first + mma_c(lane, 2 * h).row;
+        holds[h] = i < packed;
+        const int4 tile = tiles[part.x + (holds[h] ? i / group : 0)];
+        const int head = kv_head * group + i % group;
+        position[h] = tile.w;
+        queries[h] = qkv + ((long long)tile.x * (n_heads + 2 * n_kv_heads) + head) * D_HEAD;
+        const int place = split - splits_of(tile.w, window).first;
+        left[h] = holds[h] && place >= 0 ? (tile.y + place) * n_heads + head : -1;
+    }
+    const int begin = split * SPLIT;
+    const int sequence = tiles[part.x].z;
+    long long places[PAGES];
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        places[i] = page_offset(page_table, pages_per_sequence, sequence, begin + i * PAGE, kv_head,
+                                n_kv_heads, D_HEAD);
+    }
+    unsigned q[D_HEAD / 16][4];
+    load_queries<D_HEAD>(q, queries, holds);
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        start_page<D_HEAD, PAGE>(k_pages + i * D_HEAD * PAGE, k_cache + places[i], D_HEAD);
+        start_page<PAGE, D_HEAD>(v_pages + i * PAGE * D_HEAD, v_cache + places[i], PAGE);
+    }
+
+    const float c = scale * 1.44269504f;
+    float sums[D_HEAD / 8][4] = {};
+    float maximum[2] = {-INFINITY, -INFINITY};
+    float total[2] = {0, 0};  // of this lane's keys
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        const int page = begin + i * PAGE;
+        if (i == 0) {
+            wait_for_copies<3>();
+        } else {
+            wait_for_copies<1>();
+        }
+        __syncthreads();  // the keys are there
+        unsigned weights[PAGE / 16][4];
+        if (works) {
+            float scores[PAGE / 8][4] = {};
+            multiply<D_HEAD, PAGE>(scores, InRegisters<D_HEAD>{q}, k_pages + i * D_HEAD * PAGE);
+            const bool whole =
+                window == 0 || (position[0] - page < window && position[1] - page < window);
+            weigh_page(weights, scores, sums, maximum, total, position, page, whole, window, c);
+        }
+        if (i == 0) {
+            wait_for_copies<2>();
+        } else {
+            wait_for_copies<0>();
+        }
+        __syncthreads();  // the values are there
+        if (works) {
+            multiply<PAGE, D_HEAD>(sums, InRegisters<PAGE>{weights}, v_pages + i * PAGE * D_HEAD);
+        }
+    }
+    if (!works) return;
+
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const float all = quad_sum(total[h]);
+        if (left[h] < 0) continue;
+        float* to = partials + (long long)left[h] * PARTIAL<D_HEAD>;
+        const int column = mma_c(lane, 2 * h).column;
+#pragma unroll
+        for (int d = 0; d < D_HEAD / 8; d++) {
+            *reinterpret_cast<float2*>(to + d * 8 + column) =
+                make_float2(sums[d][2 * h], sums[d][2 * h + 1]);
+        }
+        if (lane % 4 == 0) {
+            *reinterpret_cast<float2*>(to + D_HEAD) = make_float2(maximum[h], all);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_shared_sm80_64(float* partials, const bf16* qkv, const bf16* k_cache,
+                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                             const int4* tiles, const int4* parts, int n_heads, int n_kv_heads,
+                             float scale, int window) {
+    attention_shared_sm80<64>(partials, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles,
+                              parts, n_heads, n_kv_heads, scale, window);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_shared_sm80_128(float* partials, const bf16* qkv, const bf16* k_cache,
+                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
+                             const int4* tiles, const int4* parts, int n_heads, int n_kv_heads,
+                             float scale, int window) {
+    attention_shared_sm80<128>(partials, qkv, k_cache, v_cache, page_table, pages_per_sequence, tiles,
+                              parts, n_heads, n_kv_heads, scale, window);
+}

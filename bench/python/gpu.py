@@ -29,6 +29,7 @@ class Size:
     unit: int  # of lengths
     batches: tuple
     few_rows: tuple  # batches with products of their own
+    shared: int  # tokens that rows have in common
     tokens: int  # of a decode run
     hooked_tokens: int  # of one by transformers
     requests: int  # that share K plans
@@ -79,10 +80,10 @@ class Size:
 
 
 REAL = Size(
-    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, 64, 32, 256, 128, (0, 1, 8, 64, 256),
     (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
-    TINY, 1, (1, 2, 3), (1, 8), 4, 4, 4, 4, (0, 1, 2),
+    TINY, 1, (1, 2, 3), (1, 8), 128, 4, 4, 4, 4, (0, 1, 2),
     (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
@@ -138,6 +139,20 @@ class Stages:
             answer["details"].append(f"with capture {plain / captured:.2f} times the time")
         return answer
 
+    def cascade(self, until):
+        """Decoding of rows that have one prompt, with its keys read once for all rows and by each; and the
+        kernels of attention where they are read once."""
+        # The prompt's last token is each row's own: its logits are wanted.
+        options = f"prompt={self.size.shared + 1},shared=true"
+        figures = [f"decode:{batch},{options}" for batch in self.size.batches[1:]]
+        rows = ask(self.figures(until, "halter"), figures)
+        rows += ask(self.figures(until, "halter, cascade off", cascade="off"), figures)
+        report = self.logs / "cascade.csv"
+        under = self.under(report, "--kernel-name", "regex:embed|attention")
+        step = figures[-1].replace("decode", "step")
+        rows += ask(self.figures(until, "profiled", tokens=8, under=under), [step])
+        return profiled(rows, [step], report)
+
     def torch(self, until):
         """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what
         the card gives."""
@@ -154,27 +169,21 @@ class Stages:
         """Every kernel of a decode step and of a prefill: its time and the bytes that it moved, by the
         profiler."""
         report = self.logs / "kernels.csv"
-        metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
-        under = [
-            self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
-            "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
-        ] if self.profiler else []
         decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED]
         steps = [figure.replace("decode", "step") for figure in decoding]
         steps.append(self.size.prefill.replace("prefill", "prompt"))
-        peer = self.figures(until, "profiled", tokens=8, batch=self.size.batches[1], under=under)
-        rows = ask(peer, steps)
-        found = []
-        if report.exists():
-            found = [{"figure": figure, "kernels": kernels}
-                     for figure, kernels in zip(steps, steps_of(report))]
-        answer = told(rows)
-        for step in found:
-            total = sum(kernel["ns"] for kernel in step["kernels"])
-            launches = sum(kernel["launches"] for kernel in step["kernels"])
-            answer["details"].append(
-                f"{step['figure']}: {launches} kernels, {total / 1e6:.3f} ms")
-        return answer | {"steps": found}
+        peer = self.figures(
+            until, "profiled", tokens=8, batch=self.size.batches[1], under=self.under(report))
+        return profiled(ask(peer, steps), steps, report)
+
+    def under(self, report, *options):
+        """What a peer runs under whose kernels are to be measured; nothing without a profiler."""
+        if not self.profiler:
+            return []
+        metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
+        return [
+            self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
+            "node", "--metrics", metrics, *options, "--print-units", "base", "--csv", "--log-file", report]
 
     def top(self, until):
         """multiplyTop in all forms at the map's shape, and torch's product and one chunk."""
@@ -264,6 +273,19 @@ def told(rows):
     bad = [row["figure"] for row in rows if "error" in row]
     return {"summary": f"{len(rows) - len(bad)} figures, {len(bad)} failed", "rows": rows,
             "details": details, "failures": bad}
+
+
+def profiled(rows, figures, report):
+    """What a stage returns whose last figures a profiler watched."""
+    found = []
+    if report.exists():
+        found = [{"figure": figure, "kernels": kernels} for figure, kernels in zip(figures, steps_of(report))]
+    answer = told(rows)
+    for step in found:
+        total = sum(kernel["ns"] for kernel in step["kernels"])
+        launches = sum(kernel["launches"] for kernel in step["kernels"])
+        answer["details"].append(f"{step['figure']}: {launches} kernels, {total / 1e6:.3f} ms")
+    return answer | {"steps": found}
 
 
 def steps_of(report):

@@ -9,6 +9,7 @@ import dev.halter.device.Profile;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
@@ -53,8 +54,8 @@ final class Attention {
     static Form sm80(ModelConfig config) {
       int dHead = config.dHead();
       boolean splits = config.nHeads() / config.nKvHeads() <= Split.PACKED;
-      return new Form(
-          "attention_sm80_" + dHead, SM80_PACKED, 384 * dHead, splits ? Split.sm80(dHead) : null);
+      Split split = splits ? Split.sm80(dHead, Cascade.sm80(config, SM80_PACKED)) : null;
+      return new Form("attention_sm80_" + dHead, SM80_PACKED, 384 * dHead, split);
     }
 
     /** Whether values come in whole pages, as keys do, and not only those that are seen. */
@@ -65,6 +66,21 @@ final class Attention {
     /** This form without its split. */
     Form whole() {
       return new Form(kernel, packed, sharedBytes, null);
+    }
+
+    /** This form where rows share all that they can, if they do at all. */
+    Form sharingAll() {
+      return split == null || split.cascade == null ? this : with(split.cascade.always());
+    }
+
+    /** This form whose rows share nothing. */
+    Form sharingNothing() {
+      return with(null);
+    }
+
+    private Form with(Cascade cascade) {
+      Split other = new Split(split.kernel, split.sharedBytes, cascade);
+      return new Form(kernel, packed, sharedBytes, other);
     }
 
     /** Bytes of scratch for each {@link Work#places place}. */
@@ -103,16 +119,18 @@ final class Attention {
    * A kernel for tiles of one row, which makes the bits of the form that it belongs to: a block for
    * the keys [{@value #KEYS} s, {@value #KEYS} (s + 1)) of a row, of which the last merges what all
    * leave.
+   *
+   * @param cascade what makes the splits that rows share, or null
    */
-  record Split(String kernel, int sharedBytes) {
+  record Split(String kernel, int sharedBytes, Cascade cascade) {
     /** Keys of a split; the kernels' constant. */
     static final int KEYS = 2 * KvCache.PAGE;
 
     /** Most query heads of a group. */
     private static final int PACKED = 16;
 
-    private static Split sm80(int dHead) {
-      return new Split("attention_split_sm80_" + dHead, 512 * dHead + 4096);
+    private static Split sm80(int dHead, Cascade cascade) {
+      return new Split("attention_split_sm80_" + dHead, 512 * dHead + 4096, cascade);
     }
 
     /** Splits of the keys up to a row's own. */
@@ -126,20 +144,32 @@ final class Attention {
    *
    * @param tiles the first {@code whole} as {first row, rows, sequence, position of the first row},
    *     the others as {row, first place in the scratch, sequence, position}
+   * @param own of each of those others, the first split that it does not share
+   * @param shared what they share, their tiles counted from the first of them
    */
-  record Work(List<int[]> tiles, Shape shape) {
+  record Work(List<int[]> tiles, int[] own, List<Cascade.Part> shared, Shape shape) {
     /**
+     * All but the numbers of tiles are 0 or powers of two, so that a recorded step is right for a
+     * long while as contexts grow and as what is shared changes.
+     *
      * @param whole tiles that a block works on alone
      * @param split tiles of one row whose keys are split over blocks
-     * @param extent blocks for each of them, at least its splits: a power of two, so that a
-     *     recorded step is right for a long while as contexts grow
+     * @param extent blocks for each of them, at least the splits that it does not share
+     * @param shared blocks for what is shared, at least its parts; 0 if nothing is
+     * @param depth blocks for each of these, at least its splits
      */
-    record Shape(int whole, int split, int extent) {}
+    record Shape(int whole, int split, int extent, int shared, int depth) {}
 
-    /** Places that cover every step with one row for each sequence. */
+    /**
+     * Places that cover every step with one row for each sequence, unless most pages are shared by
+     * more than four of them.
+     */
     static long places(int pages, int sequences) {
-      return pages * (long) KvCache.PAGE / Split.KEYS + sequences;
+      return pages * (long) PLACES_A_PAGE + sequences;
     }
+
+    /** Four times what a page needs that one sequence has. */
+    static final int PLACES_A_PAGE = 4 * KvCache.PAGE / Split.KEYS;
   }
 
   private final Device device;
@@ -148,6 +178,7 @@ final class Attention {
   private final Form form;
   private final AttentionBytes bytes;
   private final int places; // of the scratch
+  private final int mostParts; // of what is shared
   private final Buffer partials; // [places, n_heads, d_head + 4] f32, or null
   private final Buffer arrived; // [rows, n_kv_heads] int, 0 between launches; or null
   private final float scale;
@@ -156,6 +187,7 @@ final class Attention {
   private final Kernel ropeAppend;
   private final Kernel attention;
   private final Kernel split;
+  private final Kernel shared;
   private final Kernel pattern;
   private final int ropeParts; // blocks that share the heads of a row
 
@@ -190,6 +222,9 @@ final class Attention {
     this.attention = device.kernel(form.kernel());
     Split parts = form.split();
     this.split = parts == null ? null : device.kernel(parts.kernel());
+    Cascade cascade = parts == null ? null : parts.cascade();
+    this.shared = cascade == null ? null : device.kernel(cascade.kernel());
+    this.mostParts = limits.sequences();
     this.places =
         parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
     this.partials = parts == null ? null : scope.allocate(places * form.placeBytes(config));
@@ -288,16 +323,17 @@ final class Attention {
   /**
    * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
    * the heads of a group; the longest come first, since they see the most keys. Those of one row
-   * are split where the form can and the scratch has room; that changes no bits.
+   * are split where the form can and the scratch has room, and what they share is found; that
+   * changes no bits.
    *
-   * @param maySplit whether any are: log-sum-exps are left by whole ones alone
+   * @param cache whose pages tell what is shared
+   * @param maySplit whether any are split: log-sum-exps are left by whole ones alone
    */
-  Work work(Batch batch, boolean maySplit) {
+  Work work(Batch batch, KvCache cache, boolean maySplit) {
     int most = Math.max(1, form.packed() / (config.nHeads() / config.nKvHeads()));
     List<int[]> tiles = new ArrayList<>();
     List<int[]> split = new ArrayList<>();
     int place = 0;
-    int longest = 0;
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i += most) {
         int rows = Math.min(most, span.length() - i);
@@ -306,7 +342,6 @@ final class Attention {
         if (maySplit && rows == 1 && splits <= places - place) {
           split.add(new int[] {span.firstRow() + i, place, span.sequence(), position});
           place += splits;
-          longest = Math.max(longest, splits);
         } else {
           tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), position});
         }
@@ -314,10 +349,32 @@ final class Attention {
     }
     tiles.sort((a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]));
     split.sort((a, b) -> Integer.compare(b[3], a[3]));
-    int extent = longest < 2 ? longest : Integer.highestOneBit(longest - 1) << 1;
-    Work.Shape shape = new Work.Shape(tiles.size(), split.size(), extent);
+    List<Cascade.Part> parts =
+        shared == null ? List.of() : form.split().cascade().parts(split, cache, mostParts);
+    int[] own = new int[split.size()];
+    int deepest = 0;
+    for (Cascade.Part part : parts) { // those of many tiles come before those of some of them
+      Arrays.fill(own, part.first(), part.first() + part.tiles(), part.to());
+      deepest = Math.max(deepest, part.to() - part.from());
+    }
+    int longest = 0;
+    for (int i = 0; i < own.length; i++) {
+      longest = Math.max(longest, Split.count(split.get(i)[3]) - own[i]);
+    }
+    Work.Shape shape =
+        new Work.Shape(
+            tiles.size(),
+            split.size(),
+            powerOfTwo(longest),
+            powerOfTwo(parts.size()),
+            powerOfTwo(deepest));
     tiles.addAll(split);
-    return new Work(tiles, shape);
+    return new Work(tiles, own, parts, shape);
+  }
+
+  /** The least power of two that is no less, or 0. */
+  private static int powerOfTwo(int n) {
+    return n < 2 ? n : Integer.highestOneBit(n - 1) << 1;
   }
 
   /** As below, for z alone. */
@@ -396,6 +453,27 @@ final class Attention {
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
     Buffer ranges = edits.ranges(Site.Kind.Z, layer);
+    Buffer tiles = step.tiles.slice(16L * work.whole());
+    if (work.shared() > 0) {
+      device.launch(
+          shared,
+          device.isProfiled() ? bytes.shared(step.work(), window) : Profile.UNKNOWN,
+          new Grid(work.shared(), config.nKvHeads(), work.depth()),
+          BLOCK,
+          form.split().cascade().sharedBytes(),
+          partials,
+          qkv,
+          cache.keys(layer),
+          cache.values(layer),
+          cache.pageTable(),
+          cache.pagesPerSequence(),
+          tiles,
+          step.shared,
+          config.nHeads(),
+          config.nKvHeads(),
+          scale,
+          window);
+    }
     device.launch(
         split,
         device.isProfiled() ? bytes.split(step.work(), window, ranges != null) : Profile.UNKNOWN,
@@ -410,7 +488,8 @@ final class Attention {
         cache.values(layer),
         cache.pageTable(),
         cache.pagesPerSequence(),
-        step.tiles.slice(16L * work.whole()),
+        tiles,
+        work.shared() > 0 ? step.own : null,
         config.nHeads(),
         config.nKvHeads(),
         scale,

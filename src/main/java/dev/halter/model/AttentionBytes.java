@@ -30,13 +30,33 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
     return config.nKvHeads() * tokens * headBytes() + 2 * rows * rowBytes();
   }
 
+  /** By the kernel that works on splits that rows share: what it reads once, and leaves of each. */
+  long shared(Work work, int window) {
+    long moved = 0;
+    for (Cascade.Part part : work.shared()) {
+      int least = part.to();
+      for (int i = part.first(); i < part.first() + part.tiles(); i++) {
+        int[] tile = work.tiles().get(work.shape().whole() + i);
+        int from = Math.max(part.from(), firstKey(tile[3], window) / Split.KEYS);
+        least = Math.min(least, from);
+        moved += (part.to() - from) * form.placeBytes(config) + rowBytes();
+      }
+      moved += config.nKvHeads() * 2L * (part.to() - least) * Split.KEYS * headBytes();
+    }
+    return moved;
+  }
+
   /** By the kernel that works on a split of a row's keys, what is merged written and read. */
   long split(Work work, int window, boolean edited) {
     long moved = 0;
-    for (int[] tile : work.tiles().subList(work.shape().whole(), work.tiles().size())) {
-      long tokens = 2 * inPages(firstKey(tile[3], window), tile[3]);
-      moved += config.nKvHeads() * tokens * headBytes() + 2 * rowBytes();
-      moved += isMerged(tile, window, edited) ? 2 * scratchBytes(tile, window) : 0;
+    for (int i = 0; i < work.own().length; i++) {
+      int[] tile = work.tiles().get(work.shape().whole() + i);
+      int own = Math.max(firstKey(tile[3], window), work.own()[i] * Split.KEYS);
+      moved += config.nKvHeads() * 2L * inPages(own, tile[3]) * headBytes() + 2 * rowBytes();
+      if (isMerged(tile, window, edited)) {
+        int written = tile[3] / Split.KEYS - own / Split.KEYS + 1;
+        moved += (written + splits(tile, window)) * form.placeBytes(config);
+      }
     }
     return moved;
   }
@@ -47,10 +67,6 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
 
   private static int splits(int[] tile, int window) {
     return tile[3] / Split.KEYS - firstKey(tile[3], window) / Split.KEYS + 1;
-  }
-
-  private long scratchBytes(int[] tile, int window) {
-    return splits(tile, window) * form.placeBytes(config);
   }
 
   /** The first key that the query at {@code position} sees. */

@@ -8,15 +8,19 @@ import dev.halter.device.Scope;
 import dev.halter.model.Attention.Form;
 import dev.halter.weights.ModelConfig;
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import java.util.Random;
 
 /**
  * What a tensor-core form of attention has to pass before a model uses it: on the card at hand, in
- * the model's own shape, it makes what the portable kernel makes, of a prompt and of a token after
- * it whose keys fill more than one split.
+ * the model's own shape, it makes what the portable kernel makes, of a prompt and of tokens after
+ * it whose keys fill more than one split, the first of which they share.
  */
 final class AttentionCheck {
   private static final int PROMPT = Attention.Split.KEYS + 3;
+
+  /** Tokens after it, each a row whose keys are split. */
+  private static final int ROWS = 4;
 
   /** Both round weights and z to bf16: two roundings of values below 1. */
   private static final float TOLERANCE = 0.02f;
@@ -32,7 +36,7 @@ final class AttentionCheck {
   static void run(Device device, ModelConfig config, DType type) {
     Form portable = Form.portable(config, type);
     Form form = Form.of(device, config, type);
-    if (!form.equals(portable) && config.maxPositions() > PROMPT) {
+    if (!form.equals(portable) && config.maxPositions() >= PROMPT + ROWS) {
       compare(device, form, z(device, config, type, portable), z(device, config, type, form));
     }
   }
@@ -49,14 +53,14 @@ final class AttentionCheck {
     }
   }
 
-  /** z of a sequence of random queries, keys and values below 1: its prompt, and one more token. */
+  /** z of a sequence of random queries, keys and values below 1: its prompt, and the rows after. */
   static float[] z(Device device, ModelConfig config, DType type, Form form) {
-    int rows = PROMPT + 1;
+    int rows = PROMPT + ROWS;
     int heads = config.nHeads() * config.dHead();
     int width = heads + 2 * config.nKvHeads() * config.dHead();
-    Llama.Limits limits = new Llama.Limits(rows, 1, 1, KvCache.pagesFor(rows), rows);
+    Llama.Limits limits = new Llama.Limits(rows, 1, ROWS, KvCache.pagesFor(rows), rows);
     try (Scope scope = device.scope()) {
-      Attention attention = new Attention(scope, config, type, limits, form);
+      Attention attention = new Attention(scope, config, type, limits, form.sharingAll());
       KvCache cache = new KvCache(scope, config, type, limits.pages(), 1, rows);
       StepTables step = new StepTables(scope, limits);
       Buffer qkv = scope.allocate(2L * rows * width);
@@ -64,14 +68,20 @@ final class AttentionCheck {
       qkv.copyFrom(MemorySegment.ofArray(random(rows * width)));
       int sequence = cache.open();
       cache.reserve(sequence, rows);
-      for (int first : new int[] {0, PROMPT}) {
-        int count = first == 0 ? PROMPT : 1;
-        Batch batch = new Batch();
-        batch.add(sequence, first, new int[count], new int[count], count);
-        Attention.Work.Shape work = step.upload(batch, attention);
+      Batch prompt = new Batch();
+      prompt.add(sequence, 0, new int[PROMPT], new int[PROMPT], PROMPT);
+      Batch after = new Batch();
+      for (int i = PROMPT; i < rows; i++) {
+        after.add(sequence, i, new int[1], new int[1], 1);
+      }
+      int first = 0;
+      for (Batch batch : List.of(prompt, after)) {
+        Attention.Work.Shape work = step.upload(batch, attention, cache);
         Buffer rowsOfStep = qkv.slice(2L * first * width);
-        attention.rotateAndAppend(rowsOfStep, count, step, cache, 0);
-        attention.attend(z.slice(2L * first * heads), rowsOfStep, work, step, cache, 0, Edits.NONE);
+        Buffer zOfStep = z.slice(2L * first * heads);
+        attention.rotateAndAppend(rowsOfStep, batch.rows(), step, cache, 0);
+        attention.attend(zOfStep, rowsOfStep, work, step, cache, 0, Edits.NONE);
+        first += batch.rows();
       }
       return read(z, rows * heads);
     }

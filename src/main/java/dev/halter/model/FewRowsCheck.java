@@ -102,7 +102,7 @@ final class FewRowsCheck {
     cache.reserve(sequence, rows);
     Batch batch = new Batch();
     batch.add(sequence, 0, new int[rows], new int[rows], rows);
-    step.upload(batch, attention);
+    step.upload(batch, attention, cache);
     Buffer qkv = activations(scope, rows * w.out());
     few.multiply(qkv, in, w, rows);
     Attention.HeadChanges bias = new Attention.HeadChanges(layer.qkvBias(), null, null);

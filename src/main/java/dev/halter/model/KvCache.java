@@ -173,6 +173,14 @@ public final class KvCache {
     return table[place(sequence, index)];
   }
 
+  /** How many of the first {@code count} pages of two sequences are the same, from the first on. */
+  int commonPages(int one, int other, int count) {
+    int a = place(one, 0);
+    int b = place(other, 0);
+    int common = Arrays.mismatch(table, a, a + count, table, b, b + count);
+    return common < 0 ? count : common;
+  }
+
   /** Ends a sequence and frees its pages. */
   public void release(int sequence) {
     for (int i = pagesHeld[sequence] - 1; i >= 0; i--) {

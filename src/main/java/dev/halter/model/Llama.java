@@ -264,7 +264,7 @@ public final class Llama implements AutoCloseable {
     boolean wantsLogSums =
         hook != null
             && IntStream.range(0, config.nLayers()).anyMatch(layer -> hook.logSums(layer) != null);
-    return step.upload(batch, attention, !wantsLogSums);
+    return step.upload(batch, attention, cache, !wantsLogSums);
   }
 
   /**

@@ -56,8 +56,9 @@ public record MemoryPlan(
     long page = KvCache.pageBytes(config, type);
     long wanted = (long) sequences * KvCache.pagesFor(context);
     long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
-    // Attention's scratch grows with the cache, by less than a place a page.
-    long room = (usable(memory.free()) - growth - weights - scratch) / (page + place);
+    // Attention's scratch grows with the cache.
+    long grown = page + place * Attention.Work.PLACES_A_PAGE;
+    long room = (usable(memory.free()) - growth - weights - scratch) / grown;
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(

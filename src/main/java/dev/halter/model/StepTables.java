@@ -3,6 +3,7 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -21,30 +22,35 @@ final class StepTables {
   final Buffer slots; // [rows]: steering slot
   final Buffer outputRows; // [outputs]: row of the batch
   final Buffer tiles; // [tiles, 4]: attention's work
+  final Buffer own; // [tiles]: the first split that is a tile's own
+  final Buffer shared; // [parts, 4]: what tiles share
 
   StepTables(Scope scope, Llama.Limits limits) {
     this.limits = limits;
     int rows = limits.rows();
-    // At most one tile a row.
-    this.host = new int[4 * rows + limits.outputs() + 4 * rows];
+    // At most one tile a row; as many parts as a grid may have for one a sequence.
+    int parts = 2 * limits.sequences();
+    this.host = new int[9 * rows + 4 * parts + limits.outputs()];
     this.all = scope.allocate(4L * host.length);
     this.tokens = all.slice(0, 4L * rows);
     this.positions = all.slice(4L * rows, 4L * rows);
     this.sequences = all.slice(8L * rows, 4L * rows);
     this.slots = all.slice(12L * rows, 4L * rows);
     this.tiles = all.slice(16L * rows, 16L * rows);
-    this.outputRows = all.slice(32L * rows, 4L * limits.outputs());
+    this.shared = all.slice(32L * rows, 16L * parts);
+    this.own = all.slice(32L * rows + 16L * parts, 4L * rows);
+    this.outputRows = all.slice(36L * rows + 16L * parts, 4L * limits.outputs());
   }
 
   /** Copies a batch to the device; returns the shape of attention's work. */
-  Attention.Work.Shape upload(Batch batch, Attention attention) {
-    return upload(batch, attention, true);
+  Attention.Work.Shape upload(Batch batch, Attention attention, KvCache cache) {
+    return upload(batch, attention, cache, true);
   }
 
-  /** As above; {@code maySplit} as for {@link Attention#work}. */
-  Attention.Work.Shape upload(Batch batch, Attention attention, boolean maySplit) {
+  /** As above; {@code cache} and {@code maySplit} as for {@link Attention#work}. */
+  Attention.Work.Shape upload(Batch batch, Attention attention, KvCache cache, boolean maySplit) {
     int rows = limits.rows();
-    int output = 8 * rows;
+    int output = host.length - limits.outputs();
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i++) {
         int row = span.firstRow() + i;
@@ -57,11 +63,21 @@ final class StepTables {
         }
       }
     }
-    work = attention.work(batch, maySplit);
+    work = attention.work(batch, cache, maySplit);
     List<int[]> tiles = work.tiles();
     for (int i = 0; i < tiles.size(); i++) {
       System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
     }
+    int at = 8 * rows;
+    for (Cascade.Part part : work.shared()) {
+      host[at++] = part.first();
+      host[at++] = part.tiles();
+      host[at++] = part.from();
+      host[at++] = part.to();
+    }
+    int ownAt = 8 * rows + 8 * limits.sequences();
+    Arrays.fill(host, at, ownAt, 0); // blocks without a part
+    System.arraycopy(work.own(), 0, host, ownAt, work.own().length);
     all.copyFrom(MemorySegment.ofArray(host));
     return work.shape();
   }

@@ -11,7 +11,9 @@ import dev.halter.weights.Rope;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.stream.IntStream;
 
@@ -56,6 +58,7 @@ final class AttentionRun implements AutoCloseable {
   private final Buffer qkv;
   private final Buffer z;
   private final int rows;
+  private final Map<Integer, int[]> texts = new HashMap<>(); // of sequences that begin alike
 
   /** Room for steps of {@code rows} rows and {@code sequences} sequences of as many tokens. */
   AttentionRun(Device device, DType type, ModelConfig config, int rows, int sequences) {
@@ -126,6 +129,30 @@ final class AttentionRun implements AutoCloseable {
     return sequence;
   }
 
+  /**
+   * Opens a sequence with room for {@code tokens} that has the first pages of another, {@code
+   * common} tokens of it.
+   */
+  int fork(int other, int common, int tokens) {
+    int[] text = texts.computeIfAbsent(other, this::newText).clone();
+    int sequence = open(tokens);
+    Beginning beginning = new Beginning(Arrays.copyOf(text, common));
+    cache.keep(other, beginning);
+    assertEquals(common, cache.share(sequence, beginning));
+    System.arraycopy(newText(sequence), common, text, common, rows - common);
+    texts.put(sequence, text);
+    return sequence;
+  }
+
+  private int[] newText(int sequence) {
+    return IntStream.range(0, rows).map(i -> sequence * rows + i).toArray();
+  }
+
+  /** Attention's work in the last step. */
+  Attention.Work work() {
+    return tables.work();
+  }
+
   /** Runs all parts as one ragged batch. */
   Step step(SteeringTable steering, Part... parts) {
     Batch batch = batch(parts);
@@ -150,7 +177,7 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = batch(part);
     int n = batch.rows();
     write(part.qkv);
-    Attention.Work.Shape work = tables.upload(batch, attention, false);
+    Attention.Work.Shape work = tables.upload(batch, attention, cache, false);
     int count = n * config.nHeads();
     try (Buffer logSums = device.allocate(4L * count)) {
       attention.rotateAndAppend(qkv, n, tables, cache, 0);
@@ -305,7 +332,7 @@ final class AttentionRun implements AutoCloseable {
       throw new AssertionError("the test's batch is too small");
     }
     write(all.toArray(float[][]::new));
-    return tables.upload(batch, attention);
+    return tables.upload(batch, attention, cache);
   }
 
   private Buffer floats(float[] values) {

@@ -34,6 +34,9 @@ class DecodeLaunchesTest {
   private static final int[] BATCHES = {1, 8, 32, 128};
   private static final int[] CONTEXTS = {1024, 8192};
 
+  /** Batch, context and how much of it all rows share. */
+  private static final int[][] SHARED = {{32, 1088, 1024}, {128, 1088, 1024}, {128, 8256, 8192}};
+
   private static ModelConfig llama8b() {
     return new ModelConfig(
         ModelConfig.Family.LLAMA,
@@ -71,7 +74,9 @@ class DecodeLaunchesTest {
     return Checkpoint.of("no weights", tensors);
   }
 
-  private static Object step(int batch, int context) {
+  /** A step of rows of which the first {@code shared} tokens are one prompt's, known by its pages. */
+  private static Object step(int batch, int context, int shared) {
+    Beginning prompt = new Beginning(new int[shared]);
     int pages = batch * KvCache.pagesFor(context);
     Llama.Limits limits = new Llama.Limits(batch, batch, batch, pages, context);
     ModelConfig config = llama8b();
@@ -82,13 +87,19 @@ class DecodeLaunchesTest {
       for (int i = 0; i < batch; i++) {
         int sequence = model.cache().open();
         model.cache().reserve(sequence, context);
+        if (shared > 0 && i == 0) {
+          model.cache().keep(sequence, prompt);
+        } else if (shared > 0) {
+          assertEquals(shared, model.cache().share(sequence, prompt));
+        }
         tokens.add(sequence, context - 1, new int[] {1}, new int[1], 0);
       }
       device.launches(); // those of the checks at the start
       model.forward(tokens, null);
       List<Object> launches = new ArrayList<>();
       device.launches().forEach((launch, count) -> launches.add(told(launch, count)));
-      return Json.object("batch", batch, "context", context, "launches", launches);
+      return Json.object(
+          "batch", batch, "context", context, "shared", shared, "launches", launches);
     }
   }
 
@@ -113,8 +124,11 @@ class DecodeLaunchesTest {
     StringBuilder text = new StringBuilder();
     for (int batch : BATCHES) {
       for (int context : CONTEXTS) {
-        text.append(Json.text(step(batch, context))).append("\n");
+        text.append(Json.text(step(batch, context, 0))).append("\n");
       }
+    }
+    for (int[] step : SHARED) {
+      text.append(Json.text(step(step[0], step[1], step[2]))).append("\n");
     }
     if (Boolean.getBoolean("halter.renew")) {
       Files.writeString(FILE, text);

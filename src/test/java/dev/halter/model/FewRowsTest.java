@@ -318,7 +318,7 @@ class FewRowsTest {
       cache.reserve(sequence, 128);
       Batch batch = new Batch();
       batch.add(sequence, 63, new int[rows], new int[rows], rows);
-      step.upload(batch, attention);
+      step.upload(batch, attention, cache);
       Linear w = run.weights(width, 3);
       Buffer bias = biased ? run.floats(width, 4) : null;
       Buffer qkv = run.scope.allocate(4L * rows * width);

@@ -25,8 +25,9 @@ import java.util.Random;
  *
  * <ul>
  *   <li>{@code decode:B}: new tokens a second over B sequences, sampling included. Options: {@code
- *       prompt} (16), {@code tokens}, {@code plan} (a file), {@code temperature} (0, or 1 where the
- *       next two are given), {@code top_p}, {@code top_k}
+ *       prompt} (16), {@code shared} (false): whether all have one prompt, read once; {@code
+ *       tokens}, {@code plan} (a file), {@code temperature} (0, or 1 where the next two are given),
+ *       {@code top_p}, {@code top_k}
  *   <li>{@code step:B}: the same, with one step in the middle as the {@link ProfiledRange}
  *   <li>{@code prefill:P}: prompt tokens a second of one prompt, up to and including its first token
  *   <li>{@code prompt:P}: the same, all of it the {@link ProfiledRange}
@@ -106,15 +107,20 @@ public final class Figures {
       case "plans" ->
           plans(
               size, Integer.parseInt(options.getOrDefault("requests", "256")), prompt, count);
-      case "first" -> first(size, prompt, options.getOrDefault("shared", "false").equals("true"));
+      case "first" -> first(size, prompt, isShared(options));
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
+  }
+
+  private static boolean isShared(Map<String, String> options) {
+    return options.getOrDefault("shared", "false").equals("true");
   }
 
   private double decode(
       int batch, int prompt, int count, Map<String, String> options, boolean profiled) {
     int rows = model.llama().limits().rows();
-    if (batch > 1 && batch * prompt > rows) {
+    boolean shared = isShared(options);
+    if (batch > 1 && !shared && batch * prompt > rows) {
       throw new IllegalArgumentException(
           "%d prompts of %d tokens are more than one step of %d: they would not start together"
               .formatted(batch, prompt, rows));
@@ -146,7 +152,11 @@ public final class Figures {
             }
           };
       requests.add(
-          Request.of(prompt(prompt, i)).withMaxTokens(count + 1).with(sampling).with(plan).with(listener));
+          Request.of(prompt(prompt, shared ? 0 : i))
+              .withMaxTokens(count + 1)
+              .with(sampling)
+              .with(plan)
+              .with(listener));
     }
     engine.run(requests).forEach(result -> result.orThrow());
     return batch * count / ((times[1] - times[0]) / 1e9);

@@ -143,7 +143,7 @@ public final class TimedKernels {
       int length = decodes ? 1 : rows;
       batch.add(opened, tokens - length, new int[length], new int[length], length);
     }
-    Attention.Work.Shape work = step.upload(batch, attention);
+    Attention.Work.Shape work = step.upload(batch, attention, cache);
     Buffer qkv = numbers((long) rows * (HEADS + 2 * KV_HEADS) * D_HEAD);
     Buffer z = room(rows, HEADS * D_HEAD);
     Buffer bias = floats((HEADS + 2L * KV_HEADS) * D_HEAD);
