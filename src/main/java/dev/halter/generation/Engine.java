@@ -9,6 +9,9 @@ import dev.halter.model.Capture;
 import dev.halter.model.CaptureReader;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
+import dev.halter.model.LowerLayers;
+import dev.halter.model.LowerLayers.Parting;
+import dev.halter.model.LowerLayers.Reach;
 import dev.halter.model.Site;
 import dev.halter.model.SiteHook;
 import dev.halter.steering.SteeringPlan;
@@ -30,9 +33,11 @@ import java.util.function.Consumer;
  *
  * <p>What requests have in common at their beginning is read once: keys and values depend on the
  * tokens up to there and on the edits made to them, so the cache keeps them for all that begin with
- * the same tokens and edits, whatever their plans do later. Of requests that begin alike and come
- * together the first reads and the others wait. {@link LanguageModel.Opening#sharePrefixes} turns
- * it off.
+ * the same tokens and edits, whatever their plans do later. Where plans edit the same tokens, each
+ * in its own way, their lower layers are shared up to the block where they part ({@link
+ * LowerLayers}): such tokens begin there, in a run of their own. Of requests that begin alike and
+ * come together the first reads and the others wait. {@link LanguageModel.Opening#sharePrefixes}
+ * turns it off.
  *
  * <p>It belongs to the thread of its model: {@link LanguageModel} says what that means. {@link
  * #run(Iterator, Consumer)} serves what it is given to the end; an {@link AsyncEngine} over it
@@ -106,9 +111,10 @@ public final class Engine implements AutoCloseable {
    *
    * @param read tokens of prompts that the model read
    * @param shared tokens of prompts that it had not to read, since others begin with them
+   * @param sharedLayers blocks that it had not to run for those that it read, over all of them
    * @param generated tokens chosen
    */
-  record Step(int read, int shared, int generated) {}
+  record Step(int read, int shared, long sharedLayers, int generated) {}
 
   /** A running request. */
   private static final class Sequence {
@@ -119,11 +125,13 @@ public final class Engine implements AutoCloseable {
     final int id;
     final int maxTokens;
     final Beginning beginning; // null where it is not shared
+    final Parting parting;
     final int[] generated;
     final float[] logProbabilities;
     final List<Alternatives> alternatives = new ArrayList<>(); // of each token, or empty
     final List<Generation.Token> prompt = new ArrayList<>(); // if its log-probabilities are wanted
     boolean isBegun;
+    Reach reach = Reach.NONE; // of the prompt's next tokens, as of the last look
     int count; // tokens generated
     int done; // tokens of prompt and generation that the model has seen
     RuntimeException failure; // of its listener, or of its capture
@@ -137,6 +145,11 @@ public final class Engine implements AutoCloseable {
       this.maxTokens = maxTokens;
       boolean hasBeginning = shares && request.prompt().length >= KvCache.WORTH_SHARING;
       this.beginning = hasBeginning ? steered.beginning(request.cacheSalt()) : null;
+      // What is captured may lie in any layer.
+      this.parting =
+          hasBeginning && request.capture() == null
+              ? steered.parting(request.cacheSalt())
+              : Parting.NONE;
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
       if (request.logProbabilities().wantsPrompt()) {
@@ -361,19 +374,21 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Runs one step of all that are running. A failure of the device goes through: then nothing that
-   * runs can be relied on.
+   * Runs one step of all that are running: first the prompts that begin at a later block, those
+   * that begin where the first one does, then all that begin at the first block. A failure of the
+   * device goes through: then nothing that runs can be relied on.
    *
-   * @param done hears what it did, before those hear whose requests end with it
+   * @param done hears what each of the two did, before those hear whose requests end with it
    */
   void step(Consumer<Step> done) {
     slots.beginStep();
+    int shared = beginPrompts();
+    stepAbove(done);
     captures.begin();
     Batch batch = new Batch();
     List<Sequence> order = new ArrayList<>();
     int rows = model.limits().rows();
     int outputs = model.limits().outputs();
-    int shared = 0;
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
         capture(
@@ -383,22 +398,61 @@ public final class Engine implements AutoCloseable {
     }
     int generating = batch.rows();
     for (Sequence sequence : running) {
+      if (sequence.isPrompt() && sequence.isBegun && sequence.reach.layer() == 0) {
+        addPrompt(batch, sequence, order);
+      }
+    }
+    if (!order.isEmpty()) {
+      run(batch, order, batch.rows() - generating, shared, done);
+    }
+  }
+
+  /** Begins what prompts may; the tokens that they have from others. */
+  private int beginPrompts() {
+    int shared = 0;
+    for (Sequence sequence : running) {
       if (sequence.isPrompt()) {
         int before = sequence.done;
-        boolean begins = begin(sequence);
+        begin(sequence);
         shared += sequence.done - before;
-        if (begins && addPrompt(batch, sequence, rows - batch.rows(), outputs - batch.outputs())) {
-          order.add(sequence);
+      }
+    }
+    return shared;
+  }
+
+  /** Runs prompts whose next tokens begin at a later block, if there are any. */
+  private void stepAbove(Consumer<Step> done) {
+    captures.begin();
+    Batch batch = null;
+    List<Sequence> order = new ArrayList<>();
+    for (Sequence sequence : running) {
+      if (sequence.isPrompt() && sequence.isBegun) {
+        sequence.reach = model.lower().reach(sequence.parting, sequence.done);
+        int layer = sequence.reach.layer();
+        batch = batch == null && layer > 0 ? new Batch(layer) : batch;
+        if (batch != null && layer == batch.firstLayer()) {
+          addPrompt(batch, sequence, order);
         }
       }
     }
-    int read = batch.rows() - generating;
+    if (!order.isEmpty()) {
+      run(batch, order, batch.rows(), 0, done);
+    }
+  }
 
+  /** Runs the spans of {@code order}, and what follows from it. */
+  private void run(Batch batch, List<Sequence> order, int read, int shared, Consumer<Step> done) {
+    for (int i = 0; i < order.size(); i++) {
+      if (order.get(i).isPrompt()) {
+        model.lower().leave(batch, batch.spans().get(i), order.get(i).parting);
+      }
+    }
     Buffer logits = model.forward(batch, slots.table(), hook(order));
+    model.lower().finish();
     captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
     int generated = choose(batch, order, logits);
-    done.accept(new Step(read, shared, generated));
+    done.accept(new Step(read, shared, (long) read * batch.firstLayer(), generated));
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
       boolean reads = sequence.isPrompt();
@@ -426,26 +480,29 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Gives a prompt that begins what is known of it; false if it is to wait for one in front of it
-   * that reads the same tokens now.
+   * Gives a prompt what is known of it, unless it has begun already or is to wait for one in front
+   * of it that reads the same tokens now.
    */
-  private boolean begin(Sequence sequence) {
-    if (sequence.isBegun || sequence.beginning == null) {
-      return true;
+  private void begin(Sequence sequence) {
+    if (sequence.isBegun) {
+      return;
     }
-    Beginning sharable = sequence.sharable();
-    int least = model.cache().known(sharable) + KvCache.WORTH_SHARING;
-    for (Sequence other : running) {
-      if (other.isBegun
-          && other.isPrompt()
-          && sharable.sharable(sharable.common(other.beginning)) >= least) {
-        return false;
+    if (sequence.beginning != null) {
+      Beginning sharable = sequence.sharable();
+      int known = model.cache().known(sharable);
+      for (Sequence other : running) {
+        if (other.isBegun
+            && other.isPrompt()
+            && other.beginning != null
+            && (sharable.sharable(sharable.common(other.beginning)) >= known + KvCache.WORTH_SHARING
+                || model.lower().isWorthWaiting(sequence.parting, known, other.parting))) {
+          return;
+        }
       }
+      sequence.done = model.cache().share(sequence.id, sharable);
+      sequence.steered.has(sequence.done);
     }
-    sequence.done = model.cache().share(sequence.id, sharable);
-    sequence.steered.has(sequence.done);
     sequence.isBegun = true;
-    return true;
   }
 
   /** Makes known what a prompt has read, as far as others can have it. */
@@ -460,20 +517,26 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  /** Adds as much of a prompt as fits the step; false if nothing does. */
-  private boolean addPrompt(Batch batch, Sequence sequence, int rows, int outputs) {
+  /** Adds as much of a prompt as fits the step. */
+  private void addPrompt(Batch batch, Sequence sequence, List<Sequence> order) {
     int[] prompt = sequence.request.prompt();
-    int count = Math.min(prompt.length - sequence.done, rows);
+    int end = batch.firstLayer() > 0 ? sequence.reach.end() : prompt.length;
+    int count = Math.min(end - sequence.done, model.limits().rows() - batch.rows());
+    int outputs = model.limits().outputs() - batch.outputs();
     // Tokens from the first with logits on count twice: as rows and as outputs.
     int before = Math.max(0, sequence.firstOutput() - sequence.done);
     count = Math.min(count, before + outputs);
     int firstOutput = Math.min(before, count);
     if (count == 0) {
-      return false;
+      return;
     }
     int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
-    capture(add(batch, sequence, tokens, firstOutput), sequence);
-    return true;
+    Batch.Span span = add(batch, sequence, tokens, firstOutput);
+    if (batch.firstLayer() > 0) {
+      model.lower().take(batch, span, sequence.parting);
+    }
+    capture(span, sequence);
+    order.add(sequence);
   }
 
   private void capture(Batch.Span span, Sequence sequence) {

@@ -16,6 +16,8 @@ import java.util.List;
  * @param promptTokens tokens of prompts that the model has read
  * @param sharedTokens tokens of prompts that it had not to read, since other prompts begin with
  *     them
+ * @param sharedLayers blocks that it had not to run for tokens that it read, since their plans act
+ *     above and others had run them: of each token those that it began behind
  * @param generatedTokens tokens chosen, stop tokens included
  * @param steps of the batch that were run
  * @param fullSteps those in which no other request had room
@@ -35,6 +37,7 @@ public record EngineMetrics(
     long rejected,
     long promptTokens,
     long sharedTokens,
+    long sharedLayers,
     long generatedTokens,
     long steps,
     long fullSteps,

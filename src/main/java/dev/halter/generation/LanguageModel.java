@@ -262,7 +262,7 @@ public final class LanguageModel implements AutoCloseable {
       int tokens = Math.min(context == 0 ? CONTEXT : context, config.maxPositions());
       int sequences = maxBatch == 0 ? (large ? 256 : 32) : maxBatch;
       int rows = Math.max(sequences, large ? 2048 : 512);
-      return MemoryPlan.of(on, config, weights, type, tokens, sequences, rows);
+      return MemoryPlan.of(on, config, weights, type, tokens, sequences, rows, sharePrefixes);
     }
   }
 

@@ -13,6 +13,7 @@ final class Meter {
   private long rejected;
   private long promptTokens;
   private long sharedTokens;
+  private long sharedLayers;
   private long generatedTokens;
   private long steps;
   private long fullSteps;
@@ -70,6 +71,7 @@ final class Meter {
     fullSteps += wasFull ? 1 : 0;
     promptTokens += step.read();
     sharedTokens += step.shared();
+    sharedLayers += step.sharedLayers();
     generatedTokens += step.generated();
   }
 
@@ -100,6 +102,7 @@ final class Meter {
         rejected,
         promptTokens,
         sharedTokens,
+        sharedLayers,
         generatedTokens,
         steps,
         fullSteps,

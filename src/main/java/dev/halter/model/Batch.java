@@ -1,5 +1,6 @@
 package dev.halter.model;
 
+import dev.halter.device.Buffer;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -31,9 +32,48 @@ public final class Batch {
     }
   }
 
+  /** Rows whose residual stream is copied out where it enters a block. */
+  record Kept(int layer, int firstRow, int rows, Buffer to) {}
+
+  private final int firstLayer;
   private final List<Span> spans = new ArrayList<>();
+  private final List<Kept> kept = new ArrayList<>();
   private int rows;
   private int outputs;
+
+  /** Tokens that go through all blocks. */
+  public Batch() {
+    this(0);
+  }
+
+  /**
+   * Tokens that go through the blocks from one on.
+   *
+   * @param firstLayer from 1 on, {@link LowerLayers#take} gives what the blocks before it made
+   */
+  public Batch(int firstLayer) {
+    this.firstLayer = firstLayer;
+  }
+
+  /** First block that the tokens go through. */
+  public int firstLayer() {
+    return firstLayer;
+  }
+
+  /**
+   * Has the residual stream of a span copied where it enters a block, before anything is done to it
+   * there.
+   *
+   * @param to [span.length(), d_model] f32
+   */
+  void keep(Span span, int layer, Buffer to) {
+    kept.add(new Kept(layer, span.firstRow, span.length(), to));
+  }
+
+  /** What is copied where the residual stream enters a block. */
+  List<Kept> kept(int layer) {
+    return kept.stream().filter(each -> each.layer == layer).toList();
+  }
 
   /** Appends tokens of a sequence; parameters as in {@link Span}. */
   public Span add(int sequence, int position, int[] tokens, int[] slots, int firstOutput) {
@@ -58,9 +98,9 @@ public final class Batch {
     return outputs;
   }
 
-  /** Whether every span is one token with logits: a decode step. */
+  /** Whether every span is one token with logits, and goes through all blocks: a decode step. */
   boolean isDecode() {
-    return rows == spans.size() && outputs == rows;
+    return rows == spans.size() && outputs == rows && firstLayer == 0 && kept.isEmpty();
   }
 
   /** Whether any token has a steering slot. */

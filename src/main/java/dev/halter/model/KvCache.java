@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
+import java.util.function.BooleanSupplier;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
@@ -51,11 +52,12 @@ public final class KvCache {
   private final int[] holders; // of each page: sequences, and the tree of known beginnings
   private final boolean[] kept; // pages that the tree holds
   private final PrefixTree known = new PrefixTree();
-  private int keptAlone; // pages that only the tree holds
+  private int keptAlone; // pages that only the tree holds, or the lower layers
+  private BooleanSupplier spares = () -> false; // gives a page of the lower layers back
   private final long pageBytes; // of keys, or of values, in one layer
   private final Device device;
   private final Kernel copyPage;
-  private final Buffer addresses; // long[2 layers]: of keys and values
+  private final Buffer addresses; // long[layers][2]: of keys and values
   private boolean changed = true;
 
   /**
@@ -86,7 +88,11 @@ public final class KvCache {
     this.addresses = scope.allocate(8L * 2 * config.nLayers());
     addresses.copyFrom(
         MemorySegment.ofArray(
-            Stream.concat(keys.stream(), values.stream()).mapToLong(Buffer::address).toArray()));
+            IntStream.range(0, config.nLayers())
+                .boxed()
+                .flatMap(layer -> Stream.of(keys.get(layer), values.get(layer)))
+                .mapToLong(Buffer::address)
+                .toArray()));
     for (int page = 0; page < pages; page++) {
       freePages.add(page);
     }
@@ -103,6 +109,12 @@ public final class KvCache {
   /** Pages that {@code tokens} tokens need. */
   public static int pagesFor(int tokens) {
     return (tokens + PAGE - 1) / PAGE;
+  }
+
+  /** How many of so many equal tokens, to which nothing is done, are had from others. */
+  public static int shared(int tokens) {
+    int part = tokens % PAGE;
+    return part < WORTH_SHARING ? tokens - part : tokens;
   }
 
   /** Opens an empty sequence. */
@@ -162,10 +174,43 @@ public final class KvCache {
   }
 
   private int takePage() {
-    if (freePages.isEmpty()) {
-      forget(known.oldest(page -> holders[page] == 1));
-    }
+    findPage();
     return freePages.removeFirst();
+  }
+
+  /** Sees to it that a page is empty; false if there is none. */
+  private boolean findPage() {
+    if (freePages.isEmpty()) {
+      PrefixTree.Node oldest = known.oldest(page -> holders[page] == 1);
+      if (oldest == null) {
+        return spares.getAsBoolean();
+      }
+      forget(oldest);
+    }
+    return true;
+  }
+
+  /** Who gives a page back by {@link #giveBack} when no other is left; false if it has none. */
+  void sparesLast(BooleanSupplier spares) {
+    this.spares = spares;
+  }
+
+  /** A page that no sequence holds, which counts as free all the same; -1 if there is none. */
+  int lend() {
+    if (!findPage()) {
+      return -1;
+    }
+    int page = takePage();
+    holders[page] = 1;
+    keptAlone++;
+    return page;
+  }
+
+  /** Takes a page back that was lent. */
+  void giveBack(int page) {
+    holders[page] = 0;
+    keptAlone--;
+    freePages.addFirst(page);
   }
 
   /** The page that holds a sequence's tokens from number {@code index · PAGE} on. */
@@ -218,7 +263,7 @@ public final class KvCache {
       hold(sequence, i, match.full().get(i).page);
     }
     if (match.part() != null) {
-      copyPage(match.part().page, table[place(sequence, match.full().size())]);
+      copyPage(match.part().page, table[place(sequence, match.full().size())], keys.size());
       known.use(match.part());
     } else if (!match.full().isEmpty()) {
       known.use(match.full().getLast());
@@ -249,9 +294,10 @@ public final class KvCache {
     }
   }
 
-  private void copyPage(int from, int to) {
+  /** Copies the keys and values of the first {@code layers} layers from a page to another. */
+  void copyPage(int from, int to, int layers) {
     int packs = Math.toIntExact(pageBytes / 16);
-    int arrays = 2 * keys.size();
+    int arrays = 2 * layers;
     device.launch(
         copyPage,
         2L * arrays * pageBytes,

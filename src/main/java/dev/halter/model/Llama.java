@@ -51,6 +51,7 @@ public final class Llama implements AutoCloseable {
   private final Checkpoint checkpoint;
   private final LlamaWeights weights;
   private final KvCache cache;
+  private final LowerLayers lower;
   private final Attention attention;
   private final Positionwise positionwise;
 
@@ -128,6 +129,7 @@ public final class Llama implements AutoCloseable {
       FewRowsCheck.run(device, config, weights, type);
       this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
       this.x = floats(limits.rows, config.dModel());
+      this.lower = new LowerLayers(scope, cache, config, limits, x);
       this.qkv = activations(qkvWidth());
       this.z = activations(config.nHeads() * config.dHead());
       this.last = floats(limits.outputs, config.dModel());
@@ -197,6 +199,11 @@ public final class Llama implements AutoCloseable {
     return cache;
   }
 
+  /** What the lower layers of prompts made, for plans that begin to act above. */
+  public LowerLayers lower() {
+    return lower;
+  }
+
   public LlamaWeights weights() {
     return weights;
   }
@@ -254,7 +261,7 @@ public final class Llama implements AutoCloseable {
           solves,
           () -> run(batch, tiles, steering, null, 0, config.nLayers()));
     } else {
-      run(batch, tiles, steering, hook, 0, config.nLayers());
+      run(batch, tiles, steering, hook, batch.firstLayer(), config.nLayers());
     }
     requireWhole();
     return logits;
@@ -346,6 +353,9 @@ public final class Llama implements AutoCloseable {
     }
     boolean normed = false; // whether the norm of x that the next branch reads is there
     for (int layer = firstLayer; layer < endLayer; layer++) {
+      for (Batch.Kept kept : batch.kept(layer)) {
+        kept.to().copyFrom(rowsOf(x, kept.firstRow(), kept.rows()));
+      }
       FewRows.Input in = normed ? positionwise.normed() : steps.firstInput(layer);
       boolean last = layer + 1 == config.nLayers();
       steps.attention(layer, weights.layer(layer), in);
@@ -358,7 +368,9 @@ public final class Llama implements AutoCloseable {
           normed
               ? positionwise.normed()
               : positionwise.input(positionwise.ln2(layer), x, steps.pass);
-      RowKernels.Norm next = last ? null : positionwise.ln1(layer + 1);
+      // What is kept is x before the next norm makes its edits.
+      boolean alone = last || !batch.kept(layer + 1).isEmpty();
+      RowKernels.Norm next = alone ? null : positionwise.ln1(layer + 1);
       normed = positionwise.mlp(layer, in, x, steps.pass, next);
     }
     if (endLayer == config.nLayers()) {
@@ -617,6 +629,11 @@ public final class Llama implements AutoCloseable {
         show(normalized, layer, kept.normalized(), DType.F32, config.dModel(), 0);
       }
     }
+  }
+
+  private Buffer rowsOf(Buffer rows, int first, int count) {
+    long bytes = 4L * config.dModel();
+    return rows.slice(first * bytes, count * bytes);
   }
 
   private int qkvWidth() {

@@ -13,7 +13,8 @@ import dev.halter.weights.TensorView;
  *
  * @param weights as the device holds them; on the CPU these are the mapped files
  * @param cache keys and values of all sequences
- * @param scratch activations of one step and its logits
+ * @param scratch activations of one step and its logits; of prompts whose lower layers are shared,
+ *     the residual streams
  * @param java the heap, classes and compiled code of this process where they share the device's
  *     memory: what they take now, and what they are known to grow by; else 0
  * @param total the device's memory
@@ -37,6 +38,7 @@ public record MemoryPlan(
    * @param context longest sequence in tokens
    * @param sequences sequences at once
    * @param rows most tokens in a step
+   * @param sharesPrefixes whether what prompts have in common is kept
    * @throws DeviceException if not even one sequence fits, naming what would help
    */
   public static MemoryPlan of(
@@ -46,19 +48,23 @@ public record MemoryPlan(
       DType type,
       int context,
       int sequences,
-      int rows) {
+      int rows,
+      boolean sharesPrefixes) {
     Device.Memory memory = device.memory();
     long weights = weights(device, config, checkpoint, type);
     int outputs = (int) Math.max(sequences, Math.min(rows, LOGITS / 4 / config.vocabularySize()));
     long place = Attention.Form.of(device, config, type).placeBytes(config);
     long scratch =
-        scratch(config, type, rows, outputs) + place * Attention.Work.places(0, sequences);
+        scratch(config, type, rows, outputs)
+            + place * Attention.Work.places(0, sequences)
+            + (sharesPrefixes ? LowerLayers.bytes(config, rows, 0) : 0);
     long page = KvCache.pageBytes(config, type);
+    // With a page grow attention's scratch and what lower layers leave.
+    long grows =
+        place * Attention.Work.PLACES_A_PAGE + (sharesPrefixes ? LowerLayers.bytes(config, 0, 4) / 4 : 0);
     long wanted = (long) sequences * KvCache.pagesFor(context);
     long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
-    // Attention's scratch grows with the cache.
-    long grown = page + place * Attention.Work.PLACES_A_PAGE;
-    long room = (usable(memory.free()) - growth - weights - scratch) / grown;
+    long room = (usable(memory.free()) - growth - weights - scratch) / (page + grows);
     long pages = Math.min(wanted, room);
     if (pages < KvCache.pagesFor(context)) {
       throw new DeviceException(
@@ -77,19 +83,30 @@ public record MemoryPlan(
         config,
         checkpoint,
         type,
-        new Llama.Limits(rows, outputs, sequences, (int) pages, context));
+        new Llama.Limits(rows, outputs, sequences, (int) pages, context),
+        sharesPrefixes);
   }
 
-  /** What a model with these limits takes, whether it fits or not. */
+  /**
+   * What a model with these limits takes, whether it fits or not.
+   *
+   * @param sharesPrefixes whether what prompts have in common is kept
+   */
   public static MemoryPlan of(
-      Device device, ModelConfig config, Checkpoint checkpoint, DType type, Llama.Limits limits) {
+      Device device,
+      ModelConfig config,
+      Checkpoint checkpoint,
+      DType type,
+      Llama.Limits limits,
+      boolean sharesPrefixes) {
     Device.Memory memory = device.memory();
     long place = Attention.Form.of(device, config, type).placeBytes(config);
     return new MemoryPlan(
         weights(device, config, checkpoint, type),
         limits.pages() * KvCache.pageBytes(config, type),
         scratch(config, type, limits.rows(), limits.outputs())
-            + place * Attention.Work.places(limits.pages(), limits.sequences()),
+            + place * Attention.Work.places(limits.pages(), limits.sequences())
+            + (sharesPrefixes ? LowerLayers.bytes(config, limits.rows(), limits.pages()) : 0),
         memory.own() == 0 ? 0 : memory.own() + JAVA_GROWTH,
         memory.total(),
         memory.free(),

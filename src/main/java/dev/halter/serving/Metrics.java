@@ -119,6 +119,10 @@ final class Metrics {
     page.counter("halter_tokens_edited_total", "Edits of tokens.", editedTokens.sum());
     page.counter("halter_pairs_patched_total", "Pairs of path patching.", patchedPairs.sum());
     page.counter("halter_requests_failed_total", "Requests that failed.", engine.failed());
+    page.counter(
+        "halter_prefix_cache_shared_layers_total",
+        "Blocks not run for tokens of prompts that were read, since plans part above.",
+        engine.sharedLayers());
     page.gauge("halter_kv_cache_pages", "Pages of the KV cache.", engine.pages());
     page.gauge("halter_kv_cache_page_tokens", "Tokens of a page.", KvCache.PAGE);
     return page.toString();

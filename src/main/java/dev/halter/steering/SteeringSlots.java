@@ -8,6 +8,7 @@ import dev.halter.model.Beginning;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
 import dev.halter.model.Llama;
+import dev.halter.model.LowerLayers.Parting;
 import dev.halter.model.Site;
 import dev.halter.model.SlotEdit;
 import dev.halter.model.SteeringTable;
@@ -136,6 +137,7 @@ public final class SteeringSlots implements AutoCloseable {
     private int slot; // 0: none yet, or nothing is done
     private List<Solving> solving = List.of(); // once there is a slot
     private Long digest; // once asked for
+    private int[] acting; // likewise: interventions that change anything, as they act
 
     Kind(Known known, Tokens tokens) {
       this.known = known;
@@ -150,14 +152,7 @@ public final class SteeringSlots implements AutoCloseable {
      */
     long digest() {
       if (digest == null) {
-        List<SteeringPlan.Intervention> interventions = known.plan.interventions();
-        int[] acting =
-            IntStream.of(tokens.busy())
-                .filter(i -> !EditDigests.changesNothing(interventions.get(i).edit()))
-                .boxed()
-                .sorted(Comparator.comparing(i -> interventions.get(i).edit().site(), BY_PLACE))
-                .mapToInt(Integer::intValue)
-                .toArray();
+        int[] acting = acting();
         long[] does = new long[2 * acting.length];
         for (int at = 0; at < acting.length; at++) {
           int i = acting[at];
@@ -167,6 +162,28 @@ public final class SteeringSlots implements AutoCloseable {
         digest = does.length == 0 ? 0 : digests.of(does);
       }
       return digest;
+    }
+
+    private int[] acting() {
+      if (acting == null) {
+        acting =
+            IntStream.of(tokens.busy())
+                .filter(i -> !EditDigests.changesNothing(edit(i)))
+                .boxed()
+                .sorted(Comparator.comparing(i -> edit(i).site(), BY_PLACE))
+                .mapToInt(Integer::intValue)
+                .toArray();
+      }
+      return acting;
+    }
+
+    private Edit edit(int intervention) {
+      return known.plan.interventions().get(intervention).edit();
+    }
+
+    /** Layer of the first site at which anything is done to its tokens; that of none if nothing. */
+    int firstLayer() {
+      return acting().length == 0 ? model.config().nLayers() : edit(acting()[0]).site().layer();
     }
 
     /** The slot of its tokens; where memory is short, those that no open request uses make room. */
@@ -188,7 +205,7 @@ public final class SteeringSlots implements AutoCloseable {
       int[] busy = tokens.busy();
       List<Edit> edits = new ArrayList<>();
       for (int i : busy) {
-        Edit edit = known.plan.interventions().get(i).edit();
+        Edit edit = edit(i);
         edits.add(
             edit instanceof RemoveConcepts concepts
                 ? new ConceptRemoval.Use(
@@ -332,12 +349,36 @@ public final class SteeringSlots implements AutoCloseable {
       for (int i = 0; i < ofPrompt.length; i++) {
         edits[i] = ofPrompt[i].digest();
       }
+      return beginning(edits, salt);
+    }
+
+    private Beginning beginning(long[] edits, String salt) {
       if (salt == null) {
         return new Beginning(prompt, edits);
       }
       long[] salted = edits.clone();
       salted[0] = digests.of(edits[0], salt); // so that no other begins like it
       return new Beginning(prompt, salted);
+    }
+
+    /**
+     * Where the plan parts from others at the prompt: {@link Parting#NONE} where it does so from
+     * the first block on, or not at all.
+     *
+     * @param salt as for {@link #beginning}
+     */
+    public Parting parting(String salt) {
+      int layers = model.config().nLayers();
+      int layer = layers;
+      int from = prompt.length;
+      for (int i = ofPrompt.length - 1; i >= 0; i--) {
+        int first = ofPrompt[i].firstLayer();
+        layer = Math.min(layer, first);
+        from = first < layers ? i : from;
+      }
+      return layer <= 0 || from == prompt.length
+          ? Parting.NONE
+          : new Parting(beginning(new long[prompt.length], salt), layer, KvCache.shared(from));
     }
 
     /** Notes that others have read the first {@code count} tokens of its beginning. */

@@ -267,7 +267,8 @@ public final class TuningRun implements AutoCloseable {
     Device device = model.device();
     ModelConfig config = model.config();
     MemoryPlan forward =
-        MemoryPlan.of(device, config, model.weights().checkpoint(), model.type(), model.limits());
+        MemoryPlan.of(
+            device, config, model.weights().checkpoint(), model.type(), model.limits(), false);
     int lowest = selection.lowestLayer();
     int layers = config.nLayers() - lowest;
     // Where the weights are the mapped files, they are not in memory yet.

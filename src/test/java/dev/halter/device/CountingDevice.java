@@ -1,8 +1,11 @@
 package dev.halter.device;
 
-/** A device for tests that counts the tokens a model reads on it. */
+/**
+ * A device for tests that counts the tokens a model reads on it, and the blocks it runs for them.
+ */
 public final class CountingDevice extends ForwardingDevice {
   private int tokens;
+  private int blocks;
 
   /** Over {@code device}, which is closed with this. */
   public CountingDevice(Device device) {
@@ -13,6 +16,15 @@ public final class CountingDevice extends ForwardingDevice {
   public int tokens() {
     int counted = tokens;
     tokens = 0;
+    return counted;
+  }
+
+  /**
+   * Blocks that tokens have gone through since this was asked last: of each token all of its own.
+   */
+  public int blocks() {
+    int counted = blocks;
+    blocks = 0;
     return counted;
   }
 
@@ -36,5 +48,6 @@ public final class CountingDevice extends ForwardingDevice {
 
   private void count(Kernel kernel, Grid grid) {
     tokens += kernel.name().startsWith("embed") ? grid.x() : 0;
+    blocks += kernel.name().startsWith("rope_append") ? grid.x() : 0; // one of each block
   }
 }

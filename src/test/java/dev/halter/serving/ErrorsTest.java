@@ -310,6 +310,7 @@ class ErrorsTest {
             "vllm:generation_tokens_total",
             "vllm:time_to_first_token_seconds_bucket",
             "vllm:e2e_request_latency_seconds_count",
+            "halter_prefix_cache_shared_layers_total",
             "halter_requests_steered_total")) {
       assertTrue(reply.body().lines().anyMatch(line -> line.startsWith(name + "{")), name);
     }

@@ -38,7 +38,9 @@ import java.util.Random;
  *       is no plan. Options: {@code requests} (256), {@code prompt}, {@code tokens}
  *   <li>{@code first:K}: first tokens a second of K distinct plans on one prompt, which add a vector
  *       after the middle block from the prompt's last token on. Options: {@code prompt} (16), {@code
- *       shared} (false): whether its beginning is read once
+ *       shared} (false): whether its beginning is read once; {@code from} (none): plans clamp a
+ *       neuron at all tokens of the block that is at this share of the depth, so that all is shared
+ *       below it, and above it nothing
  * </ul>
  *
  * <p>Loading is not part of any.
@@ -107,7 +109,7 @@ public final class Figures {
       case "plans" ->
           plans(
               size, Integer.parseInt(options.getOrDefault("requests", "256")), prompt, count);
-      case "first" -> first(size, prompt, isShared(options));
+      case "first" -> first(size, prompt, options);
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
   }
@@ -187,14 +189,24 @@ public final class Figures {
     return (double) requests * count / ((System.nanoTime() - start) / 1e9);
   }
 
-  private double first(int distinct, int length, boolean shared) {
+  private double first(int distinct, int length, Map<String, String> options) {
+    boolean shared = isShared(options);
     int[] prompt = prompt(length, 1000 + prompts++);
-    Site middle = new Site(Site.Kind.RESID_POST, model.config().nLayers() / 2);
+    int layers = model.config().nLayers();
+    Site middle = new Site(Site.Kind.RESID_POST, layers / 2);
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < distinct; i++) {
-      SteeringPlan plan = SteeringPlan.of(new Edit.Add(middle, vector(new Random(i)), 1));
-      requests.add(
-          Request.of(prompt).withMaxTokens(1).with(plan.when(Trigger.FROM_LAST)));
+      SteeringPlan plan =
+          options.containsKey("from")
+              ? SteeringPlan.of(
+                  Edit.clamp(
+                      new Site(
+                          Site.Kind.POST, (int) (Double.parseDouble(options.get("from")) * layers)),
+                      i,
+                      1))
+              : SteeringPlan.of(new Edit.Add(middle, vector(new Random(i)), 1))
+                  .when(Trigger.FROM_LAST);
+      requests.add(Request.of(prompt).withMaxTokens(1).with(plan));
     }
     try (Engine other = new Engine(model.llama(), shared)) {
       long start = System.nanoTime();
