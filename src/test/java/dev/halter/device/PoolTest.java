@@ -46,8 +46,7 @@ class PoolTest {
           goes.close(); // which does nothing any more
         }
       }
-      here.forEach(
-          (buffer, values) -> assertArrayEquals(values, buffer.toFloats(values.length)));
+      here.forEach((buffer, values) -> assertArrayEquals(values, buffer.toFloats(values.length)));
       assertTrue(device.buffers() < 40, device.buffers() + " blocks");
       here.keySet().forEach(Buffer::close);
       assertEquals(0, device.buffers(), "all places were given back");

@@ -79,8 +79,7 @@ final class Staging implements AutoCloseable {
     long bytes = used - begin;
     if (bytes > 0) {
       Address from = new Address(memory.address() + (long) half * HALF + begin);
-      Driver.check(
-          cuMemcpyHtoDAsync(new Address(to), from, bytes, stream), "copying to the card");
+      Driver.check(cuMemcpyHtoDAsync(new Address(to), from, bytes, stream), "copying to the card");
     }
     return to + bytes;
   }
