@@ -59,7 +59,7 @@ class PoolTest {
       List<Buffer> first = new ArrayList<>();
       for (int i = 0; i < 8; i++) {
         first.add(pool.allocate(4 * 48));
-        assertEquals(first.getFirst().address() + 4 * 48 * i, first.get(i).address());
+        assertEquals(first.getFirst().address() + 4L * 48 * i, first.get(i).address());
       }
       Buffer stays = pool.allocate(1);
       MemorySegment three = MemorySegment.ofArray(new float[] {1, 2, 3});
