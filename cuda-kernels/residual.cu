@@ -5,8 +5,9 @@
 // (hook_attn_out, hook_mlp_out) is y with its bias: it is written back where bias or steering
 // changed it, so that y holds the site's value afterwards. The residual site (hook_resid_mid,
 // hook_resid_post) is x after the sum.
-// PRECOND: one block per row (grid.x = rows), any block size. Rows without bias and edits go in
-// packs of 16 bytes where d is a multiple of a pack and x and y of 16, else element by element.
+// PRECOND: one block per row (grid.x = rows), any block size. Rows without bias go in packs of 16
+// bytes where d is a multiple of a pack and x and y of 16, else element by element; where edits are
+// more than added vectors, or a row is larger than a block holds, through memory.
 // Moves rows * d * (8 + sizeof(T)) bytes, and another sizeof(T) per element where y is rewritten.
 // With a thread for each pack all of a row is under way at once. Where the next norm follows
 // undisturbed, add_rmsnorm (rmsnorm.cu) does both.
@@ -20,9 +21,16 @@ __device__ void residual_add(float* x, T* y,
     float* to = x + (long long)row * d;
     T* from = y + (long long)row * d;
     const ResidualEdits edits = residual_edits(steering, branch_ranges, ranges, row);
+    const bool in_packs = d % N == 0 && aligned(x, y);
+    if constexpr (HOLDS_PACKS) {
+        if (bias == nullptr && in_packs && edits.any() && adds_alone<N>(d, edits, steering.ops)) {
+            add_held_row<N>(to, from, d, edits.residual, steering.ops, steering.report(row));
+            return;
+        }
+    }
     if (bias != nullptr || edits.any()) {
         add_edited_row(to, from, bias, d, edits, steering.ops, steering.report(row));
-    } else if (d % N == 0 && aligned(x, y)) {
+    } else if (in_packs) {
         add_row<N>(to, from, d);
     } else {
         add_row<1>(to, from, d);

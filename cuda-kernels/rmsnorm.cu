@@ -2,16 +2,24 @@
 #include "norm.cuh"
 #include "residual.cuh"
 
-// Packs of its row that a thread keeps in registers from the sum of squares to the product. With
-// 512 threads that is all of a row up to d = 4096 (f32) or 8192 (bf16); what is beyond is read
-// again, from L1.
-constexpr int HELD = HOLDS_PACKS ? 2 : 0;
+// What is done to x before its norm: nothing, x += y, or that and then vectors that edits add.
+enum Before { NOTHING, SUM, SUM_AND_VECTORS };
 
-// One row of both kernels, in packs of N: x += y first where ADD (y is not read elsewhere).
-template <int N, bool ADD, typename T>
+// The vectors that are added to a row.
+struct Vectors {
+    int2 range;
+    const SteerOp* ops;
+    float* report;
+};
+
+// One row of both kernels, in packs of N (y is not read elsewhere). What a thread does not hold from
+// the sum of squares to the product is read again, from L1; with vectors it holds all (adds_alone).
+template <int N, Before BEFORE, typename T>
 __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__ y,
                                          const float* __restrict__ weight, int d, float eps,
-                                         float* scale, float* normalized) {
+                                         float* scale, float* normalized,
+                                         const Vectors& vectors = {}) {
+    constexpr bool ADD = BEFORE != NOTHING;
     const int first = threadIdx.x * N;
     const int step = blockDim.x * N;
     Pack<float, N> held[HELD + 1] = {}, gains[HELD + 1] = {};  // an array has at least one element
@@ -22,7 +30,7 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
         if (i >= d) continue;
         held[k].load(x + i);
         if constexpr (ADD) added[k].load(y + i);
-        gains[k].load(weight + i);
+        if constexpr (BEFORE != SUM_AND_VECTORS) gains[k].load(weight + i);
     }
     if constexpr (ADD) {
         UNROLL_ALL
@@ -31,7 +39,17 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
             if (i >= d) continue;
             UNROLL_ALL
             for (int j = 0; j < N; j++) held[k].at[j] += to_float(added[k].at[j]);
-            held[k].store(x + i);
+            if constexpr (BEFORE == SUM) held[k].store(x + i);
+        }
+        if constexpr (BEFORE == SUM_AND_VECTORS) {
+            add_vectors<N>(held, d, vectors.range, vectors.ops, vectors.report);
+            UNROLL_ALL
+            for (int k = 0; k < HELD; k++) {
+                const int i = first + k * step;
+                if (i >= d) continue;
+                held[k].store(x + i);
+                gains[k].load(weight + i);  // not before: 64 registers let two blocks have an SM
+            }
         }
         UNROLL_NONE
         for (int i = first + HELD * step; i < d; i += step) {
@@ -120,11 +138,11 @@ __device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int 
     float* row_scale = scale == nullptr ? nullptr : scale + row;
     float* row_normalized = normalized == nullptr ? nullptr : normalized + at;
     if (d % N == 0 && aligned(out, x, weight, normalized)) {
-        norm_row<N, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
-                           row_normalized);
+        norm_row<N, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
+                             row_normalized);
     } else {
-        norm_row<1, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
-                           row_normalized);
+        norm_row<1, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
+                             row_normalized);
     }
 }
 
@@ -143,7 +161,10 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
 // residual_add (x, y, bias, branch_ranges, ranges), then rmsnorm of x into out (weight, eps, and
 // norm_ranges: the edits of the next block's hook_resid_pre), with the bits of both: for what lies
 // between, where nobody but these edits acts there.
-// PRECOND: as rmsnorm's. Rows with bias or edits go through memory, as the two kernels do.
+// PRECOND: as rmsnorm's. Rows with bias or edits go through memory, as the two kernels do, but for
+// those of added vectors alone, which stay in registers; each moves 4 * d bytes of a vector more.
+// (Through memory, single elements behind one another, 256 rows took 8 us more in a decode step of
+// an H200 with a vector added after every block.)
 // Moves rows * d * (8 + 2 * sizeof(T)) bytes: the sum is normalised from registers, which saves the
 // reading of x, and a launch. With a bias rows * d * (12 + 3 * sizeof(T)): y is rewritten, x read anew.
 template <typename T>
@@ -160,20 +181,28 @@ __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bi
     const bool in_packs = d % N == 0 && aligned(out, x, y, weight);
     if (bias == nullptr && !edits.any() && norm_edits.x == norm_edits.y) {
         if (in_packs) {
-            norm_row<N, true>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+            norm_row<N, SUM>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
         } else {
-            norm_row<1, true>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+            norm_row<1, SUM>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
         }
         return;
     }
     float* report = steering.report(row);
+    if constexpr (HOLDS_PACKS) {
+        if (bias == nullptr && in_packs && norm_edits.x == norm_edits.y &&
+            adds_alone<N>(d, edits, steering.ops)) {
+            norm_row<N, SUM_AND_VECTORS>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr,
+                                         {edits.residual, steering.ops, report});
+            return;
+        }
+    }
     add_edited_row(x + at, y + at, bias, d, edits, steering.ops, report);
     if (norm_edits.x < norm_edits.y) steer_row(x + at, d, norm_edits, steering.ops, report);
     __syncthreads();  // packs are of elements that other threads made
     if (in_packs) {
-        norm_row<N, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+        norm_row<N, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
     } else {
-        norm_row<1, false>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+        norm_row<1, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
     }
 }
 

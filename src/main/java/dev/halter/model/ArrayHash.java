@@ -61,8 +61,7 @@ public final class ArrayHash {
     sums.putLong(words);
     for (int from = 0; from < words; from += WORDS) {
       int count = Math.min(WORDS, words - from);
-      MemorySegment.copy(
-          values, ValueLayout.JAVA_INT_UNALIGNED, 4L * from, piece, 0, count);
+      MemorySegment.copy(values, ValueLayout.JAVA_INT_UNALIGNED, 4L * from, piece, 0, count);
       Arrays.fill(piece, count, WORDS, 0);
       for (int pass = 0; pass < PASSES; pass++) {
         sums.putLong(sum(pass));

@@ -67,7 +67,10 @@ final class Payloads implements AutoCloseable {
     }
   }
 
-  /** Those of an edit, which are copied with the next upload if nobody has the same; to be given back. */
+  /**
+   * Those of an edit, which are copied with the next upload if nobody has the same; to be given
+   * back.
+   */
   Payload take(Edit edit) {
     Payload payload =
         held.computeIfAbsent(
@@ -124,7 +127,7 @@ final class Payloads implements AutoCloseable {
       case Edit.Project project -> content(project.unit());
       case Edit.Heads heads -> content(heads.heads());
       case Edit.Neurons neurons -> content(neurons.neurons());
-      case Edit.HeadAffine maps -> 
+      case Edit.HeadAffine maps ->
           new Content(
               new Object[] {maps.heads(), maps.a(), maps.b()},
               hash.of(maps.heads()),

@@ -76,8 +76,7 @@ final class SlotRanges implements AutoCloseable {
       rows.putIfAbsent(site, rows.size());
     }
     if (moves || more > 0) {
-      rows.forEach(
-          (site, row) -> tables.put(site, all.slice(8L * row * capacity, 8L * capacity)));
+      rows.forEach((site, row) -> tables.put(site, all.slice(8L * row * capacity, 8L * capacity)));
     }
     return moves || more > 0;
   }

@@ -130,9 +130,7 @@ class MultiplyTopTest {
     }
   }
 
-  /**
-   * The same; on a GPU entries that are equal but for rounding may change places.
-   */
+  /** The same; on a GPU entries that are equal but for rounding may change places. */
   private static void assertSame(Kept expected, Kept actual) {
     double allowed = SameBits.allowed(1e-4);
     SameBits.assertSame(expected.values, actual.values, 1e-4, "values");

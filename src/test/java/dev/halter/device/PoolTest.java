@@ -46,8 +46,7 @@ class PoolTest {
           goes.close(); // which does nothing any more
         }
       }
-      here.forEach(
-          (buffer, values) -> assertArrayEquals(values, buffer.toFloats(values.length)));
+      here.forEach((buffer, values) -> assertArrayEquals(values, buffer.toFloats(values.length)));
       assertTrue(device.buffers() < 40, device.buffers() + " blocks");
       here.keySet().forEach(Buffer::close);
       assertEquals(0, device.buffers(), "all places were given back");
@@ -60,7 +59,7 @@ class PoolTest {
       List<Buffer> first = new ArrayList<>();
       for (int i = 0; i < 8; i++) {
         first.add(pool.allocate(4 * 48));
-        assertEquals(first.getFirst().address() + 4 * 48 * i, first.get(i).address());
+        assertEquals(first.getFirst().address() + 4L * 48 * i, first.get(i).address());
       }
       Buffer stays = pool.allocate(1);
       MemorySegment three = MemorySegment.ofArray(new float[] {1, 2, 3});

@@ -32,8 +32,7 @@ final class SameResults {
       Entry is = actual.interventions().get(i);
       double allowed = SameBits.allowed(BOUND * was.meanChange());
       assertEquals(was.meanChange(), is.meanChange(), allowed, id + ": " + was);
-      Entry rounded =
-          new Entry(is.op(), is.site(), is.tokens(), was.meanChange(), is.concepts());
+      Entry rounded = new Entry(is.op(), is.site(), is.tokens(), was.meanChange(), is.concepts());
       assertEquals(was, rounded, id);
     }
   }

@@ -22,7 +22,7 @@ class AddRmsNormTest {
   private static final Site NEXT = new Site(Site.Kind.RESID_PRE, 3);
 
   /** Rows without edits, with edits of one site each, and with edits of all. */
-  private static final int[] SLOTS = {0, 1, 2, 3, 4};
+  private static final int[] SLOTS = {0, 1, 2, 3, 4, 5};
 
   private record Result(float[] out, float[] x, float[] y, float[] changes) {
     float[] all() {
@@ -100,7 +100,12 @@ class AddRmsNormTest {
     Edit next = new Edit.Project(NEXT, u, -7, -6);
     return new SteeringTable(
         device,
-        List.of(List.of(branch), List.of(residual), List.of(next), List.of(next, residual, branch)),
+        List.of(
+            List.of(branch),
+            List.of(residual),
+            List.of(next),
+            List.of(next, residual, branch),
+            List.of(residual, new Edit.Add(RESIDUAL, u, 3))),
         1);
   }
 

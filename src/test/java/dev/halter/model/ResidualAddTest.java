@@ -117,6 +117,41 @@ class ResidualAddTest {
     }
   }
 
+  /** Rows that need not go through memory. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void vectorsAloneAreAddedAndEachReported(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int d : SIZES) {
+        float[] x = Values.random(DType.F32, 3 * d, 1);
+        float[] y = Values.random(type, 3 * d, 2);
+        float[] v = Values.random(DType.F32, d, 4);
+        float[] w = Values.random(DType.F32, d, 5);
+        List<Edit> one = List.of(new Edit.Add(RESIDUAL, v, 0.5f));
+        List<Edit> two = List.of(new Edit.Add(RESIDUAL, v, -2), new Edit.Add(RESIDUAL, w, 3));
+        try (SteeringTable table = new SteeringTable(device, List.of(one, two), 1)) {
+          Sum plain = add(device, type, x, y, null, d, null);
+          Sum sum = add(device, type, x, y, null, d, table);
+          double[] squares = new double[2];
+          for (int i = 0; i < d; i++) {
+            assertEquals(plain.x[i], sum.x[i]);
+            assertEquals(plain.x[d + i] + 0.5 * v[i], sum.x[d + i], 2e-6);
+            assertEquals(plain.x[2 * d + i] - 2.0 * v[i] + 3.0 * w[i], sum.x[2 * d + i], 4e-6);
+            squares[0] += 4.0 * v[i] * v[i];
+            squares[1] += 9.0 * w[i] * w[i];
+          }
+          assertArrayEquals(y, sum.y);
+          int stride = table.reportStride();
+          assertEquals(0, sum.changes[0]);
+          assertEquals(squares[0] / 16, sum.changes[stride], 1e-5 * squares[0]);
+          for (int i = 0; i < 2; i++) {
+            assertEquals(squares[i], sum.changes[2 * stride + i], 1e-5 * squares[i]);
+          }
+        }
+      }
+    }
+  }
+
   /** Adding nothing is no edit: only the sign of a zero could show it. */
   @ParameterizedTest
   @MethodSource(DEVICES)

@@ -76,11 +76,10 @@ final class Staging implements AutoCloseable {
 
   /** Queues the copy of what has been filled from {@code begin} on; returns where the next goes. */
   private long send(int begin, long to) {
-    long bytes = used - begin;
+    long bytes = (long) used - begin;
     if (bytes > 0) {
       Address from = new Address(memory.address() + (long) half * HALF + begin);
-      Driver.check(
-          cuMemcpyHtoDAsync(new Address(to), from, bytes, stream), "copying to the card");
+      Driver.check(cuMemcpyHtoDAsync(new Address(to), from, bytes, stream), "copying to the card");
     }
     return to + bytes;
   }
