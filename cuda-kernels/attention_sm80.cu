@@ -568,16 +568,16 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // row's end, or starts past it because of a window, end at once, so that a grid recorded for some
 // context is right for every shorter one, and the grid's extent changes no bits.
 // PRECOND: grid (tiles, KV, at least the splits of every row from its own on); own at most
-// position / SPLIT; block 128; H / KV <= 16; dynamic
-// shared memory 512 * D_HEAD + 8192 bytes.
+// position / SPLIT; block 128; H / KV <= 16; dynamic shared memory 512 * D_HEAD + 8192 bytes.
 // Moves, per row, KV head and split, its visible pages, which all are under way before the first is
-// used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work on the same 16 packed rows: each makes a
-// quarter of both pages' scores, which they exchange at once, all make the same weights, and each a quarter
-// of z's columns: a row's sums are those of attention_sm80, where one warp made all of them, with a
-// quarter of the products one after another. 152 registers, so that three blocks share an SM, as
-// shared memory lets them. A block of a short step waits most of its time, on one thing after another: tile,
-// page numbers, keys, the other blocks' sums; so what does not depend on each other is asked for together. Rows of larger groups and tiles of several rows take
-// that kernel.
+// used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work
+// on the same 16 packed rows: each makes a quarter of both pages' scores, which they exchange at once,
+// all make the same weights, and each a quarter of z's columns: a row's sums are those of
+// attention_sm80, where one warp made all of them, with a quarter of the products one after another.
+// 152 registers, so that three blocks share an SM, as shared memory lets them. Where blocks are few, one
+// waits most of its time, for its tile, page numbers, keys and the other blocks' sums in turn; so what
+// does not depend on each other is asked for together. Rows of larger groups and tiles of several rows
+// take that kernel.
 template <int D_HEAD>
 __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
                                      const bf16* __restrict__ qkv,
