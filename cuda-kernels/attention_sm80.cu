@@ -467,6 +467,17 @@ __device__ __forceinline__ Columns<N> fresh_columns(const float* from) {
 #endif
 }
 
+// Orders what the block did before, as far as barriers tell this thread of it, before what it does after,
+// for all blocks. __threadfence also puts fences of the whole device in one order, which takes longer and
+// which a count does not need.
+__device__ __forceinline__ void fence_device() {
+#ifdef __CUDACC__
+    asm volatile("fence.acq_rel.gpu;" : : : "memory");
+#else
+    __threadfence();
+#endif
+}
+
 // Folds the `count` splits that a row's blocks left of a head, in order, makes the head edits (as
 // attention.cu says; they act on the whole z and so cannot be made before) and stores z. Called by a
 // warp; `whole` is its room for D_HEAD floats.
@@ -557,15 +568,16 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // row's end, or starts past it because of a window, end at once, so that a grid recorded for some
 // context is right for every shorter one, and the grid's extent changes no bits.
 // PRECOND: grid (tiles, KV, at least the splits of every row from its own on); own at most
-// position / SPLIT; block 128; H / KV <= 16; dynamic
-// shared memory 512 * D_HEAD + 4096 bytes.
+// position / SPLIT; block 128; H / KV <= 16; dynamic shared memory 512 * D_HEAD + 8192 bytes.
 // Moves, per row, KV head and split, its visible pages, which all are under way before the first is
-// used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work on the same 16 packed rows: each makes a
-// quarter of the page's scores, which they exchange, all make the same weights, and each a quarter
-// of z's columns: a row's sums are those of attention_sm80, where one warp made all of them, with a
-// quarter of the products one after another. 150 registers, so that three blocks share an SM, as
-// shared memory lets them. Rows of larger groups and tiles of several rows take
-// that kernel.
+// used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work
+// on the same 16 packed rows: each makes a quarter of both pages' scores, which they exchange at once,
+// all make the same weights, and each a quarter of z's columns: a row's sums are those of
+// attention_sm80, where one warp made all of them, with a quarter of the products one after another.
+// 152 registers, so that three blocks share an SM, as shared memory lets them. Where blocks are few, one
+// waits most of its time, for its tile, page numbers, keys and the other blocks' sums in turn; so what
+// does not depend on each other is asked for together. Rows of larger groups and tiles of several rows
+// take that kernel.
 template <int D_HEAD>
 __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
                                      const bf16* __restrict__ qkv,
@@ -578,7 +590,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     constexpr int WARPS = 4;
     constexpr int KEYS = PAGE / WARPS, COLUMNS = D_HEAD / WARPS;  // of a warp
     constexpr int PAGES = SPLIT / PAGE;
-    static_assert(PAGES == 2 && COLUMNS % 16 == 0, "what the waits below are written for");
+    static_assert(COLUMNS % 16 == 0, "what multiply takes at once");
     const int4 tile = tiles[blockIdx.x];
     const int position = tile.w;
     const Splits splits = splits_of(position, window);
@@ -587,7 +599,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     if (split >= splits.count) return;
     SHARED_DYNAMIC(bf16, k_pages);                     // [PAGES][D_HEAD][PAGE]
     bf16* v_pages = k_pages + PAGES * D_HEAD * PAGE;   // [PAGES][PAGE][D_HEAD]
-    // [PAGE / 8][32 lanes]: a lane's part of each C tile
+    // [PAGES][PAGE / 8][32 lanes]: a lane's part of each C tile
     float4* exchanged = reinterpret_cast<float4*>(v_pages + PAGES * PAGE * D_HEAD);
     const int kv_head = blockIdx.y;
     const int group = n_heads / n_kv_heads;
@@ -618,17 +630,41 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
 
 #pragma unroll
     for (int i = 0; i < PAGES; i++) {
-        const int page = begin + i * PAGE;
-        if (page < end) {
-            const long long at = places[i];
-            start_page<D_HEAD, PAGE>(k_pages + i * D_HEAD * PAGE, k_cache + at, D_HEAD);
-            // Places that no token has taken yet hold anything: no weight may meet them.
-            start_page<PAGE, D_HEAD>(v_pages + i * PAGE * D_HEAD, v_cache + at, end - page);
+        if (begin + i * PAGE < end) {
+            start_page<D_HEAD, PAGE>(k_pages + i * D_HEAD * PAGE, k_cache + places[i], D_HEAD);
         } else {
-            end_copy_group();
             end_copy_group();
         }
     }
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        const int page = begin + i * PAGE;
+        if (page < end) {
+            // Places that no token has taken yet hold anything: no weight may meet them.
+            start_page<PAGE, D_HEAD>(v_pages + i * PAGE * D_HEAD, v_cache + places[i], end - page);
+        } else {
+            end_copy_group();
+        }
+    }
+    const int2 range = steering.range(ranges, tile.x);  // which is wanted at the end
+
+    wait_for_copies<PAGES>();
+    __syncthreads();  // the keys are there
+#pragma unroll
+    for (int i = 0; i < PAGES; i++) {
+        if (begin + i * PAGE >= end) break;
+        float own_scores[KEYS / 8][4] = {};
+        multiply<D_HEAD, PAGE, KEYS>(own_scores, InRegisters<D_HEAD>{q}, k_pages + i * D_HEAD * PAGE,
+                                     warp * KEYS);
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+            const float(&part)[4] = own_scores[n];
+            exchanged[(i * (PAGE / 8) + warp * (KEYS / 8) + n) * 32 + lane] =
+                make_float4(part[0], part[1], part[2], part[3]);
+        }
+    }
+    wait_for_copies<0>();
+    __syncthreads();  // the values are there, and the scores
 
     const float c = scale * 1.44269504f;
     const int positions[2] = {position, position};
@@ -639,32 +675,10 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     for (int i = 0; i < PAGES; i++) {
         const int page = begin + i * PAGE;
         if (page >= end) break;
-        if (i == 0) {
-            wait_for_copies<3>();
-        } else {
-            wait_for_copies<1>();
-        }
-        __syncthreads();  // the keys are there, and all have read the scores before
         float scores[PAGE / 8][4];
-        {
-            float own[KEYS / 8][4] = {};
-            multiply<D_HEAD, PAGE, KEYS>(own, InRegisters<D_HEAD>{q}, k_pages + i * D_HEAD * PAGE,
-                                         warp * KEYS);
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++) {
-                exchanged[(warp * (KEYS / 8) + n) * 32 + lane] =
-                    make_float4(own[n][0], own[n][1], own[n][2], own[n][3]);
-            }
-        }
-        if (i == 0) {
-            wait_for_copies<2>();
-        } else {
-            wait_for_copies<0>();
-        }
-        __syncthreads();  // the values are there, and the scores
 #pragma unroll
         for (int n = 0; n < PAGE / 8; n++) {
-            const float4 part = exchanged[n * 32 + lane];
+            const float4 part = exchanged[(i * (PAGE / 8) + n) * 32 + lane];
             scores[n][0] = part.x;
             scores[n][1] = part.y;
             scores[n][2] = part.z;
@@ -677,9 +691,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
         multiply<PAGE, D_HEAD, COLUMNS>(sums, InRegisters<PAGE>{weights}, v_pages + i * PAGE * D_HEAD,
                                         warp * COLUMNS);
     }
-    wait_for_copies<0>();
 
-    const int2 range = steering.range(ranges, tile.x);
     const bool finishes = splits.count == 1 && range.x == range.y;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -710,16 +722,16 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     if (finishes) return;
 
     __shared__ bool is_last;
-    __threadfence();  // before the count, what it stands for
     __syncthreads();
     if (threadIdx.x == 0) {
         int* count = arrived + blockIdx.x * n_kv_heads + kv_head;
+        fence_device();  // before the count, what all of the block left
         is_last = atomicAdd(count, 1) == splits.count - made - 1;
+        fence_device();  // before what others left is read
         if (is_last) *count = 0;  // for the next launch
     }
     __syncthreads();
     if (!is_last) return;
-    __threadfence();
     float* whole = reinterpret_cast<float*>(k_pages) + warp * D_HEAD;  // the keys' time is over
     for (int i = warp; i < group; i += WARPS) {
         merge_splits<D_HEAD>(z, partials, tile, kv_head * group + i, n_heads, splits.count, c, range,

@@ -74,7 +74,9 @@ class DecodeLaunchesTest {
     return Checkpoint.of("no weights", tensors);
   }
 
-  /** A step of rows of which the first {@code shared} tokens are one prompt's, known by its pages. */
+  /**
+   * A step of rows of which the first {@code shared} tokens are one prompt's, known by its pages.
+   */
   private static Object step(int batch, int context, int shared) {
     Beginning prompt = new Beginning(new int[shared]);
     int pages = batch * KvCache.pagesFor(context);
