@@ -35,6 +35,7 @@ class Size:
     requests: int  # that share K plans
     plan_tokens: int
     plans: tuple
+    first: tuple  # plans on one prompt, its tokens, share of the depth from which they act on all
     top: tuple  # rows at a time, calls, columns, d_model, entries kept, sign
     chunk: int  # torch's rows at a time
     sparse: tuple  # atoms, d, vectors
@@ -78,12 +79,17 @@ class Size:
     def plans_options(self):
         return f"requests={self.requests},tokens={self.plan_tokens}"
 
+    @property
+    def first_figures(self):
+        """Plans on one prompt: each reads it whole, and lower layers are shared."""
+        return ["first:{},prompt={},from={},shared={}".format(*self.first, shared) for shared in ("false", "true")]
+
 
 REAL = Size(
-    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, 64, 32, 256, 128, (0, 1, 8, 64, 256), (64, 512, 0.75),
     (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
-    TINY, 1, (1, 2, 3), (1, 8), 128, 4, 4, 4, 4, (0, 1, 2),
+    TINY, 1, (1, 2, 3), (1, 8), 128, 4, 4, 4, 4, (0, 1, 2), (2, 40, 0.5),
     (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
@@ -231,11 +237,13 @@ class Stages:
         return answer
 
     def plans(self, until):
-        """K distinct plans over the same requests: EasySteer's measurement of plans per request."""
+        """K distinct plans over the same requests: EasySteer's measurement of plans per request; and many on one
+        prompt."""
         size = self.size
         peer = self.figures(
-            until, "halter", context=2 * size.plan_tokens + 16, batch=size.requests)
-        return told(ask(peer, [f"plans:{count},{size.plans_options}" for count in size.plans]))
+            until, "halter", context=max(2 * size.plan_tokens, size.first[1]) + 16, batch=size.requests)
+        figures = [f"plans:{count},{size.plans_options}" for count in size.plans]
+        return told(ask(peer, figures + size.first_figures))
 
     def steering(self, until):
         """Decoding while concepts are removed: one code of the prompt's end, or a pursuit at every token."""

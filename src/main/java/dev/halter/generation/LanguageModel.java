@@ -179,8 +179,8 @@ public final class LanguageModel implements AutoCloseable {
 
     /**
      * Whether what prompts have in common at their beginning, tokens and the edits made to them, is
-     * read once, which is the default. Results are the same to the bit where they do not depend on
-     * the batch.
+     * read once, and so are the lower layers of a prompt that plans edit above, which is the
+     * default. Results are the same to the bit where they do not depend on the batch.
      */
     public Opening sharePrefixes(boolean share) {
       this.sharePrefixes = share;

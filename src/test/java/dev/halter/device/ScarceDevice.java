@@ -24,6 +24,7 @@ public final class ScarceDevice extends ForwardingDevice {
   private long allocations;
   private Memory claimed; // null for the true one
   private int left = NEVER; // allocations until one is refused
+  private long refused = NEVER; // bytes of allocations that are always
 
   /** Over {@code device}, which is closed with this. */
   public ScarceDevice(Device device) {
@@ -43,6 +44,11 @@ public final class ScarceDevice extends ForwardingDevice {
   /** Refuses the next allocation. */
   public void refuseNext() {
     left = 1;
+  }
+
+  /** Refuses every allocation of so many bytes from now on. */
+  public void refuseAll(long bytes) {
+    refused = bytes;
   }
 
   /** Buffers that are open. */
@@ -91,7 +97,7 @@ public final class ScarceDevice extends ForwardingDevice {
   }
 
   private void count(long bytes) {
-    if (left > 0 && --left == 0) {
+    if (left > 0 && --left == 0 || bytes == refused) {
       throw new OutOfDeviceMemoryException(bytes, device.memory());
     }
   }

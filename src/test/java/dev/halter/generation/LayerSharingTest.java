@@ -300,7 +300,7 @@ class LayerSharingTest {
         Edit clamp = Edit.clamp("blocks.3.mlp.hook_post", i, 9);
         Request request = Request.of(tokens(100, 2)).withMaxTokens(2).with(SteeringPlan.of(clamp));
         engine.submit(request).result().join();
-        assertEquals(i * 300, engine.metrics().sharedLayers());
+        assertEquals(i * 300L, engine.metrics().sharedLayers());
       }
       assertEquals(300, engine.metrics().promptTokens());
       assertEquals(0, engine.metrics().sharedTokens());

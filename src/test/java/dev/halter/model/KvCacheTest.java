@@ -278,33 +278,38 @@ class KvCacheTest {
   /** What a page held before is never read: with all empty pages spoilt, answers are the same. */
   @Test
   void emptyPagesAreNeverRead() {
-    Llama.Limits limits = new Llama.Limits(64, 4, 4, 16, 2 * PAGE);
-    try (Device device = CpuDevice.open(2);
-        Llama model = Llama.load(DEMO, device, DType.F32, limits);
-        Engine engine = new Engine(model)) {
-      List<int[]> before = answers(engine, () -> {});
-      Set<Integer> spoilt = new HashSet<>();
-      List<int[]> after = answers(engine, () -> spoilt.addAll(spoil(model.cache())));
-      assertTrue(spoilt.size() >= 4, spoilt::toString);
-      assertEquals(before.size(), after.size());
-      for (int i = 0; i < before.size(); i++) {
-        assertArrayEquals(before.get(i), after.get(i));
-      }
+    List<int[]> before = answers(cache -> {});
+    Set<Integer> spoilt = new HashSet<>();
+    List<int[]> after = answers(cache -> spoilt.addAll(spoil(cache)));
+    assertTrue(spoilt.size() >= 6, spoilt::toString);
+    assertEquals(before.size(), after.size());
+    for (int i = 0; i < before.size(); i++) {
+      assertArrayEquals(before.get(i), after.get(i));
     }
   }
 
-  private static List<int[]> answers(Engine engine, Runnable atToken) {
+  private static List<int[]> answers(Consumer<KvCache> atToken) {
     List<Request> requests = new ArrayList<>();
-    SteeringPlan steered = SteeringPlan.of(Edit.scaleHeads("blocks.1.attn.hook_z", 0, 1));
-    for (int i = 0; i < 24; i++) {
-      int[] prompt = branch(tokens(100, i % 3), 90 - i, 100 - i, i);
-      requests.add(
-          Request.of(prompt)
-              .withMaxTokens(5)
-              .with(i % 2 == 0 ? SteeringPlan.NONE : steered)
-              .with(token -> atToken.run()));
+    List<SteeringPlan> plans =
+        List.of(
+            SteeringPlan.NONE,
+            SteeringPlan.of(Edit.scaleHeads("blocks.1.attn.hook_z", 0, 1)),
+            SteeringPlan.of(Edit.scaleHeads("blocks.3.attn.hook_z", 0, 1)),
+            SteeringPlan.of(Edit.clamp("blocks.3.mlp.hook_post", 3, 9)));
+    try (Device device = CpuDevice.open(2);
+        Llama model =
+            Llama.load(DEMO, device, DType.F32, new Llama.Limits(64, 4, 4, 16, 2 * PAGE));
+        Engine engine = new Engine(model)) {
+      for (int i = 0; i < 24; i++) {
+        int[] prompt = branch(tokens(100, i % 3), 90 - i, 100 - i, i);
+        requests.add(
+            Request.of(prompt)
+                .withMaxTokens(5)
+                .with(plans.get(i % 4))
+                .with(token -> atToken.accept(model.cache())));
+      }
+      return engine.run(requests).stream().map(result -> result.orThrow().tokens()).toList();
     }
-    return engine.run(requests).stream().map(result -> result.orThrow().tokens()).toList();
   }
 
   /** Fills what holds nothing with NaN. */

@@ -192,20 +192,10 @@ public final class Figures {
   private double first(int distinct, int length, Map<String, String> options) {
     boolean shared = isShared(options);
     int[] prompt = prompt(length, 1000 + prompts++);
-    int layers = model.config().nLayers();
-    Site middle = new Site(Site.Kind.RESID_POST, layers / 2);
+    double from = Double.parseDouble(options.getOrDefault("from", "1"));
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < distinct; i++) {
-      SteeringPlan plan =
-          options.containsKey("from")
-              ? SteeringPlan.of(
-                  Edit.clamp(
-                      new Site(
-                          Site.Kind.POST, (int) (Double.parseDouble(options.get("from")) * layers)),
-                      i,
-                      1))
-              : SteeringPlan.of(new Edit.Add(middle, vector(new Random(i)), 1))
-                  .when(Trigger.FROM_LAST);
+      SteeringPlan plan = from < 1 ? clampedFrom(from, i) : addedAtTheEnd(i);
       requests.add(Request.of(prompt).withMaxTokens(1).with(plan));
     }
     try (Engine other = new Engine(model.llama(), shared)) {
@@ -213,6 +203,17 @@ public final class Figures {
       other.run(requests).forEach(result -> result.orThrow());
       return distinct / ((System.nanoTime() - start) / 1e9);
     }
+  }
+
+  private SteeringPlan addedAtTheEnd(int number) {
+    Site middle = new Site(Site.Kind.RESID_POST, model.config().nLayers() / 2);
+    return SteeringPlan.of(new Edit.Add(middle, vector(new Random(number)), 1))
+        .when(Trigger.FROM_LAST);
+  }
+
+  private SteeringPlan clampedFrom(double depth, int number) {
+    Site site = new Site(Site.Kind.POST, (int) (depth * model.config().nLayers()));
+    return SteeringPlan.of(Edit.clamp(site, number, 1));
   }
 
   private float[] vector(Random random) {
