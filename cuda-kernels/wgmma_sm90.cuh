@@ -4,8 +4,8 @@
 // On the CPU (faithful build) the same functions do what the PTX ISA says of them, so that tests
 // run the text of such a kernel, its descriptors, swizzles, phases and roles, where there is no
 // GPU. What is asynchronous happens there as late as it may or at once: products when they are
-// waited for, which shows factors overwritten too soon; of the copies some at once and some when no
-// thread can go on, which shows data used too soon.
+// waited for and no thread can go on without them, which shows factors overwritten too soon; of the
+// copies some at once and some when no thread can go on, which shows data used too soon.
 //
 // Addresses of shared memory are 32-bit numbers, as the instructions take them.
 #pragma once
@@ -481,14 +481,15 @@ void wgmma_across(float (&c)[N][4], const unsigned (&a)[4], unsigned long long b
     wgmma_groups().back().push_back({c, 8 * N, a, 0, b, true, add});
 }
 
-inline float wgmma_element(unsigned address) {
+inline float wgmma_element(unsigned address, unsigned rank) {
     uint16_t bits;
-    memcpy(&bits, shared_pointer(swizzled_128(address), cluster_rank()), 2);
+    memcpy(&bits, shared_pointer(swizzled_128(address), rank), 2);
     return __uint_as_float(unsigned(bits) << 16);
 }
 
 /// Row `row` of a factor, or column of one that lies across: 16 elements.
-inline void wgmma_row(float (&row_elements)[16], unsigned long long factor, int row, bool across) {
+inline void wgmma_row(float (&row_elements)[16], unsigned long long factor, int row, bool across,
+                      unsigned rank) {
     const unsigned start = unsigned(factor & 0x3fff) << 4;
     const unsigned next_columns = unsigned(factor >> 16 & 0x3fff) << 4;
     const unsigned eight_rows = unsigned(factor >> 32 & 0x3fff) << 4;
@@ -497,7 +498,7 @@ inline void wgmma_row(float (&row_elements)[16], unsigned long long factor, int 
         const unsigned from =
             across ? start + row / 64 * next_columns + row % 64 * 2 + k / 8 * eight_rows + k % 8 * 128
                    : start + row / 8 * eight_rows + row % 8 * 128 + 2 * k;
-        row_elements[k] = wgmma_element(from);
+        row_elements[k] = wgmma_element(from, rank);
     }
 }
 
@@ -513,19 +514,20 @@ inline void wgmma_row(float (&row_elements)[16],
     }
 }
 
-/// Makes a product of the warpgroup's threads.
-inline void make(std::vector<std::vector<Wgmma>> (&groups)[128], size_t group, size_t number) {
+/// Makes a product of the threads of a warpgroup of block `rank`.
+inline void make(std::vector<std::vector<Wgmma>> (&groups)[128], size_t group, size_t number,
+                 unsigned rank) {
     const Wgmma& first = groups[0][group][number];
     static thread_local float a[64][16], b[256][16];
     for (int row = 0; row < 64; row++) {
         if (first.own_a != nullptr) {
             wgmma_row(a[row], groups, group, number, row);
         } else {
-            wgmma_row(a[row], first.a, row, false);
+            wgmma_row(a[row], first.a, row, false, rank);
         }
     }
     for (int column = 0; column < first.columns; column++) {
-        wgmma_row(b[column], first.b, column, first.across);
+        wgmma_row(b[column], first.b, column, first.across, rank);
     }
     for (int thread = 0; thread < 128; thread++) {
         float(*c)[4] = groups[thread][group][number].c;
@@ -541,19 +543,13 @@ inline void make(std::vector<std::vector<Wgmma>> (&groups)[128], size_t group, s
     }
 }
 
-template <int N>
-void wgmma_wait(HALTER_SITE) {
-    Warpgroup& all = warpgroup();
-    const unsigned round = all.rounds;
-    if (++all.waiting < 128) {
-        halter_wait([=, &all] { return all.rounds != round; }, file, line);
-        return;
-    }
+/// Makes all products of a warpgroup of block `rank` but for those of the last `but` groups.
+inline void make_all(Warpgroup& all, size_t but, unsigned rank) {
     const auto& first = all.groups[0];
     for (const auto& groups : all.groups) {
         if (groups.size() != first.size()) halter_stop("a warpgroup that is not at one wgmma");
     }
-    for (size_t g = 0; g + N + 1 < first.size(); g++) {
+    for (size_t g = 0; g + but + 1 < first.size(); g++) {
         for (size_t p = 0; p < first[g].size(); p++) {
             for (const auto& groups : all.groups) {
                 const Wgmma &its = groups[g].at(p), &of_first = first[g][p];
@@ -561,14 +557,27 @@ void wgmma_wait(HALTER_SITE) {
                     halter_stop("threads of a warpgroup that differ in a product");
                 }
             }
-            make(all.groups, g, p);
+            make(all.groups, g, p, rank);
         }
     }
     for (auto& groups : all.groups) {
-        if (groups.size() > N + 1) groups.erase(groups.begin(), groups.end() - (N + 1));
+        if (groups.size() > but + 1) groups.erase(groups.begin(), groups.end() - (but + 1));
     }
-    all.waiting = 0;
-    all.rounds++;
+}
+
+/// The warpgroup waits together, until no thread of the block can go on without the products.
+template <int N>
+void wgmma_wait(HALTER_SITE) {
+    Warpgroup& all = warpgroup();
+    const unsigned round = all.rounds;
+    if (++all.waiting == 128) {
+        halter_later([&all, rank = cluster_rank()] {
+            make_all(all, N, rank);
+            all.waiting = 0;
+            all.rounds++;
+        });
+    }
+    halter_wait([=, &all] { return all.rounds != round; }, file, line);
 }
 
 template <int N>

@@ -27,8 +27,7 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
 
   /** By the kernel for spans of several rows. */
   long wide(Work work, int window) {
-    return tiles(
-        work.tiles().subList(0, work.shape().wide()), form.wide().packed(), true, window);
+    return tiles(work.tiles().subList(0, work.shape().wide()), form.wide().packed(), true, window);
   }
 
   private long tiles(List<int[]> tiles, int packed, boolean valuesInPages, int window) {

@@ -26,8 +26,7 @@ final class PageMaps {
   private final Arena arena = Arena.ofAuto();
   private final Map<Buffer, MemorySegment> made = new HashMap<>();
 
-  PageMaps(
-      Device device, ModelConfig config, int pages, List<Buffer> keys, List<Buffer> values) {
+  PageMaps(Device device, ModelConfig config, int pages, List<Buffer> keys, List<Buffer> values) {
     this.device = device;
     this.config = config;
     this.heads = Math.multiplyExact(pages, config.nKvHeads());

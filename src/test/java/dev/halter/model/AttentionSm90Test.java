@@ -2,6 +2,8 @@ package dev.halter.model;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.device.DType;
@@ -12,8 +14,10 @@ import dev.halter.model.Attention.Wide;
 import dev.halter.model.AttentionRun.Part;
 import dev.halter.model.AttentionRun.Step;
 import dev.halter.weights.ModelConfig;
+import java.lang.reflect.Proxy;
 import java.util.Arrays;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -130,5 +134,44 @@ class AttentionSm90Test extends TensorAttention {
       }
     }
     assertEquals(300, expected.length);
+  }
+
+  @Test
+  void cardsHaveTheFormThatIsAskedFor() {
+    ModelConfig config = AttentionRun.config(32, 8, 128, 0);
+    assertEquals("attention_sm90_128", chosen(true, "auto", config).wide().kernel());
+    assertEquals(132, chosen(true, "sm90", config).wide().blocks());
+    assertEquals(Form.sm80(config), chosen(true, "sm80", config));
+    assertEquals(Form.sm80(config), chosen(false, "auto", config));
+    assertEquals("attention_bf16", chosen(true, "portable", config).kernel());
+    ModelConfig small = AttentionRun.config(4, 2, 32, 0);
+    assertEquals("attention_bf16", chosen(true, "auto", small).kernel());
+    for (String wrong : new String[] {"sm90", "wgmma"}) {
+      var error = assertThrows(IllegalArgumentException.class, () -> chosen(false, wrong, config));
+      assertTrue(error.getMessage().contains("-Dhalter.attention=" + wrong), error.getMessage());
+      assertTrue(error.getMessage().contains("choose auto, portable"), error.getMessage());
+    }
+  }
+
+  private static Form chosen(boolean sm90, String asked, ModelConfig config) {
+    Device card =
+        (Device)
+            Proxy.newProxyInstance(
+                Device.class.getClassLoader(),
+                new Class<?>[] {Device.class},
+                (proxy, method, arguments) ->
+                    switch (method.getName()) {
+                      case "kind" -> "cuda";
+                      case "description" -> "a card";
+                      case "runsSm90" -> sm90;
+                      case "multiprocessors" -> 132;
+                      default -> throw new AssertionError(method);
+                    });
+    System.setProperty("halter.attention", asked);
+    try {
+      return Form.of(card, config, DType.BF16);
+    } finally {
+      System.clearProperty("halter.attention");
+    }
   }
 }
