@@ -8,9 +8,8 @@
 // `attention_split_sm80` takes one row's split a block, and the last of a row's blocks folds what these
 // leave; `attention_shared_sm80` takes, before it, a split that many rows have in common.
 // A split of which a row sees nothing folds to what was there before, bit by bit.
+#include "attention_rows.cuh"
 #include "kv_cache.cuh"
-#include "mma_sm80.cuh"
-#include "steer.cuh"
 
 // Packed rows of a block: 16, the rows of an mma, for each of its warps.
 constexpr int WARP_ROWS = 16;
@@ -131,24 +130,6 @@ __device__ __forceinline__ void load_queries(unsigned (&q)[D_HEAD / 16][4],
     }
 }
 
-// A reduction over the four lanes that hold a row of an mma's C. They may be the only ones here.
-__device__ __forceinline__ float quad_sum(float value) {
-    const unsigned quad = 0xfu << (threadIdx.x % 32 & ~3);
-    value += __shfl_xor_sync(quad, value, 1);
-    return value + __shfl_xor_sync(quad, value, 2);
-}
-
-__device__ __forceinline__ float quad_max(float value) {
-    const unsigned quad = 0xfu << (threadIdx.x % 32 & ~3);
-    value = fmaxf(value, __shfl_xor_sync(quad, value, 1));
-    return fmaxf(value, __shfl_xor_sync(quad, value, 2));
-}
-
-// What of a softmax's maximum may be subtracted: a row may have seen no key yet.
-__device__ __forceinline__ float finite_maximum(float maximum) {
-    return maximum == -INFINITY ? 0.0f : maximum;
-}
-
 // Folds a split into those before it: maximum and total here, then each column of z by the call.
 // Sums of products are written as fmaf here and below, so that every kernel rounds them alike.
 struct Fold {
@@ -226,36 +207,6 @@ __device__ __forceinline__ void weigh_page(unsigned (&weights)[PAGE / 16][4],
             weights[k][i] = bf16_pair(pair[0], pair[1]);
         }
     }
-}
-
-// edited = A sums + b (steer_map) of the quad's row h, by way of `own`, D_HEAD floats of shared memory
-// for this row alone.
-template <int D_HEAD>
-__device__ __forceinline__ void apply_map(float (&edited)[D_HEAD / 8][2],
-                                          const float (&sums)[D_HEAD / 8][4], int h, float* own,
-                                          const float* map) {
-    const int lane = threadIdx.x % 32;
-    const unsigned quad = 0xfu << (lane & ~3);
-    const int column = mma_c(lane, 2 * h).column;
-    const float* b = map + D_HEAD * D_HEAD;
-#pragma unroll
-    for (int d = 0; d < D_HEAD / 8; d++) {
-        for (int i = 0; i < 2; i++) {
-            own[d * 8 + column + i] = sums[d][2 * h + i];
-            edited[d][i] = b[d * 8 + column + i];
-        }
-    }
-    __syncwarp(quad);  // the whole row is there
-    for (int e = 0; e < D_HEAD; e++) {
-        const float factor = own[e];
-#pragma unroll
-        for (int d = 0; d < D_HEAD / 8; d++) {
-            for (int i = 0; i < 2; i++) {
-                edited[d][i] = fmaf(factor, map[e * D_HEAD + d * 8 + column + i], edited[d][i]);
-            }
-        }
-    }
-    __syncwarp(quad);  // all have read it: a further edit may write it
 }
 
 // Contract and arguments of `attention` in attention.cu, with these differences: T is bf16 and
@@ -368,55 +319,10 @@ __device__ void attention_sm80(bf16* z, float* log_sum, const bf16* __restrict__
     for (int h = 0; h < 2; h++) {
         if (position[h] >= end) continue;
         const int i = first + mma_c(lane, 2 * h).row;
-        const int row = tile.x + i / group, head = kv_head * group + i % group;
-        if (log_sum != nullptr && lane % 4 == 0) {
-            log_sum[(long long)row * n_heads + head] =
-                fmaf(folded_maximum[h], scale, logf(folded_total[h]));
-        }
-        const float inverse = 1.0f / folded_total[h];
-#pragma unroll
-        for (int d = 0; d < D_HEAD / 8; d++) {
-            folded[d][2 * h] *= inverse;
-            folded[d][2 * h + 1] *= inverse;
-        }
-        const int2 range = steering.range(ranges, row);
-        for (int k = range.x; k < range.y; k++) {
-            const SteerOp& op = steering.ops[k];
-            const int place = steer_head(op, head);
-            if (place < 0) continue;
-            float edited[D_HEAD / 8][2];
-            if (op.kind == STEER_AFFINE) {
-                // Pages have done their work: they hold the rows of all warps as f32.
-                float* own = reinterpret_cast<float*>(k_page) +
-                             (first + mma_c(lane, 2 * h).row) * D_HEAD;
-                apply_map<D_HEAD>(edited, folded, h, own, steer_map(op, place, D_HEAD));
-            } else {
-#pragma unroll
-                for (int d = 0; d < D_HEAD / 8; d++) {
-                    for (int i = 0; i < 2; i++) edited[d][i] = op.a * folded[d][2 * h + i];
-                }
-            }
-            float changed = 0;
-#pragma unroll
-            for (int d = 0; d < D_HEAD / 8; d++) {
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float& value = folded[d][2 * h + i];
-                    changed += (edited[d][i] - value) * (edited[d][i] - value);
-                    value = edited[d][i];
-                }
-            }
-            changed = quad_sum(changed);
-            if (lane % 4 == 0) {
-                steering.report(row)[op.report + head] = changed;
-            }
-        }
-        bf16* to = z + ((long long)row * n_heads + head) * D_HEAD;
-#pragma unroll
-        for (int d = 0; d < D_HEAD / 8; d++) {
-            *reinterpret_cast<unsigned*>(to + d * 8 + mma_c(lane, 2 * h).column) =
-                bf16_pair(folded[d][2 * h], folded[d][2 * h + 1]);
-        }
+        // Pages have done their work: they hold the rows of all warps as f32.
+        finish_row<D_HEAD>(z, log_sum, folded, h, folded_maximum[h], folded_total[h],
+                           tile.x + i / group, kv_head * group + i % group, n_heads, scale,
+                           reinterpret_cast<float*>(k_page) + i * D_HEAD, ranges, steering);
     }
 }
 

@@ -8,6 +8,7 @@
 // in registers, and the list of a row, in shared memory, is changed by its quad alone: no atomics,
 // no barrier of the block, and the same list whatever the order of threads.
 #pragma once
+#include "fast_math.cuh"
 #include "types.cuh"
 
 /// Which entries of a row are kept: the largest or the smallest, both, or the largest in magnitude.
@@ -48,17 +49,6 @@ struct TopResults {
     const int* seed_ids;
     const float* seed_values;
 };
-
-/// 2^x to about one unit in the last place; a result below f32's normal numbers becomes 0.
-__device__ __forceinline__ float fast_exp2(float x) {
-#ifdef __CUDACC__
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-#else
-    return exp2f(x);
-#endif
-}
 
 /// What a list's value is ordered by.
 template <Tops KIND>

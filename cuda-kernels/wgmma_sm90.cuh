@@ -4,12 +4,26 @@
 // On the CPU (faithful build) the same functions do what the PTX ISA says of them, so that tests
 // run the text of such a kernel, its descriptors, swizzles, phases and roles, where there is no
 // GPU. What is asynchronous happens there as late as it may or at once: products when they are
-// waited for, which shows factors overwritten too soon; of the copies some at once and some when no
-// thread can go on, which shows data used too soon.
+// waited for and no thread can go on without them, which shows factors overwritten too soon; of the
+// copies some at once and some when no thread can go on, which shows data used too soon.
 //
 // Addresses of shared memory are 32-bit numbers, as the instructions take them.
 #pragma once
 #include "types.cuh"
+
+/// The places of a ring in shared memory, one after another, and the parity of their barriers.
+struct Ring {
+    int stages;
+    int stage = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void advance() {
+        if (++stage == stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
 
 /// A CUtensorMap: PRECOND of the kernels: a matrix of bf16, boxes of 64 columns, swizzled by 128
 /// bytes, zeros outside.
@@ -28,6 +42,17 @@ __device__ __forceinline__ unsigned long long wgmma_factor(unsigned address) {
     const unsigned long long eight_rows = 1024 >> 4;
     const unsigned long long swizzle_128 = 1;
     return start | 1ull << 16 | eight_rows << 32 | swizzle_128 << 62;
+}
+
+/// Likewise of a factor B that lies the other way round, as [k][n] ("N-major"): boxes of 64 columns,
+/// each `next_columns` bytes behind the one before. To go on by 16 rows, add 128.
+__device__ __forceinline__ unsigned long long wgmma_factor_across(unsigned address,
+                                                                  unsigned next_columns) {
+    const unsigned long long start = (address & 0x3ffff) >> 4;
+    const unsigned long long eight_rows = 1024 >> 4;
+    const unsigned long long swizzle_128 = 1;
+    return start | (unsigned long long)(next_columns >> 4) << 16 | eight_rows << 32 |
+           swizzle_128 << 62;
 }
 
 #ifdef __CUDACC__
@@ -85,6 +110,11 @@ __device__ __forceinline__ void mbarrier_arrive(unsigned barrier, unsigned rank)
                  : "memory");
 }
 
+/// The same in this block, whose cluster has no other.
+__device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 /// Waits until the phase of this parity has ended. (The one before the first counts as ended.)
 __device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity) {
     unsigned ended = 0;
@@ -97,7 +127,26 @@ __device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity)
     }
 }
 
+// -------------------------------------------------------------------------------- barriers by number
+
+/// Waits at barrier `number`, 1 to 15, until `threads` threads in all have come here or to
+/// barrier_arrive; warps come whole.
+__device__ __forceinline__ void barrier_wait(int number, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+/// Comes to it without waiting.
+__device__ __forceinline__ void barrier_arrive(int number, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 // ----------------------------------------------------------------------------------- tensor copies
+
+/// What this thread has stored in shared memory is seen by the products and tensor copies that begin
+/// after a barrier that follows.
+__device__ __forceinline__ void shared_stores_done() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 /// Starts copying the map's box at (row, column) to shared memory; its bytes count at `barrier`.
 __device__ __forceinline__ void start_box(unsigned shared, const TensorMap& map, int column,
@@ -140,17 +189,18 @@ __device__ __forceinline__ void wgmma_wait() {
 }
 
 /// Reads of c below stay below the wait that stands above.
-__device__ __forceinline__ void wgmma_results(float (&c)[32][4]) {
+template <int N>
+__device__ __forceinline__ void wgmma_results(float (&c)[N][4]) {
 #pragma unroll
-    for (int j = 0; j < 32; j++) {
+    for (int j = 0; j < N; j++) {
         asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])::"memory");
     }
 }
 
 #define HALTER_4(c, j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
 #define HALTER_16(c, j) HALTER_4(c, j), HALTER_4(c, j + 1), HALTER_4(c, j + 2), HALTER_4(c, j + 3)
-#define HALTER_64(c, j) \
-    HALTER_16(c, j), HALTER_16(c, j + 4), HALTER_16(c, j + 8), HALTER_16(c, j + 12)
+#define HALTER_32(c, j) HALTER_16(c, j), HALTER_16(c, j + 4)
+#define HALTER_64(c, j) HALTER_32(c, j), HALTER_32(c, j + 8)
 
 /// m64n256k16: starts C[64][256] = or += A[64][16] B[256][16]ᵀ, bf16 factors and f32 sums. Lane l
 /// of warp i of the warpgroup holds in c[j] the columns 8 j + 2 (l % 4) + {0, 1} of row
@@ -174,6 +224,62 @@ __device__ __forceinline__ void wgmma(float (&c)[32][4], unsigned long long a,
         "}"
         : HALTER_64(c, 0), HALTER_64(c, 16)
         : "l"(a), "l"(b), "r"((int)add));
+}
+
+/// m64n128k16: as above, of a B that lies as [16][128] (wgmma_factor_across).
+__device__ __forceinline__ void wgmma_across(float (&c)[16][4], unsigned long long a,
+                                             unsigned long long b, bool add) {
+    asm volatile(
+        "{\n\t"
+        ".reg .pred p;\n\t"
+        "setp.ne.b32 p, %66, 0;\n\t"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, "
+        "%31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "
+        "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, "
+        "%61, %62, %63}, "
+        "%64, %65, p, 1, 1, 0, 1;\n\t"
+        "}"
+        : HALTER_64(c, 0)
+        : "l"(a), "l"(b), "r"((int)add));
+}
+
+/// The same with A in registers: each warp holds its 16 rows as an mma's A (mma_a). Until the product
+/// has been waited for they must stay as they are.
+__device__ __forceinline__ void wgmma_across(float (&c)[16][4], const unsigned (&a)[4],
+                                             unsigned long long b, bool add) {
+    asm volatile(
+        "{\n\t"
+        ".reg .pred p;\n\t"
+        "setp.ne.b32 p, %69, 0;\n\t"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, "
+        "%31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "
+        "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, "
+        "%61, %62, %63}, "
+        "{%64, %65, %66, %67}, %68, p, 1, 1, 1;\n\t"
+        "}"
+        : HALTER_64(c, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add));
+}
+
+/// m64n64k16, likewise.
+__device__ __forceinline__ void wgmma_across(float (&c)[8][4], const unsigned (&a)[4],
+                                             unsigned long long b, bool add) {
+    asm volatile(
+        "{\n\t"
+        ".reg .pred p;\n\t"
+        "setp.ne.b32 p, %37, 0;\n\t"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, "
+        "%31}, "
+        "{%32, %33, %34, %35}, %36, p, 1, 1, 1;\n\t"
+        "}"
+        : HALTER_32(c, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add));
 }
 
 /// How many registers a thread of this warpgroup may use from here on.
@@ -247,10 +353,39 @@ inline void mbarrier_expect(unsigned barrier, int bytes) {
 
 inline void mbarrier_arrive(unsigned barrier, unsigned rank) { mbarrier(barrier, rank)->arrive(0); }
 
+inline void mbarrier_arrive(unsigned barrier) { mbarrier_arrive(barrier, cluster_rank()); }
+
 inline void mbarrier_wait(unsigned barrier, unsigned parity, HALTER_SITE) {
     const Mbarrier* awaited = mbarrier(barrier, cluster_rank());
     halter_wait([=] { return awaited->phase != parity; }, file, line);
 }
+
+/// Barriers by number, of blocks without a cluster. What is shared begins as bytes of 0xFF.
+struct NumberedBarrier {
+    int came, rounds;  // less 1
+};
+
+inline NumberedBarrier& numbered_barrier(int number) {
+    __shared__ NumberedBarrier all[16];
+    if (number < 1 || number > 15) halter_stop("there are barriers 1 to 15");
+    return all[number];
+}
+
+inline void barrier_arrive(int number, int threads) {
+    NumberedBarrier& barrier = numbered_barrier(number);
+    if (++barrier.came < threads - 1) return;
+    barrier.came = -1;
+    barrier.rounds++;
+}
+
+inline void barrier_wait(int number, int threads, HALTER_SITE) {
+    const NumberedBarrier& barrier = numbered_barrier(number);
+    const int round = barrier.rounds;
+    barrier_arrive(number, threads);
+    halter_wait([=, &barrier] { return barrier.rounds != round; }, file, line);
+}
+
+inline void shared_stores_done() {}
 
 /// Where a byte of shared memory lies that a swizzle by 128 bytes has moved.
 inline unsigned swizzled_128(unsigned address) { return address ^ (address >> 7 & 7) << 4; }
@@ -298,11 +433,14 @@ inline void start_box(unsigned shared, const TensorMap& map, int column, int row
 
 inline void prefetch_map(const TensorMap&) {}
 
-/// A product that a thread has started: its part of C, and the factors.
+/// A product that a thread has started: its part of C, and the factors. Registers are read when the
+/// product is made, as shared memory is.
 struct Wgmma {
     float (*c)[4];
+    int columns;            // of C
+    const unsigned* own_a;  // the thread's part of A, where that is in registers, else null
     unsigned long long a, b;
-    bool add;
+    bool across, add;
 };
 
 /// Of the threads of a warpgroup: groups of products under way. They end for all four warps at
@@ -326,71 +464,120 @@ inline std::vector<std::vector<Wgmma>>& wgmma_groups() {
 
 inline void wgmma_begin() {}
 inline void wgmma_end() { wgmma_groups().emplace_back(); }
-inline void wgmma_results(float (&)[32][4]) {}
+
+template <int N>
+void wgmma_results(float (&)[N][4]) {}
 
 inline void wgmma(float (&c)[32][4], unsigned long long a, unsigned long long b, bool add) {
-    wgmma_groups().back().push_back({c, a, b, add});
+    wgmma_groups().back().push_back({c, 256, nullptr, a, b, false, add});
 }
 
-/// Row `row` of a factor: 16 elements.
-inline void wgmma_row(float (&row_elements)[16], unsigned long long factor, int row) {
+inline void wgmma_across(float (&c)[16][4], unsigned long long a, unsigned long long b, bool add) {
+    wgmma_groups().back().push_back({c, 128, nullptr, a, b, true, add});
+}
+
+template <int N>
+void wgmma_across(float (&c)[N][4], const unsigned (&a)[4], unsigned long long b, bool add) {
+    wgmma_groups().back().push_back({c, 8 * N, a, 0, b, true, add});
+}
+
+inline float wgmma_element(unsigned address, unsigned rank) {
+    uint16_t bits;
+    memcpy(&bits, shared_pointer(swizzled_128(address), rank), 2);
+    return __uint_as_float(unsigned(bits) << 16);
+}
+
+/// Row `row` of a factor, or column of one that lies across: 16 elements.
+inline void wgmma_row(float (&row_elements)[16], unsigned long long factor, int row, bool across,
+                      unsigned rank) {
     const unsigned start = unsigned(factor & 0x3fff) << 4;
+    const unsigned next_columns = unsigned(factor >> 16 & 0x3fff) << 4;
     const unsigned eight_rows = unsigned(factor >> 32 & 0x3fff) << 4;
     if (factor >> 62 != 1 || (factor >> 49 & 7) != 0) halter_stop("wgmma of another swizzle");
-    const unsigned from = start + row / 8 * eight_rows + row % 8 * 128;
     for (unsigned k = 0; k < 16; k++) {
-        uint16_t bits;
-        memcpy(&bits, shared_pointer(swizzled_128(from + 2 * k), cluster_rank()), 2);
-        row_elements[k] = __uint_as_float(unsigned(bits) << 16);
+        const unsigned from =
+            across ? start + row / 64 * next_columns + row % 64 * 2 + k / 8 * eight_rows + k % 8 * 128
+                   : start + row / 8 * eight_rows + row % 8 * 128 + 2 * k;
+        row_elements[k] = wgmma_element(from, rank);
     }
 }
 
-/// Makes the part of a product that belongs to thread `thread` of the warpgroup.
-inline void make(const Wgmma& product, int thread) {
-    float a[2][16];
-    const int row = thread / 32 * 16 + thread % 32 / 4;
-    wgmma_row(a[0], product.a, row);
-    wgmma_row(a[1], product.a, row + 8);
-    for (int j = 0; j < 32; j++) {
-        for (int i = 0; i < 2; i++) {
-            float b[16];
-            wgmma_row(b, product.b, 8 * j + thread % 4 * 2 + i);
-            for (int h = 0; h < 2; h++) {
-                float sum = product.add ? product.c[j][2 * h + i] : 0.0f;
-                for (int k = 0; k < 16; k++) sum += a[h][k] * b[k];
-                product.c[j][2 * h + i] = sum;
+/// Row `row` of A where that is in registers: the four lanes that share it hold 16 elements.
+inline void wgmma_row(float (&row_elements)[16],
+                      const std::vector<std::vector<Wgmma>> (&groups)[128], size_t group,
+                      size_t product, int row) {
+    for (int k = 0; k < 16; k++) {
+        const int thread = row / 16 * 32 + row % 8 * 4 + k % 8 / 2;
+        const unsigned pair =
+            groups[thread][group][product].own_a[row % 16 / 8 + k / 8 * 2];
+        row_elements[k] = __uint_as_float(k % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+    }
+}
+
+/// Makes a product of the threads of a warpgroup of block `rank`.
+inline void make(std::vector<std::vector<Wgmma>> (&groups)[128], size_t group, size_t number,
+                 unsigned rank) {
+    const Wgmma& first = groups[0][group][number];
+    static thread_local float a[64][16], b[256][16];
+    for (int row = 0; row < 64; row++) {
+        if (first.own_a != nullptr) {
+            wgmma_row(a[row], groups, group, number, row);
+        } else {
+            wgmma_row(a[row], first.a, row, false, rank);
+        }
+    }
+    for (int column = 0; column < first.columns; column++) {
+        wgmma_row(b[column], first.b, column, first.across, rank);
+    }
+    for (int thread = 0; thread < 128; thread++) {
+        float(*c)[4] = groups[thread][group][number].c;
+        const int row = thread / 32 * 16 + thread % 32 / 4;
+        for (int j = 0; j < first.columns / 8; j++) {
+            for (int i = 0; i < 4; i++) {
+                const float(&from)[16] = b[8 * j + thread % 4 * 2 + i % 2];
+                float sum = first.add ? c[j][i] : 0.0f;
+                for (int k = 0; k < 16; k++) sum += a[row + i / 2 * 8][k] * from[k];
+                c[j][i] = sum;
             }
         }
     }
 }
 
+/// Makes all products of a warpgroup of block `rank` but for those of the last `but` groups.
+inline void make_all(Warpgroup& all, size_t but, unsigned rank) {
+    const auto& first = all.groups[0];
+    for (const auto& groups : all.groups) {
+        if (groups.size() != first.size()) halter_stop("a warpgroup that is not at one wgmma");
+    }
+    for (size_t g = 0; g + but + 1 < first.size(); g++) {
+        for (size_t p = 0; p < first[g].size(); p++) {
+            for (const auto& groups : all.groups) {
+                const Wgmma &its = groups[g].at(p), &of_first = first[g][p];
+                if (its.a != of_first.a || its.b != of_first.b || its.add != of_first.add) {
+                    halter_stop("threads of a warpgroup that differ in a product");
+                }
+            }
+            make(all.groups, g, p, rank);
+        }
+    }
+    for (auto& groups : all.groups) {
+        if (groups.size() > but + 1) groups.erase(groups.begin(), groups.end() - (but + 1));
+    }
+}
+
+/// The warpgroup waits together, until no thread of the block can go on without the products.
 template <int N>
 void wgmma_wait(HALTER_SITE) {
     Warpgroup& all = warpgroup();
     const unsigned round = all.rounds;
-    if (++all.waiting < 128) {
-        halter_wait([=, &all] { return all.rounds != round; }, file, line);
-        return;
+    if (++all.waiting == 128) {
+        halter_later([&all, rank = cluster_rank()] {
+            make_all(all, N, rank);
+            all.waiting = 0;
+            all.rounds++;
+        });
     }
-    for (int thread = 0; thread < 128; thread++) {
-        auto& groups = all.groups[thread];
-        const auto& first = all.groups[0];
-        if (groups.size() != first.size()) halter_stop("a warpgroup that is not at one wgmma");
-        for (size_t g = 0; g + N + 1 < groups.size(); g++) {
-            for (size_t p = 0; p < groups[g].size(); p++) {
-                const Wgmma &its = groups[g][p], &of_first = first[g][p];
-                if (its.a != of_first.a || its.b != of_first.b || its.add != of_first.add) {
-                    halter_stop("threads of a warpgroup that differ in a product");
-                }
-                make(its, thread);
-            }
-        }
-    }
-    for (auto& groups : all.groups) {
-        if (groups.size() > N + 1) groups.erase(groups.begin(), groups.end() - (N + 1));
-    }
-    all.waiting = 0;
-    all.rounds++;
+    halter_wait([=, &all] { return all.rounds != round; }, file, line);
 }
 
 template <int N>

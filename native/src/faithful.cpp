@@ -265,10 +265,14 @@ public:
     /// Ends the launch with an error; does not return.
     void stop(const std::string& text) {
         error = text;
+        if (outside) throw Stopped();
         wait(State::ended, {});
     }
 
 private:
+    /// Ends what is done later, in no thread.
+    struct Stopped {};
+
     static constexpr size_t canary = 128;
 
     /// Reads what the running kernel shares, which is all that is thread_local in this library: see
@@ -336,7 +340,13 @@ private:
                 const size_t next = schedule == HALTER_RANDOM ? random() % later.size() : 0;
                 const std::function<void()> work = std::move(later[next]);
                 later.erase(later.begin() + next);
-                work();
+                outside = true;
+                try {
+                    work();
+                } catch (const Stopped&) {
+                }
+                outside = false;
+                if (!error.empty()) return;
             } else if (ran == 0) {
                 open_barrier();
             }
@@ -458,6 +468,7 @@ private:
 
     Launch launch{};
     unsigned cluster = 1;
+    bool outside = false;  // of all threads, doing what was left for later
     HalterDim first_block{};
     std::vector<std::function<void()>> later;
     int schedule = HALTER_FORWARD;

@@ -48,6 +48,22 @@ public interface Device extends AutoCloseable {
     return 1;
   }
 
+  /** Whether it runs the kernels of files named {@code _sm90}: compute capability 9.0. */
+  default boolean runsSm90() {
+    return false;
+  }
+
+  /**
+   * Describes a matrix of bf16 to the tensor copies of such kernels: boxes of 64 columns, swizzled
+   * by 128 bytes, with zeros outside the matrix ({@code TensorMap} of wgmma_sm90.cuh).
+   *
+   * @param map receives the 128 bytes; at a multiple of 64
+   */
+  default void encodeTensorMap(
+      MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
+    throw new UnsupportedOperationException(description() + " has no tensor copies");
+  }
+
   /**
    * Whether {@link #record} makes graphs; before one, all that its work allocates must be there.
    */

@@ -60,6 +60,17 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public boolean runsSm90() {
+    return device.runsSm90();
+  }
+
+  @Override
+  public void encodeTensorMap(
+      MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
+    device.encodeTensorMap(map, matrix, rows, columns, boxRows);
+  }
+
+  @Override
   public boolean recordsGraphs() {
     return device.recordsGraphs();
   }

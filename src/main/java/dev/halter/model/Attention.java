@@ -10,6 +10,7 @@ import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
@@ -34,8 +35,9 @@ final class Attention {
    * @param packed most rows of a tile times query heads of a group
    * @param sharedBytes dynamic shared memory
    * @param split what tiles of one row take instead, or null
+   * @param wide what spans of several rows take instead, or null
    */
-  record Form(String kernel, int packed, int sharedBytes, Split split) {
+  record Form(String kernel, int packed, int sharedBytes, Split split, Wide wide) {
     private static final String PROPERTY = "halter.attention";
 
     /** Packed rows of a block on tensor cores. */
@@ -47,15 +49,28 @@ final class Attention {
       int lanes = 16;
       int floats = packed * (2 * config.dHead() + KvCache.PAGE + 2 * lanes + 4);
       String kernel = "attention_" + type.name().toLowerCase(Locale.ROOT);
-      return new Form(kernel, packed, 4 * floats, null);
+      return new Form(kernel, packed, 4 * floats, null, null);
     }
 
     /** {@code attention_sm80.cu}: tensor cores, where {@link #fitsSm80}. */
     static Form sm80(ModelConfig config) {
       int dHead = config.dHead();
       boolean splits = config.nHeads() / config.nKvHeads() <= Split.PACKED;
-      Split split = splits ? Split.sm80(dHead, Cascade.sm80(config, SM80_PACKED)) : null;
-      return new Form("attention_sm80_" + dHead, SM80_PACKED, 384 * dHead, split);
+      return new Form(
+          "attention_sm80_" + dHead,
+          SM80_PACKED,
+          384 * dHead,
+          splits ? Split.sm80(dHead, Cascade.sm80(config, SM80_PACKED)) : null,
+          null);
+    }
+
+    /** That with {@code attention_sm90.cu} for prefill: devices that {@link Device#runsSm90}. */
+    static Form sm90(Device device, ModelConfig config) {
+      return sm80(config).with(Wide.sm90(config.dHead(), "", device.multiprocessors()));
+    }
+
+    Form with(Wide wide) {
+      return new Form(kernel, packed, sharedBytes, split, wide);
     }
 
     /** Whether values come in whole pages, as keys do, and not only those that are seen. */
@@ -65,22 +80,22 @@ final class Attention {
 
     /** This form without its split. */
     Form whole() {
-      return new Form(kernel, packed, sharedBytes, null);
+      return new Form(kernel, packed, sharedBytes, null, wide);
     }
 
     /** This form where rows share all that they can, if they do at all. */
     Form sharingAll() {
-      return split == null || split.cascade == null ? this : with(split.cascade.always());
+      return split == null || split.cascade == null ? this : sharing(split.cascade.always());
     }
 
     /** This form whose rows share nothing. */
     Form sharingNothing() {
-      return with(null);
+      return sharing(null);
     }
 
-    private Form with(Cascade cascade) {
+    private Form sharing(Cascade cascade) {
       Split other = new Split(split.kernel, split.sharedBytes, cascade);
-      return new Form(kernel, packed, sharedBytes, other);
+      return new Form(kernel, packed, sharedBytes, other, wide);
     }
 
     /** Bytes of scratch for each {@link Work#places place}. */
@@ -98,20 +113,31 @@ final class Attention {
      * The form that {@code -Dhalter.attention} asks for. {@code auto}, the default, is the
      * tensor-core form on CUDA devices for models that it fits (every CUDA device that Halter has
      * kernels for is sm_80 or later): measured 2.8 times as fast in a prefill and 2.5 times in
-     * decoding at 1k tokens. Everywhere else it is the portable one.
+     * decoding at 1k tokens; with wgmma for prefill on cards that have it, unless {@code sm80} is
+     * asked for. Everywhere else it is the portable one.
      */
     static Form of(Device device, ModelConfig config, DType type) {
       String wanted = System.getProperty(PROPERTY, "auto");
-      return switch (wanted) {
-        case "portable" -> portable(config, type);
-        case "auto", "sm80" ->
-            device.kind().equals("cuda") && fitsSm80(config, type)
-                ? sm80(config)
-                : portable(config, type);
-        default ->
-            throw new IllegalArgumentException(
-                "-D%s=%s: choose auto, portable or sm80".formatted(PROPERTY, wanted));
-      };
+      if (!List.of("auto", "portable", "sm80", "sm90", "sm90-free", "sm90-tiles")
+          .contains(wanted)) {
+        throw new IllegalArgumentException(
+            "-D%s=%s: choose auto, portable, sm80 or sm90".formatted(PROPERTY, wanted));
+      }
+      boolean isCuda = device.kind().equals("cuda");
+      if (wanted.startsWith("sm90") && isCuda && !device.runsSm90()) {
+        throw new IllegalArgumentException(
+            "-D%s=sm90 is not for %s: choose auto, portable or sm80"
+                .formatted(PROPERTY, device.description()));
+      }
+      if (wanted.equals("portable") || !isCuda || !fitsSm80(config, type)) {
+        return portable(config, type);
+      }
+      // Until a card has said which is best: without turns, and a block for each tile and KV head.
+      int blocks = wanted.equals("sm90-tiles") ? Integer.MAX_VALUE : device.multiprocessors();
+      String variant = wanted.equals("sm90-free") ? "free_" : "";
+      return device.runsSm90() && !wanted.equals("sm80")
+          ? sm80(config).with(Wide.sm90(config.dHead(), variant, blocks))
+          : sm80(config);
     }
   }
 
@@ -140,10 +166,29 @@ final class Attention {
   }
 
   /**
+   * A kernel for spans of more than one row, which sums in another order than the form that it
+   * belongs to: a row's bits depend on whether its span has others, and on nothing else of the
+   * step.
+   *
+   * @param packed most rows of a tile times query heads of a group
+   * @param blocks most that share the tiles of all KV heads: as many as run at the same time
+   */
+  record Wide(String kernel, int packed, int sharedBytes, int blocks) {
+    /** Threads: a warpgroup that fetches and two that multiply. */
+    private static final int BLOCK = 384;
+
+    static Wide sm90(int dHead, String variant, int blocks) {
+      int stages = 256 / dHead;
+      int sharedBytes = 1024 + 512 * dHead + stages * (512 * dHead + 32);
+      return new Wide("attention_sm90_" + variant + dHead, 128, sharedBytes, blocks);
+    }
+  }
+
+  /**
    * A step's work, block by block, and what launches depend on of it.
    *
-   * @param tiles the first {@code whole} as {first row, rows, sequence, position of the first row},
-   *     the others as {row, first place in the scratch, sequence, position}
+   * @param tiles the first {@code wide} and {@code whole} as {first row, rows, sequence, position
+   *     of the first row}, the others as {row, first place in the scratch, sequence, position}
    * @param own of each of those others, the first split that it does not share
    * @param shared what they share, their tiles counted from the first of them
    */
@@ -152,13 +197,19 @@ final class Attention {
      * All but the numbers of tiles are 0 or powers of two, so that a recorded step is right for a
      * long while as contexts grow and as what is shared changes.
      *
-     * @param whole tiles that a block works on alone
+     * @param wide tiles of spans of several rows, where the form has a kernel of its own for them
+     * @param whole other tiles that a block works on alone
      * @param split tiles of one row whose keys are split over blocks
      * @param extent blocks for each of them, at least the splits that it does not share
      * @param shared blocks for what is shared, at least its parts; 0 if nothing is
      * @param depth blocks for each of these, at least its splits
      */
-    record Shape(int whole, int split, int extent, int shared, int depth) {}
+    record Shape(int wide, int whole, int split, int extent, int shared, int depth) {
+      /** The first tile whose keys are split. */
+      int firstSplit() {
+        return wide + whole;
+      }
+    }
 
     /**
      * Places that cover every step with one row for each sequence, unless most pages are shared by
@@ -188,6 +239,7 @@ final class Attention {
   private final Kernel attention;
   private final Kernel split;
   private final Kernel shared;
+  private final Kernel wide;
   private final Kernel pattern;
   private final int ropeParts; // blocks that share the heads of a row
 
@@ -225,6 +277,7 @@ final class Attention {
     Cascade cascade = parts == null ? null : parts.cascade();
     this.shared = cascade == null ? null : device.kernel(cascade.kernel());
     this.mostParts = limits.sequences();
+    this.wide = form.wide() == null ? null : device.kernel(form.wide().kernel());
     this.places =
         parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
     this.partials = parts == null ? null : scope.allocate(places * form.placeBytes(config));
@@ -330,16 +383,21 @@ final class Attention {
    * @param maySplit whether any are split: log-sum-exps are left by whole ones alone
    */
   Work work(Batch batch, KvCache cache, boolean maySplit) {
-    int most = Math.max(1, form.packed() / (config.nHeads() / config.nKvHeads()));
+    int group = config.nHeads() / config.nKvHeads();
+    List<int[]> wideTiles = new ArrayList<>();
     List<int[]> tiles = new ArrayList<>();
     List<int[]> split = new ArrayList<>();
     int place = 0;
     for (Batch.Span span : batch.spans()) {
+      boolean isWide = wide != null && span.length() > 1;
+      int most = Math.max(1, (isWide ? form.wide().packed() : form.packed()) / group);
       for (int i = 0; i < span.length(); i += most) {
         int rows = Math.min(most, span.length() - i);
         int position = span.position() + i;
         int splits = Split.count(position);
-        if (maySplit && rows == 1 && splits <= places - place) {
+        if (isWide) {
+          wideTiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), position});
+        } else if (maySplit && rows == 1 && splits <= places - place) {
           split.add(new int[] {span.firstRow() + i, place, span.sequence(), position});
           place += splits;
         } else {
@@ -347,7 +405,9 @@ final class Attention {
         }
       }
     }
-    tiles.sort((a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]));
+    Comparator<int[]> longestFirst = (a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]);
+    wideTiles.sort(longestFirst);
+    tiles.sort(longestFirst);
     split.sort((a, b) -> Integer.compare(b[3], a[3]));
     List<Cascade.Part> parts =
         shared == null ? List.of() : form.split().cascade().parts(split, cache, mostParts);
@@ -363,13 +423,16 @@ final class Attention {
     }
     Work.Shape shape =
         new Work.Shape(
+            wideTiles.size(),
             tiles.size(),
             split.size(),
             powerOfTwo(longest),
             powerOfTwo(parts.size()),
             powerOfTwo(deepest));
-    tiles.addAll(split);
-    return new Work(tiles, own, parts, shape);
+    List<int[]> all = new ArrayList<>(wideTiles);
+    all.addAll(tiles);
+    all.addAll(split);
+    return new Work(all, own, parts, shape);
   }
 
   /** The least power of two that is no less, or 0. */
@@ -411,6 +474,9 @@ final class Attention {
     if (work.split() > 0) {
       attendSplit(z, qkv, work, step, cache, layer, edits);
     }
+    if (work.wide() > 0) {
+      attendWide(z, logSum, qkv, work, step, cache, layer, edits);
+    }
     if (work.whole() == 0) {
       return;
     }
@@ -430,10 +496,45 @@ final class Attention {
         cache.values(layer),
         cache.pageTable(),
         cache.pagesPerSequence(),
-        step.tiles,
+        step.tiles.slice(16L * work.wide()),
         config.nHeads(),
         config.nKvHeads(),
         config.dHead(),
+        scale,
+        window,
+        edits.ranges(Site.Kind.Z, layer),
+        edits.steering());
+  }
+
+  private void attendWide(
+      Buffer z,
+      Buffer logSum,
+      Buffer qkv,
+      Work.Shape work,
+      StepTables step,
+      KvCache cache,
+      int layer,
+      Edits edits) {
+    int window = config.slidingWindow(layer);
+    device.launch(
+        wide,
+        device.isProfiled()
+            ? bytes.wide(step.work(), window) + (logSum == null ? 0 : logSum.bytes())
+            : Profile.UNKNOWN,
+        Grid.of(Math.min(work.wide() * config.nKvHeads(), form.wide().blocks())),
+        Wide.BLOCK,
+        form.wide().sharedBytes(),
+        z,
+        logSum,
+        qkv,
+        cache.maps().keys(layer),
+        cache.maps().values(layer),
+        cache.pageTable(),
+        cache.pagesPerSequence(),
+        step.tiles,
+        work.wide(),
+        config.nHeads(),
+        config.nKvHeads(),
         scale,
         window,
         edits.ranges(Site.Kind.Z, layer),
@@ -453,7 +554,7 @@ final class Attention {
     int extent =
         window == 0 ? work.extent() : Math.min(work.extent(), Math.ceilDiv(window, Split.KEYS) + 1);
     Buffer ranges = edits.ranges(Site.Kind.Z, layer);
-    Buffer tiles = step.tiles.slice(16L * work.whole());
+    Buffer tiles = step.tiles.slice(16L * work.firstSplit());
     if (work.shared() > 0) {
       device.launch(
           shared,

@@ -5,6 +5,7 @@ import dev.halter.model.Attention.Form;
 import dev.halter.model.Attention.Split;
 import dev.halter.model.Attention.Work;
 import dev.halter.weights.ModelConfig;
+import java.util.List;
 
 /**
  * What attention's kernels move in a step, by their contracts, for a profile: it depends on how
@@ -16,15 +17,29 @@ import dev.halter.weights.ModelConfig;
 record AttentionBytes(ModelConfig config, DType type, Form form) {
   /** By the kernel that works on a tile in one block. */
   long whole(Work work, int window) {
+    Work.Shape shape = work.shape();
+    return tiles(
+        work.tiles().subList(shape.wide(), shape.firstSplit()),
+        form.packed(),
+        form.readsValuesInPages(),
+        window);
+  }
+
+  /** By the kernel for spans of several rows. */
+  long wide(Work work, int window) {
+    return tiles(work.tiles().subList(0, work.shape().wide()), form.wide().packed(), true, window);
+  }
+
+  private long tiles(List<int[]> tiles, int packed, boolean valuesInPages, int window) {
     int group = config.nHeads() / config.nKvHeads();
     long rows = 0;
     long tokens = 0; // keys, and values, of a KV head
-    for (int[] tile : work.tiles().subList(0, work.shape().whole())) {
+    for (int[] tile : tiles) {
       int first = firstKey(tile[3], window);
       int last = tile[3] + tile[1] - 1;
       long keys = inPages(first, last);
-      long values = form.readsValuesInPages() ? keys : last + 1 - first;
-      tokens += Math.ceilDiv(tile[1] * group, form.packed()) * (keys + values);
+      long values = valuesInPages ? keys : last + 1 - first;
+      tokens += Math.ceilDiv(tile[1] * group, packed) * (keys + values);
       rows += tile[1];
     }
     return config.nKvHeads() * tokens * headBytes() + 2 * rows * rowBytes();
@@ -36,7 +51,7 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
     for (Cascade.Part part : work.shared()) {
       int least = part.to();
       for (int i = part.first(); i < part.first() + part.tiles(); i++) {
-        int[] tile = work.tiles().get(work.shape().whole() + i);
+        int[] tile = work.tiles().get(work.shape().firstSplit() + i);
         int from = Math.max(part.from(), firstKey(tile[3], window) / Split.KEYS);
         least = Math.min(least, from);
         moved += (part.to() - from) * form.placeBytes(config) + rowBytes();
@@ -50,7 +65,7 @@ record AttentionBytes(ModelConfig config, DType type, Form form) {
   long split(Work work, int window, boolean edited) {
     long moved = 0;
     for (int i = 0; i < work.own().length; i++) {
-      int[] tile = work.tiles().get(work.shape().whole() + i);
+      int[] tile = work.tiles().get(work.shape().firstSplit() + i);
       int own = Math.max(firstKey(tile[3], window), work.own()[i] * Split.KEYS);
       moved += config.nKvHeads() * 2L * inPages(own, tile[3]) * headBytes() + 2 * rowBytes();
       if (isMerged(tile, window, edited)) {

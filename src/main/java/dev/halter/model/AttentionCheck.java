@@ -36,8 +36,14 @@ final class AttentionCheck {
   static void run(Device device, ModelConfig config, DType type) {
     Form portable = Form.portable(config, type);
     Form form = Form.of(device, config, type);
-    if (!form.equals(portable) && config.maxPositions() >= PROMPT + ROWS) {
-      compare(device, form, z(device, config, type, portable), z(device, config, type, form));
+    if (form.equals(portable) || config.maxPositions() < PROMPT + ROWS) {
+      return;
+    }
+    float[] expected = z(device, config, type, portable);
+    Form narrow = form.with(null);
+    compare(device, narrow, expected, z(device, config, type, narrow));
+    if (form.wide() != null) {
+      compare(device, form, expected, z(device, config, type, form));
     }
   }
 
@@ -48,8 +54,12 @@ final class AttentionCheck {
     }
     if (!(worst <= TOLERANCE)) {
       throw new DeviceException(
-          "kernel %s and the portable one differ by %s on %s: run with -Dhalter.attention=portable, and report this"
-              .formatted(form.kernel(), worst, device.description()));
+          "kernel %s and the portable one differ by %s on %s: run with -Dhalter.attention=%s, and report this"
+              .formatted(
+                  form.wide() == null ? form.kernel() : form.wide().kernel(),
+                  worst,
+                  device.description(),
+                  form.wide() == null ? "portable" : "sm80"));
     }
   }
 

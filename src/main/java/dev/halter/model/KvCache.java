@@ -58,6 +58,7 @@ public final class KvCache {
   private final Device device;
   private final Kernel copyPage;
   private final Buffer addresses; // long[layers][2]: of keys and values
+  private final PageMaps maps;
   private boolean changed = true;
 
   /**
@@ -82,6 +83,7 @@ public final class KvCache {
       keys.add(scope.allocate(pages * pageBytes));
       values.add(scope.allocate(pages * pageBytes));
     }
+    this.maps = new PageMaps(scope.device(), config, pages, keys, values);
     this.pageTable = scope.allocate(4L * table.length);
     this.device = scope.device();
     this.copyPage = device.kernel("copy_page");
@@ -354,6 +356,11 @@ public final class KvCache {
 
   Buffer values(int layer) {
     return values.get(layer);
+  }
+
+  /** What tensor copies have to know of keys and values. */
+  PageMaps maps() {
+    return maps;
   }
 
   /** The page table [sequences, pagesPerSequence] on the device, up to date. */

@@ -12,6 +12,7 @@ import dev.halter.device.Top;
 import dev.halter.files.NativeFiles;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
@@ -153,6 +154,28 @@ public final class CpuDevice implements Device {
   @Override
   public boolean wantsLargePieces() {
     return false;
+  }
+
+  /** The test build does their instructions in software. */
+  @Override
+  public boolean runsSm90() {
+    return schedule != null;
+  }
+
+  /** As native/include/tensor_map.h has it. */
+  @Override
+  public void encodeTensorMap(
+      MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
+    long magic = 0x70614d726f736e54L;
+    long[] words = {
+      magic,
+      matrix.buffer().address(),
+      columns,
+      rows,
+      2 * matrix.rowStride(),
+      64L | (long) boxRows << 32
+    };
+    MemorySegment.copy(words, 0, map, ValueLayout.JAVA_LONG, 0, words.length);
   }
 
   @Override

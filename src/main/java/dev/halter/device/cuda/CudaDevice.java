@@ -128,7 +128,7 @@ public final class CudaDevice implements Device {
     }
     return new TensorTop(
         this,
-        driver::encodeTensorMap,
+        this::encodeTensorMap,
         form,
         multiprocessors(),
         modules.sharedLimit(),
@@ -190,6 +190,18 @@ public final class CudaDevice implements Device {
   @Override
   public int multiprocessors() {
     return context.attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  }
+
+  @Override
+  public boolean runsSm90() {
+    return context.capability() == 90;
+  }
+
+  @Override
+  public void encodeTensorMap(
+      MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
+    context.bind();
+    driver.encodeTensorMap(map, matrix, rows, columns, boxRows);
   }
 
   @Override

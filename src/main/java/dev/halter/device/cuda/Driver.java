@@ -144,12 +144,7 @@ final class Driver {
     return sizes.stream().mapToInt(Integer::intValue).toArray();
   }
 
-  /**
-   * Describes a matrix of bf16 to the tensor copy engine, for boxes of 64 columns that it lays down
-   * swizzled by 128 bytes, with zeros outside the matrix: {@code TensorMap} of wgmma_sm90.cuh.
-   *
-   * @param map receives the 128 bytes; at a multiple of 64
-   */
+  /** See {@link dev.halter.device.Device#encodeTensorMap}. */
   void encodeTensorMap(MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
     int bf16 = 9; // CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
     int swizzle128 = 3; // CU_TENSOR_MAP_SWIZZLE_128B

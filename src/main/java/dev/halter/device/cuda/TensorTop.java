@@ -48,7 +48,7 @@ final class TensorTop implements AutoCloseable {
 
   private static final int MAP_BYTES = 128;
 
-  /** Describes matrices to the tensor copy engine: {@link Driver#encodeTensorMap}. */
+  /** Describes matrices to the tensor copy engine: {@link Device#encodeTensorMap}. */
   interface TensorMaps {
     void encode(MemorySegment map, Matrix matrix, int rows, int columns, int boxRows);
   }

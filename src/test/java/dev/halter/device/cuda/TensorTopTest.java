@@ -25,7 +25,6 @@ import dev.halter.device.cuda.TensorTop.TensorMaps;
 import dev.halter.device.cuda.TestCuda.StandIn;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
@@ -93,22 +92,8 @@ class TensorTopTest {
     }
   }
 
-  /** A matrix as the software form of tensor copies reads it: native/include/tensor_map.h. */
-  private static void encode(MemorySegment map, Matrix matrix, int rows, int columns, int boxRows) {
-    long magic = 0x70614d726f736e54L;
-    long[] words = {
-      magic,
-      matrix.buffer().address(),
-      columns,
-      rows,
-      2 * matrix.rowStride(),
-      64L | (long) boxRows << 32
-    };
-    MemorySegment.copy(words, 0, map, ValueLayout.JAVA_LONG, 0, words.length);
-  }
-
   private static TensorTop top(Device device, Form form, int multiprocessors) {
-    return top(device, form, multiprocessors, TensorTopTest::encode);
+    return top(device, form, multiprocessors, device::encodeTensorMap);
   }
 
   private static TensorTop top(Device device, Form form, int multiprocessors, TensorMaps maps) {
@@ -450,7 +435,7 @@ class TensorTopTest {
                 Form.SM90,
                 4,
                 (map, matrix, rows, columns, boxRows) ->
-                    encode(map, matrix, rows, columns - 1, boxRows))) {
+                    device.encodeTensorMap(map, matrix, rows, columns - 1, boxRows))) {
       Top best = Top.allocate(scope, Sign.PLUS, 2, 2);
       Matrix matrix = new Matrix(factor, DType.BF16, 8);
       right.multiply(2, 8, 8, matrix, matrix, best);
