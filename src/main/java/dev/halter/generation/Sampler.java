@@ -5,6 +5,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
+import dev.halter.model.Tail;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -19,12 +20,13 @@ import java.util.stream.IntStream;
  * Chooses the next token of each row of logits on the device, and tells what the model gives tokens
  * ({@code cuda-kernels/sample.cu}).
  *
- * <p>A step is one upload, a launch for each reading of the logits (one for greedy choices, one
- * more where a request changes them, two or three to draw) and one download. What a request changes
+ * <p>It follows a step of the model, with which its table goes up and its launches are recorded: a
+ * launch for each reading of the logits (one for greedy choices, one
+ * more where a request changes them, two or three to draw). What they found is one download. What a request changes
  * of its logits lies in a table on the device, which is uploaded once and counts by itself what was
  * chosen.
  */
-final class Sampler {
+final class Sampler implements Tail {
   /** What is chosen where a request forbids all tokens; -1 where the logits are not numbers. */
   static final int FORBIDDEN = -2;
 
@@ -59,11 +61,10 @@ final class Sampler {
   private final int blocks; // that fill the device
   private final List<Buffer> idleTables = new ArrayList<>();
 
-  private Buffer draws; // and behind them the ids that they name
   private Buffer results;
   private Buffer tops; // of the parts of rows whose likeliest are told; null before the first
   private Buffer cuts; // of draws that search one; null before the first
-  private ByteBuffer toDraws;
+  private ByteBuffer toDraws; // and behind them the ids that they name
   private MemorySegment drawsSegment;
   private int[] told;
   private MemorySegment toldSegment;
@@ -110,7 +111,6 @@ final class Sampler {
   }
 
   private void makeDraws(long bytes) {
-    draws = scope.allocate(bytes);
     byte[] host = new byte[Math.toIntExact(bytes)];
     ByteBuffer copy = ByteBuffer.wrap(host).order(ByteOrder.nativeOrder());
     if (toDraws != null) {
@@ -118,7 +118,6 @@ final class Sampler {
     }
     toDraws = copy;
     drawsSegment = MemorySegment.ofArray(host);
-    toSample[1] = toCuts[0] = toDraw[1] = draws;
   }
 
   private void makeResults(int words) {
@@ -287,34 +286,41 @@ final class Sampler {
     topsUsed += top > 0 ? 1 : 0;
   }
 
-  /** Runs what was asked for over logits [·, vocabulary] f32; some rows are changed. */
-  void run(Buffer logits) {
-    if (count == 0) {
-      return;
-    }
+  /** The draws that were asked for, and the ids that they name. */
+  @Override
+  public MemorySegment table() {
     int bytes = toDraws.position() + 4 * namesUsed;
     if (bytes > toDraws.capacity()) {
-      Buffer small = draws; // until the larger one is there: it may not fit
       makeDraws(2L * bytes);
-      small.close();
     }
     for (int i = 0; i < namesUsed; i++) {
       toDraws.putInt(names[i]);
     }
     if (resultsUsed > told.length) {
-      Buffer small = results;
+      Buffer small = results; // until the larger one is there: it may not fit
       makeResults(2 * resultsUsed);
       small.close();
     }
-    int parts = Math.ceilDiv(vocabularySize, PART);
-    tops = withRoom(tops, 4L * parts * topsUsed);
+    tops = withRoom(tops, 4L * Math.ceilDiv(vocabularySize, PART) * topsUsed);
     cuts = withRoom(cuts, (long) CUTS_BYTES * cutsUsed);
-    draws.copyFrom(drawsSegment.asSlice(0, bytes));
-    launch(logits);
-    results.copyTo(toldSegment.asSlice(0, 4L * resultsUsed));
+    return drawsSegment.asSlice(0, bytes);
   }
 
-  private void launch(Buffer logits) {
+  private record Shape(
+      int draws, boolean change, boolean cut, boolean draw, Buffer results, Buffer tops, Buffer cuts) {}
+
+  @Override
+  public Object shape() {
+    return new Shape(count, changed > 0, cutsUsed > 0, drawn > 0, results, tops, cuts);
+  }
+
+  /** Has the choices made that were asked for; rows of logits that a request changes are changed. */
+  @Override
+  public void queue(Buffer logits, Buffer table) {
+    if (count == 0) {
+      return;
+    }
+    toSample[1] = toCuts[0] = toDraw[1] = table;
     toSample[2] = toCuts[1] = toDraw[2] = logits;
     toSample[6] = tops;
     toSample[7] = toCuts[4] = toDraw[6] = cuts;
@@ -331,6 +337,13 @@ final class Sampler {
     }
     if (drawn > 0) {
       device.launch(sampleDraw, row * drawn, grid, BLOCK, 0, toDraw);
+    }
+  }
+
+  /** Waits for what was queued; then it can be asked for. */
+  void read() {
+    if (count > 0) {
+      results.copyTo(toldSegment.asSlice(0, 4L * resultsUsed));
     }
   }
 

@@ -10,10 +10,15 @@ import java.util.List;
  * recorded step finds the next one's values in them.
  */
 final class StepTables {
+  /** Bytes that what follows a step has room for beside its tables, for each row of logits. */
+  private static final int TAIL_BYTES = 128;
+
+  private final Scope scope;
   private final Llama.Limits limits;
   private final Buffer all;
   private final int[] host;
   private Attention.Work work;
+  private Buffer tail; // of what follows the step: behind the tables, or where it is too large its own
 
   final Buffer tokens; // [rows]
   final Buffer positions; // [rows]
@@ -23,10 +28,13 @@ final class StepTables {
   final Buffer tiles; // [tiles, 4]: attention's work
 
   StepTables(Scope scope, Llama.Limits limits) {
+    this.scope = scope;
     this.limits = limits;
     int rows = limits.rows();
     // At most one tile a row.
-    this.host = new int[4 * rows + limits.outputs() + 4 * rows];
+    int tables = 4 * rows + limits.outputs() + 4 * rows;
+    int aligned = (tables + 3) / 4 * 4; // to 16 bytes
+    this.host = new int[aligned + TAIL_BYTES / 4 * limits.outputs()];
     this.all = scope.allocate(4L * host.length);
     this.tokens = all.slice(0, 4L * rows);
     this.positions = all.slice(4L * rows, 4L * rows);
@@ -34,15 +42,21 @@ final class StepTables {
     this.slots = all.slice(12L * rows, 4L * rows);
     this.tiles = all.slice(16L * rows, 16L * rows);
     this.outputRows = all.slice(32L * rows, 4L * limits.outputs());
+    this.tail = all.slice(4L * aligned);
   }
 
   /** Copies a batch to the device; returns the shape of attention's work. */
   Attention.Work.Shape upload(Batch batch, Attention attention) {
-    return upload(batch, attention, true);
+    return upload(batch, attention, true, MemorySegment.NULL);
   }
 
-  /** As above; {@code maySplit} as for {@link Attention#work}. */
-  Attention.Work.Shape upload(Batch batch, Attention attention, boolean maySplit) {
+  /**
+   * As above, with what follows the step ({@link #tail}) in the same copy.
+   *
+   * @param maySplit as for {@link Attention#work}
+   */
+  Attention.Work.Shape upload(
+      Batch batch, Attention attention, boolean maySplit, MemorySegment following) {
     int rows = limits.rows();
     int output = 8 * rows;
     for (Batch.Span span : batch.spans()) {
@@ -62,8 +76,25 @@ final class StepTables {
     for (int i = 0; i < tiles.size(); i++) {
       System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
     }
-    all.copyFrom(MemorySegment.ofArray(host));
+    MemorySegment tables = MemorySegment.ofArray(host);
+    long end = outputRows.address() - all.address() + 4L * batch.outputs();
+    if (following.byteSize() > tail.bytes()) {
+      tail = scope.allocate(2 * following.byteSize()); // the old one, if any, may be in a graph
+    }
+    long behind = tail.address() - all.address();
+    if (following.byteSize() > 0 && 0 <= behind && behind < all.bytes()) {
+      MemorySegment.copy(following, 0, tables, behind, following.byteSize());
+      end = behind + following.byteSize();
+    } else if (following.byteSize() > 0) {
+      tail.copyFrom(following);
+    }
+    all.copyFrom(tables.asSlice(0, end));
     return work.shape();
+  }
+
+  /** What follows the step that was uploaded last. */
+  Buffer tail() {
+    return tail;
   }
 
   /** Attention's work of the step that was uploaded last. */

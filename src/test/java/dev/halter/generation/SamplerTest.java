@@ -399,7 +399,7 @@ class SamplerTest {
         for (int row = 0; row < rows; row++) {
           batch.add(new Draw(row, sampling, first + row));
         }
-        System.arraycopy(choose(sampler, buffer, batch).tokens(), 0, tokens, first, rows);
+        System.arraycopy(choose(device, sampler, buffer, batch).tokens(), 0, tokens, first, rows);
       }
     }
     return tokens;
@@ -453,17 +453,18 @@ class SamplerTest {
         Buffer buffer = device.allocate(4L * logits.length)) {
       Sampler sampler = new Sampler(scope, vocabulary, rows);
       buffer.set(logits);
-      return choose(sampler, buffer, draws);
+      return choose(device, sampler, buffer, draws);
     }
   }
 
-  private static Choice choose(Sampler sampler, Buffer logits, List<Draw> draws) {
+  private static Choice choose(
+      Device device, Sampler sampler, Buffer logits, List<Draw> draws) {
     sampler.begin();
     for (Draw draw : draws) {
       Request request = Request.of(new int[1]).with(draw.sampling);
       sampler.draw(sampler.open(request, 1), draw.row, draw.index);
     }
-    sampler.run(logits);
+    SamplerRun.over(device, sampler, logits);
     int[] tokens = new int[draws.size()];
     float[] logProbabilities = new float[draws.size()];
     for (int i = 0; i < tokens.length; i++) {

@@ -150,7 +150,7 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = batch(part);
     int n = batch.rows();
     write(part.qkv);
-    Attention.Work.Shape work = tables.upload(batch, attention, false);
+    Attention.Work.Shape work = tables.upload(batch, attention, false, MemorySegment.NULL);
     int count = n * config.nHeads();
     try (Buffer logSums = device.allocate(4L * count)) {
       attention.rotateAndAppend(qkv, n, tables, cache, 0);
@@ -190,7 +190,7 @@ final class AttentionRun implements AutoCloseable {
     int n = batch.rows();
     Attention.Work.Shape work = upload(batch, parts);
     cache.pageTable();
-    graphs.run(n, work, null, false, () -> run(work, n, null, null));
+    graphs.run(n, work, null, false, null, null, () -> run(work, n, null, null));
     return read(z, n, config.nHeads() * config.dHead());
   }
 
