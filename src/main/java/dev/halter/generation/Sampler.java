@@ -21,9 +21,9 @@ import java.util.stream.IntStream;
  * ({@code cuda-kernels/sample.cu}).
  *
  * <p>It follows a step of the model, with which its table goes up and its launches are recorded: a
- * launch for each reading of the logits (one for greedy choices, one
- * more where a request changes them, two or three to draw). What they found is one download. What a request changes
- * of its logits lies in a table on the device, which is uploaded once and counts by itself what was
+ * launch for each reading of the logits (one for greedy choices, one more where a request changes
+ * them, two or three to draw). What they found is one download. What a request changes of its
+ * logits lies in a table on the device, which is uploaded once and counts by itself what was
  * chosen.
  */
 final class Sampler implements Tail {
@@ -307,14 +307,22 @@ final class Sampler implements Tail {
   }
 
   private record Shape(
-      int draws, boolean change, boolean cut, boolean draw, Buffer results, Buffer tops, Buffer cuts) {}
+      int draws,
+      boolean change,
+      boolean cut,
+      boolean draw,
+      Buffer results,
+      Buffer tops,
+      Buffer cuts) {}
 
   @Override
   public Object shape() {
     return new Shape(count, changed > 0, cutsUsed > 0, drawn > 0, results, tops, cuts);
   }
 
-  /** Has the choices made that were asked for; rows of logits that a request changes are changed. */
+  /**
+   * Has the choices made that were asked for; rows of logits that a request changes are changed.
+   */
   @Override
   public void queue(Buffer logits, Buffer table) {
     if (count == 0) {

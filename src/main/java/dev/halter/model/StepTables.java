@@ -18,7 +18,8 @@ final class StepTables {
   private final Buffer all;
   private final int[] host;
   private Attention.Work work;
-  private Buffer tail; // of what follows the step: behind the tables, or where it is too large its own
+  private Buffer
+      tail; // of what follows the step: behind the tables, or where it is too large its own
 
   final Buffer tokens; // [rows]
   final Buffer positions; // [rows]

@@ -457,8 +457,7 @@ class SamplerTest {
     }
   }
 
-  private static Choice choose(
-      Device device, Sampler sampler, Buffer logits, List<Draw> draws) {
+  private static Choice choose(Device device, Sampler sampler, Buffer logits, List<Draw> draws) {
     sampler.begin();
     for (Draw draw : draws) {
       Request request = Request.of(new int[1]).with(draw.sampling);
