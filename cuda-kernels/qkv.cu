@@ -5,20 +5,22 @@
 #include "rope.cuh"
 #include "types.cuh"
 
-// The heads [begin, end) of a row that a block works on, in packs of N pairs of elements i and
-// i + d_head / 2. Each head has as many threads as packs, if the block has so many: thread
-// `threadIdx.x` begins with element `first` of head begin + of_block.
-template <int N>
+// The heads [begin, end) of ROWS rows that a block works on, in packs of N pairs of elements i and
+// i + d_head / 2. Neighbouring threads have neighbouring rows. Each head of a row has as many threads
+// as packs, if the block has so many: a thread begins with element `first` of head begin + of_block.
+template <int N, int ROWS>
 struct HeadThreads {
     int pairs, lanes, at_once, of_block, first;
 
     __device__ __forceinline__ explicit HeadThreads(int d_head) {
+        const int threads = blockDim.x < ROWS ? 1 : blockDim.x / ROWS;  // of a row
+        const int thread = threadIdx.x / ROWS;
         pairs = d_head / 2;
         const int packs = pairs / N;
-        lanes = (int)blockDim.x < packs ? (int)blockDim.x : packs;
-        at_once = blockDim.x / lanes;
-        of_block = threadIdx.x / lanes;
-        first = threadIdx.x % lanes * N;
+        lanes = threads < packs ? threads : packs;
+        at_once = threads / lanes;
+        of_block = thread / lanes;
+        first = thread % lanes * N;
     }
 };
 
@@ -33,17 +35,17 @@ struct HeadChanges {
 // A row's heads [begin, end) of x [(H + 2 * KV) * d_head], in place: plus bias, then q and k heads by
 // RMSNorm, each by itself (Qwen3). The rounding is transformers': to T after the bias, after the
 // division, and after the product with the gain. `sums` has room for blockDim.x floats. Every thread
-// calls it, and finds the elements that it is to rotate as it left them.
-template <int N, typename T>
+// calls it, with its own row or null, and finds the elements that it is to rotate as it left them.
+template <int N, int ROWS, typename T>
 __device__ __forceinline__ void change_heads(T* x, float* sums, const HeadChanges changes,
                                              int begin, int end, int n_heads, int n_kv_heads,
                                              int d_head) {
-    const HeadThreads<N> threads(d_head);
+    const HeadThreads<N, ROWS> threads(d_head);
     const int pairs = threads.pairs;
     const int step = threads.lanes * N;
     for (int round = begin; round < end; round += threads.at_once) {
         const int head = round + threads.of_block;
-        const bool works = threads.of_block < threads.at_once && head < end;
+        const bool works = threads.of_block < threads.at_once && head < end && x != nullptr;
         const bool norms = changes.q_norm != nullptr && head < n_heads + n_kv_heads;
         T* own = x + (long long)head * d_head;
         float squares = 0;
@@ -78,7 +80,9 @@ __device__ __forceinline__ void change_heads(T* x, float* sums, const HeadChange
         __syncthreads();
         if (works && norms) {
             float all = 0;
-            for (int i = 0; i < threads.lanes; i++) all += sums[threads.of_block * threads.lanes + i];
+            for (int i = 0; i < threads.lanes; i++) {
+                all += sums[(threads.of_block * threads.lanes + i) * ROWS + threadIdx.x % ROWS];
+            }
             const float inverse = 1.0f / sqrtf(all / d_head + changes.eps);
             const float* gain = head < n_heads ? changes.q_norm : changes.k_norm;
             for (int i = threads.first; i < pairs; i += step) {
@@ -135,9 +139,9 @@ __device__ void qkv_bias_norm(T* qkv, const HeadChanges changes, int n_heads, in
     const HeadPart part(heads);
     T* x = qkv + (long long)blockIdx.x * heads * d_head;
     if (heads_in_packs(qkv, qkv, changes, d_head)) {
-        change_heads<PACK<T>>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
+        change_heads<PACK<T>, 1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
     } else {
-        change_heads<1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
+        change_heads<1, 1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
     }
 }
 
@@ -161,25 +165,34 @@ constexpr bool LOADS_AHEAD = true;
 constexpr bool LOADS_AHEAD = false;
 #endif
 
-// Where a row's token goes in the cache, and by which angles its heads turn.
-struct RopeRow {
-    const int* position;
-    const int* sequence;
+// Where tokens go in the cache, and by which angles their heads turn.
+struct RopeRows {
+    int count;             // of the block's rows, ROWS or, in the last block, less
+    const int* positions;  // [count]
+    const int* sequence;   // [count]
     const int* page_table;
     int pages_per_sequence;
     const float* inverse_frequencies;
 };
 
-// The heads [begin, end) of one row, x [(H + 2 * KV) * d_head], in packs of N pairs. `shared` has
-// room for the cosines and sines of the row, [2][d_head / 2].
-template <int N, typename T>
-__device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow row, T* k_cache,
-                                           T* v_cache, int begin, int end, int n_heads,
+// A row's floats among the angles of a block: one more than it has, so that neighbouring rows lie in
+// neighbouring banks.
+template <int ROWS>
+__device__ __forceinline__ int angles_stride(int pairs) {
+    return ROWS == 1 ? pairs : pairs + 1;
+}
+
+// The heads [begin, end) of a thread's row, x [(H + 2 * KV) * d_head] or null if it has none, in packs
+// of N pairs; `own` is which of the block's rows it is.
+// `shared` has room for the cosines and sines of the block's rows, [2][ROWS][angles_stride].
+template <int N, int ROWS, typename T>
+__device__ __forceinline__ void rope_heads(T* x, int own, float* shared, const RopeRows rows,
+                                           T* k_cache, T* v_cache, int begin, int end, int n_heads,
                                            int n_kv_heads, int d_head) {
-    const HeadThreads<N> threads(d_head);
+    const HeadThreads<N, ROWS> threads(d_head);
     const int pairs = threads.pairs, lanes = threads.lanes, heads_at_once = threads.at_once;
     const int first = threads.first, of_block = threads.of_block;
-    const bool works = of_block < heads_at_once && begin + of_block < end;
+    const bool works = of_block < heads_at_once && begin + of_block < end && x != nullptr;
     // In this order, since a thread waits where it uses what it loads: the packs, which need
     // nothing, then what the page's number needs, whose own load is under way while angles are made.
     Pack<T, N> a, b;
@@ -188,18 +201,25 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
         a.load(pair);
         b.load(pair + pairs);
     }
-    const int position = *row.position;
+    const int row = x == nullptr ? 0 : own;
+    const int position = rows.positions[row];
     const long long token =
-        page_offset(row.page_table, row.pages_per_sequence, *row.sequence, position, 0, n_kv_heads,
-                    d_head);
+        page_offset(rows.page_table, rows.pages_per_sequence, rows.sequence[row], position, 0,
+                    n_kv_heads, d_head);
+    const int stride = angles_stride<ROWS>(pairs);
     float* cosines = shared;
-    float* sines = shared + pairs;
-    for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
-        const float angle = (float)position * row.inverse_frequencies[i];
-        sincosf(angle, sines + i, cosines + i);
+    float* sines = shared + ROWS * stride;
+    for (int i = threadIdx.x; i < pairs * rows.count; i += blockDim.x) {
+        const int of_row = ROWS == 1 ? 0 : i / pairs, pair = i - of_row * pairs;
+        const int at = of_row * stride + pair;
+        const float angle = (float)(ROWS == 1 ? position : rows.positions[of_row]) *
+                            rows.inverse_frequencies[pair];
+        sincosf(angle, sines + at, cosines + at);
     }
     __syncthreads();
     if (!works) return;
+    cosines += row * stride;
+    sines += row * stride;
     T* k_page = k_cache + token + position % PAGE;
     T* v_page = v_cache + token + (long long)(position % PAGE) * d_head;
     bool loaded = LOADS_AHEAD;
@@ -242,6 +262,9 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
     }
 }
 
+// Rows of a block of rope_append_rows.
+constexpr int ROPE_ROWS = 8;
+
 // Changes the heads of qkv [rows, (H + 2 * KV) * d_head] T as qkv_bias_norm does, with its bits, where
 // any of its arguments is not null; then rotates q and k in place and appends k and v to the cache
 // (kv_cache.cuh) at positions[row] of sequence[row]. Rotary embedding (Su et al. 2021) as
@@ -251,42 +274,56 @@ __device__ __forceinline__ void rope_heads(T* x, float* shared, const RopeRow ro
 // PRECOND: grid (rows, parts) with any number of parts and any block size (that of qkv_bias_norm, for
 // the bits of its norms): the parts of a row share
 // its heads; d_head even; dynamic shared memory 4 * (d_head + blockDim.x) bytes; no two rows with the
-// same position of the same sequence. Packs of 16 bytes where d_head / 2 is a multiple of a pack and
+// same position of the same sequence. rope_append_rows: grid (ceil(rows / ROPE_ROWS), parts), ROPE_ROWS
+// times the threads, dynamic shared memory 4 * (ROPE_ROWS * (d_head + 2) + blockDim.x) bytes; the bits
+// of its norms are those of blocks of a ROPE_ROWSth. Packs of 16 bytes where d_head / 2 is a multiple of a pack and
 // qkv, v_cache, biases and gains lie at multiples of 16, else pair by pair.
 // Moves rows * (2 * H + 5 * KV) * d_head * sizeof(T) bytes: k is written twice, turned in qkv as well
 // as to its page; what is changed before goes through L1. Each block computes its row's angles
 // once for its heads; a thread has both its packs under way meanwhile. With one block per row,
 // which this was before, batch 1 took 20 rounds of 2-byte loads. The keys' stores are scattered
-// (d-major pages), which is paid once per token and gained back at every read.
-template <typename T>
+// (d-major pages), which is paid once per token and gained back at every read. A prompt of 2,000 tokens
+// scatters two million of them, which took an H200 42 us, at 0.67 TB/s: so many rows go by
+// rope_append_rows, where neighbouring threads store the keys of neighbouring rows, which lie side by
+// side where these follow each other, 16 bytes for a warp's 8 rows of bf16, and no row of a warp needs
+// to know that. Rows of decoding, each of another sequence, have nothing to gain by it.
+template <int ROWS, typename T>
 __device__ void rope_append(T* qkv, const HeadChanges changes,
                             const float* __restrict__ inverse_frequencies,
                             const int* __restrict__ positions, const int* __restrict__ sequence,
                             const int* __restrict__ page_table, int pages_per_sequence,
-                            T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head) {
+                            T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head,
+                            int rows) {
     SHARED_DYNAMIC(float, shared);
     constexpr int N = PACK<T>;
-    const int row = blockIdx.x;
+    const int row = blockIdx.x * ROWS;
     const int heads = n_heads + 2 * n_kv_heads;
     const HeadPart part(heads);
-    const RopeRow its{positions + row, sequence + row, page_table, pages_per_sequence,
-                      inverse_frequencies};
-    T* x = qkv + (long long)row * heads * d_head;
+    const RopeRows its{rows - row < ROWS ? rows - row : ROWS, positions + row, sequence + row,
+                       page_table, pages_per_sequence, inverse_frequencies};
+    float* sums = shared + 2 * ROWS * angles_stride<ROWS>(d_head / 2);
     const bool changed = changes.bias != nullptr || changes.q_norm != nullptr;
-    if (heads_in_packs(qkv, v_cache, changes, d_head)) {
-        if (changed) {
-            change_heads<N>(x, shared + d_head, changes, part.begin, part.end, n_heads, n_kv_heads,
-                            d_head);
+    const bool packs = heads_in_packs(qkv, v_cache, changes, d_head);
+    // The only thread of the CPU's solo build takes one row after another.
+    constexpr int ROUNDS = LOADS_AHEAD ? 1 : ROWS;
+    for (int round = 0; round < ROUNDS; round++) {
+        const int own = round + threadIdx.x % ROWS;
+        T* x = own < its.count ? qkv + (long long)(row + own) * heads * d_head : nullptr;
+        if (packs) {
+            if (changed) {
+                change_heads<N, ROWS>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads,
+                                      d_head);
+            }
+            rope_heads<N, ROWS>(x, own, shared, its, k_cache, v_cache, part.begin, part.end, n_heads,
+                                n_kv_heads, d_head);
+        } else {
+            if (changed) {
+                change_heads<1, ROWS>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads,
+                                      d_head);
+            }
+            rope_heads<1, ROWS>(x, own, shared, its, k_cache, v_cache, part.begin, part.end, n_heads,
+                                n_kv_heads, d_head);
         }
-        rope_heads<N>(x, shared, its, k_cache, v_cache, part.begin, part.end, n_heads, n_kv_heads,
-                      d_head);
-    } else {
-        if (changed) {
-            change_heads<1>(x, shared + d_head, changes, part.begin, part.end, n_heads, n_kv_heads,
-                            d_head);
-        }
-        rope_heads<1>(x, shared, its, k_cache, v_cache, part.begin, part.end, n_heads, n_kv_heads,
-                      d_head);
     }
 }
 
@@ -296,8 +333,9 @@ extern "C" __global__ void rope_append_f32(float* qkv, const float* bias, const 
                                            const int* sequence, const int* page_table,
                                            int pages_per_sequence, float* k_cache, float* v_cache,
                                            int n_heads, int n_kv_heads, int d_head) {
-    rope_append(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions, sequence,
-                page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head);
+    rope_append<1>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
+                sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
+                (int)gridDim.x);
 }
 
 extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* bias, const float* q_norm,
@@ -306,6 +344,29 @@ extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* bias, const 
                                             const int* sequence, const int* page_table,
                                             int pages_per_sequence, bf16* k_cache, bf16* v_cache,
                                             int n_heads, int n_kv_heads, int d_head) {
-    rope_append(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions, sequence,
-                page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head);
+    rope_append<1>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
+                sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
+                (int)gridDim.x);
+}
+
+extern "C" __global__ void __launch_bounds__(512)
+    rope_append_rows_f32(float* qkv, const float* bias, const float* q_norm, const float* k_norm,
+                         float eps, const float* inverse_frequencies, const int* positions,
+                         const int* sequence, const int* page_table, int pages_per_sequence,
+                         float* k_cache, float* v_cache, int n_heads, int n_kv_heads, int d_head,
+                         int rows) {
+    rope_append<ROPE_ROWS>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
+                sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
+                rows);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 2)
+    rope_append_rows_bf16(bf16* qkv, const float* bias, const float* q_norm, const float* k_norm,
+                          float eps, const float* inverse_frequencies, const int* positions,
+                          const int* sequence, const int* page_table, int pages_per_sequence,
+                          bf16* k_cache, bf16* v_cache, int n_heads, int n_kv_heads, int d_head,
+                          int rows) {
+    rope_append<ROPE_ROWS>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
+                sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
+                rows);
 }

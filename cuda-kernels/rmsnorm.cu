@@ -5,6 +5,10 @@
 // What is done to x before its norm: nothing, x += y, or that and then vectors that edits add.
 enum Before { NOTHING, SUM, SUM_AND_VECTORS };
 
+// Packs of a row that a thread of add_rmsnorm_rows keeps: all of a row up to d = 4096.
+template <typename T>
+constexpr int HELD_OF_ROWS = HOLDS_PACKS ? 8 / PACK<T> : 0;
+
 // The vectors that are added to a row.
 struct Vectors {
     int2 range;
@@ -12,9 +16,11 @@ struct Vectors {
     float* report;
 };
 
-// One row of both kernels, in packs of N (y is not read elsewhere). What a thread does not hold from
-// the sum of squares to the product is read again, from L1; with vectors it holds all (adds_alone).
-template <int N, Before BEFORE, typename T>
+// One row of both kernels, in packs of N (y is not read elsewhere), of which a thread holds HELD from the
+// sum of squares to the product; what lies beyond is read again, from L1. With vectors it holds all
+// (adds_alone). EARLY: gains are under way with the row, so that it waits once; else they are read where
+// they are used, and take no registers meanwhile.
+template <int N, int HELD, Before BEFORE, bool EARLY, typename T>
 __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__ y,
                                          const float* __restrict__ weight, int d, float eps,
                                          float* scale, float* normalized,
@@ -30,7 +36,7 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
         if (i >= d) continue;
         held[k].load(x + i);
         if constexpr (ADD) added[k].load(y + i);
-        if constexpr (BEFORE != SUM_AND_VECTORS) gains[k].load(weight + i);
+        if constexpr (EARLY && BEFORE != SUM_AND_VECTORS) gains[k].load(weight + i);
     }
     if constexpr (ADD) {
         UNROLL_ALL
@@ -85,6 +91,7 @@ __device__ __forceinline__ void norm_row(T* out, float* x, const T* __restrict__
         const int i = first + k * step;
         if (i >= d) continue;
         Pack<T, N> to;
+        if constexpr (!EARLY) gains[k].load(weight + i);
         UNROLL_ALL
         for (int j = 0; j < N; j++) {
             to.at[j] = from_float<T>(held[k].at[j] * inverse * gains[k].at[j]);
@@ -138,11 +145,11 @@ __device__ void rmsnorm(T* out, float* x, const float* __restrict__ weight, int 
     float* row_scale = scale == nullptr ? nullptr : scale + row;
     float* row_normalized = normalized == nullptr ? nullptr : normalized + at;
     if (d % N == 0 && aligned(out, x, weight, normalized)) {
-        norm_row<N, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
-                             row_normalized);
+        norm_row<N, HELD, NOTHING, true>(out + at, x + at, (const T*)nullptr, weight, d, eps,
+                                         row_scale, row_normalized);
     } else {
-        norm_row<1, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, row_scale,
-                             row_normalized);
+        norm_row<1, HELD, NOTHING, true>(out + at, x + at, (const T*)nullptr, weight, d, eps,
+                                         row_scale, row_normalized);
     }
 }
 
@@ -167,7 +174,11 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
 // an H200 with a vector added after every block.)
 // Moves rows * d * (8 + 2 * sizeof(T)) bytes: the sum is normalised from registers, which saves the
 // reading of x, and a launch. With a bias rows * d * (12 + 3 * sizeof(T)): y is rewritten, x read anew.
-template <typename T>
+// add_rmsnorm_rows has the same bits, for as many rows as the card has no room for at once: an SM has
+// three blocks of 512 threads and not two, since a thread keeps 8 elements and reads its gains, which
+// then lie in L1, when it needs them. With two an H200 took 27 us for 2,000 rows of 4096 where its
+// bytes take 15. Few rows would wait for their gains, and rows with vectors take the other.
+template <int HELD, bool EARLY, typename T>
 __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bias,
                             const float* __restrict__ weight, int d, float eps,
                             const int2* __restrict__ branch_ranges,
@@ -181,18 +192,21 @@ __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bi
     const bool in_packs = d % N == 0 && aligned(out, x, y, weight);
     if (bias == nullptr && !edits.any() && norm_edits.x == norm_edits.y) {
         if (in_packs) {
-            norm_row<N, SUM>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+            norm_row<N, HELD, SUM, EARLY>(out + at, x + at, y + at, weight, d, eps, nullptr,
+                                          nullptr);
         } else {
-            norm_row<1, SUM>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr);
+            norm_row<1, HELD, SUM, EARLY>(out + at, x + at, y + at, weight, d, eps, nullptr,
+                                          nullptr);
         }
         return;
     }
     float* report = steering.report(row);
-    if constexpr (HOLDS_PACKS) {
+    if constexpr (HOLDS_PACKS && EARLY) {
         if (bias == nullptr && in_packs && norm_edits.x == norm_edits.y &&
             adds_alone<N>(d, edits, steering.ops)) {
-            norm_row<N, SUM_AND_VECTORS>(out + at, x + at, y + at, weight, d, eps, nullptr, nullptr,
-                                         {edits.residual, steering.ops, report});
+            norm_row<N, HELD, SUM_AND_VECTORS, true>(out + at, x + at, y + at, weight, d, eps,
+                                                     nullptr, nullptr,
+                                                     {edits.residual, steering.ops, report});
             return;
         }
     }
@@ -200,9 +214,11 @@ __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bi
     if (norm_edits.x < norm_edits.y) steer_row(x + at, d, norm_edits, steering.ops, report);
     __syncthreads();  // packs are of elements that other threads made
     if (in_packs) {
-        norm_row<N, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+        norm_row<N, HELD, NOTHING, EARLY>(out + at, x + at, (const T*)nullptr, weight, d, eps,
+                                          nullptr, nullptr);
     } else {
-        norm_row<1, NOTHING>(out + at, x + at, (const T*)nullptr, weight, d, eps, nullptr, nullptr);
+        norm_row<1, HELD, NOTHING, EARLY>(out + at, x + at, (const T*)nullptr, weight, d, eps,
+                                          nullptr, nullptr);
     }
 }
 
@@ -211,7 +227,8 @@ extern "C" __global__ void add_rmsnorm_f32(float* out, float* x, float* y, const
                                            const int2* branch_ranges, const int2* norm_ranges,
                                            const int2* ranges,
                                            const __grid_constant__ Steering steering) {
-    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges, steering);
+    add_rmsnorm<HELD, true>(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges,
+                            steering);
 }
 
 extern "C" __global__ void add_rmsnorm_bf16(bf16* out, float* x, bf16* y, const float* bias,
@@ -219,5 +236,22 @@ extern "C" __global__ void add_rmsnorm_bf16(bf16* out, float* x, bf16* y, const 
                                             const int2* branch_ranges, const int2* norm_ranges,
                                             const int2* ranges,
                                             const __grid_constant__ Steering steering) {
-    add_rmsnorm(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges, steering);
+    add_rmsnorm<HELD, true>(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges,
+                            steering);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 3)
+    add_rmsnorm_rows_f32(float* out, float* x, float* y, const float* bias, const float* weight,
+                         int d, float eps, const int2* branch_ranges, const int2* norm_ranges,
+                         const int2* ranges, const __grid_constant__ Steering steering) {
+    add_rmsnorm<HELD_OF_ROWS<float>, false>(out, x, y, bias, weight, d, eps, branch_ranges,
+                                           norm_ranges, ranges, steering);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 3)
+    add_rmsnorm_rows_bf16(bf16* out, float* x, bf16* y, const float* bias, const float* weight,
+                          int d, float eps, const int2* branch_ranges, const int2* norm_ranges,
+                          const int2* ranges, const __grid_constant__ Steering steering) {
+    add_rmsnorm<HELD_OF_ROWS<bf16>, false>(out, x, y, bias, weight, d, eps, branch_ranges,
+                                           norm_ranges, ranges, steering);
 }

@@ -16,7 +16,8 @@ from pathlib import Path
 import turns
 
 LLAMA_8B = {"layers": 32, "d-model": 4096, "heads": 32, "kv-heads": 8, "d-mlp": 14336, "vocab": 128256}
-SAMPLED = "decode:1,top_p=0.9,top_k=40"
+NUCLEUS = "top_p=0.9"
+SAMPLED = f"decode:1,{NUCLEUS},top_k=40"
 NET = "net:0.05:0.95"
 TINY = {"layers": 2, "d-model": 128, "heads": 2, "kv-heads": 1, "d-mlp": 192, "vocab": 512}
 
@@ -125,8 +126,9 @@ class Stages:
                 SAMPLED]
 
     def decode(self, until):
-        """Generation by Halter, and with the portable kernel of attention."""
-        rows = ask(self.figures(until, "halter"), self.generation())
+        """Generation by Halter, draws of a row and of many, and with the portable kernel of attention."""
+        drawn = [f"decode:{batch},{NUCLEUS}" for batch in (self.size.batches[0], self.size.batches[-1])]
+        rows = ask(self.figures(until, "halter"), [*self.generation(), *drawn])
         portable = self.figures(until, "halter, attention portable", attention="portable")
         return told(rows + ask(portable, self.generation()))
 
@@ -187,7 +189,8 @@ class Stages:
         """Every kernel of a decode step and of a prefill: its time and the bytes that it moved, by the
         profiler."""
         report = self.logs / "kernels.csv"
-        decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED]
+        decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED,
+                    f"decode:1,{NUCLEUS}"]
         steps = [figure.replace("decode", "step") for figure in decoding]
         steps.append(self.size.prefill.replace("prefill", "prompt"))
         peer = self.figures(

@@ -120,6 +120,7 @@ int context_serial = 0;                              // a context made anew is a
 thread_local int current_context = 0;
 int sticky = SUCCESS;                                // a failed kernel ends its context
 long long runs = 0;
+std::map<std::string, long long> calls;  // of functions that need a context
 
 unsigned char* region = nullptr;
 size_t region_used = 0;
@@ -137,6 +138,7 @@ std::set<Graph*> executables;
 /// What every call needs first: a context in this thread that has not failed.
 #define IN_CONTEXT                                                                          \
     GUARD;                                                                                  \
+    calls[__func__]++;                                                                      \
     if (context_references == 0 || current_context != context_serial) {                     \
         stand_in::complain("%s: no context is current in this thread", __func__);           \
         return INVALID_CONTEXT;                                                             \
@@ -328,6 +330,7 @@ void stand_in_reset() {
     report.clear();
     settings = Settings();
     runs = 0;
+    calls.clear();
 }
 
 void stand_in_set(const char* what, long long value) {
@@ -349,6 +352,11 @@ void stand_in_set(const char* what, long long value) {
 long long stand_in_runs() {
     GUARD;
     return runs;
+}
+
+long long stand_in_calls(const char* function) {
+    GUARD;
+    return calls[function];
 }
 
 // The driver. Handles are pointers to the structures above; a device is 0.

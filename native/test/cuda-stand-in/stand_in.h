@@ -21,6 +21,9 @@ STAND_IN_API void stand_in_set(const char* what, long long value);
 /// Kernels run since the last reset.
 STAND_IN_API long long stand_in_runs();
 
+/// Calls of a function of the driver since then, by the name that it is exported by.
+STAND_IN_API long long stand_in_calls(const char* function);
+
 namespace stand_in {
 
 /// Adds a line to the report.

@@ -1,6 +1,5 @@
 package dev.halter.generation;
 
-import dev.halter.device.Buffer;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import dev.halter.model.Batch;
@@ -447,11 +446,14 @@ public final class Engine implements AutoCloseable {
         model.lower().leave(batch, batch.spans().get(i), order.get(i).parting);
       }
     }
-    Buffer logits = model.forward(batch, slots.table(), hook(order));
+    SiteHook hook = hook(order);
+    choose(batch, order);
+    model.forward(batch, slots.table(), hook, sampler);
     model.lower().finish();
     captures.finish();
     slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
-    int generated = choose(batch, order, logits);
+    sampler.read();
+    int generated = take(batch, order);
     done.accept(new Step(read, shared, (long) read * batch.firstLayer(), generated));
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
@@ -551,10 +553,10 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Chooses the next token of every request that has seen all its tokens, and counts them; reads
-   * what the prompts of those have that want to know.
+   * Has the next token chosen of every request that will have seen all its tokens, and read what
+   * the prompts of those have that want to know.
    */
-  private int choose(Batch batch, List<Sequence> order, Buffer logits) {
+  private void choose(Batch batch, List<Sequence> order) {
     sampler.begin();
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
@@ -570,7 +572,10 @@ public final class Engine implements AutoCloseable {
         sampler.draw(sequence.draws, row, sequence.count);
       }
     }
-    sampler.run(logits);
+  }
+
+  /** Takes what was chosen and read, and counts the tokens chosen. */
+  private int take(Batch batch, List<Sequence> order) {
     int number = 0;
     int chosen = 0;
     for (int i = 0; i < order.size(); i++) {

@@ -5,6 +5,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
+import dev.halter.model.Tail;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -19,35 +20,51 @@ import java.util.stream.IntStream;
  * Chooses the next token of each row of logits on the device, and tells what the model gives tokens
  * ({@code cuda-kernels/sample.cu}).
  *
- * <p>A step is one upload, one launch and one download. What a request changes of its logits lies
- * in a table on the device, which is uploaded once and counts by itself what was chosen.
+ * <p>It follows a step of the model, with which its table goes up and its launches are recorded: a
+ * launch for each reading of the logits (one for greedy choices, one more where a request changes
+ * them, two or three to draw). What they found is one download. What a request changes of its
+ * logits lies in a table on the device, which is uploaded once and counts by itself what was
+ * chosen.
  */
-final class Sampler {
+final class Sampler implements Tail {
   /** What is chosen where a request forbids all tokens; -1 where the logits are not numbers. */
   static final int FORBIDDEN = -2;
 
-  private static final int BLOCK = 1024;
+  private static final int BLOCK = 512;
 
-  // The kernel's flags and sizes.
+  /** Blocks that a multiprocessor has room for. */
+  private static final int BLOCKS = 4;
+
+  // The kernels' flags and sizes.
   private static final int IN_PROMPT = 1;
   private static final int IS_STOP = 2;
   private static final int IS_ALLOWED = 4;
   private static final int STOPS_ARE_EARLY = 1;
   private static final int ONLY_ALLOWED = 2;
   private static final int COUNTS = 4;
-  private static final int DRAW_BYTES = 72;
+  private static final int DRAW_BYTES = 80;
   private static final int TABLE_BYTES = 16; // of its head
   private static final int ENTRY_BYTES = 20;
+  private static final int SEGMENT = 4096; // logits that one block views at once
+  private static final int PART = 64; // logits of which the largest is kept
+  private static final int PROGRESS_BYTES = 28;
+  private static final int VIEW_BYTES = 12; // of a segment
+  private static final int CUTS_BYTES = 57_384;
 
   private final Scope scope;
   private final Device device;
-  private final Kernel kernel;
+  private final Kernel sample;
+  private final Kernel sampleCuts;
+  private final Kernel sampleDraw;
   private final int vocabularySize;
+  private final int segments; // of a row
+  private final int blocks; // that fill the device
   private final List<Buffer> idleTables = new ArrayList<>();
 
-  private Buffer draws; // and behind them the ids that they name
   private Buffer results;
-  private ByteBuffer toDraws;
+  private Buffer tops; // of the parts of rows whose likeliest are told; null before the first
+  private Buffer cuts; // of draws that search one; null before the first
+  private ByteBuffer toDraws; // and behind them the ids that they name
   private MemorySegment drawsSegment;
   private int[] told;
   private MemorySegment toldSegment;
@@ -58,25 +75,42 @@ final class Sampler {
   private int count;
   private int namesUsed;
   private int resultsUsed;
-  private long passes; // over a row of logits
-  private final Object[] arguments = new Object[4]; // of the launch, so that a step makes none
+  private int topsUsed;
+  private int cutsUsed;
+  private int changed; // draws that change their logits
+  private int rewritten; // of these all logits
+  private int drawn; // draws at a temperature
+
+  // Arguments of the launches, so that a step makes none: out, draws, logits, vocabulary,
+  // progress...
+  private final Object[] toSample = new Object[9];
+  private final Object[] toCuts = new Object[5];
+  private final Object[] toDraw = new Object[7];
 
   /** For up to {@code rows} rows; its buffers live in {@code scope}. */
   Sampler(Scope scope, int vocabularySize, int rows) {
     this.scope = scope;
     this.device = scope.device();
     this.vocabularySize = vocabularySize;
-    this.kernel = device.kernel("sample");
+    this.segments = Math.ceilDiv(vocabularySize, SEGMENT);
+    this.blocks = BLOCKS * device.multiprocessors();
+    this.sample = device.kernel("sample");
+    this.sampleCuts = device.kernel("sample_cuts");
+    this.sampleDraw = device.kernel("sample_draw");
     this.queued = new Draws[rows];
     this.outs = new int[rows];
     this.names = new int[rows];
     makeDraws((long) DRAW_BYTES * rows);
     makeResults(2 * rows);
-    arguments[3] = vocabularySize;
+    Buffer progress = scope.allocate((long) PROGRESS_BYTES * rows);
+    progress.clear();
+    Buffer views = scope.allocate((long) VIEW_BYTES * segments * rows);
+    toSample[3] = toCuts[2] = toDraw[3] = vocabularySize;
+    toSample[4] = toCuts[3] = toDraw[4] = progress;
+    toSample[5] = toDraw[5] = views;
   }
 
   private void makeDraws(long bytes) {
-    draws = scope.allocate(bytes);
     byte[] host = new byte[Math.toIntExact(bytes)];
     ByteBuffer copy = ByteBuffer.wrap(host).order(ByteOrder.nativeOrder());
     if (toDraws != null) {
@@ -84,14 +118,13 @@ final class Sampler {
     }
     toDraws = copy;
     drawsSegment = MemorySegment.ofArray(host);
-    arguments[1] = draws;
   }
 
   private void makeResults(int words) {
     results = scope.allocate(4L * words);
     told = new int[words];
     toldSegment = MemorySegment.ofArray(told);
-    arguments[0] = results;
+    toSample[0] = toDraw[0] = results;
   }
 
   /** What one request draws by. */
@@ -191,7 +224,11 @@ final class Sampler {
     count = 0;
     namesUsed = 0;
     resultsUsed = 0;
-    passes = 0;
+    topsUsed = 0;
+    cutsUsed = 0;
+    changed = 0;
+    rewritten = 0;
+    drawn = 0;
     toDraws.clear();
   }
 
@@ -199,10 +236,14 @@ final class Sampler {
   void draw(Draws by, int row, int index) {
     Sampling sampling = by.sampling;
     add(by, row, -1, by.wanted.top(), index);
-    passes += by.table == null ? 0 : sampling.allowedTokens().isEmpty() ? 1 : 2;
+    if (by.table != null) {
+      changed++;
+      rewritten += sampling.allowedTokens().isEmpty() ? 0 : 1;
+    }
     if (sampling.temperature() > 0) {
+      drawn++;
       boolean cutsByRank = sampling.topK() > 0 && sampling.topK() < vocabularySize;
-      passes += 1 + (cutsByRank ? 3 : 0) + (sampling.topP() < 1 ? 3 : 0);
+      cutsUsed += cutsByRank || sampling.topP() < 1 ? 1 : 0;
     }
   }
 
@@ -223,6 +264,8 @@ final class Sampler {
         .putInt(row)
         .putInt(given)
         .putInt(resultsUsed)
+        .putInt(cutsUsed)
+        .putInt(topsUsed)
         .putInt(top)
         .putInt(named)
         .putInt(namesUsed)
@@ -240,32 +283,88 @@ final class Sampler {
     System.arraycopy(by.named, 0, names, namesUsed, named);
     namesUsed += named;
     resultsUsed += 2 + 2 * top + named;
-    passes += top > 0 ? 2 : 1;
+    topsUsed += top > 0 ? 1 : 0;
   }
 
-  /** Runs what was asked for over logits [·, vocabulary] f32; some rows are changed. */
-  void run(Buffer logits) {
-    if (count == 0) {
-      return;
-    }
+  /** The draws that were asked for, and the ids that they name. */
+  @Override
+  public MemorySegment table() {
     int bytes = toDraws.position() + 4 * namesUsed;
     if (bytes > toDraws.capacity()) {
-      Buffer small = draws; // until the larger one is there: it may not fit
       makeDraws(2L * bytes);
-      small.close();
     }
     for (int i = 0; i < namesUsed; i++) {
       toDraws.putInt(names[i]);
     }
     if (resultsUsed > told.length) {
-      Buffer small = results;
+      Buffer small = results; // until the larger one is there: it may not fit
       makeResults(2 * resultsUsed);
       small.close();
     }
-    draws.copyFrom(drawsSegment.asSlice(0, bytes));
-    arguments[2] = logits;
-    device.launch(kernel, 4 * passes * vocabularySize, Grid.of(count), BLOCK, 0, arguments);
-    results.copyTo(toldSegment.asSlice(0, 4L * resultsUsed));
+    tops = withRoom(tops, 4L * Math.ceilDiv(vocabularySize, PART) * topsUsed);
+    cuts = withRoom(cuts, (long) CUTS_BYTES * cutsUsed);
+    return drawsSegment.asSlice(0, bytes);
+  }
+
+  private record Shape(
+      int draws,
+      boolean change,
+      boolean cut,
+      boolean draw,
+      Buffer results,
+      Buffer tops,
+      Buffer cuts) {}
+
+  @Override
+  public Object shape() {
+    return new Shape(count, changed > 0, cutsUsed > 0, drawn > 0, results, tops, cuts);
+  }
+
+  /**
+   * Has the choices made that were asked for; rows of logits that a request changes are changed.
+   */
+  @Override
+  public void queue(Buffer logits, Buffer table) {
+    if (count == 0) {
+      return;
+    }
+    toSample[1] = toCuts[0] = toDraw[1] = table;
+    toSample[2] = toCuts[1] = toDraw[2] = logits;
+    toSample[6] = tops;
+    toSample[7] = toCuts[4] = toDraw[6] = cuts;
+    toSample[8] = 0;
+    Grid grid = Grid.of(count, Math.clamp(Math.ceilDiv(blocks, count), 1, segments));
+    long row = 4L * vocabularySize;
+    device.launch(sample, row * (count + topsUsed), grid, BLOCK, 0, toSample);
+    if (changed > 0) {
+      toSample[8] = 1;
+      device.launch(sample, row * (changed + rewritten), grid, BLOCK, 0, toSample);
+    }
+    if (cutsUsed > 0) {
+      device.launch(sampleCuts, row * cutsUsed, grid, BLOCK, 0, toCuts);
+    }
+    if (drawn > 0) {
+      device.launch(sampleDraw, row * drawn, grid, BLOCK, 0, toDraw);
+    }
+  }
+
+  /** Waits for what was queued; then it can be asked for. */
+  void read() {
+    if (count > 0) {
+      results.copyTo(toldSegment.asSlice(0, 4L * resultsUsed));
+    }
+  }
+
+  /** The buffer, or one twice as large as is needed where it is too small. */
+  private Buffer withRoom(Buffer buffer, long bytes) {
+    if (bytes == 0 || buffer != null && buffer.bytes() >= bytes) {
+      return buffer;
+    }
+    Buffer larger = scope.allocate(buffer == null ? bytes : 2 * bytes); // before the other goes
+    if (buffer != null) {
+      buffer.close();
+    }
+    return larger;
   }
 
   /** The token of the step's draw or score number {@code number}, in the order of the calls. */

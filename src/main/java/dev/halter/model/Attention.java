@@ -26,6 +26,11 @@ import java.util.stream.IntStream;
 final class Attention {
   private static final int BLOCK = 128;
 
+  // Of rope_append_rows: rows that a block has together, its threads, and rows from which it pays.
+  private static final int ROPE_ROWS = 8;
+  private static final int ROPE_BLOCK = 512;
+  private static final int ROPE_ROWS_FROM = 256;
+
   /** The portable kernel is bounded by its shared memory. */
   private static final int MAX_D_HEAD = 256;
 
@@ -236,12 +241,14 @@ final class Attention {
   private final Buffer inverseFrequencies; // [d_head / 2] f32
   private final Kernel biasNorm;
   private final Kernel ropeAppend;
+  private final Kernel ropeAppendRows; // null: all by ropeAppend
   private final Kernel attention;
   private final Kernel split;
   private final Kernel shared;
   private final Kernel wide;
   private final Kernel pattern;
   private final int ropeParts; // blocks that share the heads of a row
+  private final int ropeRowsParts; // likewise of ROPE_ROWS rows
 
   /**
    * Prepares the kernels.
@@ -284,7 +291,12 @@ final class Attention {
     this.arrived = parts == null ? null : scope.of(new int[limits.rows() * config.nKvHeads()]);
     this.pattern = device.kernel("attention_pattern" + suffix);
     // On the CPU each part would compute its row's angles for no gain.
-    this.ropeParts = device.kind().equals("cuda") ? ropeParts(config, type) : 1;
+    boolean hasParts = device.kind().equals("cuda");
+    int threads = ropeThreads(config, type);
+    this.ropeParts = hasParts ? ropeParts(config, BLOCK / threads) : 1;
+    this.ropeRowsParts = ropeParts(config, ROPE_BLOCK / ROPE_ROWS / threads);
+    boolean goesByRows = hasParts && threads <= ROPE_BLOCK / ROPE_ROWS;
+    this.ropeAppendRows = goesByRows ? device.kernel("rope_append_rows" + suffix) : null;
   }
 
   /**
@@ -333,12 +345,16 @@ final class Attention {
     return inverseFrequencies;
   }
 
-  /** As many that each thread has one pack of 16 bytes of either half of a head. */
-  private static int ropeParts(ModelConfig config, DType type) {
+  /** Threads of a head that have one pack of 16 bytes of either half each. */
+  private static int ropeThreads(ModelConfig config, DType type) {
     int pack = 16 / type.bytes();
     int pairs = config.dHead() / 2;
-    int threads = pairs % pack == 0 ? pairs / pack : pairs; // a head's
-    return Math.ceilDiv(config.nHeads() + 2 * config.nKvHeads(), Math.max(1, BLOCK / threads));
+    return pairs % pack == 0 ? pairs / pack : pairs;
+  }
+
+  /** Blocks that share a row's heads. */
+  private static int ropeParts(ModelConfig config, int headsAtOnce) {
+    return Math.ceilDiv(config.nHeads() + 2 * config.nKvHeads(), Math.max(1, headsAtOnce));
   }
 
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
@@ -350,9 +366,35 @@ final class Attention {
   void rotateAndAppend(
       Buffer qkv, int rows, HeadChanges changes, StepTables step, KvCache cache, int layer) {
     int heads = 2 * config.nHeads() + 5 * config.nKvHeads(); // reads and writes of one
+    long moved = (long) rows * heads * config.dHead() * type.bytes();
+    if (ropeAppendRows != null && rows >= ROPE_ROWS_FROM) {
+      device.launch(
+          ropeAppendRows,
+          moved,
+          Grid.of(Math.ceilDiv(rows, ROPE_ROWS), ropeRowsParts),
+          ROPE_BLOCK,
+          4 * (ROPE_ROWS * (config.dHead() + 2) + ROPE_BLOCK),
+          qkv,
+          changes.bias,
+          changes.qNorm,
+          changes.kNorm,
+          (float) config.rmsNormEps(),
+          inverseFrequencies,
+          step.positions,
+          step.sequences,
+          cache.pageTable(),
+          cache.pagesPerSequence(),
+          cache.keys(layer),
+          cache.values(layer),
+          config.nHeads(),
+          config.nKvHeads(),
+          config.dHead(),
+          rows);
+      return;
+    }
     device.launch(
         ropeAppend,
-        (long) rows * heads * config.dHead() * type.bytes(),
+        moved,
         Grid.of(rows, ropeParts),
         BLOCK,
         4 * (config.dHead() + BLOCK),

@@ -13,6 +13,7 @@ import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.Checkpoint;
 import dev.halter.weights.Fingerprint;
 import dev.halter.weights.ModelConfig;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -239,6 +240,11 @@ public final class Llama implements AutoCloseable {
    * @return as {@link #forward(Batch, SteeringTable)}
    */
   public Buffer forward(Batch batch, SteeringTable steering, SiteHook hook) {
+    return forward(batch, steering, hook, Tail.NONE);
+  }
+
+  /** As above, with what follows the logits in the same step. */
+  public Buffer forward(Batch batch, SteeringTable steering, SiteHook hook, Tail tail) {
     require(batch);
     int stride = steering == null ? 1 : steering.reportStride();
     if (changes.bytes() < 4L * limits.rows * stride) {
@@ -247,31 +253,31 @@ public final class Llama implements AutoCloseable {
       changes.close();
       changes = larger;
     }
-    Attention.Work.Shape tiles = upload(batch, hook);
+    Attention.Work.Shape tiles = upload(batch, hook, tail.table());
     cache.pageTable();
     if (steering != null) {
       changes.slice(0, 4L * batch.rows() * stride).clear();
     }
+    Runnable work =
+        () -> {
+          run(batch, tiles, steering, hook, batch.firstLayer(), config.nLayers());
+          tail.queue(logits, step.tail());
+        };
     if (hook == null && batch.isDecode()) {
       boolean solves = steering != null && steering.solves(batch);
-      graphs.run(
-          batch.rows(),
-          tiles,
-          steering,
-          solves,
-          () -> run(batch, tiles, steering, null, 0, config.nLayers()));
+      graphs.run(batch.rows(), tiles, steering, solves, tail.shape(), step.tail(), work);
     } else {
-      run(batch, tiles, steering, hook, batch.firstLayer(), config.nLayers());
+      work.run();
     }
     requireWhole();
     return logits;
   }
 
-  private Attention.Work.Shape upload(Batch batch, SiteHook hook) {
+  private Attention.Work.Shape upload(Batch batch, SiteHook hook, MemorySegment tail) {
     boolean wantsLogSums =
         hook != null
             && IntStream.range(0, config.nLayers()).anyMatch(layer -> hook.logSums(layer) != null);
-    return step.upload(batch, attention, cache, !wantsLogSums);
+    return step.upload(batch, attention, cache, !wantsLogSums, tail);
   }
 
   /**
@@ -294,7 +300,7 @@ public final class Llama implements AutoCloseable {
    */
   public void forward(Batch batch, SiteHook hook, int firstLayer, int endLayer) {
     require(batch);
-    Attention.Work.Shape tiles = upload(batch, hook);
+    Attention.Work.Shape tiles = upload(batch, hook, MemorySegment.NULL);
     cache.pageTable();
     run(batch, tiles, null, hook, firstLayer, endLayer);
     requireWhole();

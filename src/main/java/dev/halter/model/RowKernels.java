@@ -20,6 +20,9 @@ final class RowKernels {
   /** Threads of a block that has a part of a row: a row of a real model's MLP fills many SMs. */
   private static final int PART_BLOCK = 128;
 
+  /** Rows from which a GPU has no room for all of them at once. */
+  private static final int MANY_ROWS = 256;
+
   /** Neurons of a part on the CPU, where parts only balance the threads. */
   private static final int CPU_PART = 4096;
 
@@ -34,6 +37,8 @@ final class RowKernels {
   private final Kernel rmsnorm;
   private final Kernel residualAdd;
   private final Kernel addRmsnorm;
+  private final Kernel addRmsnormRows;
+  private final int manyRows; // from which on it takes its place
   private final Kernel gatedMlp;
   private final Kernel gatedMlpEdit;
 
@@ -43,12 +48,18 @@ final class RowKernels {
    * @param type of the activations: f32 or bf16
    */
   RowKernels(Device device, DType type) {
+    this(device, type, device.kind().equals("cuda") ? MANY_ROWS : Integer.MAX_VALUE);
+  }
+
+  RowKernels(Device device, DType type, int manyRows) {
+    this.manyRows = manyRows;
     this.device = device;
     this.type = type;
     String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
     this.rmsnorm = device.kernel("rmsnorm" + suffix);
     this.residualAdd = device.kernel("residual_add" + suffix);
     this.addRmsnorm = device.kernel("add_rmsnorm" + suffix);
+    this.addRmsnormRows = device.kernel("add_rmsnorm_rows" + suffix);
     this.gatedMlp = device.kernel("gated_mlp" + suffix);
     this.gatedMlpEdit = device.kernel("gated_mlp_edit" + suffix);
   }
@@ -116,8 +127,9 @@ final class RowKernels {
       Norm norm,
       Buffer out) {
     int bytes = bias == null ? 8 + 2 * type.bytes() : 12 + 3 * type.bytes(); // of an element
+    Buffer residualRanges = ranges(edits, residual);
     device.launch(
-        addRmsnorm,
+        rows < manyRows || residualRanges != null ? addRmsnorm : addRmsnormRows,
         (long) rows * d * bytes,
         Grid.of(rows),
         rowBlock(d),
@@ -131,7 +143,7 @@ final class RowKernels {
         norm.eps,
         ranges(edits, branch),
         ranges(edits, norm.input),
-        ranges(edits, residual),
+        residualRanges,
         edits.steering());
   }
 

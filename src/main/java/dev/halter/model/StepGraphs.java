@@ -1,5 +1,6 @@
 package dev.halter.model;
 
+import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.Graph;
 import java.util.HashMap;
@@ -23,7 +24,9 @@ final class StepGraphs implements AutoCloseable {
       Attention.Work.Shape attention,
       SteeringTable steering,
       int layout, // of steering
-      boolean solves) {}
+      boolean solves,
+      Object tail,
+      Buffer tailTable) {}
 
   StepGraphs(Device device) {
     this.device = device;
@@ -35,6 +38,7 @@ final class StepGraphs implements AutoCloseable {
    * @param attention the shape of its work
    * @param steering its tables, or null
    * @param solves whether queued edits solve in it: {@link SteeringTable#solves}
+   * @param tail the shape of what follows it, and where its table lies
    * @param work queues the step; may depend on nothing else that differs between steps but what
    *     device buffers hold
    */
@@ -43,9 +47,11 @@ final class StepGraphs implements AutoCloseable {
       Attention.Work.Shape attention,
       SteeringTable steering,
       boolean solves,
+      Object tail,
+      Buffer tailTable,
       Runnable work) {
     int layout = steering == null ? 0 : steering.layout();
-    Key key = new Key(rows, attention, steering, layout, solves);
+    Key key = new Key(rows, attention, steering, layout, solves, tail, tailTable);
     if (seen.contains(key)) {
       graphs.computeIfAbsent(key, unused -> device.record(work)).launch();
     } else {

@@ -11,10 +11,16 @@ import java.util.List;
  * recorded step finds the next one's values in them.
  */
 final class StepTables {
+  /** Bytes that what follows a step has room for beside its tables, for each row of logits. */
+  private static final int TAIL_BYTES = 128;
+
+  private final Scope scope;
   private final Llama.Limits limits;
   private final Buffer all;
   private final int[] host;
   private Attention.Work work;
+  private Buffer
+      tail; // of what follows the step: behind the tables, or where it is too large its own
 
   final Buffer tokens; // [rows]
   final Buffer positions; // [rows]
@@ -26,11 +32,14 @@ final class StepTables {
   final Buffer shared; // [parts, 4]: what tiles share
 
   StepTables(Scope scope, Llama.Limits limits) {
+    this.scope = scope;
     this.limits = limits;
     int rows = limits.rows();
     // At most one tile a row; as many parts as a grid may have for one a sequence.
     int parts = 2 * limits.sequences();
-    this.host = new int[9 * rows + 4 * parts + limits.outputs()];
+    int tables = 9 * rows + 4 * parts + limits.outputs();
+    int aligned = (tables + 3) / 4 * 4; // to 16 bytes
+    this.host = new int[aligned + TAIL_BYTES / 4 * limits.outputs()];
     this.all = scope.allocate(4L * host.length);
     this.tokens = all.slice(0, 4L * rows);
     this.positions = all.slice(4L * rows, 4L * rows);
@@ -40,17 +49,26 @@ final class StepTables {
     this.shared = all.slice(32L * rows, 16L * parts);
     this.own = all.slice(32L * rows + 16L * parts, 4L * rows);
     this.outputRows = all.slice(36L * rows + 16L * parts, 4L * limits.outputs());
+    this.tail = all.slice(4L * aligned);
   }
 
   /** Copies a batch to the device; returns the shape of attention's work. */
   Attention.Work.Shape upload(Batch batch, Attention attention, KvCache cache) {
-    return upload(batch, attention, cache, true);
+    return upload(batch, attention, cache, true, MemorySegment.NULL);
   }
 
-  /** As above; {@code cache} and {@code maySplit} as for {@link Attention#work}. */
-  Attention.Work.Shape upload(Batch batch, Attention attention, KvCache cache, boolean maySplit) {
+  /**
+   * As above, with what follows the step ({@link #tail}) in the same copy; {@code cache} and {@code
+   * maySplit} as for {@link Attention#work}.
+   */
+  Attention.Work.Shape upload(
+      Batch batch,
+      Attention attention,
+      KvCache cache,
+      boolean maySplit,
+      MemorySegment following) {
     int rows = limits.rows();
-    int output = host.length - limits.outputs();
+    int output = 9 * rows + 8 * limits.sequences();
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i++) {
         int row = span.firstRow() + i;
@@ -78,8 +96,25 @@ final class StepTables {
     int ownAt = 8 * rows + 8 * limits.sequences();
     Arrays.fill(host, at, ownAt, 0); // blocks without a part
     System.arraycopy(work.own(), 0, host, ownAt, work.own().length);
-    all.copyFrom(MemorySegment.ofArray(host));
+    MemorySegment tables = MemorySegment.ofArray(host);
+    long end = outputRows.address() - all.address() + 4L * batch.outputs();
+    if (following.byteSize() > tail.bytes()) {
+      tail = scope.allocate(2 * following.byteSize()); // the old one, if any, may be in a graph
+    }
+    long behind = tail.address() - all.address();
+    if (following.byteSize() > 0 && 0 <= behind && behind < all.bytes()) {
+      MemorySegment.copy(following, 0, tables, behind, following.byteSize());
+      end = behind + following.byteSize();
+    } else if (following.byteSize() > 0) {
+      tail.copyFrom(following);
+    }
+    all.copyFrom(tables.asSlice(0, end));
     return work.shape();
+  }
+
+  /** What follows the step that was uploaded last. */
+  Buffer tail() {
+    return tail;
   }
 
   /** Attention's work of the step that was uploaded last. */

@@ -42,6 +42,7 @@ class SharedWithKernelsTest {
   @CsvSource({
     // class, constant, file of cuda-kernels, its constant
     "dev.halter.model.KvCache,              PAGE,          kv_cache.cuh,       PAGE",
+    "dev.halter.model.Attention,            ROPE_ROWS,     qkv.cu,             ROPE_ROWS",
     "dev.halter.model.Attention$Split,      KEYS,          attention_sm80.cu,  SPLIT",
     "dev.halter.model.Attention$Split,      PACKED,        attention.cu,       PACKED",
     "dev.halter.sparse.SparseRows,          RUNNING,       sparse.cuh,         RUNNING",
@@ -58,6 +59,11 @@ class SharedWithKernelsTest {
     "dev.halter.generation.Sampler,         STOPS_ARE_EARLY, sample.cu,        STOPS_ARE_EARLY",
     "dev.halter.generation.Sampler,         ONLY_ALLOWED,  sample.cu,          ONLY_ALLOWED",
     "dev.halter.generation.Sampler,         COUNTS,        sample.cu,          COUNTS",
+    "dev.halter.generation.Sampler,         SEGMENT,       sample.cu,          SEGMENT",
+    "dev.halter.generation.Sampler,         PART,          sample.cu,          PART",
+    "dev.halter.generation.Sampler,         PROGRESS_BYTES, sample.cu,         PROGRESS_BYTES",
+    "dev.halter.generation.Sampler,         VIEW_BYTES,    sample.cu,          VIEW_BYTES",
+    "dev.halter.generation.Sampler,         CUTS_BYTES,    sample.cu,          CUTS_BYTES",
     "dev.halter.gradients.AttentionBackward, OWN,           attention_backward.cu, OWN",
     "dev.halter.gradients.AttentionBackward, OTHERS,        attention_backward.cu, OTHERS",
     "dev.halter.device.cuda.TensorTop,      SEGMENT,       top_epilogue.cuh,   SEGMENT",

@@ -52,7 +52,7 @@ class ChangedLogitsTest {
       logits.set(row);
       sampler.begin();
       sampler.draw(draws, 0, index);
-      sampler.run(logits);
+      SamplerRun.over(scope.device(), sampler, logits);
       return sampler.token(0);
     }
 
@@ -251,7 +251,7 @@ class ChangedLogitsTest {
             assertTold(row, greedy, top, named);
             bench.sampler.begin();
             bench.sampler.score(draws, 0, vocabulary / 3);
-            bench.sampler.run(bench.logits);
+            SamplerRun.over(bench.scope.device(), bench.sampler, bench.logits);
             Generation.Token given = bench.sampler.token(0);
             assertEquals(vocabulary / 3, given.id());
             assertEquals(greedy.alternatives(), given.alternatives());
@@ -332,7 +332,7 @@ class ChangedLogitsTest {
       for (int i = 0; i < requests.size(); i++) {
         bench.sampler.draw(bench.sampler.open(requests.get(i), 1), i, i);
       }
-      bench.sampler.run(bench.logits);
+      SamplerRun.over(bench.scope.device(), bench.sampler, bench.logits);
       for (int i = 0; i < requests.size(); i++) {
         together.add(bench.sampler.token(i));
       }
@@ -378,7 +378,10 @@ class ChangedLogitsTest {
         });
   }
 
-  /** One upload, one launch and one download a step; a table is uploaded once and used again. */
+  /**
+   * One upload and one download a step, and two launches for greedy choices of which one is of
+   * changed logits; a table is uploaded once and used again.
+   */
   @Test
   void aStepIsOneUploadAndOneDownload() {
     ScarceDevice counting = new ScarceDevice(CpuDevice.open(1));
@@ -397,10 +400,10 @@ class ChangedLogitsTest {
           bench.sampler.draw(
               row == 0 ? first : bench.sampler.open(Request.of(new int[1]), 1), row, step);
         }
-        bench.sampler.run(bench.logits);
+        SamplerRun.over(bench.scope.device(), bench.sampler, bench.logits);
       }
       long[] after = copies(device);
-      assertArrayEquals(new long[] {before[0] + 10, before[1] + 10, before[2] + 10}, after);
+      assertArrayEquals(new long[] {before[0] + 10, before[1] + 10, before[2] + 20}, after);
       first.close();
       int buffers = counting.buffers();
       bench.sampler.open(request, 30).close();

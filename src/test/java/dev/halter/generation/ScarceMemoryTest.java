@@ -40,7 +40,7 @@ class ScarceMemoryTest {
                 new Sampler(scope, 10, 2);
               }
             });
-    assertEquals(2, allocations);
+    assertEquals(3, allocations);
   }
 
   @Test

@@ -177,7 +177,8 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = batch(part);
     int n = batch.rows();
     write(part.qkv);
-    Attention.Work.Shape work = tables.upload(batch, attention, cache, false);
+    Attention.Work.Shape work =
+        tables.upload(batch, attention, cache, false, MemorySegment.NULL);
     int count = n * config.nHeads();
     try (Buffer logSums = device.allocate(4L * count)) {
       attention.rotateAndAppend(qkv, n, tables, cache, 0);
@@ -217,7 +218,7 @@ final class AttentionRun implements AutoCloseable {
     int n = batch.rows();
     Attention.Work.Shape work = upload(batch, parts);
     cache.pageTable();
-    graphs.run(n, work, null, false, () -> run(work, n, null, null));
+    graphs.run(n, work, null, false, null, null, () -> run(work, n, null, null));
     return read(z, n, config.nHeads() * config.dHead());
   }
 

@@ -12,6 +12,8 @@ import dev.halter.device.TestDevices;
 import dev.halter.model.AttentionRun.Part;
 import dev.halter.model.AttentionRun.Step;
 import dev.halter.weights.ModelConfig;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Random;
@@ -161,6 +163,83 @@ class QkvTest {
           }
         }
       }
+    }
+  }
+
+  /** Rows of a prompt, of one and of several sequences, with the changes before and without. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void rowsTogetherAreThoseOfEachAlone(Device device) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int dHead : new int[] {2, 66, 128}) {
+        for (int rows : new int[] {1, 8, 29}) {
+          for (boolean changes : new boolean[] {false, true}) {
+            float[] alone = rotateRows(device, type, dHead, rows, changes, false);
+            float[] together = rotateRows(device, type, dHead, rows, changes, true);
+            assertArrayEquals(alone, together, "%d rows of %d".formatted(rows, dHead));
+          }
+        }
+      }
+    }
+  }
+
+  /** Rows of 3 query and 2 KV heads of up to three sequences, from position 60 on; both caches. */
+  private static float[] rotateRows(
+      Device device, DType type, int dHead, int rows, boolean changes, boolean together) {
+    int sequences = 3;
+    int kvHeads = 2;
+    int width = (3 + 2 * kvHeads) * dHead;
+    int cache = 2 * sequences * kvHeads * dHead * KvCache.PAGE;
+    int[] position = new int[rows];
+    int[] sequence = new int[rows];
+    for (int row = 0; row < rows; row++) {
+      sequence[row] = row * sequences / rows;
+      boolean follows = row > 0 && sequence[row - 1] == sequence[row];
+      position[row] = follows ? position[row - 1] + 1 : 60 - sequence[row];
+    }
+    try (Buffer qkv = Values.buffer(device, type, Values.random(type, rows * width, dHead));
+        Buffer bias = Values.buffer(device, DType.F32, randomFloats(width, 2));
+        Buffer qNorm = Values.buffer(device, DType.F32, randomFloats(dHead, 3));
+        Buffer kNorm = Values.buffer(device, DType.F32, randomFloats(dHead, 4));
+        Buffer frequencies = Values.buffer(device, DType.F32, randomFloats(dHead / 2, 1));
+        Buffer positions = Values.buffer(device, position);
+        Buffer whose = Values.buffer(device, sequence);
+        Buffer pages = Values.buffer(device, 1, 0, 3, 5, 2, 4);
+        Buffer keys = Values.buffer(device, type, new float[cache]);
+        Buffer cached = Values.buffer(device, type, new float[cache])) {
+      List<Object> arguments =
+          new ArrayList<>(
+              Arrays.asList(
+                  qkv,
+                  changes ? bias : null,
+                  changes ? qNorm : null,
+                  changes ? kNorm : null,
+                  1e-5f,
+                  frequencies,
+                  positions,
+                  whose,
+                  pages,
+                  2,
+                  keys,
+                  cached,
+                  3,
+                  kvHeads,
+                  dHead));
+      String suffix = type.name().toLowerCase(Locale.ROOT);
+      int block = together ? 512 : 64;
+      if (together) {
+        arguments.add(rows);
+      }
+      device.launch(
+          device.kernel((together ? "rope_append_rows_" : "rope_append_") + suffix),
+          Grid.of(together ? Math.ceilDiv(rows, 8) : rows, together ? 2 : 3),
+          block,
+          4 * (together ? 8 * (dHead + 2) + block : dHead + block),
+          arguments.toArray());
+      float[] k = Values.read(keys, type, cache);
+      assertNotEquals(0, k[kvHeads * dHead * KvCache.PAGE + 60], "the first row's key");
+      return AttentionRun.concatenate(
+          Values.read(qkv, type, rows * width), k, Values.read(cached, type, cache));
     }
   }
 

@@ -54,6 +54,11 @@ public final class TestCuda {
             });
   }
 
+  /** Calls of a function of the driver, of a stand-in's device, since one was closed last. */
+  public static long calls(String function) {
+    return StandIn.calls(function);
+  }
+
   /** The stand-in's libcuda.so.1, once loaded: JCuda's natives bind to it by that name. */
   static final class StandIn {
     private static final Path DIRECTORY =
@@ -62,6 +67,7 @@ public final class TestCuda {
     private static final MethodHandle RESET;
     private static final MethodHandle SET;
     private static final MethodHandle RUNS;
+    private static final MethodHandle CALLS;
 
     static {
       if (REAL) {
@@ -79,6 +85,11 @@ public final class TestCuda {
               "stand_in_set",
               FunctionDescriptor.ofVoid(ValueLayout.ADDRESS, ValueLayout.JAVA_LONG));
       RUNS = function(library, "stand_in_runs", FunctionDescriptor.of(ValueLayout.JAVA_LONG));
+      CALLS =
+          function(
+              library,
+              "stand_in_calls",
+              FunctionDescriptor.of(ValueLayout.JAVA_LONG, ValueLayout.ADDRESS));
     }
 
     private StandIn() {}
@@ -121,6 +132,15 @@ public final class TestCuda {
     static void set(String what, long value) {
       try (Arena arena = Arena.ofConfined()) {
         SET.invokeExact(arena.allocateFrom(what), value);
+      } catch (Throwable e) {
+        throw new AssertionError(e);
+      }
+    }
+
+    /** Calls of a function of the driver since the last reset. */
+    static long calls(String function) {
+      try (Arena arena = Arena.ofConfined()) {
+        return (long) CALLS.invokeExact(arena.allocateFrom(function));
       } catch (Throwable e) {
         throw new AssertionError(e);
       }
