@@ -492,12 +492,13 @@ public final class Engine implements AutoCloseable {
     if (sequence.beginning != null) {
       Beginning sharable = sequence.sharable();
       int known = model.cache().known(sharable);
+      long gain = model.lower().worthWaiting(sequence.parting, known);
       for (Sequence other : running) {
         if (other.isBegun
             && other.isPrompt()
             && other.beginning != null
             && (sharable.sharable(sharable.common(other.beginning)) >= known + KvCache.WORTH_SHARING
-                || model.lower().isWorthWaiting(sequence.parting, known, other.parting))) {
+                || sequence.parting.gain(other.parting) >= gain)) {
           return;
         }
       }

@@ -72,7 +72,7 @@ public final class Batch {
 
   /** What is copied where the residual stream enters a block. */
   List<Kept> kept(int layer) {
-    return kept.stream().filter(each -> each.layer == layer).toList();
+    return kept.isEmpty() ? List.of() : kept.stream().filter(each -> each.layer == layer).toList();
   }
 
   /** Appends tokens of a sequence; parameters as in {@link Span}. */

@@ -48,7 +48,7 @@ public final class LowerLayers {
     public static final Parting NONE = new Parting(new Beginning(), 0, 0);
 
     /** Tokens times blocks that a request which parts so would have from one that reads now. */
-    long gain(Parting other) {
+    public long gain(Parting other) {
       if (other.layer == 0 || other.layer > layer) {
         return 0;
       }
@@ -151,11 +151,11 @@ public final class LowerLayers {
     return (long) layers * KvCache.WORTH_SHARING;
   }
 
-  /** Whether it is better for a request to wait until another has read its prompt. */
-  public boolean isWorthWaiting(Parting parting, int from, Parting other) {
+  /** The least {@link Parting#gain} for which a request waits until another has read its prompt. */
+  public long worthWaiting(Parting parting, int from) {
     Reach reach = reach(parting, from);
     long known = reach.layer == 0 ? 0 : (long) reach.layer * (reach.end - from);
-    return parting.gain(other) >= known + worth();
+    return known + worth();
   }
 
   private int end(Beginning tokens, int layer, int from) {

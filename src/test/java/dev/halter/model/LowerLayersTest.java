@@ -47,6 +47,10 @@ class LowerLayersTest {
     return new Parting(new Beginning(prompt), layer, 0);
   }
 
+  private static boolean waits(LowerLayers lower, Parting parting, Parting other) {
+    return parting.gain(other) >= lower.worthWaiting(parting, 0);
+  }
+
   private static Llama load(Device device) {
     return load(device, LIMITS);
   }
@@ -88,15 +92,15 @@ class LowerLayersTest {
       int[] prompt = tokens(100, 1);
       LowerLayers lower = model.lower();
       Parting three = parting(prompt, 3);
-      assertTrue(lower.isWorthWaiting(three, 0, three));
-      assertTrue(lower.isWorthWaiting(three, 0, parting(prompt, 1)));
-      assertFalse(lower.isWorthWaiting(parting(prompt, 1), 0, three), "which begins above");
-      assertFalse(lower.isWorthWaiting(three, 0, Parting.NONE));
-      assertFalse(lower.isWorthWaiting(Parting.NONE, 0, three));
-      assertFalse(lower.isWorthWaiting(three, 0, parting(tokens(100, 2), 3)));
+      assertTrue(waits(lower, three, three));
+      assertTrue(waits(lower, three, parting(prompt, 1)));
+      assertFalse(waits(lower, parting(prompt, 1), three), "which begins above");
+      assertFalse(waits(lower, three, Parting.NONE));
+      assertFalse(waits(lower, Parting.NONE, three));
+      assertFalse(waits(lower, three, parting(tokens(100, 2), 3)));
       engine.run(request(prompt, 2, 1)).orThrow();
-      assertFalse(lower.isWorthWaiting(three, 0, parting(prompt, 2)), "all of it is known");
-      assertTrue(lower.isWorthWaiting(three, 0, three), "a block more, of a hundred tokens");
+      assertFalse(waits(lower, three, parting(prompt, 2)), "all of it is known");
+      assertTrue(waits(lower, three, three), "a block more, of a hundred tokens");
     }
   }
 
