@@ -62,6 +62,12 @@ class Size:
         return [f"{solver}:{how}" for solver in (f"omp:{self.k}", NET) for how in ("gram", "products")]
 
     @property
+    def code_figures(self):
+        """One vector's code as a decode step makes it."""
+        pursuits = [f"decode:{how}:omp:{self.k}" for how in ("rounds", "block", "cluster", "products")]
+        return [*pursuits, *(f"decode:{how}:{NET}" for how in ("gram", "products"))]
+
+    @property
     def pairs_figure(self):
         return "{}:{}".format(*self.pairs)
 
@@ -140,21 +146,11 @@ class Stages:
     def kernels(self, until):
         """Every kernel of a decode step and of a prefill: its time and the bytes that it moved, by the
         profiler."""
-        report = self.logs / "kernels.csv"
-        metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
-        under = [
-            self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
-            "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
-        ] if self.profiler else []
         decoding = ["decode:1", self.size.after_long, f"decode:{self.size.batches[1]}", SAMPLED]
         steps = [figure.replace("decode", "step") for figure in decoding]
         steps.append(self.size.prefill.replace("prefill", "prompt"))
-        peer = self.figures(until, "profiled", tokens=8, batch=self.size.batches[1], under=under)
-        rows = ask(peer, steps)
-        found = []
-        if report.exists():
-            found = [{"figure": figure, "kernels": kernels}
-                     for figure, kernels in zip(steps, steps_of(report))]
+        rows, found = self.profile(steps, "embed", lambda under: self.figures(
+            until, "profiled", tokens=8, batch=self.size.batches[1], under=under))
         answer = told(rows)
         for step in found:
             total = sum(kernel["ns"] for kernel in step["kernels"])
@@ -162,6 +158,21 @@ class Stages:
             answer["details"].append(
                 f"{step['figure']}: {launches} kernels, {total / 1e6:.3f} ms")
         return answer | {"steps": found}
+
+    def profile(self, figures, first, peer):
+        """Answers of a peer under the profiler, which `peer` starts, and the kernels of each figure: each
+        begins with a kernel of name `first`."""
+        report = self.logs / f"{first}.csv"
+        metrics = "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum"
+        under = [
+            self.profiler, "--clock-control", "none", "--profile-from-start", "off", "--graph-profiling",
+            "node", "--metrics", metrics, "--print-units", "base", "--csv", "--log-file", report,
+        ] if self.profiler else []
+        rows = ask(peer(under), figures)
+        if not report.exists():
+            return rows, []
+        return rows, [{"figure": figure, "kernels": kernels}
+                      for figure, kernels in zip(figures, steps_of(report, first))]
 
     def top(self, until):
         """multiplyTop in all forms at the map's shape, and torch's product and one chunk."""
@@ -178,6 +189,10 @@ class Stages:
                 turns.python("sparse_coding.py", "make", file, atoms, d, vectors, self.torch_device),
                 check=True, timeout=60)
         return file
+
+    def removed_concepts(self):
+        """The dictionary of which concepts are removed while decoding, for any layer."""
+        return self.dictionary(str(self.size.atoms), str(self.size.shape["d-model"]), "1")
 
     def sparse(self, until):
         """Sparse codes: pursuit and elastic net, by products and by a Gram matrix."""
@@ -216,11 +231,13 @@ class Stages:
         return told(ask(peer, [f"plans:{count},{size.plans_options}" for count in size.plans]))
 
     def steering(self, until):
-        """Decoding while concepts are removed: one code of the prompt's end, or a pursuit at every token."""
+        """Decoding while concepts are removed: one code of the prompt's end, or one at every token."""
         size = self.size
-        file = self.dictionary(str(size.atoms), str(size.shape["d-model"]), "1")
+        file = self.removed_concepts()
         ways = {
             "net-prompt-end": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "prompt_end"},
+            "net-every-token": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "every_token",
+                                "when": {"generation": "all"}},
             "omp-every-token": {"solver": "omp", "k": size.k, "solve": "every_token",
                                 "when": {"generation": "all"}}}
         figures = ["decode:1"]
@@ -232,6 +249,24 @@ class Stages:
             tokens = size.tokens if way["solve"] == "prompt_end" else 8
             figures.append(f"decode:1,tokens={tokens},plan={plan}")
         return told(ask(self.figures(until, "halter"), figures))
+
+    def codes(self, until):
+        """The code of one vector, a layer's share of a decode step, by each of the ways to make it; and every
+        kernel of it, by the profiler."""
+        command = turns.java("ConceptFigures", "cuda", self.removed_concepts(), 2, 9)
+        rows = ask(turns.Peer(command, "halter", until), self.size.code_figures)
+        figures = [figure.replace("decode", "step") for figure in self.size.code_figures]
+        profiled, found = self.profile(
+            figures, "sparse_begin", lambda under: turns.Peer([*under, *command], "profiled", until))
+        answer = told(rows + profiled)
+        for row in rows:
+            if "median" in row:
+                answer["details"].append(f"{row['figure']}: {1e6 / row['median']:.1f} us a vector")
+        for step in found:
+            answer["details"].append(step["figure"] + ": " + ", ".join(
+                f"{kernel['launches']} {kernel['kernel']} {kernel['ns'] / 1e3:.1f} us"
+                for kernel in step["kernels"]))
+        return answer | {"steps": found}
 
 
 def ask(peer, figures):
@@ -253,8 +288,9 @@ def told(rows):
             "details": details, "failures": bad}
 
 
-def steps_of(report):
-    """The decode steps in a profiler's CSV, each a list of kernels by name and grid, in order of time."""
+def steps_of(report, first="embed"):
+    """The steps in a profiler's CSV, each a list of kernels by name and grid, in order of time. A step begins
+    with a kernel whose name begins with `first`."""
     with open(report, errors="replace") as file:
         lines = [line for line in file if line.startswith('"')]
     launches = {}
@@ -263,7 +299,7 @@ def steps_of(report):
         launch[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
     steps = []
     for launch in launches.values():
-        if launch["kernel"].startswith("embed"):
+        if launch["kernel"].startswith(first):
             steps.append({})
         if not steps:
             continue

@@ -48,6 +48,11 @@ public interface Device extends AutoCloseable {
     return 1;
   }
 
+  /** Whether blocks of a launch may form clusters, as kernels named {@code …_sm90} want them to. */
+  default boolean runsClusters() {
+    return false;
+  }
+
   /**
    * Whether {@link #record} makes graphs; before one, all that its work allocates must be there.
    */

@@ -60,6 +60,11 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public boolean runsClusters() {
+    return device.runsClusters();
+  }
+
+  @Override
   public boolean recordsGraphs() {
     return device.recordsGraphs();
   }

@@ -193,6 +193,11 @@ public final class CudaDevice implements Device {
   }
 
   @Override
+  public boolean runsClusters() {
+    return context.capability() == 90;
+  }
+
+  @Override
   public boolean recordsGraphs() {
     return true;
   }
