@@ -97,12 +97,13 @@ public record CodingPlan(
         n >= NARROW_SIZE
             && !(solver instanceof Solver.ElasticNet net && net.threshold() < NARROW_THRESHOLD);
     boolean gram = correlations == Correlations.GRAM;
+    DType screening = narrow ? DType.BF16 : DType.F32;
     return new CodingPlan(
         correlations,
-        narrow ? DType.BF16 : DType.F32,
+        screening,
         rows,
         support,
-        SparseCoder.scratchBytes(dictionary, solver, rows, support, gram),
+        SparseCoder.scratchBytes(dictionary, solver, screening, rows, support, gram),
         gram ? Gram.bytes(n) : 0);
   }
 

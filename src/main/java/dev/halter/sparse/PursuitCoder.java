@@ -62,6 +62,7 @@ final class PursuitCoder implements RowCoder {
   private final Team team;
   private final Struct<SparseRows> rows;
   private final Struct<SparsePursuit> pursuit;
+  private final Screening.Residuals rounded; // null: correlations with z are made in f32
   private final int most;
   private final float tolerance;
 
@@ -77,12 +78,25 @@ final class PursuitCoder implements RowCoder {
     this.rows = rows;
     this.most = plan.support();
     this.tolerance = (float) omp.tolerance();
-    this.pursuit = SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS);
+    boolean rough = rounds(dictionary, plan.screening());
+    this.rounded = rough ? new Screening.Residuals(scope, dictionary, rows, plan) : null;
+    this.pursuit =
+        SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS, rough);
+  }
+
+  /**
+   * Whether correlations with z come from a product in bf16: on the CPU, where reading the atoms is
+   * most of a row's time. A GPU would lose more by looking which of them matter.
+   */
+  private static boolean rounds(Dictionary dictionary, DType screening) {
+    return screening == DType.BF16 && dictionary.device().sharesHostMemory();
   }
 
   /** Bytes of a row. */
-  static long bytes(int n, int capacity) {
-    return SparsePursuit.bytes(n, capacity, WARPS);
+  static long bytes(Dictionary dictionary, DType screening, int capacity) {
+    boolean rough = rounds(dictionary, screening);
+    return SparsePursuit.bytes(dictionary.size(), capacity, WARPS, rough)
+        + (rough ? 2L * dictionary.width() : 0);
   }
 
   boolean usesClusters() {
@@ -99,9 +113,14 @@ final class PursuitCoder implements RowCoder {
   public void begin(int count) {
     int n = dictionary.size();
     int d = dictionary.width();
-    Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
     Matrix start = new Matrix(pursuit.fields().start(), DType.F32, n);
-    dictionary.device().multiply(count, n, d, z, dictionary.matrix(), start);
+    Device device = dictionary.device();
+    if (rounded == null) {
+      Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
+      device.multiply(count, n, d, z, dictionary.matrix(), start);
+    } else {
+      device.multiply(count, n, d, rounded.pack(count, null), rounded.atoms(), start);
+    }
   }
 
   @Override
