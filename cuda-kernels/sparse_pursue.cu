@@ -13,10 +13,9 @@ struct BlockTeam {
 // [n, n] f32. What each round does is what screen_gram and orthogonal_matching_pursuit do together,
 // but that the factor is kept as its inverse (two products where a GPU would solve two triangles,
 // an unknown at a time) and the residual is made where atoms must be told apart, and at the end.
-// Ends and results are those of orthogonal_matching_pursuit. Where `all.sure` says that correlations
-// with z may be off, by a product in bf16, those that matter are made exact, some hundred of a row.
-// made [n]: not 0 for atoms whose row of the matrix is there; null: all are. A row that takes
-// another one is left running, and goes on with the next launch, once that has been made.
+// Ends and results are those of orthogonal_matching_pursuit. made [n]: not 0 for atoms whose row of
+// the matrix is there; null: all are. A row that takes another one is left running, and goes on
+// with the next launch, once the row of the matrix has been made.
 // PRECOND: one block per place, a multiple of the warp size of at most 32 * all.warps threads;
 // most <= rows.capacity; gram and all's [rows, n] aligned to 16 bytes.
 // Moves count * n * 4 bytes of the Gram matrix in each round, and (count + 2) * d * 4 of atoms: for

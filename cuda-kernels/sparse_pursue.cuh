@@ -30,7 +30,6 @@ struct alignas(4 * W) Numbers {
 /// What pursuits keep beside SparseRows, by row.
 struct SparsePursuit {
     float* start;         // [rows, n] correlations of the atoms with z
-    int* sure;            // [rows, n] 0 where `start` may be off by the row's slack; null: nowhere
     float* correlations;  // [rows, n] those with the residual
     double* inverse;      // [rows, capacity, capacity] L^-1, lower; L L^T is the Gram matrix of the row's atoms
     double* right;        // [rows, capacity] L^-1 <atoms, z>
@@ -91,9 +90,7 @@ struct Pursuit {
     double* right;
     double* dots;
     double* along;
-    float* start;
     float* correlations;
-    int* sure;
 
     __device__ __forceinline__ Pursuit(const Team& team, const SparseRows& rows,
                                        const SparsePursuit& all, const float* atoms,
@@ -120,9 +117,7 @@ struct Pursuit {
           right(all.right + (long long)row * capacity),
           dots(all.dots + (long long)row * (capacity + 2) * PIECES),
           along(all.along + (long long)row * capacity),
-          start(all.start + (long long)row * n),
-          correlations(all.correlations + (long long)row * n),
-          sure(all.sure == nullptr ? nullptr : all.sure + (long long)row * n) {}
+          correlations(all.correlations + (long long)row * n) {}
 
     __device__ __forceinline__ const float* atom(int id) const { return atoms + (long long)id * d; }
 
@@ -189,6 +184,7 @@ struct Pursuit {
     /// the row's atoms; returns the largest of those that the thread made. PRECOND: n % W == 0.
     template <int W>
     __device__ __forceinline__ Largest correlate(int count) const {
+        const float* __restrict__ start = all.start + (long long)row * n;
         Largest largest = {0, 0};
         for (int first = thread * W; first < n; first += threads * W) {
             Numbers<W> left = *(const Numbers<W>*)(start + first);
@@ -208,6 +204,7 @@ struct Pursuit {
     /// often.
     __device__ __forceinline__ Largest correlate_tiles(int count) const {
         constexpr int TILE = 1024;
+        const float* __restrict__ start = all.start + (long long)row * n;
         Largest largest = {0, 0};
         for (int first = 0; first < n; first += TILE) {
             const int width = n - first < TILE ? n - first : TILE;
@@ -241,13 +238,11 @@ struct Pursuit {
         return largest;
     }
 
-    __device__ __forceinline__ Largest correlate(int count) const {
-        if (!LOADS_PACKS) return correlate_tiles(count);
-        return n % 4 == 0 ? correlate<4>(count) : correlate<1>(count);
-    }
-
-    /// The largest correlation of all threads', in each of them.
-    __device__ __forceinline__ Largest of_team(Largest largest) const {
+    /// The largest correlation of all, in each thread.
+    __device__ __forceinline__ Largest largest_correlation(int count) const {
+        Largest largest = !LOADS_PACKS  ? correlate_tiles(count)
+                          : n % 4 == 0 ? correlate<4>(count)
+                                       : correlate<1>(count);
         largest.take_warp();
         long long* keys = all.keys + (long long)row * all.warps;
         float* seconds = all.seconds + (long long)row * all.warps;
@@ -260,30 +255,6 @@ struct Pursuit {
         for (int i = lane; i < warps; i += warpSize) largest.take({keys[i], seconds[i]});
         largest.take_warp();
         return largest;
-    }
-
-    /// Makes correlations of at least `floor` sure, and returns the largest of all.
-    __device__ __forceinline__ Largest made_sure(float floor) const {
-        for (int first = warp * warpSize; first < n; first += warps * warpSize) {
-            const int i = first + lane;
-            const bool near = i < n && fabsf(correlations[i]) >= floor && sure[i] == 0;
-            unsigned left = __ballot_sync(0xffffffffu, near);
-            for (; left != 0; left &= left - 1) {
-                const int id = first + __ffs(left) - 1;
-                const float exact = (float)warp_dot(atom(id), z, d);
-                if (lane == 0) {
-                    correlations[id] += exact - start[id];
-                    start[id] = exact;
-                    sure[id] = 1;
-                }
-            }
-        }
-        team.sync();
-        Largest largest = {0, 0};
-        for (int i = thread; i < n; i += threads) {
-            if (fabsf(correlations[i]) > largest.second) largest.take(correlations[i], i);
-        }
-        return of_team(largest);
     }
 
     /// The atom whose |<atom, residual>| is largest, lowest one on ties, among those whose
@@ -324,16 +295,11 @@ struct Pursuit {
 
     /// The atom of largest |<atom, residual>|, lowest one on ties; -1 if it is among the row's.
     __device__ __forceinline__ int next(int count) const {
-        Largest largest = of_team(correlate(count));
+        const Largest largest = largest_correlation(count);
         float magnitude = 0;
         for (int j = 0; j < count; j++) magnitude += fabsf((float)c[j]);
         // f32's unit of rounding is 6e-8; every entry of the matrix is at most 1.
-        const float slack = 1e-6f * (1 + magnitude);
-        if (sure != nullptr) {
-            const float floor = largest.magnitude() - 2 * (slack + rows.slack[row]);
-            largest = made_sure(floor);
-        }
-        const float floor = largest.magnitude() - 2 * slack;
+        const float floor = largest.magnitude() - 2e-6f * (1 + magnitude);
         const int best = largest.second >= floor ? exact_largest(count, floor) : largest.atom();
         bool known = false;
         for (int j = 0; j < count; j++) known |= ids[j] == best;
@@ -396,10 +362,6 @@ __device__ __forceinline__ void pursue(const Team& team, const SparseRows& rows,
     if (rows.states[row] != RUNNING) return;
     const Pursuit<Team> pursuit(team, rows, all, atoms, gram, row, n);
     int count = rows.counts[row];
-    for (int i = pursuit.thread; i < n && count == 0 && pursuit.sure != nullptr;
-         i += pursuit.threads) {
-        pursuit.sure[i] = 0;
-    }
     pursuit.make_dots(1, pursuit.z, [&](int) { return pursuit.z; });
     team.sync();
     double squares = pursuit.dot(0);

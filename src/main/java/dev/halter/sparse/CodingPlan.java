@@ -97,13 +97,12 @@ public record CodingPlan(
         n >= NARROW_SIZE
             && !(solver instanceof Solver.ElasticNet net && net.threshold() < NARROW_THRESHOLD);
     boolean gram = correlations == Correlations.GRAM;
-    DType screening = narrow ? DType.BF16 : DType.F32;
     return new CodingPlan(
         correlations,
-        screening,
+        narrow ? DType.BF16 : DType.F32,
         rows,
         support,
-        SparseCoder.scratchBytes(dictionary, solver, screening, rows, support, gram),
+        SparseCoder.scratchBytes(dictionary, solver, rows, support, gram),
         gram ? Gram.bytes(n) : 0);
   }
 

@@ -62,7 +62,6 @@ final class PursuitCoder implements RowCoder {
   private final Team team;
   private final Struct<SparseRows> rows;
   private final Struct<SparsePursuit> pursuit;
-  private final Screening.Residuals rounded; // null: correlations with z are made in f32
   private final int most;
   private final float tolerance;
 
@@ -78,25 +77,12 @@ final class PursuitCoder implements RowCoder {
     this.rows = rows;
     this.most = plan.support();
     this.tolerance = (float) omp.tolerance();
-    boolean rough = rounds(dictionary, plan.screening());
-    this.rounded = rough ? new Screening.Residuals(scope, dictionary, rows, plan) : null;
-    this.pursuit =
-        SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS, rough);
-  }
-
-  /**
-   * Whether correlations with z come from a product in bf16: on the CPU, where reading the atoms is
-   * most of a row's time. A GPU would lose more by looking which of them matter.
-   */
-  private static boolean rounds(Dictionary dictionary, DType screening) {
-    return screening == DType.BF16 && dictionary.device().sharesHostMemory();
+    this.pursuit = SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS);
   }
 
   /** Bytes of a row. */
-  static long bytes(Dictionary dictionary, DType screening, int capacity) {
-    boolean rough = rounds(dictionary, screening);
-    return SparsePursuit.bytes(dictionary.size(), capacity, WARPS, rough)
-        + (rough ? 2L * dictionary.width() : 0);
+  static long bytes(int n, int capacity) {
+    return SparsePursuit.bytes(n, capacity, WARPS);
   }
 
   boolean usesClusters() {
@@ -113,14 +99,9 @@ final class PursuitCoder implements RowCoder {
   public void begin(int count) {
     int n = dictionary.size();
     int d = dictionary.width();
+    Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
     Matrix start = new Matrix(pursuit.fields().start(), DType.F32, n);
-    Device device = dictionary.device();
-    if (rounded == null) {
-      Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
-      device.multiply(count, n, d, z, dictionary.matrix(), start);
-    } else {
-      device.multiply(count, n, d, rounded.pack(count, null), rounded.atoms(), start);
-    }
+    dictionary.device().multiply(count, n, d, z, dictionary.matrix(), start);
   }
 
   @Override

@@ -1,7 +1,6 @@
 package dev.halter.sparse;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.DType;
 import dev.halter.device.Scope;
 import dev.halter.device.Struct;
 
@@ -35,14 +34,9 @@ sealed interface RowCoder permits OmpCoder, PursuitCoder, MatchingPursuitCoder, 
 
   /** Bytes of a row that the solver's coder allocates. */
   static long bytes(
-      Dictionary dictionary,
-      Solver solver,
-      DType screening,
-      int capacity,
-      boolean gram,
-      PursuitCoder.Team team) {
+      Dictionary dictionary, Solver solver, int capacity, boolean gram, PursuitCoder.Team team) {
     if (team != null) {
-      return PursuitCoder.bytes(dictionary, screening, capacity);
+      return PursuitCoder.bytes(dictionary.size(), capacity);
     }
     return Screening.bytes(dictionary, solver, gram)
         + switch (solver) {

@@ -203,7 +203,7 @@ abstract sealed class Screening {
   }
 
   /** The residuals of live rows as a factor of products, and the atoms in the same type. */
-  record Residuals(
+  private record Residuals(
       Dictionary dictionary, Struct<SparseRows> rows, boolean narrow, Buffer packed) {
 
     Residuals(Scope scope, Dictionary dictionary, Struct<SparseRows> rows, CodingPlan plan) {

@@ -1,7 +1,6 @@
 package dev.halter.sparse;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Scope;
@@ -53,17 +52,12 @@ public final class SparseCoder implements AutoCloseable {
 
   /** Bytes of working memory for these rows. */
   static long scratchBytes(
-      Dictionary dictionary,
-      Solver solver,
-      DType screening,
-      int rows,
-      int capacity,
-      boolean gram) {
+      Dictionary dictionary, Solver solver, int rows, int capacity, boolean gram) {
     Team team = Team.of(dictionary.device(), solver, rows, gram);
     return rows
         * (SparseRows.bytes(capacity, dictionary.width())
             + SparseCodes.bytes(capacity)
-            + RowCoder.bytes(dictionary, solver, screening, capacity, gram, team)
+            + RowCoder.bytes(dictionary, solver, capacity, gram, team)
             + 4L);
   }
 

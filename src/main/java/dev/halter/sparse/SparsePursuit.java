@@ -9,7 +9,6 @@ import dev.halter.device.Struct;
  * {@code cuda-kernels/sparse_pursue.cuh}.
  *
  * @param start [rows, n]
- * @param sure [rows, n], or null
  * @param correlations [rows, n]
  * @param inverse [rows, capacity, capacity] f64
  * @param right [rows, capacity] f64
@@ -22,7 +21,6 @@ import dev.halter.device.Struct;
  */
 record SparsePursuit(
     Buffer start,
-    Buffer sure,
     Buffer correlations,
     Buffer inverse,
     Buffer right,
@@ -35,19 +33,13 @@ record SparsePursuit(
     int warps) {
   private static final int PIECES = 4;
 
-  /**
-   * Room for pursuits over n atoms, by teams of at most so many warps.
-   *
-   * @param rough whether {@code start} is made by a product that rounds
-   */
-  static Struct<SparsePursuit> allocate(
-      Scope scope, int rows, int n, int capacity, int warps, boolean rough) {
+  /** Room for pursuits over n atoms, by teams of at most so many warps. */
+  static Struct<SparsePursuit> allocate(Scope scope, int rows, int n, int capacity, int warps) {
     long codes = (long) rows * capacity;
     long each = (long) rows * warps;
     return new Struct<>(
         new SparsePursuit(
             scope.allocate(4L * rows * n),
-            rough ? scope.allocate(4L * rows * n) : null,
             scope.allocate(4L * rows * n),
             scope.allocate(8 * codes * capacity),
             scope.allocate(8 * codes),
@@ -61,8 +53,8 @@ record SparsePursuit(
   }
 
   /** Bytes of a row. */
-  static long bytes(int n, int capacity, int warps, boolean rough) {
-    return (rough ? 12L : 8L) * n
+  static long bytes(int n, int capacity, int warps) {
+    return 8L * n
         + 8L * capacity * capacity
         + 16L * capacity
         + 8L * PIECES * (capacity + 2)

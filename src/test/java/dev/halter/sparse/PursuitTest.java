@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.device.Buffer;
-import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.Graph;
 import dev.halter.device.TestDevices;
@@ -73,37 +72,16 @@ class PursuitTest {
   /** One vector after another: with many rows a cluster's kernel would not be taken. */
   private static List<Code> solve(
       Device device, float[] atoms, int d, Solver.Omp omp, Team team, float[] vectors) {
-    return solve(device, atoms, d, omp, team, DType.F32, vectors);
-  }
-
-  private static List<Code> solve(
-      Device device,
-      float[] atoms,
-      int d,
-      Solver.Omp omp,
-      Team team,
-      DType screening,
-      float[] vectors) {
     List<Code> codes = new ArrayList<>();
     try (Dictionary dictionary = GoldenCodes.dictionary(device, atoms, d);
         SparseCoder coder =
-            new SparseCoder(dictionary, omp, plan(dictionary, omp, screening), team)) {
+            new SparseCoder(
+                dictionary, omp, CodingPlan.of(dictionary, omp, 1, Correlations.GRAM), team)) {
       for (int from = 0; from < vectors.length; from += d) {
         codes.addAll(coder.solve(Arrays.copyOfRange(vectors, from, from + d)));
       }
     }
     return codes;
-  }
-
-  private static CodingPlan plan(Dictionary dictionary, Solver.Omp omp, DType screening) {
-    CodingPlan plan = CodingPlan.of(dictionary, omp, 1, Correlations.GRAM);
-    return new CodingPlan(
-        plan.correlations(),
-        screening,
-        1,
-        plan.support(),
-        plan.scratchBytes(),
-        plan.gramBytes());
   }
 
   private static void assertAlike(List<Code> expected, List<Code> found, double within) {
@@ -136,21 +114,6 @@ class PursuitTest {
           assertAlike(solve(device, atoms, d, omp, null, vectors), block, 1e-5);
         }
       }
-    }
-  }
-
-  /** Correlations with z that are rounded to bf16 change nothing: those that matter are made anew. */
-  @ParameterizedTest
-  @MethodSource("dev.halter.device.TestDevices#all")
-  void aRoughStartGivesTheSameCodes(Device device) {
-    float[] atoms = atoms(300, D);
-    float[] vectors = vectors(atoms, 5, D);
-    Solver.Omp omp = new Solver.Omp(15, 0);
-    List<Code> exact = solve(device, atoms, D, omp, Team.BLOCK, vectors);
-    assertAlike(exact, solve(device, atoms, D, omp, Team.BLOCK, DType.BF16, vectors), 1e-6);
-    if (!TestCuda.REAL && device.sharesHostMemory() && !device.description().contains("threads")) {
-      List<Code> cluster = solve(device, atoms, D, omp, Team.CLUSTER, DType.BF16, vectors);
-      assertAlike(solve(device, atoms, D, omp, Team.BLOCK, DType.BF16, vectors), cluster, 0);
     }
   }
 
