@@ -70,6 +70,12 @@ class Size:
         return [f"{solver}:{how}" for solver in (f"omp:{self.k}", NET) for how in ("gram", "products")]
 
     @property
+    def code_figures(self):
+        """One vector's code as a decode step makes it."""
+        pursuits = [f"decode:{how}:omp:{self.k}" for how in ("rounds", "block", "cluster", "products")]
+        return [*pursuits, *(f"decode:{how}:{NET}" for how in ("gram", "products"))]
+
+    @property
     def pairs_figure(self):
         return "{}:{}".format(*self.pairs)
 
@@ -222,6 +228,10 @@ class Stages:
                 check=True, timeout=60)
         return file
 
+    def removed_concepts(self):
+        """The dictionary of which concepts are removed while decoding, for any layer."""
+        return self.dictionary(str(self.size.atoms), str(self.size.shape["d-model"]), "1")
+
     def sparse(self, until):
         """Sparse codes: pursuit and elastic net, by products and by a Gram matrix."""
         file = self.dictionary(*map(str, self.size.sparse))
@@ -261,11 +271,13 @@ class Stages:
         return told(ask(peer, figures + size.first_figures))
 
     def steering(self, until):
-        """Decoding while concepts are removed: one code of the prompt's end, or a pursuit at every token."""
+        """Decoding while concepts are removed: one code of the prompt's end, or one at every token."""
         size = self.size
-        file = self.dictionary(str(size.atoms), str(size.shape["d-model"]), "1")
+        file = self.removed_concepts()
         ways = {
             "net-prompt-end": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "prompt_end"},
+            "net-every-token": {"solver": "elastic_net", "alpha": 0.05, "tau": 0.95, "solve": "every_token",
+                                "when": {"generation": "all"}},
             "omp-every-token": {"solver": "omp", "k": size.k, "solve": "every_token",
                                 "when": {"generation": "all"}}}
         figures = ["decode:1"]
@@ -277,6 +289,24 @@ class Stages:
             tokens = size.tokens if way["solve"] == "prompt_end" else 8
             figures.append(f"decode:1,tokens={tokens},plan={plan}")
         return told(ask(self.figures(until, "halter"), figures))
+
+    def codes(self, until):
+        """The code of one vector, a layer's share of a decode step, by each of the ways to make it; and every
+        kernel of it, by the profiler."""
+        command = turns.java("ConceptFigures", "cuda", self.removed_concepts(), 2, 9)
+        rows = ask(turns.Peer(command, "halter", until), self.size.code_figures)
+        figures = [figure.replace("decode", "step") for figure in self.size.code_figures]
+        report = self.logs / "codes.csv"
+        peer = turns.Peer([*self.under(report), *command], "profiled", until)
+        answer = profiled(rows + ask(peer, figures), figures, report, first="sparse_begin")
+        for row in rows:
+            if "median" in row:
+                answer["details"].append(f"{row['figure']}: {1e6 / row['median']:.1f} us a vector")
+        for step in answer["steps"]:
+            answer["details"].append(step["figure"] + ": " + ", ".join(
+                f"{kernel['launches']} {kernel['kernel']} {kernel['ns'] / 1e3:.1f} us"
+                for kernel in step["kernels"]))
+        return answer
 
 
 def ask(peer, figures):
@@ -298,11 +328,12 @@ def told(rows):
             "details": details, "failures": bad}
 
 
-def profiled(rows, figures, report):
-    """What a stage returns whose last figures a profiler watched."""
+def profiled(rows, figures, report, first="embed"):
+    """What a stage returns whose last figures a profiler watched; each begins with a kernel of name `first`."""
     found = []
     if report.exists():
-        found = [{"figure": figure, "kernels": kernels} for figure, kernels in zip(figures, steps_of(report))]
+        found = [{"figure": figure, "kernels": kernels}
+                 for figure, kernels in zip(figures, steps_of(report, first))]
     answer = told(rows)
     for step in found:
         total = sum(kernel["ns"] for kernel in step["kernels"])
@@ -311,8 +342,9 @@ def profiled(rows, figures, report):
     return answer | {"steps": found}
 
 
-def steps_of(report):
-    """The decode steps in a profiler's CSV, each a list of kernels by name and grid, in order of time."""
+def steps_of(report, first="embed"):
+    """The steps in a profiler's CSV, each a list of kernels by name and grid, in order of time. A step begins
+    with a kernel whose name begins with `first`."""
     with open(report, errors="replace") as file:
         lines = [line for line in file if line.startswith('"')]
     launches = {}
@@ -321,7 +353,7 @@ def steps_of(report):
         launch[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
     steps = []
     for launch in launches.values():
-        if launch["kernel"].startswith("embed"):
+        if launch["kernel"].startswith(first):
             steps.append({})
         if not steps:
             continue

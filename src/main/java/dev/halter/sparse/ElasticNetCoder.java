@@ -22,7 +22,7 @@ final class ElasticNetCoder implements RowCoder {
 
   private final Dictionary dictionary;
   private final Struct<SparseRows> rows;
-  private final Struct<SparseCandidates> candidates;
+  private final Screening screening;
   private final Struct<SparseWorking> working;
   private final boolean gram;
   private final float threshold;
@@ -34,10 +34,10 @@ final class ElasticNetCoder implements RowCoder {
       Solver.ElasticNet net,
       CodingPlan plan,
       Struct<SparseRows> rows,
-      Struct<SparseCandidates> candidates) {
+      Screening screening) {
     this.dictionary = dictionary;
     this.rows = rows;
-    this.candidates = candidates;
+    this.screening = screening;
     this.working = SparseWorking.allocate(scope, plan.rows(), plan.support());
     this.gram = plan.usesGram();
     this.threshold = (float) net.threshold();
@@ -55,7 +55,13 @@ final class ElasticNetCoder implements RowCoder {
   }
 
   @Override
+  public void begin(int count) {
+    screening.begin(count);
+  }
+
+  @Override
   public void step(int places, Buffer live) {
+    screening.screen(places, live);
     Device device = dictionary.device();
     device.launch(
         device.kernel("active_set"),
@@ -63,7 +69,7 @@ final class ElasticNetCoder implements RowCoder {
         SparseCoder.BLOCK,
         0,
         rows,
-        candidates,
+        screening.candidates,
         working,
         dictionary.atoms(),
         gram ? dictionary.gram().complete() : null,

@@ -23,6 +23,7 @@ final class Gram implements AutoCloseable {
   private final Scope scope;
   private final Buffer matrix;
   private final BitSet made = new BitSet();
+  private final Buffer flags; // I32 [n], of what has been made
   private final Buffer indices;
   private final Buffer atoms;
   private final Buffer rows;
@@ -38,6 +39,7 @@ final class Gram implements AutoCloseable {
       this.indices = scope.allocate(4L * together);
       this.atoms = scope.allocate(4L * together * dictionary.width());
       this.rows = scope.allocate(4L * together * dictionary.size());
+      this.flags = scope.of(new int[dictionary.size()]);
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
       throw e;
@@ -57,6 +59,11 @@ final class Gram implements AutoCloseable {
   /** The matrix if all of its rows have been made, else null. */
   Buffer complete() {
     return made.cardinality() == dictionary.size() ? matrix : null;
+  }
+
+  /** I32 [n], not 0 for atoms whose rows have been made; null if all have. */
+  Buffer made() {
+    return complete() == null ? flags : null;
   }
 
   /** Makes all rows. */
@@ -94,6 +101,9 @@ final class Gram implements AutoCloseable {
         matrix.slice(4L * piece[i] * n).copyFrom(rows.slice(4L * i * n, 4L * n));
         made.set(piece[i]);
       }
+    }
+    if (missing.length > 0 && complete() == null) {
+      flags.set(IntStream.range(0, n).map(atom -> made.get(atom) ? 1 : 0).toArray());
     }
   }
 

@@ -9,17 +9,17 @@ import dev.halter.device.Struct;
 final class MatchingPursuitCoder implements RowCoder {
   private final Dictionary dictionary;
   private final Struct<SparseRows> rows;
-  private final Struct<SparseCandidates> candidates;
+  private final Screening screening;
   private final int steps;
 
   MatchingPursuitCoder(
       Dictionary dictionary,
       Solver.MatchingPursuit pursuit,
       Struct<SparseRows> rows,
-      Struct<SparseCandidates> candidates) {
+      Screening screening) {
     this.dictionary = dictionary;
     this.rows = rows;
-    this.candidates = candidates;
+    this.screening = screening;
     this.steps = pursuit.k();
   }
 
@@ -29,7 +29,13 @@ final class MatchingPursuitCoder implements RowCoder {
   }
 
   @Override
+  public void begin(int count) {
+    screening.begin(count);
+  }
+
+  @Override
   public void step(int places, Buffer live) {
+    screening.screen(places, live);
     Device device = dictionary.device();
     device.launch(
         device.kernel("matching_pursuit"),
@@ -37,7 +43,7 @@ final class MatchingPursuitCoder implements RowCoder {
         SparseCoder.BLOCK,
         0,
         rows,
-        candidates,
+        screening.candidates,
         dictionary.atoms(),
         dictionary.size(),
         steps,

@@ -10,7 +10,7 @@ import dev.halter.device.Struct;
 final class OmpCoder implements RowCoder {
   private final Dictionary dictionary;
   private final Struct<SparseRows> rows;
-  private final Struct<SparseCandidates> candidates;
+  private final Screening screening;
   private final int capacity;
   private final float tolerance;
   private final Buffer factor; // [rows, capacity, capacity] f64
@@ -22,10 +22,10 @@ final class OmpCoder implements RowCoder {
       Solver.Omp omp,
       CodingPlan plan,
       Struct<SparseRows> rows,
-      Struct<SparseCandidates> candidates) {
+      Screening screening) {
     this.dictionary = dictionary;
     this.rows = rows;
-    this.candidates = candidates;
+    this.screening = screening;
     this.capacity = plan.support();
     this.tolerance = (float) omp.tolerance();
     long codes = (long) plan.rows() * capacity;
@@ -44,7 +44,13 @@ final class OmpCoder implements RowCoder {
   }
 
   @Override
+  public void begin(int count) {
+    screening.begin(count);
+  }
+
+  @Override
   public void step(int places, Buffer live) {
+    screening.screen(places, live);
     Device device = dictionary.device();
     device.launch(
         device.kernel("orthogonal_matching_pursuit"),
@@ -52,7 +58,7 @@ final class OmpCoder implements RowCoder {
         SparseCoder.BLOCK,
         0,
         rows,
-        candidates,
+        screening.candidates,
         factor,
         work,
         dictionary.atoms(),

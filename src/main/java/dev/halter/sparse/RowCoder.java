@@ -5,36 +5,49 @@ import dev.halter.device.Scope;
 import dev.halter.device.Struct;
 
 /** What one solver does in a round, for all rows of a batch together. */
-sealed interface RowCoder permits OmpCoder, MatchingPursuitCoder, ElasticNetCoder {
+sealed interface RowCoder permits OmpCoder, PursuitCoder, MatchingPursuitCoder, ElasticNetCoder {
   /**
    * The coder of a solver.
    *
    * @param scope that what it allocates lives in
+   * @param team that takes a row of a pursuit through all its rounds, or null
    */
   static RowCoder of(
       Scope scope,
       Dictionary dictionary,
       Solver solver,
       CodingPlan plan,
-      Struct<SparseRows> rows,
-      Struct<SparseCandidates> candidates) {
+      PursuitCoder.Team team,
+      Struct<SparseRows> rows) {
+    if (solver instanceof Solver.Omp omp && team != null) {
+      return new PursuitCoder(scope, dictionary, omp, plan, team, rows);
+    }
+    Screening screening = Screening.of(scope, dictionary, solver, plan, rows);
     return switch (solver) {
-      case Solver.Omp omp -> new OmpCoder(scope, dictionary, omp, plan, rows, candidates);
+      case Solver.Omp omp -> new OmpCoder(scope, dictionary, omp, plan, rows, screening);
       case Solver.MatchingPursuit pursuit ->
-          new MatchingPursuitCoder(dictionary, pursuit, rows, candidates);
+          new MatchingPursuitCoder(dictionary, pursuit, rows, screening);
       case Solver.ElasticNet net ->
-          new ElasticNetCoder(scope, dictionary, net, plan, rows, candidates);
+          new ElasticNetCoder(scope, dictionary, net, plan, rows, screening);
     };
   }
 
   /** Bytes of a row that the solver's coder allocates. */
-  static long bytes(Solver solver, int capacity) {
-    return switch (solver) {
-      case Solver.Omp omp -> OmpCoder.bytes(capacity);
-      case Solver.MatchingPursuit pursuit -> 0;
-      case Solver.ElasticNet net -> ElasticNetCoder.bytes(capacity);
-    };
+  static long bytes(
+      Dictionary dictionary, Solver solver, int capacity, boolean gram, PursuitCoder.Team team) {
+    if (team != null) {
+      return PursuitCoder.bytes(dictionary.size(), capacity);
+    }
+    return Screening.bytes(dictionary, solver, gram)
+        + switch (solver) {
+          case Solver.Omp omp -> OmpCoder.bytes(capacity);
+          case Solver.MatchingPursuit pursuit -> 0;
+          case Solver.ElasticNet net -> ElasticNetCoder.bytes(capacity);
+        };
   }
+
+  /** Queues what all rounds of so many rows use, before the first. */
+  void begin(int count);
 
   /**
    * The most rounds to make.
@@ -44,7 +57,7 @@ sealed interface RowCoder permits OmpCoder, MatchingPursuitCoder, ElasticNetCode
   int rounds(boolean watched);
 
   /**
-   * Queues a round after screening: brings each row's code and residual up to date.
+   * Queues a round: brings each row's code and residual up to date.
    *
    * @param live rows [places]; null for all
    */

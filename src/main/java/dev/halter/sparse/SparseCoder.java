@@ -5,6 +5,7 @@ import dev.halter.device.Device;
 import dev.halter.device.Grid;
 import dev.halter.device.Scope;
 import dev.halter.device.Struct;
+import dev.halter.sparse.PursuitCoder.Team;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -19,17 +20,21 @@ import java.util.List;
  * the few atoms that could matter, from correlations by one matrix product or from the Gram matrix
  * ({@link CodingPlan}). One kernel of the solver's {@link RowCoder} then decides by exact dots, and
  * brings code and residual up to date. Screening may be rough: its largest error is known, and an
- * atom that it could hide is looked for exactly.
+ * atom that it could hide is looked for exactly. Only {@link PursuitCoder} is another: a row goes
+ * through all its rounds in one kernel.
  */
 public final class SparseCoder implements AutoCloseable {
-  /** Threads of a block of all kernels of sparse coding. */
+  /** Threads of a block of the kernels of a round of many rows. */
   static final int BLOCK = 128;
 
+  /** Threads of a block of the kernels that go over a row once. */
+  private static final int ROW_BLOCK = 512;
+
   /**
-   * Rows of a pursuit that go through their rounds together on the CPU with a Gram matrix. Each
-   * round reads the matrix' rows of all atoms in use again, 40 KB each at 10,000 atoms: those of
-   * few rows stay in the cache (a third more vectors a second there than with 256). Elastic net has
-   * few rounds.
+   * Rows of a plain pursuit that go through their rounds together on the CPU with a Gram matrix.
+   * Each round reads the matrix' rows of all atoms in use again, 40 KB each at 10,000 atoms: those
+   * of few rows stay in the cache (a third more vectors a second there than with 256). Elastic net
+   * has few rounds.
    */
   private static final int CACHED_ROWS = 32;
 
@@ -42,18 +47,17 @@ public final class SparseCoder implements AutoCloseable {
   private final Scope scope;
   private final Struct<SparseRows> rows;
   private final Struct<SparseCodes> codes;
-  private final Screening screening;
   private final RowCoder coder;
   private final Buffer live; // [rows]: those that are not done
 
   /** Bytes of working memory for these rows. */
   static long scratchBytes(
       Dictionary dictionary, Solver solver, int rows, int capacity, boolean gram) {
+    Team team = Team.of(dictionary.device(), solver, rows, gram);
     return rows
         * (SparseRows.bytes(capacity, dictionary.width())
             + SparseCodes.bytes(capacity)
-            + Screening.bytes(dictionary, solver, gram)
-            + RowCoder.bytes(solver, capacity)
+            + RowCoder.bytes(dictionary, solver, capacity, gram, team)
             + 4L);
   }
 
@@ -63,6 +67,27 @@ public final class SparseCoder implements AutoCloseable {
    * @throws dev.halter.device.OutOfDeviceMemoryException if the device has not the plan's memory
    */
   public SparseCoder(Dictionary dictionary, Solver solver, CodingPlan plan) {
+    this(
+        dictionary,
+        solver,
+        plan,
+        Team.of(dictionary.device(), solver, plan.rows(), plan.usesGram()));
+    if (coder instanceof PursuitCoder pursuit && pursuit.usesClusters()) {
+      check();
+    }
+  }
+
+  private void check() {
+    try {
+      PursuitCheck.run(device);
+    } catch (RuntimeException | Error e) {
+      scope.closeAfter(e);
+      throw e;
+    }
+  }
+
+  /** As above, with the team that takes a row of a pursuit through all its rounds, or null. */
+  SparseCoder(Dictionary dictionary, Solver solver, CodingPlan plan, Team team) {
     this.dictionary = dictionary;
     this.device = dictionary.device();
     this.solver = solver;
@@ -73,8 +98,7 @@ public final class SparseCoder implements AutoCloseable {
     try {
       this.rows = SparseRows.allocate(scope, plan.rows(), plan.support(), d);
       this.codes = SparseCodes.allocate(scope, plan.rows(), rows.fields());
-      this.screening = Screening.of(scope, dictionary, solver, plan, rows);
-      this.coder = RowCoder.of(scope, dictionary, solver, plan, rows, screening.candidates);
+      this.coder = RowCoder.of(scope, dictionary, solver, plan, team, rows);
       this.live = scope.allocate(4L * plan.rows());
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
@@ -123,7 +147,7 @@ public final class SparseCoder implements AutoCloseable {
     device.launch(
         device.kernel("sparse_combine"),
         Grid.of(count),
-        BLOCK,
+        ROW_BLOCK,
         0,
         out,
         stride,
@@ -213,9 +237,10 @@ public final class SparseCoder implements AutoCloseable {
     if (count < 1 || count > plan.rows()) {
       throw new IllegalArgumentException(count + " rows; there is room for " + plan.rows());
     }
-    device.launch(device.kernel("sparse_begin"), Grid.of(count), BLOCK, 0, rows, x, stride, skip);
-    screening.begin(count);
-    boolean cached = gram && !(solver instanceof Solver.ElasticNet) && device.sharesHostMemory();
+    device.launch(
+        device.kernel("sparse_begin"), Grid.of(count), ROW_BLOCK, 0, rows, x, stride, skip);
+    coder.begin(count);
+    boolean cached = gram && solver instanceof Solver.MatchingPursuit && device.sharesHostMemory();
     int together = cached ? CACHED_ROWS : count;
     for (int first = 0; first < count; first += together) {
       rounds(first, Math.min(first + together, count), count, watched);
@@ -223,7 +248,7 @@ public final class SparseCoder implements AutoCloseable {
     device.launch(
         device.kernel("sparse_finish"),
         Grid.of(count),
-        BLOCK,
+        ROW_BLOCK,
         0,
         codes,
         rows,
@@ -252,7 +277,6 @@ public final class SparseCoder implements AutoCloseable {
           dictionary.gram().require(rows.fields().inUse(running));
         }
       }
-      screening.screen(places, list);
       coder.step(places, list);
     }
   }

@@ -26,7 +26,7 @@ final class ConceptRemoval implements AutoCloseable {
   /** Atoms that a token's report names; the kernel's constant. */
   static final int NAMED = 8;
 
-  private static final int BLOCK = 128;
+  private static final int BLOCK = 512;
 
   /** Most rows coded at once: an elastic net's row takes 0.8 MB of working memory. */
   private static final int MOST_ROWS = 64;

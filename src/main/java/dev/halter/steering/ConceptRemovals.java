@@ -11,9 +11,12 @@ import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
+import java.util.stream.Collectors;
 
 /** The removals of concepts that open requests use, and the dictionaries that those share. */
 final class ConceptRemovals implements AutoCloseable {
+  private static final int EVERY_LAYER = -1;
+
   /**
    * Edits that one removal does together.
    *
@@ -36,12 +39,8 @@ final class ConceptRemovals implements AutoCloseable {
     }
   }
 
-  /** Atoms of a layer. */
-  private record Atoms(Path file, int layer) {
-    static Atoms of(RemoveConcepts.Coding coding) {
-      return new Atoms(coding.dictionary(), coding.layer());
-    }
-  }
+  /** Atoms of a layer, or of {@link #EVERY_LAYER}. */
+  private record Atoms(Path file, int layer) {}
 
   /** A dictionary, and the how manieth that was loaded: its file may be another the next time. */
   private record Loaded(Dictionary dictionary, long number) {}
@@ -49,6 +48,7 @@ final class ConceptRemovals implements AutoCloseable {
   private final Llama model;
   private final Map<Together, ConceptRemoval> removals = new HashMap<>();
   private final Map<Atoms, Loaded> dictionaries = new HashMap<>();
+  private final Set<Path> forEveryLayer = new HashSet<>(); // files of those that are
   private long loadings;
 
   ConceptRemovals(Llama model) {
@@ -67,33 +67,47 @@ final class ConceptRemovals implements AutoCloseable {
         t ->
             new ConceptRemoval(
                 t.coding,
-                loaded(Atoms.of(t.coding)).dictionary,
+                loaded(t.coding).dictionary,
                 model.limits().rows(),
                 model.limits().sequences()));
   }
 
   /** A number that is the same as long as the dictionary of a coding is. */
   long loading(RemoveConcepts.Coding coding) {
-    return loaded(Atoms.of(coding)).number;
+    return loaded(coding).number;
   }
 
-  private Loaded loaded(Atoms atoms) {
-    return dictionaries.computeIfAbsent(
-        atoms,
-        a -> {
-          try (DictionaryFile file = DictionaryFile.open(a.file)) {
-            file.requireWidth(model.config().dModel());
-            return new Loaded(file.load(model.device(), a.layer), ++loadings);
-          }
-        });
+  /**
+   * The dictionary of a coding: one, with its Gram matrix, where a file's atoms are for any layer.
+   */
+  private Loaded loaded(RemoveConcepts.Coding coding) {
+    Loaded held = dictionaries.get(atoms(coding));
+    if (held != null) {
+      return held;
+    }
+    try (DictionaryFile file = DictionaryFile.open(coding.dictionary())) {
+      file.requireWidth(model.config().dModel());
+      Loaded loaded = new Loaded(file.load(model.device(), coding.layer()), ++loadings);
+      if (file.layers().isEmpty()) {
+        forEveryLayer.add(coding.dictionary());
+      }
+      dictionaries.put(atoms(coding), loaded);
+      return loaded;
+    }
+  }
+
+  private Atoms atoms(RemoveConcepts.Coding coding) {
+    Path file = coding.dictionary();
+    return new Atoms(file, forEveryLayer.contains(file) ? EVERY_LAYER : coding.layer());
   }
 
   /** Frees all but these; what was solved at prompts' ends goes with a removal. */
   void keep(Set<RemoveConcepts.Coding> codings) {
     free(removals, together -> !codings.contains(together.coding), ConceptRemoval::close);
-    Set<Atoms> atoms = new HashSet<>();
-    codings.forEach(coding -> atoms.add(Atoms.of(coding)));
+    Set<Atoms> atoms = codings.stream().map(this::atoms).collect(Collectors.toSet());
     free(dictionaries, key -> !atoms.contains(key), loaded -> loaded.dictionary.close());
+    // A file that nobody uses may be another the next time.
+    forEveryLayer.removeIf(file -> !dictionaries.containsKey(new Atoms(file, EVERY_LAYER)));
   }
 
   private static <K, V> void free(Map<K, V> held, Predicate<K> goes, Consumer<V> close) {

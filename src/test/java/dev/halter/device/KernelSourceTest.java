@@ -23,7 +23,7 @@ class KernelSourceTest {
   /** What waits for other threads, or calls a header's function that does. */
   private static final Pattern WAITS =
       Pattern.compile(
-          "__sync|__shfl|__any_sync|\\b(block|warp)_\\w+\\(|\\bsteer_row\\(|mbarrier_|cluster_sync");
+          "__sync|__shfl|__any_sync|\\b(block|warp)_\\w+\\(|\\bsteer_row\\(|mbarrier_|cluster_sync|\\bteam\\.sync");
 
   private static final Pattern FUNCTION =
       Pattern.compile("\\b(\\w+)\\(((?:[^(){};]|\\([^()]*\\))*)\\)[\\s\\\\]*(?:const\\s*)?\\{");

@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Halter's side of {@code bench/concepts}: vectors a second that are coded over a dictionary, from
@@ -24,7 +25,9 @@ import java.util.Map;
  *   <li>{@code omp:K:HOW} and {@code net:ALPHA:TAU:HOW}: all vectors at once; HOW is {@code
  *       products}, {@code gram} or {@code auto}
  *   <li>{@code decode:HOW:omp:K} and {@code decode:HOW:net:ALPHA:TAU}: one vector, as a layer of a
- *       decode step does it, through a recorded graph
+ *       decode step does it, through a recorded graph; for a pursuit HOW may also be {@code rounds},
+ *       {@code block} or {@code cluster}: from the Gram matrix by this {@code -Dhalter.pursuit}
+ *   <li>{@code step:HOW:...}: the same, once, in the part of the run that a profiler looks at
  * </ul>
  *
  * <p>The first run of a figure, which is thrown away, makes what is kept: kernels, and the rows of
@@ -36,6 +39,8 @@ import java.util.Map;
  * }</pre>
  */
 public final class ConceptFigures {
+  private static final Set<String> PURSUITS = Set.of("rounds", "block", "cluster");
+
   private final Device device;
   private final Dictionary dictionary;
   private final Buffer vectors;
@@ -68,7 +73,8 @@ public final class ConceptFigures {
 
   private double measure(String figure) {
     String[] parts = figure.split(":");
-    boolean decode = parts[0].equals("decode");
+    boolean profiled = parts[0].equals("step");
+    boolean decode = parts[0].equals("decode") || profiled;
     String[] solver = decode ? figure.split(":", 3)[2].split(":") : parts;
     String how = decode ? parts[1] : parts[parts.length - 1];
     int together = decode ? 1 : rows;
@@ -79,11 +85,17 @@ public final class ConceptFigures {
         code(coder, 1); // makes what the graph uses
         graphs.put(figure, device.record(() -> code(coder, 1)));
       }
+      if (profiled) {
+        ProfiledRange.start();
+      }
       graphs.get(figure).launch();
     } else {
       code(coder, rows);
     }
     device.synchronize();
+    if (profiled) {
+      ProfiledRange.stop();
+    }
     return together / ((System.nanoTime() - start) / 1e9);
   }
 
@@ -102,6 +114,14 @@ public final class ConceptFigures {
   }
 
   private SparseCoder coder(Solver solver, String how, int together) {
+    if (PURSUITS.contains(how)) {
+      System.setProperty("halter.pursuit", how);
+      try {
+        return coder(solver, "gram", together);
+      } finally {
+        System.clearProperty("halter.pursuit");
+      }
+    }
     CodingPlan plan =
         how.equals("auto")
             ? CodingPlan.of(dictionary, solver, together, Long.MAX_VALUE)

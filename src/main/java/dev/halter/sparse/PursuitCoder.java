@@ -1,0 +1,127 @@
+package dev.halter.sparse;
+
+import dev.halter.device.Buffer;
+import dev.halter.device.DType;
+import dev.halter.device.Device;
+import dev.halter.device.Grid;
+import dev.halter.device.Matrix;
+import dev.halter.device.Scope;
+import dev.halter.device.Struct;
+
+/**
+ * Orthogonal matching pursuit from a Gram matrix, a row's rounds all in one launch: {@code
+ * cuda-kernels/sparse_pursue.cu}. With many rows on a GPU, which {@link OmpCoder} takes through
+ * their rounds together, it would read each row's part of the matrix by few processors.
+ */
+final class PursuitCoder implements RowCoder {
+  /** By what a row is coded. */
+  enum Team {
+    /** A block: {@code sparse_pursue.cu}. */
+    BLOCK,
+    /** Eight blocks of a cluster, with the same bits: {@code sparse_pursue_sm90.cu}. */
+    CLUSTER;
+
+    private static final String PROPERTY = "halter.pursuit";
+
+    /** Most rows of a coder on a GPU. */
+    private static final int FEW = 64;
+
+    /**
+     * The team that {@code -Dhalter.pursuit} asks for; null where there is none, and rounds are
+     * made by screening and {@link OmpCoder}. {@code auto}, the default, takes clusters where the
+     * device runs them.
+     */
+    static Team of(Device device, Solver solver, int rows, boolean gram) {
+      String wanted = System.getProperty(PROPERTY, "auto");
+      Team team =
+          switch (wanted) {
+            case "auto", "cluster" -> device.runsSm90() ? CLUSTER : BLOCK;
+            case "block" -> BLOCK;
+            case "rounds" -> null;
+            default ->
+                throw new IllegalArgumentException(
+                    "-D%s=%s: choose auto, cluster, block or rounds".formatted(PROPERTY, wanted));
+          };
+      boolean fits = device.sharesHostMemory() || rows <= FEW;
+      return solver instanceof Solver.Omp && gram && fits ? team : null;
+    }
+  }
+
+  /** Threads of a block, on the CPU one. */
+  private static final int BLOCK = 512;
+
+  /** Blocks of a cluster; the kernel's constant. */
+  private static final int PURSUERS = 8;
+
+  private static final int WARPS = PURSUERS * BLOCK / 32;
+
+  /** Launches of clusters one after another from which on a block a row is faster: a guess. */
+  private static final int WAVES = 2;
+
+  private final Dictionary dictionary;
+  private final Team team;
+  private final Struct<SparseRows> rows;
+  private final Struct<SparsePursuit> pursuit;
+  private final int most;
+  private final float tolerance;
+
+  PursuitCoder(
+      Scope scope,
+      Dictionary dictionary,
+      Solver.Omp omp,
+      CodingPlan plan,
+      Team team,
+      Struct<SparseRows> rows) {
+    this.dictionary = dictionary;
+    this.team = team;
+    this.rows = rows;
+    this.most = plan.support();
+    this.tolerance = (float) omp.tolerance();
+    this.pursuit = SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS);
+  }
+
+  /** Bytes of a row. */
+  static long bytes(int n, int capacity) {
+    return SparsePursuit.bytes(n, capacity, WARPS);
+  }
+
+  boolean usesClusters() {
+    return team == Team.CLUSTER;
+  }
+
+  /** Each launch but the last ends at a row of the Gram matrix that is to be made. */
+  @Override
+  public int rounds(boolean watched) {
+    return watched ? most : 1;
+  }
+
+  @Override
+  public void begin(int count) {
+    int n = dictionary.size();
+    int d = dictionary.width();
+    Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
+    Matrix start = new Matrix(pursuit.fields().start(), DType.F32, n);
+    dictionary.device().multiply(count, n, d, z, dictionary.matrix(), start);
+  }
+
+  @Override
+  public void step(int places, Buffer live) {
+    Device device = dictionary.device();
+    int atOnce = Math.max(1, device.multiprocessors() / PURSUERS);
+    boolean cluster = team == Team.CLUSTER && places <= WAVES * atOnce;
+    device.launch(
+        device.kernel(cluster ? "sparse_pursue_sm90" : "sparse_pursue"),
+        Grid.of(cluster ? PURSUERS * places : places),
+        BLOCK,
+        0,
+        rows,
+        pursuit,
+        dictionary.atoms(),
+        dictionary.gram().matrix(),
+        dictionary.gram().made(),
+        dictionary.size(),
+        most,
+        tolerance,
+        live);
+  }
+}
