@@ -12,20 +12,6 @@ constexpr int BOX_BYTES = BOX_ROWS * DEPTH * 2;
 constexpr int STAGE_BYTES = (ROWS + COLUMNS) * DEPTH * 2;
 static_assert(ROWS == BOX_ROWS && COLUMNS == CLUSTER * BOX_ROWS, "a box is a block's share");
 
-// The places of a ring in shared memory, one after another, and the parity of their barriers.
-struct Ring {
-    int stages;
-    int stage = 0;
-    unsigned parity = 0;
-
-    __device__ __forceinline__ void advance() {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
 // Rows of x [m, k] against rows of w [n, k], given by tensor maps with boxes of 128 rows: what
 // multiply_top_sm80 computes, with the same results but for the order in which products are added
 // up. w's rows begin at segment `first_segment`. The clusters go through the work items together:

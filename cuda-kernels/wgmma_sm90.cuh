@@ -11,6 +11,20 @@
 #pragma once
 #include "types.cuh"
 
+/// The places of a ring in shared memory, one after another, and the parity of their barriers.
+struct Ring {
+    int stages;
+    int stage = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void advance() {
+        if (++stage == stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
 /// A CUtensorMap: PRECOND of the kernels: a matrix of bf16, boxes of 64 columns, swizzled by 128
 /// bytes, zeros outside.
 struct alignas(64) TensorMap {
@@ -85,6 +99,11 @@ __device__ __forceinline__ void mbarrier_arrive(unsigned barrier, unsigned rank)
                  : "memory");
 }
 
+/// The same in this block, whose cluster has no other.
+__device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 /// Waits until the phase of this parity has ended. (The one before the first counts as ended.)
 __device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity) {
     unsigned ended = 0;
@@ -98,6 +117,16 @@ __device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity)
 }
 
 // ----------------------------------------------------------------------------------- tensor copies
+
+/// Starts copying `bytes` to shared memory as they are, which count at `barrier`. They and both
+/// addresses are multiples of 16.
+__device__ __forceinline__ void start_bytes(unsigned shared, const void* global, int bytes,
+                                            unsigned barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(shared), "l"(__cvta_generic_to_global(global)),
+                 "r"(bytes), "r"(barrier)
+                 : "memory");
+}
 
 /// Starts copying the map's box at (row, column) to shared memory; its bytes count at `barrier`.
 __device__ __forceinline__ void start_box(unsigned shared, const TensorMap& map, int column,
@@ -247,9 +276,34 @@ inline void mbarrier_expect(unsigned barrier, int bytes) {
 
 inline void mbarrier_arrive(unsigned barrier, unsigned rank) { mbarrier(barrier, rank)->arrive(0); }
 
+inline void mbarrier_arrive(unsigned barrier) { mbarrier_arrive(barrier, cluster_rank()); }
+
 inline void mbarrier_wait(unsigned barrier, unsigned parity, HALTER_SITE) {
     const Mbarrier* awaited = mbarrier(barrier, cluster_rank());
     halter_wait([=] { return awaited->phase != parity; }, file, line);
+}
+
+/// Half of the copies are made at once, half when no thread can go on.
+inline void copy_sometime(const std::function<void()>& copy) {
+    static unsigned random = 1;
+    random = random * 1664525u + 1013904223u;
+    if (random >> 31 != 0) {
+        copy();
+    } else {
+        halter_later(copy);
+    }
+}
+
+inline void start_bytes(unsigned shared, const void* global, int bytes, unsigned barrier) {
+    if (bytes <= 0 || (shared | reinterpret_cast<uintptr_t>(global) | unsigned(bytes)) % 16 != 0) {
+        halter_stop("a copy of bytes that are not aligned to 16");
+    }
+    unsigned char* to = shared_pointer(shared, cluster_rank());
+    Mbarrier* counting = mbarrier(barrier, cluster_rank());
+    copy_sometime([=] {
+        memcpy(to, global, size_t(bytes));
+        counting->complete(bytes);
+    });
 }
 
 /// Where a byte of shared memory lies that a swizzle by 128 bytes has moved.
@@ -281,13 +335,7 @@ inline void start_box(unsigned shared, const TensorMap& tensor_map, int column, 
             }
             counting->complete(int(map.box_rows) * BOX_COLUMNS * 2);
         };
-        static unsigned random = 1;
-        random = random * 1664525u + 1013904223u;
-        if (random >> 31 != 0) {
-            copy();
-        } else {
-            halter_later(copy);
-        }
+        copy_sometime(copy);
     }
 }
 

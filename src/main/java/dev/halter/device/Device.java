@@ -48,6 +48,11 @@ public interface Device extends AutoCloseable {
     return 1;
   }
 
+  /** Compute capability of an NVIDIA GPU, as 90 for 9.0; 0 of everything else. */
+  default int capability() {
+    return 0;
+  }
+
   /**
    * Whether {@link #record} makes graphs; before one, all that its work allocates must be there.
    */

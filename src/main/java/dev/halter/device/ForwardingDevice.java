@@ -60,6 +60,11 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public int capability() {
+    return device.capability();
+  }
+
+  @Override
   public boolean recordsGraphs() {
     return device.recordsGraphs();
   }

@@ -189,7 +189,7 @@ final class Attention {
     this.ropeAppend = device.kernel("rope_append" + suffix);
     this.attention = device.kernel(form.kernel());
     Split parts = form.split();
-    this.split = parts == null ? null : device.kernel(parts.kernel());
+    this.split = parts == null ? null : device.kernel(parts.kernel()).early();
     this.places =
         parts == null ? 0 : Math.toIntExact(Work.places(limits.pages(), limits.sequences()));
     this.partials = parts == null ? null : scope.allocate(places * form.placeBytes(config));

@@ -17,13 +17,19 @@ public final class LaunchRecorder extends ForwardingDevice {
   public record Launch(String kernel, Grid grid, int block, int sharedBytes, long bytes) {}
 
   private final int multiprocessors;
+  private final int capability;
   private final Map<Launch, Integer> launches = new LinkedHashMap<>();
   private long end = 1L << 40;
 
-  /** With the kernels of {@code device}, which is closed with this. */
-  public LaunchRecorder(Device device, int multiprocessors) {
+  /**
+   * With the kernels of {@code device}, which is closed with this.
+   *
+   * @param capability of compute, as 90 for 9.0
+   */
+  public LaunchRecorder(Device device, int multiprocessors, int capability) {
     super(device);
     this.multiprocessors = multiprocessors;
+    this.capability = capability;
   }
 
   /** How often each was launched since this was asked last, in the order of the first. */
@@ -40,6 +46,11 @@ public final class LaunchRecorder extends ForwardingDevice {
   @Override
   public int multiprocessors() {
     return multiprocessors;
+  }
+
+  @Override
+  public int capability() {
+    return capability;
   }
 
   @Override
