@@ -5,9 +5,9 @@
 // that a pair's two sums meet in one lane. The rows of x are the second factor's 8 columns. A block
 // goes through its items of TILES tiles, and through each item's k in chunks; a chunk of an item is a
 // stage of a ring. The copy engine brings it row by row, 1 KB each; the block's warps share its k,
-// 32 elements each at a time, and leave it at `empty`, where warps in turn start the copies of the
-// stage that comes after the others. At an item's end the warps' sums are added in their order by
-// one of them, while the others go on.
+// 32 elements each at a time, and leave it at `empty`. A step later, when all have left it as a rule,
+// each warp starts its share of the copies that go there next. At an item's end the warps' sums are
+// added in their order by one of them, while the others go on.
 //
 // A lane takes 8 neighbouring elements of a row of W and of x, for two products: the order of k
 // within a product is free as long as both factors have the same. Rows of shared memory lie PITCH
@@ -23,14 +23,14 @@
 //
 // PRECOND of all: rows 1 to 8; blocks of at most 512 threads, a multiple of the warp size; any grid
 // of one dimension; k a multiple of 8; x, W, and the gain at multiples of 16, contiguous; x and out do
-// not overlap; 2 to 15 stages; dynamic shared memory as FewRows counts it. W and the gain are written
+// not overlap; two tiles only in two warps or more; 2 to 15 stages; dynamic shared memory as FewRows counts it. W and the gain are written
 // by no kernel that may still run: their copies start before the launches before have ended.
 //
 // Moves what multiply_few.cu moves: 52.7 us for gate and up of Llama-3.1-8B at 4.46 TB/s. In flight:
-// 5 stages of 16 KB, 80 KB for each SM where Little's law asks for 27. So that two launches share an
+// 5 stages of 16 KB less the one that is left, 64 KB for each SM where Little's law asks for 27. So that two launches share an
 // SM, and the second fills its ring while the first ends (launch_order.cuh), a block has half of its
-// shared memory and registers, as far as x leaves room (4 rows). Instructions: about 30 for a warp and
-// a stage, 15 % of the issue slots. Predicted for a step at batch 1: 3.6 ms, of which weights take 3.4.
+// shared memory and registers, as far as x leaves room (4 rows). Instructions: about 60 for a warp and
+// a stage, 30 % of the issue slots. Predicted for a step at batch 1: 3.6 ms, of which weights take 3.4.
 // Not measured yet. (Counted against: pieces of 128 bytes by tensor maps, which would need one for
 // each matrix; rings of each warp's own, whose pieces would be 256 bytes.)
 #include "few_rows.cuh"
@@ -52,11 +52,6 @@ __device__ __forceinline__ uint4 eight(const void* from, bool there) {
 __device__ __forceinline__ int staged_pitch(int k) {
     return (k + 63) / 64 * 64 + 32;
 }
-
-// An item's part in a chunk of k.
-struct Part {
-    int item, begin, bytes;
-};
 
 template <int TILES, bool STAGED, typename Epilogue>
 __device__ __forceinline__ void stream_weights(const Factors<bf16>& f, int stages,
@@ -81,51 +76,48 @@ __device__ __forceinline__ void stream_weights(const Factors<bf16>& f, int stage
     const int steps = max(own_items, 0) * chunks;
     const bf16* x = static_cast<const bf16*>(f.x);
 
-    const auto part = [&](int step) {
+    // A stage is made of copies, one of a row each. They are shared out over the warps, whose lanes
+    // start theirs one after another.
+    const int copies = ROWS + (STAGED ? 0 : f.rows);
+    const int own = warp + warps * lane;
+    const auto start = [&](int step, int stage) {
+        const int item = blockIdx.x + step / chunks * gridDim.x;
         const int begin = step % chunks * CHUNK;
-        return Part{(int)(blockIdx.x + step / chunks * gridDim.x), begin,
-                    2 * min(CHUNK, f.k - begin)};
-    };
-    // The copies of a stage, by one warp: W's rows, for which no launch has to end, and x's.
-    const auto start_weights = [&](const Part& p, int stage) {
-        const int first = p.item * TILES * PAIRS;
-        const int rows = 2 * min(TILES * PAIRS, pairs - first);
+        const int bytes = 2 * min(CHUNK, f.k - begin);
         const unsigned here = full + 8 * stage;
-        if (lane == 0) mbarrier_expect(here, p.bytes * (rows + (STAGED ? 0 : f.rows)));
-        __syncwarp();
-        const int pair = first + lane / (2 * PAIRS) * PAIRS + lane % PAIRS;
-        if (lane < ROWS && pair < pairs) {
+        long long row = own - ROWS;
+        if (own < ROWS) {
+            const int pair = (item * TILES + own / (2 * PAIRS)) * PAIRS + own % PAIRS;
+            if (pair >= pairs) {
+                mbarrier_arrive(here);
+                return;
+            }
             const int2 both = epilogue.rows(pair);
-            const long long row = lane % (2 * PAIRS) < PAIRS ? both.x : both.y;
-            start_bytes(shared_address(ring_memory) + stage * stage_bytes + lane * PITCH,
-                        f.w + row * f.k + p.begin, p.bytes, here);
+            row = own % (2 * PAIRS) < PAIRS ? both.x : both.y;
         }
-    };
-    const auto start_rows = [&](const Part& p, int stage) {
-        if (!STAGED && lane < f.rows) {
-            start_bytes(shared_address(ring_memory) + stage * stage_bytes + (ROWS + lane) * PITCH,
-                        x + lane * f.k + p.begin, p.bytes, full + 8 * stage);
-        }
+        mbarrier_expect(here, bytes);
+        start_bytes(shared_address(ring_memory) + stage * stage_bytes + own * PITCH,
+                    (own < ROWS ? f.w : x) + row * f.k + begin, bytes, here);
     };
 
-    if (warp == 0) {
-        if (lane == 0) {
-            for (int stage = 0; stage < stages; stage++) {
-                mbarrier_init(full + 8 * stage, 1);
-                mbarrier_init(empty + 8 * stage, warps);
-            }
-            mbarrier_init(taken, TILES);
-            mbarrier_init_done();
+    if (threadIdx.x == 0) {
+        for (int stage = 0; stage < stages; stage++) {
+            mbarrier_init(full + 8 * stage, copies);
+            mbarrier_init(empty + 8 * stage, warps);
         }
-        __syncwarp();
+        mbarrier_init(taken, TILES);
+        mbarrier_init_done();
+    }
+    __syncthreads();
+    if (own < ROWS) {
         UNROLL_NONE
-        for (int step = 0; step < min(stages, steps); step++) start_weights(part(step), step);
+        for (int step = 0; step < min(stages, steps); step++) start(step, step);
     }
     let_next_launch_begin();
     wait_for_launches_before();
-    if (warp == 0) {
+    if (own >= ROWS && own < copies) {
         UNROLL_NONE
-        for (int step = 0; step < min(stages, steps); step++) start_rows(part(step), step);
+        for (int step = 0; step < min(stages, steps); step++) start(step, step);
     }
     using Place = decltype(epilogue.place(0));
     __shared__ Place places[8];
@@ -139,7 +131,7 @@ __device__ __forceinline__ void stream_weights(const Factors<bf16>& f, int stage
             stage_rows<N, 4>(staged, pitch, f);
         }
     } else {
-        __syncthreads();  // the barriers are there, and the places
+        __syncthreads();  // the places are there
     }
 
     // mma's columns that a lane gives, and that it gets; rows that are not there are row 0.
@@ -147,7 +139,7 @@ __device__ __forceinline__ void stream_weights(const Factors<bf16>& f, int stage
     const int column = mma_c(lane, 0).column;
     float sums[TILES][4] = {};
     int item = blockIdx.x, chunk = 0, done = 0;
-    Ring ring = {stages};
+    Ring ring = {stages}, before = ring;
     for (int step = 0; step < steps; step++) {
         __syncwarp();
         mbarrier_wait(full + 8 * ring.stage, ring.parity);
@@ -170,12 +162,11 @@ __device__ __forceinline__ void stream_weights(const Factors<bf16>& f, int stage
         }
         __syncwarp();
         if (lane == 0) mbarrier_arrive(empty + 8 * ring.stage);
-        if (step + stages < steps && step % warps == warp) {
-            mbarrier_wait(empty + 8 * ring.stage, ring.parity);
-            const Part p = part(step + stages);
-            start_weights(p, ring.stage);
-            start_rows(p, ring.stage);
+        if (step > 0 && step - 1 + stages < steps) {
+            mbarrier_wait(empty + 8 * before.stage, before.parity);
+            if (own < copies) start(step - 1 + stages, before.stage);
         }
+        before = ring;
         if (++chunk == chunks) {
             if (done > 0) mbarrier_wait(taken, (done - 1) & 1);
             UNROLL_ALL

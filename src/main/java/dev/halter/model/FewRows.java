@@ -9,6 +9,7 @@ import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
 import java.util.Arrays;
 import java.util.Locale;
+import java.util.stream.Stream;
 
 /**
  * Products of a few rows with a block's weights, together with what stands before and after them:
@@ -143,87 +144,39 @@ final class FewRows {
 
   /** out [rows, n] = x · Wᵀ. */
   void multiply(Buffer out, Input in, Linear w, int rows) {
-    long bytes = bytes(w, rows, w.out());
-    boolean isStaged = in.norm != null;
-    switch (form) {
-      case PORTABLE -> {
-        Shape shape = new Shape(Math.ceilDiv(w.out(), 2), isStaged);
-        device.launch(
-            multiply,
-            bytes,
-            shape.grid(),
-            shape.block(),
-            isStaged ? staged(rows) : 0,
-            out,
-            in.x,
-            gain(in),
-            eps(in),
-            w.weight(),
-            rows,
-            w.out(),
-            w.in());
-      }
-      case SM90 -> {
-        Ring ring = new Ring(Math.ceilDiv(w.out(), 2), 1, rows, w.in(), isStaged);
-        device.launch(
-            multiply,
-            bytes,
-            ring.grid(),
-            block(),
-            ring.bytes(),
-            out,
-            in.x,
-            gain(in),
-            eps(in),
-            w.weight(),
-            rows,
-            w.out(),
-            w.in(),
-            ring.stages);
-      }
-    }
+    launch(
+        multiply,
+        Math.ceilDiv(w.out(), 2),
+        in.norm != null,
+        bytes(w, rows, w.out()),
+        rows,
+        w,
+        out,
+        in.x,
+        gain(in),
+        eps(in),
+        w.weight(),
+        rows,
+        w.out(),
+        w.in());
   }
 
   /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
   void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
-    long bytes = bytes(w, rows, w.out()) + 8L * rows * w.out();
-    switch (form) {
-      case PORTABLE -> {
-        Shape shape = new Shape(Math.ceilDiv(w.out(), 2), false);
-        device.launch(
-            add,
-            bytes,
-            shape.grid(),
-            shape.block(),
-            0,
-            y,
-            in,
-            w.weight(),
-            bias,
-            rows,
-            w.out(),
-            w.in());
-      }
-      case SM90 -> {
-        int pairs = Math.ceilDiv(w.out(), 2);
-        Ring ring = new Ring(pairs, tiles(pairs, rows), rows, w.in(), false);
-        device.launch(
-            add,
-            bytes,
-            ring.grid(),
-            block(),
-            ring.bytes(),
-            y,
-            in,
-            w.weight(),
-            bias,
-            rows,
-            w.out(),
-            w.in(),
-            ring.tiles,
-            ring.stages);
-      }
-    }
+    launch(
+        add,
+        Math.ceilDiv(w.out(), 2),
+        false,
+        bytes(w, rows, w.out()) + 8L * rows * w.out(),
+        rows,
+        w,
+        y,
+        in,
+        w.weight(),
+        bias,
+        rows,
+        w.out(),
+        w.in());
   }
 
   /**
@@ -231,9 +184,10 @@ final class FewRows {
    */
   void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows) {
     int dMlp = w.out() / 2;
-    launchStaged(
+    launch(
         gate,
         dMlp,
+        true,
         bytes(w, rows, dMlp),
         rows,
         w,
@@ -263,9 +217,10 @@ final class FewRows {
       int layer,
       int rows) {
     int appended = 2 * config.nKvHeads() * config.dHead();
-    launchStaged(
+    launch(
         rope,
         w.out() / 2,
+        true,
         bytes(w, rows, w.out() + appended),
         rows,
         w,
@@ -289,18 +244,32 @@ final class FewRows {
         w.in());
   }
 
-  /** A kernel whose rows of x lie in shared memory; the ring's stages are its last argument. */
-  private void launchStaged(
-      Kernel kernel, int pairs, long bytes, int rows, Linear w, Object... arguments) {
+  /**
+   * Launches a kernel with the contract's arguments, after which the streaming ones take what they
+   * have of the ring.
+   *
+   * @param pairs of W's rows
+   * @param staged whether the rows of x lie in shared memory
+   */
+  private void launch(
+      Kernel kernel,
+      int pairs,
+      boolean staged,
+      long bytes,
+      int rows,
+      Linear w,
+      Object... arguments) {
     switch (form) {
       case PORTABLE -> {
-        Shape shape = new Shape(pairs, true);
-        device.launch(kernel, bytes, shape.grid(), shape.block(), staged(rows), arguments);
+        Shape shape = new Shape(pairs, staged);
+        int shared = staged ? staged(rows) : 0;
+        device.launch(kernel, bytes, shape.grid(), shape.block(), shared, arguments);
       }
       case SM90 -> {
-        Ring ring = new Ring(pairs, 1, rows, w.in(), true);
-        Object[] all = Arrays.copyOf(arguments, arguments.length + 1);
-        all[arguments.length] = ring.stages;
+        int tiles = kernel == add ? tiles(pairs, rows) : 1;
+        Ring ring = new Ring(pairs, tiles, rows, w.in(), staged);
+        Stream<Object> last = kernel == add ? Stream.of(tiles, ring.stages) : Stream.of(ring.stages);
+        Object[] all = Stream.concat(Arrays.stream(arguments), last).toArray();
         device.launch(kernel, bytes, ring.grid(), block(), ring.bytes(), all);
       }
     }
@@ -346,13 +315,11 @@ final class FewRows {
     private static final int MOST_STAGES = 12;
 
     final int items;
-    final int tiles; // of an item
     final int stages;
     private final int fixedBytes;
     private final int stageBytes;
 
     Ring(int pairs, int tiles, int rows, int k, boolean staged) {
-      this.tiles = tiles;
       this.items = Math.ceilDiv(pairs, tiles * TILE_PAIRS);
       int stagedRow = 2 * (Math.ceilDiv(k, 64) * 64 + 32);
       this.fixedBytes = BARRIERS + 16 * tiles * block() + (staged ? rows * stagedRow : 0);
@@ -380,7 +347,8 @@ final class FewRows {
    * are many and the items still fill the card.
    */
   private int tiles(int pairs, int rows) {
-    return rows > MOST / 2 && pairs / (2 * Ring.TILE_PAIRS) >= processors * 3 / 4 ? 2 : 1;
+    boolean fills = pairs / (2 * Ring.TILE_PAIRS) >= processors * 3 / 4;
+    return rows > MOST / 2 && fills && block() > WARP ? 2 : 1;
   }
 
   /** Threads of a block with a norm of its own: as many as the norm's kernel has, for its bits. */

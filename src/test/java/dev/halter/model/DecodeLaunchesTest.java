@@ -26,8 +26,9 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 
 /**
- * What decode steps of Llama-3.1-8B in bf16 launch on a card of sm_90 with 132 multiprocessors: the file that
- * {@code tools/decode} makes its table of. With {@code -Dhalter.renew=true} it is written anew.
+ * What decode steps of Llama-3.1-8B in bf16 launch on a card of sm_90 with 132 multiprocessors: the
+ * file that {@code tools/decode} makes its table of. With {@code -Dhalter.renew=true} it is written
+ * anew.
  */
 class DecodeLaunchesTest {
   private static final Path FILE = Path.of("src/test/resources/decode-launches.jsonl");

@@ -434,8 +434,7 @@ class FewRowsTest {
   }
 
   /** Rows of 3 query and 2 KV heads at positions 63 to 65 of one sequence; then both caches. */
-  private static float[] rope(
-      Device device, Way way, int dHead, boolean biased, boolean together) {
+  private static float[] rope(Device device, Way way, int dHead, boolean biased, boolean together) {
     DType type = way.type;
     int rows = 3;
     int heads = 3;

@@ -208,8 +208,7 @@ final class Driver {
   /** Launches a kernel as a {@code CUlaunchConfig} says; returns the status. */
   int launch(MemorySegment config, Function function, MemorySegment arguments) {
     try {
-      return (int)
-          launchEx.invokeExact(config, function.value(), arguments, MemorySegment.NULL);
+      return (int) launchEx.invokeExact(config, function.value(), arguments, MemorySegment.NULL);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }
