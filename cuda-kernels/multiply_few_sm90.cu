@@ -30,9 +30,9 @@
 // 5 stages of 16 KB less the one that is left, 64 KB for each SM where Little's law asks for 27. So that two launches share an
 // SM, and the second fills its ring while the first ends (launch_order.cuh), a block has half of its
 // shared memory and registers, as far as x leaves room (4 rows). Instructions: about 60 for a warp and
-// a stage, 30 % of the issue slots. Predicted for a step at batch 1: 3.6 ms, of which weights take 3.4.
-// Not measured yet. (Counted against: pieces of 128 bytes by tensor maps, which would need one for
-// each matrix; rings of each warp's own, whose pieces would be 256 bytes.)
+// a stage, 30 % of the issue slots. Predicted for a step at batch 1: 3.9 ms (tools/decode), of which
+// weights take 3.4. Not measured yet. (Counted against: pieces of 128 bytes by tensor maps, which would
+// need one for each matrix; rings of each warp's own, whose pieces would be 256 bytes.)
 #include "few_rows.cuh"
 #include "launch_order.cuh"
 #include "mma_sm80.cuh"

@@ -268,7 +268,8 @@ final class FewRows {
       case SM90 -> {
         int tiles = kernel == add ? tiles(pairs, rows) : 1;
         Ring ring = new Ring(pairs, tiles, rows, w.in(), staged);
-        Stream<Object> last = kernel == add ? Stream.of(tiles, ring.stages) : Stream.of(ring.stages);
+        Stream<Object> last =
+            kernel == add ? Stream.of(tiles, ring.stages) : Stream.of(ring.stages);
         Object[] all = Stream.concat(Arrays.stream(arguments), last).toArray();
         device.launch(kernel, bytes, ring.grid(), block(), ring.bytes(), all);
       }
