@@ -1,38 +1,41 @@
-// multiply_few.cu for sm_90a and bf16: W streams through shared memory without a stop, the sums are
-// made by tensor cores, so that eight rows take what one takes.
+// multiply_few.cu for sm_90a and bf16: W streams through shared memory without a stop, the sums
+// are made by tensor cores, so that eight rows take what one takes.
 //
-// A tile is 8 pairs of W's rows, the 16 rows of mma's first factor: the firsts above the seconds, so
-// that a pair's two sums meet in one lane. The rows of x are the second factor's 8 columns. A block
-// goes through its items of TILES tiles, and through each item's k in chunks; a chunk of an item is a
-// stage of a ring. The copy engine brings it row by row, 1 KB each; the block's warps share its k,
-// 32 elements each at a time, and leave it at `empty`. A step later, when all have left it as a rule,
-// each warp starts its share of the copies that go there next. At an item's end the warps' sums are
-// added in their order by one of them, while the others go on.
+// A tile is 8 pairs of W's rows, the 16 rows of mma's first factor: the firsts above the
+// seconds, so that a pair's two sums meet in one lane. The rows of x are the second factor's 8
+// columns. A block goes through its items of TILES tiles, and through each item's k in chunks; a
+// chunk of an item is a stage of a ring. The copy engine brings it row by row, 1 KB each; the
+// block's warps share its k, 32 elements each at a time, and leave it at `empty`. A step later,
+// when all have left it as a rule, each warp starts its share of the copies that go there next.
+// At an item's end the warps' sums are added in their order by one of them, while the others go
+// on.
 //
 // A lane takes 8 neighbouring elements of a row of W and of x, for two products: the order of k
-// within a product is free as long as both factors have the same. Rows of shared memory lie PITCH
-// bytes apart, so that the 8 lanes that read 16 bytes each at a time read all banks.
+// within a product is free as long as both factors have the same. Rows of shared memory lie
+// PITCH bytes apart, so that the 8 lanes that read 16 bytes each at a time read all banks.
 //
-// A sum depends on its own rows alone: mma's order within 32 elements, the warp's chunks, then the
-// warps. So no bit of a result depends on the grid, on TILES, on where x lies, or on how many other
-// rows of x there are.
+// A sum depends on its own rows alone: mma's order within 32 elements, the warp's chunks, then
+// the warps. So no bit of a result depends on the grid, on TILES, on where x lies, or on how
+// many other rows of x there are.
 //
-// x lies in shared memory as a whole ("staged": its norm, or x as it is), or each stage brings its
-// chunk along ("streamed": 28 KB a row where k is 14,336). Streamed rows come anew for each item,
-// from L2: of 8 rows half as many bytes as of W's with one tile, a quarter with two.
+// x lies in shared memory as a whole ("staged": its norm, or x as it is), or each stage brings
+// its chunk along ("streamed": 28 KB a row where k is 14,336). Streamed rows come anew for each
+// item, from L2: of 8 rows half as many bytes as of W's with one tile, a quarter with two.
 //
-// PRECOND of all: rows 1 to 8; blocks of at most 512 threads, a multiple of the warp size; any grid
-// of one dimension; k a multiple of 8; x, W, and the gain at multiples of 16, contiguous; x and out do
-// not overlap; two tiles only in two warps or more; 2 to 15 stages; dynamic shared memory as FewRows counts it. W and the gain are written
-// by no kernel that may still run: their copies start before the launches before have ended.
+// PRECOND of all: rows 1 to 8; blocks of at most 512 threads, a multiple of the warp size; any
+// grid of one dimension; k a multiple of 8; x, W, and the gain at multiples of 16, contiguous; x
+// and out do not overlap; two tiles only in two warps or more; 2 to 15 stages; dynamic shared
+// memory as FewRows counts it. W and the gain are written by no kernel that may still run: their
+// copies start before the launches before have ended.
 //
-// Moves what multiply_few.cu moves: 52.7 us for gate and up of Llama-3.1-8B at 4.46 TB/s. In flight:
-// 5 stages of 16 KB less the one that is left, 64 KB for each SM where Little's law asks for 27. So that two launches share an
-// SM, and the second fills its ring while the first ends (launch_order.cuh), a block has half of its
-// shared memory and registers, as far as x leaves room (4 rows). Instructions: about 60 for a warp and
-// a stage, 30 % of the issue slots. Predicted for a step at batch 1: 3.9 ms (tools/decode), of which
-// weights take 3.4. Not measured yet. (Counted against: pieces of 128 bytes by tensor maps, which would
-// need one for each matrix; rings of each warp's own, whose pieces would be 256 bytes.)
+// Moves what multiply_few.cu moves: 52.7 us for gate and up of Llama-3.1-8B at 4.46 TB/s. In
+// flight: 5 stages of 16 KB less the one that is left, 64 KB for each SM where Little's law asks
+// for 27. So that two launches share an SM, and the second fills its ring while the first ends
+// (launch_order.cuh), a block has half of its shared memory and registers, as far as x leaves
+// room (4 rows). Instructions: about 60 for a warp and a stage, 30 % of the issue slots.
+// Predicted for a step at batch 1: 3.9 ms (tools/decode), of which weights take 3.4. Not
+// measured yet. (Counted against: pieces of 128 bytes by tensor maps, which would need one for
+// each matrix; rings of each warp's own, whose pieces would be 256 bytes.)
 #include "few_rows.cuh"
 #include "launch_order.cuh"
 #include "mma_sm80.cuh"
