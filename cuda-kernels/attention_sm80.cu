@@ -10,6 +10,7 @@
 // A split of which a row sees nothing folds to what was there before, bit by bit.
 #include "attention_rows.cuh"
 #include "kv_cache.cuh"
+#include "launch_order.cuh"
 
 // Packed rows of a block: 16, the rows of an mma, for each of its warps.
 constexpr int WARP_ROWS = 16;
@@ -651,6 +652,8 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             const int4* tiles, const int* own, int n_heads, int n_kv_heads,
                             float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
+    let_next_launch_begin();  // a product's weights come meanwhile
+    wait_for_launches_before();
     attention_split_sm80<64>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
@@ -661,6 +664,8 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             const int4* tiles, const int* own, int n_heads, int n_kv_heads,
                             float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
+    let_next_launch_begin();  // a product's weights come meanwhile
+    wait_for_launches_before();
     attention_split_sm80<128>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }

@@ -139,11 +139,34 @@ class Stages:
         return told(rows + ask(portable, self.generation()))
 
     def few_rows(self, until):
-        """Steps of one to eight rows by the products that are made for them, and by cuBLAS's."""
+        """Steps of one to eight rows by the products that are made for them, with launches that overlap and
+        without, by the portable form, and by cuBLAS's."""
         figures = [f"decode:{rows}" for rows in self.size.few_rows] + [self.size.after_long]
-        rows = ask(self.figures(until, "halter"), figures)
-        cublas = self.figures(until, "halter, few rows by cuBLAS", few_rows="cublas")
-        return told(rows + ask(cublas, figures))
+        ways = {
+            "halter": {},
+            "halter, launches one after another": {"pdl": "off"},
+            "halter, few rows portable": {"few_rows": "portable"},
+            "halter, few rows by cuBLAS": {"few_rows": "cublas"}}
+        rows = []
+        for name, way in ways.items():
+            # The portable form loses from two rows on, which is known.
+            asked = figures[:1] if way.get("few_rows") == "portable" else figures
+            rows += ask(self.figures(until, name, **way), asked)
+        return told(rows)
+
+    def few_kernels(self, until):
+        """Microseconds of each product of few rows, by how much shared memory its ring has and whether
+        launches overlap. Half an SM's is 112 KiB."""
+        kinds = ("layer", "gate", "down", "o", "rope")
+        parts = [f"{kind}:{rows}:sm90:0" for rows in self.size.few_rows for kind in kinds]
+        shares = [f"layer:1:sm90:{kib}" for kib in (56, 72, 88, 112, 160, 225)]
+        eight = [f"layer:8:sm90:{kib}" for kib in (140, 180, 225)]
+        ends = [figure for figure in parts if figure.split(":")[1] in ("1", "8")]
+        halter = turns.Peer(turns.java("FewRowsFigures", self.config(), 2), "halter", until)
+        rows = ask(halter, parts + shares + eight + ["layer:1:portable:0"])
+        apart = turns.Peer(
+            turns.java("FewRowsFigures", self.config(), 2, pdl="off"), "halter, launches one after another", until)
+        return told(rows + ask(apart, ends))
 
     def capture(self, until):
         """A prefill, and the same with every block's residual stream captured; their share of one another."""

@@ -44,7 +44,7 @@ HALTER_API int halter_kernel_parameters(int id, int* sizes, int max);
 ///
 /// `arguments` is cuLaunchKernel's kernelParams: for each parameter the address of its value.
 /// `block` is a multiple of 32, at most 1024; `shared` bytes of dynamic shared memory, at most
-/// HALTER_SHARED_MAX, or HALTER_SHARED_SM90 for a kernel of sm_90, which has that in its name.
+/// HALTER_SHARED_MAX, or HALTER_SHARED_SM90 for a kernel that is for sm_90 alone.
 HALTER_API int halter_launch(int id, int grid_x, int grid_y, int grid_z, int block, int shared,
                              void** arguments);
 

@@ -71,8 +71,8 @@ bool check_launch(int id, int grid_x, int grid_y, int grid_z, int block, int sha
         fail("kernel %s: a block has a multiple of 32 threads up to 1024, not %d", name, block);
         return false;
     }
-    const bool sm90 = strstr(name, "_sm90") != nullptr;
-    const int most = sm90 ? HALTER_SHARED_SM90 : HALTER_SHARED_MAX;
+    const bool for_sm90 = strstr(name, "_sm90") != nullptr;
+    const int most = for_sm90 ? HALTER_SHARED_SM90 : HALTER_SHARED_MAX;
     if (shared < 0 || shared > most) {
         fail("kernel %s: a block has at most %d bytes of dynamic shared memory, not %d", name, most,
              shared);

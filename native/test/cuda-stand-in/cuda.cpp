@@ -804,6 +804,7 @@ STAND_IN_API int cuFuncGetAttribute(int* value, int attribute, const Function*) 
 
 STAND_IN_API int cuFuncSetAttribute(Function* function, int attribute, int value) {
     GUARD;
+    if (attribute == 9 && value >= -1 && value <= 100) return SUCCESS;  // shared memory before L1
     if (attribute != 8 || value < 0 || value > shared_limit()) {
         stand_in::complain("cuFuncSetAttribute: kernel %s cannot have attribute %d be %d",
                            function->name.c_str(), attribute, value);
@@ -862,4 +863,42 @@ STAND_IN_API int cuLaunchKernel(const Function* function, unsigned grid_x, unsig
     return stand_in::enqueue(stream, [=] {
         return launch(*function, grid, block_x, shared, values);
     });
+}
+
+namespace {
+
+// As in cuda.h.
+struct LaunchAttribute {
+    int id;
+    char padding[4];
+    int value;
+    char rest[60];
+};
+
+struct LaunchConfig {
+    unsigned grid[3], block[3], shared;
+    void* stream;
+    const LaunchAttribute* attributes;
+    unsigned count;
+};
+
+static_assert(sizeof(LaunchAttribute) == 72 && sizeof(LaunchConfig) == 56, "as in cuda.h");
+
+constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+}  // namespace
+
+/// Launches that may begin early run one after another here, as they may anywhere.
+STAND_IN_API int cuLaunchKernelEx(const LaunchConfig* config, const Function* function,
+                                  void** arguments, void** extra) {
+    for (unsigned i = 0; i < config->count; i++) {
+        const LaunchAttribute& attribute = config->attributes[i];
+        if (attribute.id != PROGRAMMATIC_STREAM_SERIALIZATION || settings.capability < 90) {
+            stand_in::complain("cuLaunchKernelEx: attribute %d is not known here", attribute.id);
+            return INVALID_VALUE;
+        }
+    }
+    return cuLaunchKernel(function, config->grid[0], config->grid[1], config->grid[2],
+                          config->block[0], config->block[1], config->block[2], config->shared,
+                          config->stream, arguments, extra);
 }

@@ -20,6 +20,7 @@ public final class Kernel {
   private final long[] offsets;
   private final long valueBytes;
   private final Packed own;
+  private final boolean early;
 
   /** Room for the values, and the array of their addresses. */
   private record Packed(MemorySegment values, MemorySegment pointers) {}
@@ -43,6 +44,31 @@ public final class Kernel {
     }
     this.valueBytes = Math.max(8, end);
     this.own = room(arena);
+    this.early = false;
+  }
+
+  private Kernel(Kernel kernel, boolean early) {
+    this.name = kernel.name;
+    this.handle = kernel.handle;
+    this.parameterBytes = kernel.parameterBytes;
+    this.offsets = kernel.offsets;
+    this.valueBytes = kernel.valueBytes;
+    this.own = kernel.own;
+    this.early = early;
+  }
+
+  /**
+   * The same kernel, whose launches may begin while the launch before still runs: it waits itself
+   * for what it needs ({@code cuda-kernels/launch_order.cuh}). Nothing that it reads before may be
+   * written by the launch before.
+   */
+  public Kernel early() {
+    return new Kernel(this, true);
+  }
+
+  /** Whether it is {@link #early}. */
+  public boolean isEarly() {
+    return early;
   }
 
   private Packed room(SegmentAllocator allocator) {

@@ -280,7 +280,7 @@ final class Attention {
     this.ropeAppend = device.kernel("rope_append" + suffix);
     this.attention = device.kernel(form.kernel());
     Split parts = form.split();
-    this.split = parts == null ? null : device.kernel(parts.kernel());
+    this.split = parts == null ? null : device.kernel(parts.kernel()).early();
     Cascade cascade = parts == null ? null : parts.cascade();
     this.shared = cascade == null ? null : device.kernel(cascade.kernel());
     this.mostParts = limits.sequences();

@@ -107,9 +107,15 @@ final class Context implements AutoCloseable {
 
   /** The newest CUDA that the driver knows: {@code "13.0"}. */
   static String driverVersion() {
+    int version = driverNumber();
+    return version / 1000 + "." + version % 1000 / 10;
+  }
+
+  /** The same as the driver tells it: 13000. */
+  static int driverNumber() {
     int[] version = new int[1];
     Driver.check(cuDriverGetVersion(version), "asking for the driver's version");
-    return version[0] / 1000 + "." + version[0] % 1000 / 10;
+    return version[0];
   }
 
   Device.Memory memory() {

@@ -57,6 +57,7 @@ public final class CudaDevice implements Device {
   private final Cublas cublas;
   private final TiledTop tiledTop = new TiledTop(this);
   private final TensorTop tensorTop; // null: all by tiledTop
+  private final Overlap overlap;
   private final boolean synchronous = Boolean.getBoolean("halter.sync");
 
   /**
@@ -94,6 +95,7 @@ public final class CudaDevice implements Device {
       Buffer workspace = memory.allocate(Cublas.WORKSPACE);
       cublas = scope.add(new Cublas(streams.work, workspace.address(), arena));
       tensorTop = tensorTop(System.getProperty(MULTIPLY_TOP, "auto"), arena);
+      overlap = new Overlap(driver, streams, context.capability(), modules, workspace, arena);
       scope.<AutoCloseable>add(streams::finish);
     } catch (RuntimeException | Error e) {
       scope.closeAfter(e);
@@ -158,7 +160,8 @@ public final class CudaDevice implements Device {
     return List.of(
         "CUDA driver " + Context.driverVersion(),
         cublas.description(),
-        "largest entries of products by %s (-D%s)".formatted(top, MULTIPLY_TOP));
+        "largest entries of products by %s (-D%s)".formatted(top, MULTIPLY_TOP),
+        overlap.description());
   }
 
   @Override
@@ -235,20 +238,23 @@ public final class CudaDevice implements Device {
   public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
     context.bind();
     Driver.Function function = modules.function(kernel, block, sharedBytes);
-    Driver.check(
-        cuLaunchKernel(
-            function,
-            grid.x(),
-            grid.y(),
-            grid.z(),
-            block,
-            1,
-            1,
-            sharedBytes,
-            streams.work,
-            new Address(kernel.pack(arguments)),
-            null),
-        "launching kernel " + kernel.name());
+    MemorySegment packed = kernel.pack(arguments);
+    int status =
+        kernel.isEarly() && overlap.isOn()
+            ? overlap.launch(function, grid, block, sharedBytes, packed)
+            : cuLaunchKernel(
+                function,
+                grid.x(),
+                grid.y(),
+                grid.z(),
+                block,
+                1,
+                1,
+                sharedBytes,
+                streams.work,
+                new Address(packed),
+                null);
+    Driver.check(status, "launching kernel " + kernel.name());
     if (synchronous && !streams.isRecording()) {
       Driver.check(cuStreamSynchronize(streams.work), "kernel " + kernel.name() + " failed");
     }

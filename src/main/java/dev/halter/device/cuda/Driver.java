@@ -16,6 +16,7 @@ import java.util.stream.IntStream;
 import jcuda.driver.CUfunction;
 import jcuda.driver.CUmodule;
 import jcuda.driver.CUresult;
+import jcuda.driver.CUstream;
 import jcuda.driver.JCudaDriver;
 
 /** The CUDA driver: whether it is there, its errors as exceptions, and the calls JCuda lacks. */
@@ -27,9 +28,17 @@ final class Driver {
   private final MethodHandle functions;
   private final MethodHandle functionName;
   private final MethodHandle encodeTiled; // null where the driver is older than tensor maps
+  private final MethodHandle launchEx; // null where it is older than attributes of launches
 
   /** A kernel's handle; JCuda keeps the address to itself. */
   static final class Function extends CUfunction {
+    long value() {
+      return getNativePointer();
+    }
+  }
+
+  /** A stream's handle; JCuda keeps the address to itself. */
+  static final class Stream extends CUstream {
     long value() {
       return getNativePointer();
     }
@@ -81,6 +90,16 @@ final class Driver {
                             FunctionDescriptor.of(
                                 count, address, count, count, size, address, address, address,
                                 address, count, count, count, count)))
+            .orElse(null);
+    launchEx =
+        library
+            .find("cuLaunchKernelEx")
+            .map(
+                function ->
+                    Linker.nativeLinker()
+                        .downcallHandle(
+                            function,
+                            FunctionDescriptor.of(count, address, size, address, address)))
             .orElse(null);
   }
 
@@ -171,6 +190,20 @@ final class Driver {
       check(status, "describing a matrix of %d x %d to the copy engine".formatted(rows, columns));
     } catch (DeviceException e) {
       throw e;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Whether {@link #launch} is there. */
+  boolean launchesWithAttributes() {
+    return launchEx != null;
+  }
+
+  /** Launches a kernel as a {@code CUlaunchConfig} says; returns the status. */
+  int launch(MemorySegment config, Function function, MemorySegment arguments) {
+    try {
+      return (int) launchEx.invokeExact(config, function.value(), arguments, MemorySegment.NULL);
     } catch (Throwable e) {
       throw new AssertionError(e);
     }

@@ -19,7 +19,7 @@ import jcuda.driver.CUstream_flags;
 
 /** The stream that carries all work, the one that uploads run on beside it, and its graphs. */
 final class Streams implements AutoCloseable {
-  final CUstream work;
+  final Driver.Stream work;
   final CUstream uploads;
   private final Context context;
   private final Set<CudaGraph> graphs = new HashSet<>();
@@ -36,8 +36,8 @@ final class Streams implements AutoCloseable {
     }
   }
 
-  private static CUstream create() {
-    CUstream stream = new CUstream();
+  private static Driver.Stream create() {
+    Driver.Stream stream = new Driver.Stream();
     Driver.check(
         cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "creating a stream");
     return stream;

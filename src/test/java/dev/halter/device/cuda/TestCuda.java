@@ -31,8 +31,20 @@ public final class TestCuda {
    * report.
    */
   public static Device open() {
+    return open(0);
+  }
+
+  /**
+   * As above; the stand-in's card has this compute capability, as 90 for 9.0. A GPU has its own.
+   *
+   * @param capability 0 for the stand-in's own
+   */
+  public static Device open(int capability) {
     if (REAL) {
       return CudaDevice.open(0);
+    }
+    if (capability > 0) {
+      StandIn.set("capability", capability);
     }
     Device device = StandIn.open();
     return (Device)
