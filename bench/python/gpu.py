@@ -31,7 +31,7 @@ class Size:
     batches: tuple
     few_rows: tuple  # batches with products of their own
     shared: int  # tokens that rows have in common
-    attended: int  # tokens for which attention is launched in a run
+    attended: tuple  # tokens for which attention is launched in a run, then prompts
     tokens: int  # of a decode run
     hooked_tokens: int  # of one by transformers
     requests: int  # that share K plans
@@ -94,10 +94,11 @@ class Size:
 
 
 REAL = Size(
-    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, 400_000, 64, 32, 256, 128, (0, 1, 8, 64, 256), (64, 512, 0.75),
+    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, (400_000, 2000, 8000, 32000), 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    (64, 512, 0.75),
     (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
-    TINY, 1, (1, 2, 3), (1, 8), 128, 1, 4, 4, 4, 4, (0, 1, 2), (2, 40, 0.5),
+    TINY, 1, (1, 2, 3), (1, 8), 128, (1, 125), 4, 4, 4, 4, (0, 1, 2), (2, 40, 0.5),
     (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
@@ -195,12 +196,10 @@ class Stages:
         """Attention over a prompt in one layer: by wgmma with consumers that take turns, without turns, with a
         block for each tile; and by mma.sync."""
         peer = turns.Peer(
-            turns.java("AttentionFigures", "cuda", self.size.attended, 2), "halter", until)
-        prompts = [125 * self.size.unit, 500 * self.size.unit]
+            turns.java("AttentionFigures", "cuda", self.size.attended[0], 2), "halter", until)
         forms = ["auto", "sm90-free", "sm90-tiles", "sm80"]
-        figures = [f"{form}:{prompt}" for prompt in prompts for form in forms]
-        longest = [f"{form}:{2000 * self.size.unit}" for form in ("auto", "sm80")] if self.size.unit > 1 else []
-        return told(ask(peer, figures + longest))
+        figures = [f"{form}:{prompt}" for prompt in self.size.attended[1:] for form in forms]
+        return told(ask(peer, figures))
 
     def torch(self, until):
         """Generation by transformers as it comes; by torch with a static cache and a CUDA graph; and what
