@@ -61,7 +61,8 @@ public record MemoryPlan(
     long page = KvCache.pageBytes(config, type);
     // With a page grow attention's scratch and what lower layers leave.
     long grows =
-        place * Attention.Work.PLACES_A_PAGE + (sharesPrefixes ? LowerLayers.bytes(config, 0, 4) / 4 : 0);
+        place * Attention.Work.PLACES_A_PAGE
+            + (sharesPrefixes ? LowerLayers.bytes(config, 0, 4) / 4 : 0);
     long wanted = (long) sequences * KvCache.pagesFor(context);
     long growth = memory.own() == 0 ? 0 : JAVA_GROWTH;
     long room = (usable(memory.free()) - growth - weights - scratch) / (page + grows);

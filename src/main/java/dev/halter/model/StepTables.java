@@ -62,11 +62,7 @@ final class StepTables {
    * maySplit} as for {@link Attention#work}.
    */
   Attention.Work.Shape upload(
-      Batch batch,
-      Attention attention,
-      KvCache cache,
-      boolean maySplit,
-      MemorySegment following) {
+      Batch batch, Attention attention, KvCache cache, boolean maySplit, MemorySegment following) {
     int rows = limits.rows();
     int output = 9 * rows + 8 * limits.sequences();
     for (Batch.Span span : batch.spans()) {

@@ -177,8 +177,7 @@ final class AttentionRun implements AutoCloseable {
     Batch batch = batch(part);
     int n = batch.rows();
     write(part.qkv);
-    Attention.Work.Shape work =
-        tables.upload(batch, attention, cache, false, MemorySegment.NULL);
+    Attention.Work.Shape work = tables.upload(batch, attention, cache, false, MemorySegment.NULL);
     int count = n * config.nHeads();
     try (Buffer logSums = device.allocate(4L * count)) {
       attention.rotateAndAppend(qkv, n, tables, cache, 0);

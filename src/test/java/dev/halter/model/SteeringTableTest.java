@@ -99,13 +99,13 @@ class SteeringTableTest {
           new Edit.HeadAffine(
               maps.site(), maps.heads().clone(), maps.a().clone(), maps.b().clone(), "");
       table.add(List.of(maps));
-      assertTrue(copied(uploads, table) >= 4 * maps.a().length);
+      assertTrue(copied(uploads, table) >= 4L * maps.a().length);
       table.add(List.of(same));
       assertEquals(0, copied(uploads, table));
       float[] others = same.b().clone();
       others[0]++;
       table.add(List.of(new Edit.HeadAffine(same.site(), same.heads(), same.a(), others, "")));
-      assertTrue(copied(uploads, table) >= 4 * maps.a().length);
+      assertTrue(copied(uploads, table) >= 4L * maps.a().length);
     }
   }
 
