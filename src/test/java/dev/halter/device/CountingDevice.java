@@ -35,19 +35,23 @@ public final class CountingDevice extends ForwardingDevice {
 
   @Override
   public void launch(Kernel kernel, Grid grid, int block, int sharedBytes, Object... arguments) {
-    count(kernel, grid);
+    count(kernel, grid, arguments);
     super.launch(kernel, grid, block, sharedBytes, arguments);
   }
 
   @Override
   public void launch(
       Kernel kernel, long bytes, Grid grid, int block, int sharedBytes, Object... arguments) {
-    count(kernel, grid);
+    count(kernel, grid, arguments);
     super.launch(kernel, bytes, grid, block, sharedBytes, arguments);
   }
 
-  private void count(Kernel kernel, Grid grid) {
+  private void count(Kernel kernel, Grid grid, Object[] arguments) {
     tokens += kernel.name().startsWith("embed") ? grid.x() : 0;
-    blocks += kernel.name().startsWith("rope_append") ? grid.x() : 0; // one of each block
+    if (kernel.name().startsWith("rope_append_rows")) { // one of each block, as is the other
+      blocks += (int) arguments[arguments.length - 1];
+    } else if (kernel.name().startsWith("rope_append")) {
+      blocks += grid.x();
+    }
   }
 }

@@ -160,7 +160,13 @@ public final class Figures {
               .with(plan)
               .with(listener));
     }
-    engine.run(requests).forEach(result -> result.orThrow());
+    if (shared) {
+      try (Engine sharing = new Engine(model.llama(), true)) {
+        sharing.run(requests).forEach(result -> result.orThrow());
+      }
+    } else {
+      engine.run(requests).forEach(result -> result.orThrow());
+    }
     return batch * count / ((times[1] - times[0]) / 1e9);
   }
 
