@@ -103,17 +103,19 @@ struct Items {
 // so one must be hidden behind the other.
 // Moves, for each tile and KV head, its queries, its z and the pages that it sees, 64 KB a step. From
 // DRAM come, where L2 keeps a layer's keys and values (8 MB at 2,000 tokens), 41 MB at 2,000 tokens,
-// or 9 us. Target on an H200 at 2,000 tokens: 85 us a layer, where attention_sm80 takes 192.
+// or 9 us. Measured on an H200: 75 us at 2,000 tokens, 0.85 ms at 8,000, 13.2 ms at 32,000 (467, 630 and
+// 645 TFLOP/s), where attention_sm80 takes 190 us, 2.2 and 34.6 ms.
 // A block has several items, a tile under a KV head each; what fetches runs ahead into the next one,
 // whose queries come while this one is made. One thread fetches; keys and values have barriers of
 // their own, since a step's keys are free as soon as its scores are there. A consumer has 64 rows of
 // the tile: it starts the scores of a step and the weighted values of the step before, and makes
-// weights of the scores while the values are still multiplied. With TURNS the two consumers hand each
-// other the right to start products, so that one makes weights while the other's products run.
+// weights of the scores while the values are still multiplied. The two consumers hand each other the
+// right to start products, so that one makes weights while the other's products run. (Tried: without
+// turns 84 us at 2,000 tokens and 0.98 ms at 8,000; a block for each tile and KV head 79 us and 0.86 ms.)
 // A page that no row of the tile sees is not fetched. Its values, and those at places that no token
 // has taken yet, are set to zero in shared memory before they are multiplied: they may be anything,
 // and a weight of 0 does not make a 0 of NaN.
-template <int D_HEAD, bool TURNS>
+template <int D_HEAD>
 __device__ void attention_sm90(bf16* z, float* log_sum, const bf16* __restrict__ qkv,
                                const TensorMap& k_map, const TensorMap& v_map,
                                const int* __restrict__ page_table, int pages_per_sequence,
@@ -222,12 +224,10 @@ __device__ void attention_sm90(bf16* z, float* log_sum, const bf16* __restrict__
                            valid ? qkv + head * D_HEAD + piece * 8 : qkv, valid);
             }
         };
-        const auto start_turn = [&] {
-            if (TURNS) barrier_wait(TURN + consumer, 128 * CONSUMERS);
-        };
+        const auto start_turn = [&] { barrier_wait(TURN + consumer, 128 * CONSUMERS); };
         const auto end_turn = [&](bool last) {
             // Nobody waits for the end of the last consumer's last turn.
-            if (TURNS && !(last && consumer == CONSUMERS - 1)) {
+            if (!(last && consumer == CONSUMERS - 1)) {
                 barrier_arrive(TURN + (consumer + 1) % CONSUMERS, 128 * CONSUMERS);
             }
         };
@@ -235,7 +235,7 @@ __device__ void attention_sm90(bf16* z, float* log_sum, const bf16* __restrict__
         Items items(n_tiles * n_kv_heads);
         start_queries(Item(items.number(), tiles, n_kv_heads, window), queries);
         end_copy_group();
-        if (TURNS && consumer == CONSUMERS - 1) barrier_arrive(TURN, 128 * CONSUMERS);
+        if (consumer == CONSUMERS - 1) barrier_arrive(TURN, 128 * CONSUMERS);
         while (items.has()) {
             const Item item(items.number(), tiles, n_kv_heads, window);
             items.advance();
@@ -376,18 +376,16 @@ __device__ void attention_sm90(bf16* z, float* log_sum, const bf16* __restrict__
     }
 }
 
-#define ATTENTION(name, d_head, turns)                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_sm90_##name(               \
+#define ATTENTION(d_head)                                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_sm90_##d_head(             \
         bf16* z, float* log_sum, const bf16* qkv, const __grid_constant__ TensorMap k_map,        \
         const __grid_constant__ TensorMap v_map, const int* page_table, int pages_per_sequence,   \
         const int4* tiles, int n_tiles, int n_heads, int n_kv_heads, float scale, int window,     \
         const int2* ranges, const __grid_constant__ Steering steering) {                          \
-        attention_sm90<d_head, turns>(z, log_sum, qkv, k_map, v_map, page_table,                  \
-                                      pages_per_sequence, tiles, n_tiles, n_heads, n_kv_heads,    \
-                                      scale, window, ranges, steering);                           \
+        attention_sm90<d_head>(z, log_sum, qkv, k_map, v_map, page_table, pages_per_sequence,     \
+                               tiles, n_tiles, n_heads, n_kv_heads, scale, window, ranges,        \
+                               steering);                                                         \
     }
 
-ATTENTION(64, 64, true)
-ATTENTION(128, 128, true)
-ATTENTION(free_64, 64, false)
-ATTENTION(free_128, 128, false)
+ATTENTION(64)
+ATTENTION(128)

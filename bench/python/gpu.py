@@ -193,12 +193,10 @@ class Stages:
         return profiled(rows, [step], report)
 
     def attention(self, until):
-        """Attention over a prompt in one layer: by wgmma with consumers that take turns, without turns, with a
-        block for each tile; and by mma.sync."""
+        """Attention over a prompt in one layer, by wgmma and by mma.sync."""
         peer = turns.Peer(
             turns.java("AttentionFigures", "cuda", self.size.attended[0], 2), "halter", until)
-        forms = ["auto", "sm90-free", "sm90-tiles", "sm80"]
-        figures = [f"{form}:{prompt}" for prompt in self.size.attended[1:] for form in forms]
+        figures = [f"{form}:{prompt}" for prompt in self.size.attended[1:] for form in ("auto", "sm80")]
         return told(ask(peer, figures))
 
     def torch(self, until):

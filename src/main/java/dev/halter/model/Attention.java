@@ -71,7 +71,7 @@ final class Attention {
 
     /** That with {@code attention_sm90.cu} for prefill: devices that {@link Device#runsSm90}. */
     static Form sm90(Device device, ModelConfig config) {
-      return sm80(config).with(Wide.sm90(config.dHead(), "", device.multiprocessors()));
+      return sm80(config).with(Wide.sm90(config.dHead(), device.multiprocessors()));
     }
 
     Form with(Wide wide) {
@@ -118,18 +118,17 @@ final class Attention {
      * The form that {@code -Dhalter.attention} asks for. {@code auto}, the default, is the
      * tensor-core form on CUDA devices for models that it fits (every CUDA device that Halter has
      * kernels for is sm_80 or later): measured 2.8 times as fast in a prefill and 2.5 times in
-     * decoding at 1k tokens; with wgmma for prefill on cards that have it, unless {@code sm80} is
-     * asked for. Everywhere else it is the portable one.
+     * decoding at 1k tokens; with wgmma for prefill on cards that have it (2.5 times as fast
+     * again), unless {@code sm80} is asked for. Everywhere else it is the portable one.
      */
     static Form of(Device device, ModelConfig config, DType type) {
       String wanted = System.getProperty(PROPERTY, "auto");
-      if (!List.of("auto", "portable", "sm80", "sm90", "sm90-free", "sm90-tiles")
-          .contains(wanted)) {
+      if (!List.of("auto", "portable", "sm80", "sm90").contains(wanted)) {
         throw new IllegalArgumentException(
             "-D%s=%s: choose auto, portable, sm80 or sm90".formatted(PROPERTY, wanted));
       }
       boolean isCuda = device.kind().equals("cuda");
-      if (wanted.startsWith("sm90") && isCuda && !device.runsSm90()) {
+      if (wanted.equals("sm90") && isCuda && !device.runsSm90()) {
         throw new IllegalArgumentException(
             "-D%s=sm90 is not for %s: choose auto, portable or sm80"
                 .formatted(PROPERTY, device.description()));
@@ -137,12 +136,7 @@ final class Attention {
       if (wanted.equals("portable") || !isCuda || !fitsSm80(config, type)) {
         return portable(config, type);
       }
-      // Until a card has said which is best: without turns, and a block for each tile and KV head.
-      int blocks = wanted.equals("sm90-tiles") ? Integer.MAX_VALUE : device.multiprocessors();
-      String variant = wanted.equals("sm90-free") ? "free_" : "";
-      return device.runsSm90() && !wanted.equals("sm80")
-          ? sm80(config).with(Wide.sm90(config.dHead(), variant, blocks))
-          : sm80(config);
+      return device.runsSm90() && !wanted.equals("sm80") ? sm90(device, config) : sm80(config);
     }
   }
 
@@ -182,10 +176,10 @@ final class Attention {
     /** Threads: a warpgroup that fetches and two that multiply. */
     private static final int BLOCK = 384;
 
-    static Wide sm90(int dHead, String variant, int blocks) {
+    static Wide sm90(int dHead, int blocks) {
       int stages = 256 / dHead;
       int sharedBytes = 1024 + 512 * dHead + stages * (512 * dHead + 32);
-      return new Wide("attention_sm90_" + variant + dHead, 128, sharedBytes, blocks);
+      return new Wide("attention_sm90_" + dHead, 128, sharedBytes, blocks);
     }
   }
 
