@@ -148,16 +148,6 @@ __device__ __forceinline__ void shared_stores_done() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// Starts copying `bytes` to shared memory as they are, which count at `barrier`. They and both
-/// addresses are multiples of 16.
-__device__ __forceinline__ void start_bytes(unsigned shared, const void* global, int bytes,
-                                            unsigned barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1], %2, [%3];" ::"r"(shared), "l"(__cvta_generic_to_global(global)),
-                 "r"(bytes), "r"(barrier)
-                 : "memory");
-}
-
 /// Starts copying the map's box at (row, column) to shared memory; its bytes count at `barrier`.
 __device__ __forceinline__ void start_box(unsigned shared, const TensorMap& map, int column,
                                           int row, unsigned barrier) {
@@ -397,29 +387,6 @@ inline void barrier_wait(int number, int threads, HALTER_SITE) {
 
 inline void shared_stores_done() {}
 
-/// Half of the copies are made at once, half when no thread can go on.
-inline void copy_sometime(const std::function<void()>& copy) {
-    static unsigned random = 1;
-    random = random * 1664525u + 1013904223u;
-    if (random >> 31 != 0) {
-        copy();
-    } else {
-        halter_later(copy);
-    }
-}
-
-inline void start_bytes(unsigned shared, const void* global, int bytes, unsigned barrier) {
-    if (bytes <= 0 || (shared | reinterpret_cast<uintptr_t>(global) | unsigned(bytes)) % 16 != 0) {
-        halter_stop("a copy of bytes that are not aligned to 16");
-    }
-    unsigned char* to = shared_pointer(shared, cluster_rank());
-    Mbarrier* counting = mbarrier(barrier, cluster_rank());
-    copy_sometime([=] {
-        memcpy(to, global, size_t(bytes));
-        counting->complete(bytes);
-    });
-}
-
 /// Where a byte of shared memory lies that a swizzle by 128 bytes has moved.
 inline unsigned swizzled_128(unsigned address) { return address ^ (address >> 7 & 7) << 4; }
 
@@ -449,7 +416,13 @@ inline void start_box(unsigned shared, const TensorMap& tensor_map, int column, 
             }
             counting->complete(int(map.box_rows) * BOX_COLUMNS * 2);
         };
-        copy_sometime(copy);
+        static unsigned random = 1;
+        random = random * 1664525u + 1013904223u;
+        if (random >> 31 != 0) {
+            copy();
+        } else {
+            halter_later(copy);
+        }
     }
 }
 

@@ -140,34 +140,25 @@ class Stages:
         return told(rows + ask(portable, self.generation()))
 
     def few_rows(self, until):
-        """Steps of one to eight rows by the products that are made for them, with launches that overlap and
-        without, by the portable form, and by cuBLAS's."""
-        figures = [f"decode:{rows}" for rows in self.size.few_rows] + [self.size.after_long]
+        """Steps of one row, whose products are our own: launches one after another, those of the products
+        overlapping, attention's too; and by cuBLAS's products."""
         ways = {
-            "halter": {},
-            "halter, launches one after another": {"pdl": "off"},
-            "halter, few rows portable": {"few_rows": "portable"},
-            "halter, few rows by cuBLAS": {"few_rows": "cublas"}}
-        rows = []
-        for name, way in ways.items():
-            # The portable form loses from two rows on, which is known.
-            asked = figures[:1] if way.get("few_rows") == "portable" else figures
-            rows += ask(self.figures(until, name, **way), asked)
-        return told(rows)
+            "halter": {"pdl": "off"},
+            "halter, products overlap": {"pdl": "multiply_few"},
+            "halter, all overlap": {"pdl": "all"},
+            "halter, few rows by cuBLAS": {"few_rows": "cublas", "pdl": "off"}}
+        figures = ["decode:1", self.size.after_long]
+        return told([row for name, way in ways.items() for row in ask(self.figures(until, name, **way), figures)])
 
     def few_kernels(self, until):
-        """Microseconds of each product of few rows, by how much shared memory its ring has and whether
-        launches overlap. Half an SM's is 112 KiB."""
-        kinds = ("layer", "gate", "down", "o", "rope")
-        parts = [f"{kind}:{rows}:sm90:0" for rows in self.size.few_rows for kind in kinds]
-        shares = [f"layer:1:sm90:{kib}" for kib in (56, 72, 88, 112, 160, 225)]
-        eight = [f"layer:8:sm90:{kib}" for kib in (140, 180, 225)]
-        ends = [figure for figure in parts if figure.split(":")[1] in ("1", "8")]
-        halter = turns.Peer(turns.java("FewRowsFigures", self.config(), 2), "halter", until)
-        rows = ask(halter, parts + shares + eight + ["layer:1:portable:0"])
-        apart = turns.Peer(
-            turns.java("FewRowsFigures", self.config(), 2, pdl="off"), "halter, launches one after another", until)
-        return told(rows + ask(apart, ends))
+        """Microseconds of each product of one row, and of a layer's of more, with launches one after another
+        and overlapping."""
+        parts = [f"{kind}:1" for kind in ("gate", "down", "o", "rope")]
+        figures = parts + [f"layer:{rows}" for rows in self.size.few_rows]
+        ways = {"halter": "off", "halter, products overlap": "multiply_few"}
+        return told([
+            row for name, early in ways.items()
+            for row in ask(turns.Peer(turns.java("FewRowsFigures", self.config(), 2, pdl=early), name, until), figures)])
 
     def capture(self, until):
         """A prefill, and the same with every block's residual stream captured; their share of one another."""

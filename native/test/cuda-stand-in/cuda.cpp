@@ -804,7 +804,6 @@ STAND_IN_API int cuFuncGetAttribute(int* value, int attribute, const Function*) 
 
 STAND_IN_API int cuFuncSetAttribute(Function* function, int attribute, int value) {
     GUARD;
-    if (attribute == 9 && value >= -1 && value <= 100) return SUCCESS;  // shared memory before L1
     if (attribute != 8 || value < 0 || value > shared_limit()) {
         stand_in::complain("cuFuncSetAttribute: kernel %s cannot have attribute %d be %d",
                            function->name.c_str(), attribute, value);

@@ -7,20 +7,17 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
-import java.util.Arrays;
 import java.util.Locale;
-import java.util.stream.Stream;
 
 /**
  * Products of a few rows with a block's weights, together with what stands before and after them:
- * the kernels of {@code cuda-kernels/multiply_few.cu} and {@code multiply_few_sm90.cu}. Each has
- * the bits that the product alone ({@link #multiply}) and the kernels beside it have, so that what
- * acts between them may have them run apart; a row's do not depend on the other rows.
+ * the kernels of {@code cuda-kernels/multiply_few.cu}. Each has the bits that the product alone
+ * ({@link #multiply}) and the kernels beside it have, so that what acts between them may have them
+ * run apart; a row's do not depend on the other rows.
  *
- * <p>They only stream the weights, for which cuBLAS's kernels are made for more rows. Measured on
- * an H200 with Llama-3.1-8B in bf16, tokens/s at 1, 2, 4 and 8 rows: the portable form 229, 375,
- * 733 and 1,008, cuBLAS 220, 436, 867 and 1,720. So that form is for one row. The one for sm_90
- * streams them through shared memory and multiplies eight rows as one; no card has run it yet.
+ * <p>They only stream the weights, in fewer launches than cuBLAS's products and what stands beside
+ * those. Measured on an H200 that is faster at one row, and slower from two on, for which they
+ * issue too many instructions ({@code doc/gpu.md}).
  */
 final class FewRows {
   /** Most rows that the kernels take. */
@@ -35,14 +32,6 @@ final class FewRows {
   /** Shared memory that a block of every card may have, for the rows that are staged in it. */
   private static final int STAGED_BYTES = 96 << 10;
 
-  /** The kernels there are. */
-  enum Form {
-    /** Every card, f32 and bf16; W comes through registers. */
-    PORTABLE,
-    /** bf16 on compute capability 9.0; W comes through a ring in shared memory. */
-    SM90
-  }
-
   /**
    * What is multiplied.
    *
@@ -54,9 +43,7 @@ final class FewRows {
   private final Device device;
   private final DType type;
   private final ModelConfig config;
-  private final Form form;
   private final int most;
-  private final int shared; // bytes of a block that streams, 0: by Ring's rule
   private final int processors;
   private final Kernel multiply;
   private final Kernel add;
@@ -67,24 +54,13 @@ final class FewRows {
    * Finds the kernels.
    *
    * @param type of activations and weights: f32 or bf16
-   * @param most rows that they are to take
+   * @param most rows that they are to take, at most {@link #MOST}
    */
-  FewRows(Device device, ModelConfig config, DType type, Form form, int most) {
-    this(device, config, type, form, most, 0);
-  }
-
-  /**
-   * As above, to be timed.
-   *
-   * @param shared bytes that a block of the form for sm_90 may have, 0 for as many as are right
-   */
-  FewRows(Device device, ModelConfig config, DType type, Form form, int most, int shared) {
+  FewRows(Device device, ModelConfig config, DType type, int most) {
     this.device = device;
     this.type = type;
     this.config = config;
-    this.form = form;
     this.most = most;
-    this.shared = shared;
     this.processors = device.multiprocessors();
     this.multiply = kernel("multiply_few");
     this.add = kernel("multiply_few_add");
@@ -93,64 +69,46 @@ final class FewRows {
   }
 
   private Kernel kernel(String name) {
-    return switch (form) {
-      case PORTABLE -> device.kernel(name + "_" + type.name().toLowerCase(Locale.ROOT));
-      case SM90 -> device.kernel(name + "_sm90").early();
-    };
+    return device.kernel(name + "_" + type.name().toLowerCase(Locale.ROOT)).early();
   }
 
   /**
-   * What {@code -Dhalter.few_rows} asks for: {@code auto}, the default, is on CUDA devices the form
-   * for sm_90 where card and model have it, and else the portable form for one row; {@code sm90} or
-   * {@code portable} that form; {@code cublas} never. On the CPU the device's products are made for
-   * few rows.
+   * What {@code -Dhalter.few_rows} asks for: {@code auto}, the default, is these kernels for one
+   * row on CUDA devices; {@code own} for as many rows as they take; {@code cublas} never. On the
+   * CPU the device's products are made for few rows.
    *
    * @return null if a model's products all go by {@link Device#multiply}
    */
   static FewRows of(Device device, ModelConfig config, LlamaWeights weights, DType type) {
     String wanted = System.getProperty(PROPERTY, "auto");
-    boolean can = device.kind().equals("cuda") && weights.isMerged(type);
-    boolean streams = can && device.runsSm90() && fitsSm90(config, type);
-    return switch (wanted) {
-      case "cublas" -> null;
-      case "auto" ->
-          streams
-              ? new FewRows(device, config, type, Form.SM90, MOST)
-              : can ? new FewRows(device, config, type, Form.PORTABLE, 1) : null;
-      case "portable" -> can ? new FewRows(device, config, type, Form.PORTABLE, MOST) : null;
-      case "sm90" -> streams ? new FewRows(device, config, type, Form.SM90, MOST) : null;
-      default ->
-          throw new IllegalArgumentException(
-              "-D%s=%s: choose auto, sm90, portable or cublas".formatted(PROPERTY, wanted));
-    };
-  }
-
-  /** Whether rows of bf16 begin at multiples of 16 bytes. */
-  static boolean fitsSm90(ModelConfig config, DType type) {
-    return type == DType.BF16
-        && config.dModel() % 8 == 0
-        && config.dMlp() % 8 == 0
-        && config.nHeads() * config.dHead() % 8 == 0;
+    int most =
+        switch (wanted) {
+          case "auto" -> 1;
+          case "own" -> MOST;
+          case "cublas" -> 0;
+          default ->
+              throw new IllegalArgumentException(
+                  "-D%s=%s: choose auto, own or cublas".formatted(PROPERTY, wanted));
+        };
+    boolean can = most > 0 && device.kind().equals("cuda") && weights.isMerged(type);
+    return can ? new FewRows(device, config, type, most) : null;
   }
 
   /** Whether a step with so many rows goes by these kernels. */
   boolean takes(int rows) {
-    return rows <= most
-        && switch (form) {
-          case PORTABLE -> staged(rows) <= STAGED_BYTES;
-          case SM90 -> new Ring(1, 1, rows, config.dModel(), true).stages >= 2;
-        };
+    return rows <= most && staged(rows) <= STAGED_BYTES;
   }
 
   /** out [rows, n] = x · Wᵀ. */
   void multiply(Buffer out, Input in, Linear w, int rows) {
-    launch(
+    boolean isStaged = in.norm != null;
+    Shape shape = new Shape(Math.ceilDiv(w.out(), 2), isStaged);
+    device.launch(
         multiply,
-        Math.ceilDiv(w.out(), 2),
-        in.norm != null,
         bytes(w, rows, w.out()),
-        rows,
-        w,
+        shape.grid(),
+        shape.block(),
+        isStaged ? staged(rows) : 0,
         out,
         in.x,
         gain(in),
@@ -163,13 +121,13 @@ final class FewRows {
 
   /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
   void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
-    launch(
+    Shape shape = new Shape(Math.ceilDiv(w.out(), 2), false);
+    device.launch(
         add,
-        Math.ceilDiv(w.out(), 2),
-        false,
         bytes(w, rows, w.out()) + 8L * rows * w.out(),
-        rows,
-        w,
+        shape.grid(),
+        shape.block(),
+        0,
         y,
         in,
         w.weight(),
@@ -184,13 +142,13 @@ final class FewRows {
    */
   void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows) {
     int dMlp = w.out() / 2;
-    launch(
+    Shape shape = new Shape(dMlp, true);
+    device.launch(
         gate,
-        dMlp,
-        true,
         bytes(w, rows, dMlp),
-        rows,
-        w,
+        shape.grid(),
+        shape.block(),
+        staged(rows),
         out,
         in.x,
         gain(in),
@@ -216,14 +174,14 @@ final class FewRows {
       KvCache cache,
       int layer,
       int rows) {
+    Shape shape = new Shape(w.out() / 2, true);
     int appended = 2 * config.nKvHeads() * config.dHead();
-    launch(
+    device.launch(
         rope,
-        w.out() / 2,
-        true,
         bytes(w, rows, w.out() + appended),
-        rows,
-        w,
+        shape.grid(),
+        shape.block(),
+        staged(rows),
         qkv,
         in.x,
         gain(in),
@@ -244,38 +202,6 @@ final class FewRows {
         w.in());
   }
 
-  /**
-   * Launches a kernel with the contract's arguments, after which the streaming ones take what they
-   * have of the ring.
-   *
-   * @param pairs of W's rows
-   * @param staged whether the rows of x lie in shared memory
-   */
-  private void launch(
-      Kernel kernel,
-      int pairs,
-      boolean staged,
-      long bytes,
-      int rows,
-      Linear w,
-      Object... arguments) {
-    switch (form) {
-      case PORTABLE -> {
-        Shape shape = new Shape(pairs, staged);
-        int shared = staged ? staged(rows) : 0;
-        device.launch(kernel, bytes, shape.grid(), shape.block(), shared, arguments);
-      }
-      case SM90 -> {
-        int tiles = kernel == add ? tiles(pairs, rows) : 1;
-        Ring ring = new Ring(pairs, tiles, rows, w.in(), staged);
-        Stream<Object> last =
-            kernel == add ? Stream.of(tiles, ring.stages) : Stream.of(ring.stages);
-        Object[] all = Stream.concat(Arrays.stream(arguments), last).toArray();
-        device.launch(kernel, bytes, ring.grid(), block(), ring.bytes(), all);
-      }
-    }
-  }
-
   /** Blocks that fill all multiprocessors, or as many as there are pairs of rows for. */
   private final class Shape {
     final int warps;
@@ -285,7 +211,7 @@ final class FewRows {
     Shape(int pairs, boolean staged) {
       this.warps =
           staged
-              ? FewRows.this.block() / WARP
+              ? RowKernels.rowBlock(config.dModel(), type) / WARP
               : Math.clamp(Math.ceilDiv(pairs, processors), 1, WARPS);
       this.blocks = Math.min(processors * Math.max(1, WARPS / warps), Math.ceilDiv(pairs, warps));
     }
@@ -297,64 +223,6 @@ final class FewRows {
     int block() {
       return WARP * warps;
     }
-  }
-
-  /** What a launch of {@code multiply_few_sm90.cu} takes of each multiprocessor. */
-  private final class Ring {
-    private static final int TILE_PAIRS = 8; // the kernel's constants
-    private static final int PITCH = 2 * 512 + 64;
-    private static final int BARRIERS = 256;
-
-    /** Two blocks share a multiprocessor's 228 KB, of which each leaves some to itself. */
-    private static final int HALF = 112 << 10;
-
-    private static final int WHOLE = 225 << 10;
-
-    /** Stages of 16 KB, below which half is too little to stream through. */
-    private static final int LEAST_OF_HALF = 4;
-
-    private static final int MOST_STAGES = 12;
-
-    final int items;
-    final int stages;
-    private final int fixedBytes;
-    private final int stageBytes;
-
-    Ring(int pairs, int tiles, int rows, int k, boolean staged) {
-      this.items = Math.ceilDiv(pairs, tiles * TILE_PAIRS);
-      int stagedRow = 2 * (Math.ceilDiv(k, 64) * 64 + 32);
-      this.fixedBytes = BARRIERS + 16 * tiles * block() + (staged ? rows * stagedRow : 0);
-      this.stageBytes = (2 * TILE_PAIRS * tiles + (staged ? 0 : rows)) * PITCH;
-      int half = fitting(HALF);
-      int stages = shared > 0 ? fitting(shared) : half >= LEAST_OF_HALF ? half : fitting(WHOLE);
-      this.stages = Math.min(stages, MOST_STAGES);
-    }
-
-    private int fitting(int bytes) {
-      return (bytes - fixedBytes) / stageBytes;
-    }
-
-    Grid grid() {
-      return Grid.of(Math.min(processors, items));
-    }
-
-    int bytes() {
-      return fixedBytes + stages * stageBytes;
-    }
-  }
-
-  /**
-   * Tiles of an item to which the rows of x come anew: two, which halves those bytes, where they
-   * are many and the items still fill the card.
-   */
-  private int tiles(int pairs, int rows) {
-    boolean fills = pairs / (2 * Ring.TILE_PAIRS) >= processors * 3 / 4;
-    return rows > MOST / 2 && fills && block() > WARP ? 2 : 1;
-  }
-
-  /** Threads of a block with a norm of its own: as many as the norm's kernel has, for its bits. */
-  private int block() {
-    return RowKernels.rowBlock(config.dModel(), type);
   }
 
   private int staged(int rows) {

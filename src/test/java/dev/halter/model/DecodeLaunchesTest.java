@@ -26,9 +26,8 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 
 /**
- * What decode steps of Llama-3.1-8B in bf16 launch on a card of sm_90 with 132 multiprocessors: the
- * file that {@code tools/decode} makes its table of. With {@code -Dhalter.renew=true} it is written
- * anew.
+ * What decode steps of Llama-3.1-8B in bf16 launch on a card of 132 multiprocessors: the file that
+ * {@code tools/decode} makes its table of. With {@code -Dhalter.renew=true} it is written anew.
  */
 class DecodeLaunchesTest {
   private static final Path FILE = Path.of("src/test/resources/decode-launches.jsonl");
@@ -84,7 +83,7 @@ class DecodeLaunchesTest {
     Llama.Limits limits = new Llama.Limits(batch, batch, batch, pages, context);
     ModelConfig config = llama8b();
     try (Arena arena = Arena.ofConfined();
-        LaunchRecorder device = new LaunchRecorder(TestCuda.open(), 132, true);
+        LaunchRecorder device = new LaunchRecorder(TestCuda.open(), 132);
         Llama model = new Llama(device, config, weights(config, arena), DType.BF16, limits)) {
       Batch tokens = new Batch();
       for (int i = 0; i < batch; i++) {

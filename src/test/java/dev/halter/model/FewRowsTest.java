@@ -13,7 +13,6 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Grid;
-import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cuda.TestCuda;
@@ -21,14 +20,13 @@ import dev.halter.model.FewRows.Input;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Kernels {@code multiply_few*}: beside double arithmetic, and beside the kernels they stand for.
@@ -37,47 +35,16 @@ class FewRowsTest {
   private static final String DEVICES = "dev.halter.device.TestDevices#all";
   private static final float EPS = 1e-5f;
 
-  /** A form and a type that it takes. */
-  private record Way(FewRows.Form form, DType type) {
-    /** Whether k is one that it takes: the copy engine moves 16 bytes. */
-    boolean takes(int k) {
-      return form == FewRows.Form.PORTABLE || k % 8 == 0;
-    }
-  }
-
-  private static List<Way> ways(Device device) {
-    Way sm90 = new Way(FewRows.Form.SM90, DType.BF16);
-    List<Way> portable =
-        List.of(
-            new Way(FewRows.Form.PORTABLE, DType.F32), new Way(FewRows.Form.PORTABLE, DType.BF16));
-    return Stream.concat(portable.stream(), has(device, sm90) ? Stream.of(sm90) : Stream.empty())
-        .toList();
-  }
-
-  private static boolean has(Device device, Way sm90) {
-    if (device.kind().equals("cuda") && !device.runsSm90()) {
-      return false;
-    }
-    try {
-      new FewRows(device, config(1, 1, 2, 8), sm90.type, sm90.form, 1);
-      return true;
-    } catch (IllegalArgumentException e) { // the CPU's own build lacks the kernels
-      return false;
-    }
-  }
-
   @ParameterizedTest
   @MethodSource(DEVICES)
   void agreesWithDoubleArithmetic(Device device) {
-    for (Way way : ways(device)) {
-      for (int k : new int[] {1, 8, 33, 255, 264, 1023, 2056, 4100, 4616}) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int k : new int[] {1, 33, 255, 264, 1023, 2056, 4100}) {
         for (int n : new int[] {1, 7, 34}) {
           for (int rows : k < 1000 ? new int[] {1, 3, 8} : new int[] {5}) {
-            if (way.takes(k)) {
-              float[] x = Values.random(way.type, rows * k, k);
-              float[] w = Values.random(way.type, n * k, n);
-              check(way.type, rows, n, k, x, w, multiply(device, way, rows, n, k, x, w));
-            }
+            float[] x = Values.random(type, rows * k, k);
+            float[] w = Values.random(type, n * k, n);
+            check(type, rows, n, k, x, w, multiply(device, type, rows, n, k, x, w));
           }
         }
       }
@@ -105,27 +72,23 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void aRowHasTheSameBitsInEveryBatch(Device device) {
-    for (Way way : ways(device)) {
-      for (int k : new int[] {257, 520, 1032}) {
-        if (!way.takes(k)) {
-          continue;
-        }
-        DType type = way.type;
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (int k : new int[] {257, 1032}) {
         int n = 34;
         float[] x = Values.random(type, 8 * k, 1);
         float[] w = Values.random(type, n * k, 2);
-        float[] eight = multiply(device, way, 8, n, k, x, w);
+        float[] eight = multiply(device, type, 8, n, k, x, w);
         for (int row = 0; row < 8; row++) {
           float[] alone =
-              multiply(device, way, 1, n, k, Arrays.copyOfRange(x, row * k, row * k + k), w);
+              multiply(device, type, 1, n, k, Arrays.copyOfRange(x, row * k, row * k + k), w);
           assertArrayEquals(alone, Arrays.copyOfRange(eight, row * n, row * n + n));
         }
         for (int rows = 2; rows < 8; rows++) {
-          float[] few = multiply(device, way, rows, n, k, Arrays.copyOf(x, rows * k), w);
+          float[] few = multiply(device, type, rows, n, k, Arrays.copyOf(x, rows * k), w);
           assertArrayEquals(Arrays.copyOf(eight, rows * n), few);
         }
         x[0] = Float.NaN;
-        float[] damaged = multiply(device, way, 8, n, k, x, w);
+        float[] damaged = multiply(device, type, 8, n, k, x, w);
         assertTrue(Float.isNaN(damaged[0]));
         assertArrayEquals(
             Arrays.copyOfRange(eight, n, 8 * n), Arrays.copyOfRange(damaged, n, 8 * n));
@@ -141,8 +104,7 @@ class FewRowsTest {
       int k = 520;
       float[] x = Values.random(type, 2 * k, 1);
       float[] w = Values.random(type, n * k, 2);
-      Way way = new Way(FewRows.Form.PORTABLE, type);
-      float[] expected = multiply(device, way, 2, n, k, x, w);
+      float[] expected = multiply(device, type, 2, n, k, x, w);
       String name = "multiply_few_" + type.name().toLowerCase(Locale.ROOT);
       for (int[] shape : new int[][] {{1, 32}, {3, 64}, {7, 32}, {64, 96}}) {
         try (Buffer xs = Values.buffer(device, type, x);
@@ -156,45 +118,12 @@ class FewRowsTest {
     }
   }
 
-  /** Of the form for sm_90: a block's stages go round the ring, with one item after another. */
-  @ParameterizedTest
-  @MethodSource(DEVICES)
-  void neitherBlocksNorTilesNorStagesShowInTheResult(Device device) {
-    Way way = new Way(FewRows.Form.SM90, DType.BF16);
-    assumeTrue(has(device, way));
-    int n = 71;
-    int k = 1544;
-    int block = RowKernels.rowBlock(k, DType.BF16);
-    float[] w = Values.random(DType.BF16, n * k, 2);
-    for (int rows : new int[] {1, 6}) {
-      float[] x = Values.random(DType.BF16, rows * k, 1);
-      float[] expected = multiply(device, way, rows, n, k, x, w);
-      float[] zeros = new float[rows * n];
-      for (int[] shape : new int[][] {{1, 1, 2}, {2, 1, 3}, {1, 2, 5}, {3, 2, 2}, {7, 1, 7}}) {
-        int tiles = shape[1];
-        int stages = shape[2];
-        int shared = 256 + 16 * tiles * block + stages * (16 * tiles + rows) * (2 * 512 + 64);
-        try (Buffer xs = Values.buffer(device, DType.BF16, x);
-            Buffer ws = Values.buffer(device, DType.BF16, w);
-            Buffer out = Values.buffer(device, DType.F32, zeros)) {
-          Kernel kernel = device.kernel("multiply_few_add_sm90");
-          Grid grid = Grid.of(shape[0]);
-          device.launch(kernel, grid, block, shared, out, xs, ws, null, rows, n, k, tiles, stages);
-          assertArrayEquals(expected, out.toFloats(rows * n), Arrays.toString(shape));
-        }
-      }
-    }
-  }
-
   @ParameterizedTest
   @MethodSource(DEVICES)
   void takesTheNormAlongBitForBit(Device device) {
-    for (Way way : ways(device)) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int d : new int[] {33, 264, 1024, 4096, 4104}) {
-        if (!way.takes(d)) {
-          continue;
-        }
-        try (Run run = new Run(device, way, d, d > 1024 ? 3 : 8)) {
+        try (Run run = new Run(device, type, d, d > 1024 ? 3 : 8)) {
           Linear w = run.weights(23, 3);
           run.fewRows.multiply(run.out, run.normed(), w, run.rows);
           float[] apart = run.read(run.out, run.rows * 23);
@@ -208,13 +137,10 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void addsAsTheResidualAddDoes(Device device) {
-    for (Way way : ways(device)) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int d : new int[] {33, 264}) {
         for (boolean biased : new boolean[] {false, true}) {
-          if (!way.takes(d)) {
-            continue;
-          }
-          try (Run run = new Run(device, way, d, 5)) {
+          try (Run run = new Run(device, type, d, 5)) {
             Linear w = run.weights(d, 3);
             Buffer bias = biased ? run.floats(d, 4) : null;
             Buffer in = run.normed().x();
@@ -235,11 +161,10 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void gatesAsTheGatedMlpDoes(Device device) {
-    for (Way way : ways(device)) {
-      DType type = way.type;
+    for (DType type : List.of(DType.F32, DType.BF16)) {
       for (boolean biased : new boolean[] {false, true}) {
         int f = 37;
-        try (Run run = new Run(device, way, 264, 3)) {
+        try (Run run = new Run(device, type, 264, 3)) {
           Linear w = run.weights(2 * f, 3);
           Buffer gateBias = biased ? run.floats(f, 4) : null;
           Buffer upBias = biased ? run.floats(f, 5) : null;
@@ -262,11 +187,11 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void rotatesAndAppendsAsTheKernelsDo(Device device) {
-    for (Way way : ways(device)) {
+    for (DType type : List.of(DType.F32, DType.BF16)) {
       for (int dHead : new int[] {2, 64, 66}) {
         for (boolean biased : new boolean[] {false, true}) {
           assertArrayEquals(
-              rope(device, way, dHead, biased, false), rope(device, way, dHead, biased, true));
+              rope(device, type, dHead, biased, false), rope(device, type, dHead, biased, true));
         }
       }
     }
@@ -276,20 +201,14 @@ class FewRowsTest {
   void schedulesAgreeBitByBit() {
     TestDevices.assertSchedulesAgree(
         device -> {
-          float[] all = rope(device, new Way(FewRows.Form.PORTABLE, DType.F32), 66, true, true);
-          for (FewRows.Form form : FewRows.Form.values()) {
-            Way way = new Way(form, DType.BF16);
-            try (Run run = new Run(device, way, 264, 3)) {
-              Linear w = run.weights(34, 3);
-              run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
-              float[] gated = run.read(run.out, run.rows * 17);
-              run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
-              float[] sum = run.x.toFloats(run.rows * 264);
-              float[] rotated = rope(device, way, 66, true, true);
-              all = AttentionRun.concatenate(all, gated, sum, rotated);
-            }
+          try (Run run = new Run(device, DType.BF16, 264, 3)) {
+            Linear w = run.weights(34, 3);
+            run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
+            float[] gated = run.read(run.out, run.rows * 17);
+            run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
+            return AttentionRun.concatenate(
+                gated, run.x.toFloats(run.rows * 264), rope(device, DType.F32, 66, true, true));
           }
-          return all;
         });
   }
 
@@ -304,23 +223,22 @@ class FewRowsTest {
                 new Llama.Limits(8, 8, 1, 1, 8))) {
       ModelConfig config = model.config();
       FewRows few = FewRows.of(cuda, config, model.weights(), DType.BF16);
-      // From two rows on cuBLAS is faster than the portable form.
       assertTrue(few.takes(1));
-      assertEquals(cuda.runsSm90(), few.takes(2));
-      assertEquals(cuda.runsSm90(), few.takes(FewRows.MOST));
-      assertFalse(few.takes(FewRows.MOST + 1));
+      assertFalse(few.takes(2)); // cuBLAS is faster
       withProperty(
-          "portable",
-          () ->
-              assertTrue(
-                  FewRows.of(cuda, config, model.weights(), DType.BF16).takes(FewRows.MOST)));
+          "own",
+          () -> {
+            FewRows own = FewRows.of(cuda, config, model.weights(), DType.BF16);
+            assertTrue(own.takes(FewRows.MOST));
+            assertFalse(own.takes(FewRows.MOST + 1));
+          });
       withProperty(
           "cublas", () -> assertNull(FewRows.of(cuda, config, model.weights(), DType.BF16)));
       withProperty(
           "always",
           () ->
               assertEquals(
-                  "-Dhalter.few_rows=always: choose auto, sm90, portable or cublas",
+                  "-Dhalter.few_rows=always: choose auto, own or cublas",
                   assertThrows(
                           IllegalArgumentException.class,
                           () -> FewRows.of(cuda, config, model.weights(), DType.BF16))
@@ -328,44 +246,36 @@ class FewRowsTest {
     }
   }
 
-  /** Loading checks the kernels; steps of two rows then go by them, and agree with cuBLAS. */
-  @ParameterizedTest
-  @ValueSource(strings = {"auto", "off"})
-  void aModelOnACardOfSm90StreamsItsWeights(String overlap) {
-    System.setProperty("halter.pdl", overlap);
-    try (Device cuda = TestCuda.open(90)) {
-      assumeTrue(cuda.runsSm90());
-      boolean overlaps = cuda.details().stream().anyMatch(line -> line.contains("steps overlap"));
-      assertEquals(overlap.equals("auto"), overlaps, cuda.details().toString());
-      float[][] logits = new float[2][];
-      withProperty("cublas", () -> logits[0] = steps(cuda, false));
-      withProperty("sm90", () -> logits[1] = steps(cuda, true));
-      for (int i = 0; i < logits[0].length; i++) {
-        assertEquals(logits[0][i], logits[1][i], 0.1, "logit " + i);
+  /** Loading checks the kernels; steps of one row then go by them, in a recorded graph too. */
+  @Test
+  void launchesThatOverlapChangeNoBit() {
+    List<float[]> logits = new ArrayList<>();
+    for (String early : List.of("off", "multiply_few", "all")) {
+      System.setProperty("halter.pdl", early);
+      try (Device cuda = TestCuda.open(90)) {
+        assumeTrue(cuda.runsSm90());
+        boolean overlaps = cuda.details().stream().anyMatch(line -> line.contains("steps overlap"));
+        assertEquals(!early.equals("off"), overlaps, cuda.details().toString());
+        logits.add(lastOfFourSteps(cuda));
+      } finally {
+        System.clearProperty("halter.pdl");
       }
-    } finally {
-      System.clearProperty("halter.pdl");
     }
+    assertArrayEquals(logits.get(0), logits.get(1));
+    assertArrayEquals(logits.get(0), logits.get(2));
   }
 
-  /** Logits of the last of four steps of two sequences, of which the last two are graphs. */
-  private static float[] steps(Device cuda, boolean streams) {
-    Llama.Limits limits = new Llama.Limits(8, 8, 2, 2, 8);
+  private static float[] lastOfFourSteps(Device cuda) {
     Path folder = Path.of("src/test/resources/goldens/llama3/model");
-    try (Llama model = Llama.load(folder, cuda, DType.BF16, limits)) {
-      FewRows few = FewRows.of(cuda, model.config(), model.weights(), DType.BF16);
-      assertEquals(streams, few != null && few.takes(2));
-      for (int sequence = 0; sequence < 2; sequence++) {
-        model.cache().reserve(model.cache().open(), 8);
-      }
+    try (Llama model = Llama.load(folder, cuda, DType.BF16, new Llama.Limits(1, 1, 1, 2, 8))) {
+      int sequence = model.cache().open();
+      model.cache().reserve(sequence, 8);
       for (int position = 0; ; position++) {
         Batch batch = new Batch();
-        for (int sequence = 0; sequence < 2; sequence++) {
-          batch.add(sequence, position, new int[] {3 + 5 * position + sequence}, new int[1], 0);
-        }
+        batch.add(sequence, position, new int[] {3 + 5 * position}, new int[1], 0);
         Buffer logits = model.forward(batch, null);
         if (position == 3) {
-          return logits.toFloats(2 * model.config().vocabularySize());
+          return logits.toFloats(model.config().vocabularySize());
         }
       }
     }
@@ -398,12 +308,11 @@ class FewRowsTest {
   }
 
   private static float[] multiply(
-      Device device, Way way, int rows, int n, int k, float[] x, float[] w) {
-    DType type = way.type;
+      Device device, DType type, int rows, int n, int k, float[] x, float[] w) {
     try (Buffer xs = Values.buffer(device, type, x);
         Buffer ws = Values.buffer(device, type, w);
         Buffer out = device.allocate((long) rows * n * type.bytes())) {
-      new FewRows(device, config(1, 1, 2, k), type, way.form, FewRows.MOST)
+      new FewRows(device, config(1, 1, 2, k), type, FewRows.MOST)
           .multiply(out, new Input(xs, null), new Linear(ws, type, n, k), rows);
       return Values.read(out, type, rows * n);
     }
@@ -434,15 +343,15 @@ class FewRowsTest {
   }
 
   /** Rows of 3 query and 2 KV heads at positions 63 to 65 of one sequence; then both caches. */
-  private static float[] rope(Device device, Way way, int dHead, boolean biased, boolean together) {
-    DType type = way.type;
+  private static float[] rope(
+      Device device, DType type, int dHead, boolean biased, boolean together) {
     int rows = 3;
     int heads = 3;
     int kvHeads = 2;
     int d = 72;
     int width = (heads + 2 * kvHeads) * dHead;
     ModelConfig config = config(heads, kvHeads, dHead, d);
-    try (Run run = new Run(device, way, d, rows)) {
+    try (Run run = new Run(device, type, d, rows)) {
       Llama.Limits limits = new Llama.Limits(rows, 1, 1, 2, 128);
       Attention attention = new Attention(run.scope, config, type, limits);
       KvCache cache = new KvCache(run.scope, config, type, 2, 1, 128);
@@ -457,7 +366,7 @@ class FewRowsTest {
       Linear w = run.weights(width, 3);
       Buffer bias = biased ? run.floats(width, 4) : null;
       Buffer qkv = run.scope.allocate(4L * rows * width);
-      FewRows few = new FewRows(device, config, type, way.form, FewRows.MOST);
+      FewRows few = new FewRows(device, config, type, FewRows.MOST);
       if (together) {
         Buffer frequencies = attention.inverseFrequencies();
         few.rope(qkv, run.withNorm(), w, bias, frequencies, step, cache, 0, rows);
@@ -487,12 +396,12 @@ class FewRowsTest {
     private final RowKernels.Norm norm;
     private final Buffer h;
 
-    Run(Device device, Way way, int d, int rows) {
+    Run(Device device, DType type, int d, int rows) {
       this.scope = device.scope();
-      this.type = way.type;
+      this.type = type;
       this.d = d;
       this.rows = rows;
-      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, way.form, FewRows.MOST);
+      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, FewRows.MOST);
       this.kernels = new RowKernels(device, type);
       this.x = floats(rows * d, 1);
       this.norm = new RowKernels.Norm(floats(d, 2), EPS, null);

@@ -160,15 +160,16 @@ class ProfiledModelTest {
   }
 
   /**
-   * On CUDA, with heads of 64, kernels on tensor cores: a prompt's, and those that split a row's
-   * keys.
+   * On CUDA, with heads of 64, kernels on tensor cores that every card has: a prompt's, and those
+   * that split a row's keys.
    */
   @Test
   void tensorCoresCount() {
     ModelConfig config = AttentionRun.config(4, 2, 64, 0);
     int tokens = 200;
     try (ProfiledDevice device = new ProfiledDevice(TestCuda.open(), table -> {});
-        AttentionRun run = new AttentionRun(device, DType.BF16, config, tokens, 1)) {
+        AttentionRun run =
+            new AttentionRun(device, DType.BF16, config, Attention.Form.sm80(config), tokens, 1)) {
       float[][] values = AttentionRun.random(config, DType.BF16, tokens, 1);
       int sequence = run.open(tokens);
       run.step(null, new AttentionRun.Part(sequence, 0, Arrays.copyOf(values, 64)));
@@ -192,7 +193,7 @@ class ProfiledModelTest {
    */
   @Test
   void fewRowsTakeFourLaunchesBesideAttention() {
-    System.setProperty("halter.few_rows", "portable"); // of two forms the one for both types
+    System.setProperty("halter.few_rows", "own"); // for more rows than one, too
     try {
       countLaunchesOfFewRows();
     } finally {

@@ -7,7 +7,7 @@ import java.nio.file.Path;
 
 /**
  * Microseconds that a layer's products of few rows take, each kind alone and one after another, by
- * figures {@code PART:ROWS:FORM:SHARED} (see {@link TimedFewRows}).
+ * figures {@code PART:ROWS} (see {@link TimedFewRows}).
  *
  * <pre>{@code
  * java -Dhalter.native=target/native -cp bench/target/benchmarks.jar dev.halter.bench.FewRowsFigures \
@@ -25,9 +25,7 @@ public final class FewRowsFigures {
           figure -> {
             String[] parts = figure.split(":");
             int rows = Integer.parseInt(parts[1]);
-            int shared = Integer.parseInt(parts[3]);
-            try (TimedFewRows timed =
-                new TimedFewRows(model.llama(), parts[0], rows, parts[2], shared)) {
+            try (TimedFewRows timed = new TimedFewRows(model.llama(), parts[0], rows)) {
               return timed.microseconds();
             }
           });

@@ -5,7 +5,6 @@ import dev.halter.device.Device;
 import dev.halter.device.Graph;
 import dev.halter.device.Scope;
 import dev.halter.device.Timer;
-import dev.halter.model.FewRows.Form;
 import dev.halter.model.FewRows.Input;
 import dev.halter.model.LlamaWeights.Layer;
 import dev.halter.weights.ModelConfig;
@@ -33,17 +32,14 @@ public final class TimedFewRows implements AutoCloseable {
    *
    * @param part {@code rope}, {@code o}, {@code gate}, {@code down}, or {@code layer}: one after
    *     another
-   * @param form {@code sm90} or {@code portable}
-   * @param shared KiB of shared memory of a block that streams, 0 for its own rule
    */
-  public TimedFewRows(Llama model, String part, int rows, String form, int shared) {
+  public TimedFewRows(Llama model, String part, int rows) {
     this.model = model;
     this.rows = rows;
     Device device = model.device();
     ModelConfig config = model.config();
     this.scope = device.scope();
-    Form kernels = form.equals("sm90") ? Form.SM90 : Form.PORTABLE;
-    this.few = new FewRows(device, config, model.type(), kernels, FewRows.MOST, shared << 10);
+    this.few = new FewRows(device, config, model.type(), FewRows.MOST);
     Layer w = model.weights().layer(0);
     this.x = scope.of(new float[rows * config.dModel()]);
     this.qkv = activations(w.qkv().getFirst().out());

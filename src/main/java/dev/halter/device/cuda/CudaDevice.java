@@ -240,7 +240,7 @@ public final class CudaDevice implements Device {
     Driver.Function function = modules.function(kernel, block, sharedBytes);
     MemorySegment packed = kernel.pack(arguments);
     int status =
-        kernel.isEarly() && overlap.isOn()
+        overlap.takes(kernel)
             ? overlap.launch(function, grid, block, sharedBytes, packed)
             : cuLaunchKernel(
                 function,

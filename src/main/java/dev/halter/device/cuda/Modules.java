@@ -44,7 +44,6 @@ final class Modules implements AutoCloseable {
     final int staticShared;
     final int maxThreads;
     int dynamicShared;
-    boolean prefersShared;
 
     Loaded(Driver.Function function) {
       this.function = function;
@@ -171,22 +170,7 @@ final class Modules implements AutoCloseable {
     if (sharedBytes > target.dynamicShared) {
       grant(kernel, target, sharedBytes);
     }
-    if (kernel.isEarly() && !target.prefersShared) {
-      preferShared(kernel, target);
-    }
     return target.function;
-  }
-
-  /** Launches that overlap share a multiprocessor only if they divide its memory alike. */
-  private static void preferShared(Kernel kernel, Loaded target) {
-    int most = 100; // CU_SHAREDMEM_CARVEOUT_MAX_SHARED
-    Driver.check(
-        cuFuncSetAttribute(
-            target.function,
-            CUfunction_attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-            most),
-        "giving kernel %s shared memory rather than a cache".formatted(kernel.name()));
-    target.prefersShared = true;
   }
 
   /** Above 48 KB of shared memory a kernel has to ask. */

@@ -13,13 +13,19 @@ import jcuda.driver.CUresult;
 
 /**
  * Programmatic dependent launch: kernels that are {@link Kernel#early} begin while the launch
- * before still runs, and wait themselves. In a graph that makes edges of the same kind. Before the
- * first model it is tried once, recorded; where card or driver refuses, all launches follow one
+ * before still runs, and wait themselves. In a graph that makes edges of the same kind. Where it is
+ * asked for it is tried once, recorded; where card or driver refuses, all launches follow one
  * another.
  */
 final class Overlap {
-  /** System property: {@code auto}, the default, or {@code off}. */
+  /**
+   * System property: how the names of the kernels begin that may begin early, {@code all} for all
+   * that can, or {@code off}.
+   */
   private static final String PROPERTY = "halter.pdl";
+
+  /** Measured on an H200 (doc/gpu.md): what overlapped was slower in recorded steps. */
+  private static final String DEFAULT = "off";
 
   private static final int CAPABILITY = 90;
 
@@ -48,6 +54,7 @@ final class Overlap {
 
   private final Driver driver;
   private final MemorySegment config;
+  private final String wanted;
   private final String refusal; // null: it is on
 
   /**
@@ -68,14 +75,11 @@ final class Overlap {
     config.set(ValueLayout.JAVA_LONG, offset(CONFIG, "stream"), streams.work.value());
     config.set(ValueLayout.JAVA_LONG, offset(CONFIG, "attributes"), attribute.address());
     config.set(ValueLayout.JAVA_INT, offset(CONFIG, "count"), 1);
-    String wanted = System.getProperty(PROPERTY, "auto");
+    this.wanted = System.getProperty(PROPERTY, DEFAULT);
     this.refusal =
-        switch (wanted) {
-          case "off" -> "-D" + PROPERTY + "=off";
-          case "auto" -> refusal(streams, capability, modules, scratch);
-          default ->
-              throw new DeviceException("-D%s=%s: choose auto or off".formatted(PROPERTY, wanted));
-        };
+        wanted.equals("off")
+            ? "-D%s=off".formatted(PROPERTY)
+            : refusal(streams, capability, modules, scratch);
   }
 
   private static long offset(StructLayout layout, String name) {
@@ -112,14 +116,17 @@ final class Overlap {
     return worst == CUresult.CUDA_SUCCESS ? null : "the driver refuses it: " + Driver.error(worst);
   }
 
-  boolean isOn() {
-    return refusal == null;
+  /** Whether a kernel's launches are to begin early. */
+  boolean takes(Kernel kernel) {
+    return refusal == null
+        && kernel.isEarly()
+        && (wanted.equals("all") || kernel.name().startsWith(wanted));
   }
 
   /** For people. */
   String description() {
-    return isOn()
-        ? "launches of decode steps overlap (-D%s)".formatted(PROPERTY)
+    return refusal == null
+        ? "launches of decode steps overlap (-D%s=%s)".formatted(PROPERTY, wanted)
         : "launches follow one another: " + refusal;
   }
 
