@@ -133,7 +133,8 @@ struct Pursuit {
     const float* __restrict__ atoms;
     const float* __restrict__ gram;
     const int row, n, d;
-    const int lane, warp, warps, thread, threads;  // of the team
+    // Of the team. Warps are counted across its blocks, so that few have work in all of them.
+    const int lane, warp, warps, thread, threads;
     const float* __restrict__ z;
     float* residual;
     float* correlations;
@@ -152,9 +153,9 @@ struct Pursuit {
           n(n),
           d(rows.d),
           lane(threadIdx.x % warpSize),
-          warp((team.rank() * blockDim.x + threadIdx.x) / warpSize),
+          warp(threadIdx.x / warpSize * team.size() + team.rank()),
           warps(team.size() * blockDim.x / warpSize),
-          thread(team.rank() * blockDim.x + threadIdx.x),
+          thread(warp * warpSize + lane),
           threads(team.size() * blockDim.x),
           z(rows.z + (long long)row * d),
           residual(rows.residual + (long long)row * d),
@@ -282,9 +283,9 @@ struct Pursuit {
     }
 
     __device__ __forceinline__ Largest correlate(int count, bool stored) const {
-        return !LOADS_PACKS  ? correlate_tiles(count, stored)
-               : n % 4 == 0 ? correlate_packs<4>(count, stored)
-                            : correlate_packs<1>(count, stored);
+        return !LOADS_PACKS              ? correlate_tiles(count, stored)
+               : n % 4 == 0 && !stored ? correlate_packs<4>(count, stored)
+                                       : correlate_packs<1>(count, stored);
     }
 
     /// The largest correlation of all, in each thread.
