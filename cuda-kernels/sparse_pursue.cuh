@@ -1,14 +1,17 @@
 // Orthogonal matching pursuit of a row from its first atom to its last, by the threads of a team: a
-// block (sparse_pursue.cu), or the blocks of a cluster (sparse_pursue_sm90.cu). A team has rank(),
-// size() and sync(), at which all its threads meet and see what the others have written to memory.
+// block (sparse_pursue.cu), or the blocks of a cluster (sparse_pursue_sm90.cu).
 //
-// Everything that threads tell one another goes through device memory, which the L2 cache holds, so
-// that one text serves both teams; and no sum depends on how many threads there are, so that both
-// have the same bits.
+// A team has rank() and size(), sync() and sync_block(), at which its threads or the block's meet
+// and see what the others have written, and a post: put() leaves a number in the shared memory of
+// each of its blocks, and wait() holds until all that was expected has come. Each block has the
+// whole of what is small, the inverse factor and the coefficients, and makes it by itself, so that a
+// round has two posts (the largest correlations, and the dots of the new atom) and no barrier of
+// the team. No sum depends on how many threads there are, so that both teams have the same bits.
 
 #pragma once
 
 #include "sparse.cuh"
+#include "types.cuh"
 
 /// Pieces that a dot product is cut into, so that a few of them fill a team's warps.
 constexpr int PIECES = 4;
@@ -21,6 +24,16 @@ constexpr bool LOADS_PACKS = true;
 constexpr bool LOADS_PACKS = false;
 #endif
 
+/// Lanes that make a row or a column of a product with the inverse factor.
+constexpr int SHARE = LOADS_PACKS ? 8 : 1;
+
+/// What is waited for: the largest correlations of rounds by turns, since one block may be a round
+/// ahead, and dots.
+constexpr int TOLD = 0, DOTS = 2, POSTS = 3;
+
+/// Most bytes of shared memory for a block's working memory.
+constexpr int MOST_SHARED = 48 * 1024;
+
 /// W neighbouring numbers. A pack of four is aligned to 16 bytes.
 template <int W>
 struct alignas(4 * W) Numbers {
@@ -30,16 +43,47 @@ struct alignas(4 * W) Numbers {
 /// What pursuits keep beside SparseRows, by row.
 struct SparsePursuit {
     float* start;         // [rows, n] correlations of the atoms with z
-    float* correlations;  // [rows, n] those with the residual
-    double* inverse;      // [rows, capacity, capacity] L^-1, lower; L L^T is the Gram matrix of the row's atoms
-    double* right;        // [rows, capacity] L^-1 <atoms, z>
-    double* dots;         // [rows, capacity + 2, PIECES] scratch
-    double* along;        // [rows, capacity] scratch
+    float* correlations;  // [rows, n] scratch
+    double* working;      // [rows, PursuitMemory::numbers] what is kept from launch to launch; where
+                          // it has no room in shared memory the block's working memory itself
     double* exact;        // [rows, warps] scratch
-    long long* keys;      // [rows, warps] scratch
-    float* seconds;       // [rows, warps] scratch
     int* chosen;          // [rows, warps] scratch
     int warps;            // most of a team
+};
+
+/// A block's working memory: in shared memory, or of a block alone in device memory.
+struct PursuitMemory {
+    double* inverse;     // [capacity (capacity + 1) / 2] L^-1, lower, row by row; L L^T is the Gram
+                         // matrix of the row's atoms
+    double* right;       // [capacity] L^-1 <atoms, z>
+    double* c;           // [capacity] coefficients
+    double* along;       // [capacity] L^-1 <atoms, new atom>
+    double* dots;        // [capacity + 2, PIECES]
+    double* posts;       // [POSTS] room for barriers
+    long long* keys;     // [2, warps] of each warp's Largest
+    long long* seconds;  // [2, warps]
+    float* weights;      // [capacity] coefficients in f32
+    int* ids;            // [capacity]
+
+    __device__ __forceinline__ PursuitMemory(double* from, int capacity, int warps)
+        : inverse(from),
+          right(inverse + capacity * (capacity + 1) / 2),
+          c(right + capacity),
+          along(c + capacity),
+          dots(along + capacity),
+          posts(dots + (capacity + 2) * PIECES),
+          keys((long long*)(posts + POSTS)),
+          seconds(keys + 2 * warps),
+          weights((float*)(seconds + 2 * warps)),
+          ids((int*)(weights + capacity)) {}
+
+    static __device__ __forceinline__ long long numbers(int capacity, int warps) {
+        return capacity * (capacity + 1) / 2 + 3 * capacity + (capacity + 2) * PIECES + POSTS +
+               4 * warps + capacity;
+    }
+
+    /// Row i of the inverse factor.
+    __device__ __forceinline__ double* row(int i) const { return inverse + i * (i + 1) / 2; }
 };
 
 /// The largest correlation of those seen, as magnitude and atom in a key, and the next largest
@@ -73,29 +117,34 @@ struct Largest {
     }
 };
 
+/// Starts bringing what is there to the L2 cache.
+__device__ __forceinline__ void fetch(const float* at) {
+#ifdef __CUDACC__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
+
 template <typename Team>
 struct Pursuit {
     const Team team;
+    const PursuitMemory own;
     const SparseRows& rows;
     const SparsePursuit& all;
     const float* __restrict__ atoms;
     const float* __restrict__ gram;
-    const int row, n, d, capacity;
-    const int lane, warp, warps, thread, threads;  // of the team
+    const int row, n, d;
+    // Of the team. Warps are counted across its blocks, so that few have work in all of them.
+    const int lane, warp, warps, thread, threads;
     const float* __restrict__ z;
     float* residual;
-    int* ids;
-    double* c;
-    double* inverse;
-    double* right;
-    double* dots;
-    double* along;
     float* correlations;
+    int dots_made = 0, rounds = 0;
 
-    __device__ __forceinline__ Pursuit(const Team& team, const SparseRows& rows,
+    __device__ __forceinline__ Pursuit(double* memory, const SparseRows& rows,
                                        const SparsePursuit& all, const float* atoms,
                                        const float* gram, int row, int n)
-        : team(team),
+        : team(PursuitMemory(memory, rows.capacity, all.warps).posts),
+          own(memory, rows.capacity, all.warps),
           rows(rows),
           all(all),
           atoms(atoms),
@@ -103,20 +152,13 @@ struct Pursuit {
           row(row),
           n(n),
           d(rows.d),
-          capacity(rows.capacity),
           lane(threadIdx.x % warpSize),
-          warp((team.rank() * blockDim.x + threadIdx.x) / warpSize),
+          warp(threadIdx.x / warpSize * team.size() + team.rank()),
           warps(team.size() * blockDim.x / warpSize),
-          thread(team.rank() * blockDim.x + threadIdx.x),
+          thread(warp * warpSize + lane),
           threads(team.size() * blockDim.x),
           z(rows.z + (long long)row * d),
           residual(rows.residual + (long long)row * d),
-          ids(rows.ids + (long long)row * capacity),
-          c(rows.coefficients + (long long)row * capacity),
-          inverse(all.inverse + (long long)row * capacity * capacity),
-          right(all.right + (long long)row * capacity),
-          dots(all.dots + (long long)row * (capacity + 2) * PIECES),
-          along(all.along + (long long)row * capacity),
           correlations(all.correlations + (long long)row * n) {}
 
     __device__ __forceinline__ const float* atom(int id) const { return atoms + (long long)id * d; }
@@ -140,18 +182,19 @@ struct Pursuit {
         return warp_reduce(sum, Sum());
     }
 
-    /// dots[item] = <of(item), with> for items [0, count), a warp for each piece. The team must meet
-    /// after it.
+    /// dots[item] = <of(item), with> for items [0, count), a warp for each piece, in each block.
     template <typename Of>
-    __device__ __forceinline__ void make_dots(int count, const float* with, const Of& of) const {
+    __device__ __forceinline__ void make_dots(int count, const float* with, const Of& of) {
+        team.expect(DOTS, count * PIECES * 8);
         for (int i = warp; i < count * PIECES; i += warps) {
             const double sum = piece_of(i % PIECES, of(i / PIECES), with);
-            if (lane == 0) dots[i] = sum;
+            team.put(own.dots + i, sum, DOTS);
         }
+        team.wait(DOTS, dots_made++);
     }
 
     __device__ __forceinline__ double dot(int item) const {
-        const double* pieces = dots + item * PIECES;
+        const double* pieces = own.dots + item * PIECES;
         return (pieces[0] + pieces[1]) + (pieces[2] + pieces[3]);
     }
 
@@ -161,7 +204,7 @@ struct Pursuit {
             for (int i = thread; i < d; i += threads) {
                 double left = z[i];
 #pragma unroll 8
-                for (int j = 0; j < count; j++) left -= c[j] * atom(ids[j])[i];
+                for (int j = 0; j < count; j++) left -= own.c[j] * atom(own.ids[j])[i];
                 residual[i] = (float)left;
             }
             return;
@@ -172,8 +215,8 @@ struct Pursuit {
             const int width = d - first < TILE ? d - first : TILE;
             for (int i = 0; i < width; i++) left[i] = z[first + i];
             for (int j = 0; j < count; j++) {
-                const float* __restrict__ a = atom(ids[j]) + first;
-                const double weight = c[j];
+                const float* __restrict__ a = atom(own.ids[j]) + first;
+                const double weight = own.c[j];
                 for (int i = 0; i < width; i++) left[i] -= weight * a[i];
             }
             for (int i = 0; i < width; i++) residual[first + i] = (float)left[i];
@@ -181,20 +224,21 @@ struct Pursuit {
     }
 
     /// Makes the correlations with the residual from those with z and the rows of the Gram matrix of
-    /// the row's atoms; returns the largest of those that the thread made. PRECOND: n % W == 0.
+    /// the row's atoms; returns the largest of those that the thread made, and
+    /// stores them where asked to. PRECOND: n % W == 0.
     template <int W>
-    __device__ __forceinline__ Largest correlate(int count) const {
+    __device__ __forceinline__ Largest correlate_packs(int count, bool stored) const {
         const float* __restrict__ start = all.start + (long long)row * n;
         Largest largest = {0, 0};
         for (int first = thread * W; first < n; first += threads * W) {
             Numbers<W> left = *(const Numbers<W>*)(start + first);
 #pragma unroll 8
             for (int j = 0; j < count; j++) {
-                const Numbers<W> g = *(const Numbers<W>*)(gram + (long long)ids[j] * n + first);
-                const float weight = (float)c[j];
+                const Numbers<W> g = *(const Numbers<W>*)(gram + (long long)own.ids[j] * n + first);
+                const float weight = own.weights[j];
                 for (int i = 0; i < W; i++) left.of[i] -= weight * g.of[i];
             }
-            *(Numbers<W>*)(correlations + first) = left;
+            if (stored) *(Numbers<W>*)(correlations + first) = left;
             for (int i = 0; i < W; i++) largest.take(left.of[i], first + i);
         }
         return largest;
@@ -202,7 +246,7 @@ struct Pursuit {
 
     /// The same by tiles: four rows of the matrix at a time, so that a tile is written a quarter as
     /// often.
-    __device__ __forceinline__ Largest correlate_tiles(int count) const {
+    __device__ __forceinline__ Largest correlate_tiles(int count, bool stored) const {
         constexpr int TILE = 1024;
         const float* __restrict__ start = all.start + (long long)row * n;
         Largest largest = {0, 0};
@@ -212,24 +256,24 @@ struct Pursuit {
             for (int i = 0; i < width; i++) left[i] = start[first + i];
             int j = 0;
             for (; j + 4 <= count; j += 4) {
-                const float* __restrict__ g0 = gram + (long long)ids[j] * n + first;
-                const float* __restrict__ g1 = gram + (long long)ids[j + 1] * n + first;
-                const float* __restrict__ g2 = gram + (long long)ids[j + 2] * n + first;
-                const float* __restrict__ g3 = gram + (long long)ids[j + 3] * n + first;
-                const float c0 = (float)c[j], c1 = (float)c[j + 1];
-                const float c2 = (float)c[j + 2], c3 = (float)c[j + 3];
+                const float* __restrict__ g0 = gram + (long long)own.ids[j] * n + first;
+                const float* __restrict__ g1 = gram + (long long)own.ids[j + 1] * n + first;
+                const float* __restrict__ g2 = gram + (long long)own.ids[j + 2] * n + first;
+                const float* __restrict__ g3 = gram + (long long)own.ids[j + 3] * n + first;
+                const float c0 = own.weights[j], c1 = own.weights[j + 1];
+                const float c2 = own.weights[j + 2], c3 = own.weights[j + 3];
                 for (int i = 0; i < width; i++) {
                     left[i] -= (c0 * g0[i] + c1 * g1[i]) + (c2 * g2[i] + c3 * g3[i]);
                 }
             }
             for (; j < count; j++) {
-                const float* __restrict__ g = gram + (long long)ids[j] * n + first;
-                const float weight = (float)c[j];
+                const float* __restrict__ g = gram + (long long)own.ids[j] * n + first;
+                const float weight = own.weights[j];
                 for (int i = 0; i < width; i++) left[i] -= weight * g[i];
             }
             float most = 0;
             for (int i = 0; i < width; i++) {
-                correlations[first + i] = left[i];
+                if (stored) correlations[first + i] = left[i];
                 most = fabsf(left[i]) > most ? fabsf(left[i]) : most;
             }
             // Few tiles have one of the two largest.
@@ -238,21 +282,28 @@ struct Pursuit {
         return largest;
     }
 
+    __device__ __forceinline__ Largest correlate(int count, bool stored) const {
+        return !LOADS_PACKS              ? correlate_tiles(count, stored)
+               : n % 4 == 0 && !stored ? correlate_packs<4>(count, stored)
+                                       : correlate_packs<1>(count, stored);
+    }
+
     /// The largest correlation of all, in each thread.
-    __device__ __forceinline__ Largest largest_correlation(int count) const {
-        Largest largest = !LOADS_PACKS  ? correlate_tiles(count)
-                          : n % 4 == 0 ? correlate<4>(count)
-                                       : correlate<1>(count);
+    __device__ __forceinline__ Largest largest_correlation(int count) {
+        const int turn = rounds % 2;
+        long long* keys = own.keys + turn * all.warps;
+        long long* seconds = own.seconds + turn * all.warps;
+        team.expect(TOLD + turn, warps * 16);
+        Largest largest = correlate(count, false);
         largest.take_warp();
-        long long* keys = all.keys + (long long)row * all.warps;
-        float* seconds = all.seconds + (long long)row * all.warps;
-        if (lane == 0) {
-            keys[warp] = largest.key;
-            seconds[warp] = largest.second;
-        }
-        team.sync();
+        team.put(keys + warp, largest.key, TOLD + turn);
+        team.put(seconds + warp, (long long)__float_as_int(largest.second), TOLD + turn);
+        team.wait(TOLD + turn, rounds / 2);
+        rounds++;
         largest = {0, 0};
-        for (int i = lane; i < warps; i += warpSize) largest.take({keys[i], seconds[i]});
+        for (int i = lane; i < warps; i += warpSize) {
+            largest.take({keys[i], __int_as_float((int)seconds[i])});
+        }
         largest.take_warp();
         return largest;
     }
@@ -260,6 +311,7 @@ struct Pursuit {
     /// The atom whose |<atom, residual>| is largest, lowest one on ties, among those whose
     /// correlation is at least `floor`, by exact dots.
     __device__ __forceinline__ int exact_largest(int count, float floor) const {
+        correlate(count, true);
         make_residual(count);
         team.sync();
         double best = -1;
@@ -294,78 +346,127 @@ struct Pursuit {
     }
 
     /// The atom of largest |<atom, residual>|, lowest one on ties; -1 if it is among the row's.
-    __device__ __forceinline__ int next(int count) const {
+    __device__ __forceinline__ int next(int count) {
         const Largest largest = largest_correlation(count);
         float magnitude = 0;
-        for (int j = 0; j < count; j++) magnitude += fabsf((float)c[j]);
+        for (int j = lane; j < count; j += warpSize) magnitude += fabsf(own.weights[j]);
+        magnitude = warp_reduce(magnitude, Sum());
         // f32's unit of rounding is 6e-8; every entry of the matrix is at most 1.
         const float floor = largest.magnitude() - 2e-6f * (1 + magnitude);
         const int best = largest.second >= floor ? exact_largest(count, floor) : largest.atom();
         bool known = false;
-        for (int j = 0; j < count; j++) known |= ids[j] == best;
-        return known ? -1 : best;
+        for (int j = lane; j < count; j += warpSize) known |= own.ids[j] == best;
+        return __any_sync(0xffffffffu, known) ? -1 : best;
+    }
+
+    /// The sum over the SHARE lanes of a row or column, in each of them.
+    __device__ __forceinline__ double share_sum(double value) const {
+        for (int lanes = SHARE / 2; lanes > 0; lanes /= 2) {
+            value += __shfl_xor_sync(0xffffffffu, value, lanes);
+        }
+        return value;
     }
 
     /// Takes in an atom and brings the coefficients to those of least squares; takes what it explains
     /// from `squares`, those of the residual. Returns whether that could be done: not if the atom
     /// depends on those that are there, or has a correlation within f32's rounding.
-    __device__ __forceinline__ bool extend(int id, int count, double& squares) const {
+    __device__ __forceinline__ bool extend(int id, int count, double& squares) {
         const float* added = atom(id);
+        // The next round waits for this row of the matrix, and few of them are in the L2 cache yet.
+        for (int i = 32 * thread; i < n; i += 32 * threads) fetch(gram + (long long)id * n + i);
         make_dots(count + 2, added, [&](int item) {
-            return item < count ? atom(ids[item]) : item == count ? added : z;
+            return item < count ? atom(own.ids[item]) : item == count ? added : z;
         });
-        team.sync();
-        for (int i = warp; i < count; i += warps) {
-            const double* of = inverse + (long long)i * capacity;
+        const int share = threadIdx.x % SHARE, at_once = blockDim.x / SHARE;
+        for (int first = 0; first < count; first += at_once) {
+            const int i = first + threadIdx.x / SHARE;
             double sum = 0;
-            for (int j = lane; j <= i; j += warpSize) sum += of[j] * dot(j);
-            sum = warp_reduce(sum, Sum());
-            if (lane == 0) along[i] = sum;
+            for (int j = share; i < count && j <= i; j += SHARE) sum += own.row(i)[j] * dot(j);
+            sum = share_sum(sum);
+            if (share == 0 && i < count) own.along[i] = sum;
         }
-        team.sync();
+        team.sync_block();
         double inside = 0, explained = 0;
         for (int i = lane; i < count; i += warpSize) {
-            inside += along[i] * along[i];
-            explained += along[i] * right[i];
+            inside += own.along[i] * own.along[i];
+            explained += own.along[i] * own.right[i];
         }
         const double pivot = dot(count) - warp_reduce(inside, Sum());
         const double with_residual = dot(count + 1) - warp_reduce(explained, Sum());
         if (pivot <= 1e-12 || fabs(with_residual) <= 2e-7) return false;
-        const double root = sqrt(pivot), share = with_residual / root;
-        double* last = inverse + (long long)count * capacity;
-        for (int j = thread; j < count; j += threads) {
+        const double scale = 1 / sqrt(pivot), step = with_residual * scale;
+        double* last = own.row(count);
+        for (int first = 0; first < count; first += at_once) {
+            const int j = first + threadIdx.x / SHARE;
             double sum = 0;
-#pragma unroll 8
-            for (int i = j; i < count; i++) sum += along[i] * inverse[(long long)i * capacity + j];
-            last[j] = -sum / root;
-            c[j] += share * last[j];
+            for (int i = j + share; i < count; i += SHARE) sum += own.along[i] * own.row(i)[j];
+            sum = share_sum(sum);
+            if (share == 0 && j < count) {
+                last[j] = -sum * scale;
+                own.c[j] += step * last[j];
+                own.weights[j] = (float)own.c[j];
+            }
         }
-        if (thread == 0) {
-            last[count] = 1 / root;
-            right[count] = share;
-            c[count] = share / root;
-            ids[count] = id;
+        if (threadIdx.x == 0) {
+            last[count] = scale;
+            own.c[count] = step * scale;
+            own.weights[count] = (float)own.c[count];
+            own.right[count] = step;
+            own.ids[count] = id;
         }
-        squares -= share * share;
-        team.sync();
+        squares -= step * step;
+        team.sync_block();
         return true;
+    }
+
+    /// What an earlier launch has kept, in each block. The row's atoms are in SparseRows.
+    __device__ __forceinline__ void load(double* kept, int count) const {
+        const PursuitMemory from(kept, rows.capacity, all.warps);
+        const int* ids = rows.ids + (long long)row * rows.capacity;
+        const double* c = rows.coefficients + (long long)row * rows.capacity;
+        for (int i = threadIdx.x; i < count * (count + 1) / 2; i += blockDim.x) {
+            own.inverse[i] = from.inverse[i];
+        }
+        for (int i = threadIdx.x; i < count; i += blockDim.x) {
+            own.right[i] = from.right[i];
+            own.c[i] = c[i];
+            own.weights[i] = (float)c[i];
+            own.ids[i] = ids[i];
+        }
+        team.sync_block();
+    }
+
+    /// PRECOND: the first block's threads.
+    __device__ __forceinline__ void store(double* kept, int count) const {
+        const PursuitMemory to(kept, rows.capacity, all.warps);
+        for (int i = threadIdx.x; i < count * (count + 1) / 2; i += blockDim.x) {
+            to.inverse[i] = own.inverse[i];
+        }
+        for (int i = threadIdx.x; i < count; i += blockDim.x) {
+            to.right[i] = own.right[i];
+            rows.coefficients[(long long)row * rows.capacity + i] = own.c[i];
+            rows.ids[(long long)row * rows.capacity + i] = own.ids[i];
+        }
     }
 };
 
 /// Goes on with a row from the atoms that it has until it is done, or until it takes an atom that
-/// has no row of the Gram matrix yet.
+/// has no row of the Gram matrix yet. shared: the block's dynamic shared memory.
 template <typename Team>
-__device__ __forceinline__ void pursue(const Team& team, const SparseRows& rows,
+__device__ __forceinline__ void pursue(double* shared, const SparseRows& rows,
                                        const SparsePursuit& all, const float* atoms,
                                        const float* gram, const int* made, int row, int n, int most,
                                        float tolerance) {
     if (rows.states[row] != RUNNING) return;
-    const Pursuit<Team> pursuit(team, rows, all, atoms, gram, row, n);
+    const long long numbers = PursuitMemory::numbers(rows.capacity, all.warps);
+    double* kept = all.working + row * numbers;
+    Pursuit<Team> pursuit(8 * numbers <= MOST_SHARED ? shared : kept, rows, all, atoms, gram, row,
+                          n);
     int count = rows.counts[row];
+    pursuit.load(kept, count);
     pursuit.make_dots(1, pursuit.z, [&](int) { return pursuit.z; });
-    team.sync();
     double squares = pursuit.dot(0);
-    for (int i = 0; i < count; i++) squares -= pursuit.right[i] * pursuit.right[i];
+    for (int i = 0; i < count; i++) squares -= pursuit.own.right[i] * pursuit.own.right[i];
     bool done = false, missing = false;
     while (!done && !missing) {
         const int atom = pursuit.next(count);
@@ -380,12 +481,12 @@ __device__ __forceinline__ void pursue(const Team& team, const SparseRows& rows,
     double worst = 0;
     if (done) {
         pursuit.make_residual(count);
-        team.sync();
+        pursuit.team.sync();
         pursuit.make_dots(count, pursuit.residual,
-                          [&](int item) { return pursuit.atom(pursuit.ids[item]); });
-        team.sync();
+                          [&](int item) { return pursuit.atom(pursuit.own.ids[item]); });
         for (int i = 0; i < count; i++) worst = fmax(worst, fabs(pursuit.dot(i)));
     }
+    if (pursuit.team.rank() == 0) pursuit.store(kept, count);
     if (pursuit.thread == 0) {
         rows.counts[row] = count;
         rows.iterations[row] = count;

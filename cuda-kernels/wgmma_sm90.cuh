@@ -110,6 +110,23 @@ __device__ __forceinline__ void mbarrier_arrive(unsigned barrier, unsigned rank)
                  : "memory");
 }
 
+/// Writes 8 bytes to that address in block `rank` of the cluster; they count at the barrier of
+/// that address there, and are seen after the wait for it, without a fence.
+template <typename T>
+__device__ __forceinline__ void mbarrier_put(unsigned address, T value, unsigned barrier,
+                                             unsigned rank) {
+    long long bits;
+    memcpy(&bits, &value, 8);
+    asm volatile("{\n\t"
+                 ".reg .b32 there, remote;\n\t"
+                 "mapa.shared::cluster.u32 there, %0, %3;\n\t"
+                 "mapa.shared::cluster.u32 remote, %2, %3;\n\t"
+                 "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b64 "
+                 "[there], %1, [remote];\n\t"
+                 "}" ::"r"(address), "l"(bits), "r"(barrier), "r"(rank)
+                 : "memory");
+}
+
 /// The same in this block, whose cluster has no other.
 __device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
@@ -360,15 +377,29 @@ inline void mbarrier_wait(unsigned barrier, unsigned parity, HALTER_SITE) {
     halter_wait([=] { return awaited->phase != parity; }, file, line);
 }
 
-/// Barriers by number, of blocks without a cluster. What is shared begins as bytes of 0xFF.
+inline void copy_sometime(const std::function<void()>& copy);
+
+template <typename T>
+void mbarrier_put(unsigned address, T value, unsigned barrier, unsigned rank) {
+    static_assert(sizeof(T) == 8, "an 8-byte number");
+    if (address % 8 != 0) halter_stop("an 8-byte number that is not aligned");
+    unsigned char* to = shared_pointer(address, rank);
+    Mbarrier* counting = mbarrier(barrier, rank);
+    copy_sometime([=] {
+        memcpy(to, &value, 8);
+        counting->complete(8);
+    });
+}
+
+/// Barriers by number, of each block of a cluster. What is shared begins as bytes of 0xFF.
 struct NumberedBarrier {
     int came, rounds;  // less 1
 };
 
 inline NumberedBarrier& numbered_barrier(int number) {
-    __shared__ NumberedBarrier all[16];
+    __shared__ NumberedBarrier all[16][16];
     if (number < 1 || number > 15) halter_stop("there are barriers 1 to 15");
-    return all[number];
+    return all[cluster_rank()][number];
 }
 
 inline void barrier_arrive(int number, int threads) {

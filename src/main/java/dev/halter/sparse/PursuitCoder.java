@@ -63,6 +63,7 @@ final class PursuitCoder implements RowCoder {
   private final Struct<SparseRows> rows;
   private final Struct<SparsePursuit> pursuit;
   private final int most;
+  private final int sharedBytes;
   private final float tolerance;
 
   PursuitCoder(
@@ -76,6 +77,7 @@ final class PursuitCoder implements RowCoder {
     this.team = team;
     this.rows = rows;
     this.most = plan.support();
+    this.sharedBytes = SparsePursuit.sharedBytes(most, WARPS);
     this.tolerance = (float) omp.tolerance();
     this.pursuit = SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS);
   }
@@ -85,8 +87,9 @@ final class PursuitCoder implements RowCoder {
     return SparsePursuit.bytes(n, capacity, WARPS);
   }
 
+  /** Whose blocks reach one another's shared memory, so what they work with must be there. */
   boolean usesClusters() {
-    return team == Team.CLUSTER;
+    return team == Team.CLUSTER && sharedBytes > 0;
   }
 
   /** Each launch but the last ends at a row of the Gram matrix that is to be made. */
@@ -108,12 +111,12 @@ final class PursuitCoder implements RowCoder {
   public void step(int places, Buffer live) {
     Device device = dictionary.device();
     int atOnce = Math.max(1, device.multiprocessors() / PURSUERS);
-    boolean cluster = team == Team.CLUSTER && places <= WAVES * atOnce;
+    boolean cluster = usesClusters() && places <= WAVES * atOnce;
     device.launch(
         device.kernel(cluster ? "sparse_pursue_sm90" : "sparse_pursue"),
         Grid.of(cluster ? PURSUERS * places : places),
         BLOCK,
-        0,
+        sharedBytes,
         rows,
         pursuit,
         dictionary.atoms(),

@@ -10,54 +10,46 @@ import dev.halter.device.Struct;
  *
  * @param start [rows, n]
  * @param correlations [rows, n]
- * @param inverse [rows, capacity, capacity] f64
- * @param right [rows, capacity] f64
- * @param dots [rows, capacity + 2, PIECES] f64
- * @param along [rows, capacity] f64
+ * @param working [rows, {@link #numbers}] f64
  * @param exact [rows, warps] f64
- * @param keys [rows, warps] 64 bits each
- * @param seconds [rows, warps]
  * @param chosen [rows, warps]
  */
 record SparsePursuit(
-    Buffer start,
-    Buffer correlations,
-    Buffer inverse,
-    Buffer right,
-    Buffer dots,
-    Buffer along,
-    Buffer exact,
-    Buffer keys,
-    Buffer seconds,
-    Buffer chosen,
-    int warps) {
+    Buffer start, Buffer correlations, Buffer working, Buffer exact, Buffer chosen, int warps) {
+
   private static final int PIECES = 4;
+  private static final int POSTS = 3;
+
+  /** Most bytes of shared memory for a block's working memory. */
+  private static final int MOST_SHARED = 48 * 1024;
 
   /** Room for pursuits over n atoms, by teams of at most so many warps. */
   static Struct<SparsePursuit> allocate(Scope scope, int rows, int n, int capacity, int warps) {
-    long codes = (long) rows * capacity;
     long each = (long) rows * warps;
     return new Struct<>(
         new SparsePursuit(
             scope.allocate(4L * rows * n),
             scope.allocate(4L * rows * n),
-            scope.allocate(8 * codes * capacity),
-            scope.allocate(8 * codes),
-            scope.allocate(8L * PIECES * rows * (capacity + 2)),
-            scope.allocate(8 * codes),
+            scope.allocate(8 * rows * numbers(capacity, warps)),
             scope.allocate(8 * each),
-            scope.allocate(8 * each),
-            scope.allocate(4 * each),
             scope.allocate(4 * each),
             warps));
   }
 
+  /** Numbers of a block's working memory, {@code PursuitMemory}. */
+  private static long numbers(int capacity, int warps) {
+    long inverse = capacity * (capacity + 1L) / 2;
+    return inverse + 4L * capacity + (capacity + 2L) * PIECES + POSTS + 4L * warps;
+  }
+
+  /** Bytes of shared memory of a block; 0 where its working memory is too large for that. */
+  static int sharedBytes(int capacity, int warps) {
+    long bytes = 8 * numbers(capacity, warps);
+    return bytes <= MOST_SHARED ? (int) bytes : 0;
+  }
+
   /** Bytes of a row. */
   static long bytes(int n, int capacity, int warps) {
-    return 8L * n
-        + 8L * capacity * capacity
-        + 16L * capacity
-        + 8L * PIECES * (capacity + 2)
-        + 24L * warps;
+    return 8L * n + 8 * numbers(capacity, warps) + 12L * warps;
   }
 }
