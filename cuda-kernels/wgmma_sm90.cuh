@@ -377,7 +377,16 @@ inline void mbarrier_wait(unsigned barrier, unsigned parity, HALTER_SITE) {
     halter_wait([=] { return awaited->phase != parity; }, file, line);
 }
 
-inline void copy_sometime(const std::function<void()>& copy);
+/// Half of the copies are made at once, half when no thread can go on.
+inline void copy_sometime(const std::function<void()>& copy) {
+    static unsigned random = 1;
+    random = random * 1664525u + 1013904223u;
+    if (random >> 31 != 0) {
+        copy();
+    } else {
+        halter_later(copy);
+    }
+}
 
 template <typename T>
 void mbarrier_put(unsigned address, T value, unsigned barrier, unsigned rank) {
@@ -447,13 +456,7 @@ inline void start_box(unsigned shared, const TensorMap& tensor_map, int column, 
             }
             counting->complete(int(map.box_rows) * BOX_COLUMNS * 2);
         };
-        static unsigned random = 1;
-        random = random * 1664525u + 1013904223u;
-        if (random >> 31 != 0) {
-            copy();
-        } else {
-            halter_later(copy);
-        }
+        copy_sometime(copy);
     }
 }
 
