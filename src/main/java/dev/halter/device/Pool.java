@@ -32,7 +32,11 @@ public final class Pool implements AutoCloseable {
     this.device = device;
   }
 
-  /** A large buffer: places that were given back, and behind {@code end} what none has had. */
+  /**
+   * A large buffer: places that were given back, and behind {@code end} what none has had. Its last
+   * bytes are nobody's: the next block may begin right behind it, and a copy over both would fail
+   * on CUDA, which takes it for one that leaves its allocation.
+   */
   private final class Block {
     final Buffer all;
     final Map<Long, Deque<Long>> free = new HashMap<>(); // addresses, by size
@@ -51,7 +55,7 @@ public final class Pool implements AutoCloseable {
         open++;
         return places.removeFirst();
       }
-      if (size > all.address() + all.bytes() - end) {
+      if (size > all.address() + all.bytes() - ALIGNMENT - end) {
         return 0;
       }
       open++;
@@ -81,7 +85,7 @@ public final class Pool implements AutoCloseable {
         return buffer(block, address, bytes, size);
       }
     }
-    Block block = new Block(device.allocate(Math.max(size, next())));
+    Block block = new Block(device.allocate(Math.max(size + ALIGNMENT, next())));
     blocks.add(block);
     return buffer(block, block.take(size), bytes, size);
   }

@@ -81,7 +81,8 @@ class PoolTest {
       pool.allocate(1);
       assertEquals(64 << 10, device.bytes());
       pool.allocate(1 << 20);
-      assertEquals((64 << 10) + (1 << 20), device.bytes(), "one larger than a block has its own");
+      assertEquals(
+          (64 << 10) + (1 << 20) + 64, device.bytes(), "one larger than a block has its own");
       long before = device.bytes();
       for (int i = 0; i < 50; i++) {
         pool.allocate(16 << 10);
@@ -91,8 +92,36 @@ class PoolTest {
     device.claimFree(0);
     try (Pool pool = new Pool(device)) {
       pool.allocate(100);
-      assertEquals(128, device.bytes(), "no more than is asked for");
+      assertEquals(128 + 64, device.bytes(), "no more than is asked for");
     }
+  }
+
+  /** A card may allocate so, and refuses a copy over the border. */
+  @Test
+  void placesOfTwoBlocksDoNotFollowOneAnother() {
+    Buffer all = device.allocate(8 << 20);
+    long[] end = {all.address()};
+    Device adjoining =
+        new ForwardingDevice(device) {
+          @Override
+          public Buffer allocate(long bytes) {
+            Buffer next = all.slice(end[0] - all.address(), bytes);
+            end[0] += bytes;
+            return next;
+          }
+        };
+    try (Pool pool = new Pool(adjoining)) {
+      Buffer last = pool.allocate(16 << 10);
+      int borders = 0;
+      for (int i = 0; i < 200; i++) {
+        Buffer next = pool.allocate(16 << 10);
+        boolean follows = last.address() + last.bytes() == next.address();
+        borders += follows ? 0 : 1;
+        last = next;
+      }
+      assertTrue(borders >= 4, borders + " borders: blocks are of 64 KiB, and then twice as large");
+    }
+    all.close();
   }
 
   @Test
