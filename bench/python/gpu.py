@@ -88,6 +88,11 @@ class Size:
         return f"requests={self.requests},tokens={self.plan_tokens}"
 
     @property
+    def shared_options(self):
+        """One prompt for all rows. Its last token is each row's own: its logits are wanted."""
+        return f"prompt={self.shared + 1},shared=true"
+
+    @property
     def first_figures(self):
         """Plans on one prompt: each reads it whole, and lower layers are shared."""
         return ["first:{},prompt={},from={},shared={}".format(*self.first, shared) for shared in ("false", "true")]
@@ -172,9 +177,7 @@ class Stages:
     def cascade(self, until):
         """Decoding of rows that have one prompt, with its keys read once for all rows and by each; and the
         kernels of attention where they are read once."""
-        # The prompt's last token is each row's own: its logits are wanted.
-        options = f"prompt={self.size.shared + 1},shared=true"
-        figures = [f"decode:{batch},{options}" for batch in self.size.batches[1:]]
+        figures = [f"decode:{batch},{self.size.shared_options}" for batch in self.size.batches[1:]]
         rows = ask(self.figures(until, "halter"), figures)
         rows += ask(self.figures(until, "halter, cascade off", cascade="off"), figures)
         report = self.logs / "cascade.csv"
