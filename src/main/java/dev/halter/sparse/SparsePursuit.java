@@ -30,7 +30,7 @@ record SparsePursuit(
         new SparsePursuit(
             scope.allocate(4L * rows * n),
             scope.allocate(4L * rows * n),
-            scope.allocate(8 * rows * numbers(capacity, warps)),
+            scope.allocate(8L * rows * numbers(capacity, warps)),
             scope.allocate(8 * each),
             scope.allocate(4 * each),
             warps));
