@@ -381,8 +381,7 @@ public final class Engine implements AutoCloseable {
    */
   void step(Consumer<Step> done) {
     slots.beginStep();
-    int shared = beginPrompts();
-    stepAbove(done);
+    int shared = stepAbove(beginPrompts(), done);
     captures.begin();
     Batch batch = new Batch();
     List<Sequence> order = new ArrayList<>();
@@ -419,8 +418,11 @@ public final class Engine implements AutoCloseable {
     return shared;
   }
 
-  /** Runs prompts whose next tokens begin at a later block, if there are any. */
-  private void stepAbove(Consumer<Step> done) {
+  /**
+   * Runs prompts whose next tokens begin at a later block, if there are any; of {@code shared},
+   * tokens had from others, those of which nobody has heard yet.
+   */
+  private int stepAbove(int shared, Consumer<Step> done) {
     captures.begin();
     Batch batch = null;
     List<Sequence> order = new ArrayList<>();
@@ -434,9 +436,11 @@ public final class Engine implements AutoCloseable {
         }
       }
     }
-    if (!order.isEmpty()) {
-      run(batch, order, batch.rows(), 0, done);
+    if (order.isEmpty()) {
+      return shared;
     }
+    run(batch, order, batch.rows(), shared, done);
+    return 0;
   }
 
   /** Runs the spans of {@code order}, and what follows from it. */
