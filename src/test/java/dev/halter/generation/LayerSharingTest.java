@@ -9,7 +9,6 @@ import dev.halter.device.CountingDevice;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.cpu.CpuDevice;
-import dev.halter.device.cuda.TestCuda;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
@@ -41,41 +40,12 @@ class LayerSharingTest {
   private static final LogProbabilities MANY =
       LogProbabilities.NONE.withTokens(IntStream.range(0, VOCABULARY).boxed().toList());
 
-  /** A result, and the log-probabilities of many tokens at each of its own. */
-  private record Heard(Result result, List<float[]> rows) {}
-
   private static List<Heard> run(Engine engine, List<Request> requests) {
-    return engine.run(requests.stream().map(request -> request.with(MANY)).toList()).stream()
-        .map(
-            result ->
-                new Heard(result, result.alternatives().stream().map(EngineTest::row).toList()))
-        .toList();
-  }
-
-  private static void assertSame(List<Heard> expected, List<Heard> actual) {
-    for (int i = 0; i < expected.size(); i++) {
-      Result was = expected.get(i).result;
-      Result is = actual.get(i).result;
-      String id = was.request().id();
-      assertArrayEquals(was.orThrow().tokens(), is.orThrow().tokens(), id);
-      if (!TestCuda.REAL) {
-        assertEquals(was.report().toString(), is.report().toString(), id);
-      }
-      for (int j = 0; j < expected.get(i).rows.size(); j++) {
-        float tolerance = TestCuda.REAL ? 1e-4f : 0;
-        assertArrayEquals(expected.get(i).rows.get(j), actual.get(i).rows.get(j), tolerance, id);
-      }
-    }
+    return Heard.run(engine, requests, MANY);
   }
 
   private static int[] tokens(int count, int seed) {
     return new Random(seed).ints(count, 3, VOCABULARY).toArray();
-  }
-
-  private static int[] join(int[] a, int[] b) {
-    int[] both = Arrays.copyOf(a, a.length + b.length);
-    System.arraycopy(b, 0, both, a.length, b.length);
-    return both;
   }
 
   private static float[] vector(int width, int seed) {
@@ -121,7 +91,7 @@ class LayerSharingTest {
     List<SteeringPlan> plans = plans(model);
     List<Request> requests = new ArrayList<>();
     for (int i = 0; i < plans.size() + 6; i++) {
-      int[] prompt = join(beginning, tokens(i % 5, i % 2));
+      int[] prompt = PrefixSharingTest.join(beginning, tokens(i % 5, i % 2));
       requests.add(
           Request.of(prompt).withId("r" + i).withMaxTokens(3).with(plans.get(i % plans.size())));
     }
@@ -145,8 +115,8 @@ class LayerSharingTest {
           int read = device.tokens();
           int blocks = device.blocks();
           List<Heard> again = run(together, requests(model));
-          assertSame(expected, first);
-          assertSame(expected, again);
+          Heard.assertSame(expected, first);
+          Heard.assertSame(expected, again);
           double most = limits.equals(TIGHT) ? 0.9 : 0.7;
           assertTrue(blocks < most * all, blocks + " of " + all + " blocks run");
           assertTrue(blocks > 3.1 * read, blocks + " of all, " + read + " read from the first on");
@@ -170,7 +140,7 @@ class LayerSharingTest {
     void assertBlocks(int expected, Request request) {
       List<Heard> alone = run(apart, List.of(request));
       device.blocks();
-      assertSame(alone, run(together, List.of(request)));
+      Heard.assertSame(alone, run(together, List.of(request)));
       assertEquals(expected, device.blocks(), request.id());
     }
 
@@ -203,7 +173,7 @@ class LayerSharingTest {
       pair.assertBlocks(400, first.withId("from the first block on"));
       pair.assertBlocks(
           100 + 20 * LAYERS,
-          Request.of(join(prompt, tokens(20, 8)))
+          Request.of(PrefixSharingTest.join(prompt, tokens(20, 8)))
               .withMaxTokens(1)
               .withId("a longer prompt")
               .with(SteeringPlan.of(last)));
@@ -285,8 +255,8 @@ class LayerSharingTest {
       }
       List<Heard> alone = run(pair.apart, requests);
       assertEquals(16 * 150 * LAYERS, pair.device.blocks());
-      assertFalse(Arrays.equals(alone.get(0).rows.getFirst(), alone.get(1).rows.getFirst()));
-      assertSame(alone, run(pair.together, requests));
+      assertFalse(Arrays.equals(alone.get(0).rows().getFirst(), alone.get(1).rows().getFirst()));
+      Heard.assertSame(alone, run(pair.together, requests));
       // The ends of a prompt that a step leaves over are too few for a step of their own.
       assertTrue(pair.device.blocks() <= 150 * (LAYERS + 15 * 2) + 15 * 2 * 32);
     }

@@ -8,7 +8,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.halter.device.CountingDevice;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
-import dev.halter.device.SameBits;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.model.Beginning;
 import dev.halter.model.Capture;
@@ -35,25 +34,15 @@ class PrefixSharingTest {
   private static final Llama.Limits TIGHT = new Llama.Limits(40, 3, 4, 7, 3 * KvCache.PAGE);
   private static final Site RESIDUAL = new Site(Site.Kind.RESID_POST, 0);
 
-  /**
-   * What a request gave: its result, and the log-probabilities of all tokens at each of its own.
-   */
-  private record Heard(Result result, List<float[]> rows) {}
-
   private static List<Heard> run(Engine engine, List<Request> requests) {
-    LogProbabilities every = EngineTest.everyToken(engine.model());
-    return engine.run(requests.stream().map(request -> request.with(every)).toList()).stream()
-        .map(
-            result ->
-                new Heard(result, result.alternatives().stream().map(EngineTest::row).toList()))
-        .toList();
+    return Heard.run(engine, requests, EngineTest.everyToken(engine.model()));
   }
 
   private static int[] tokens(int count, int seed) {
     return new Random(seed).ints(count, 3, VOCABULARY).toArray();
   }
 
-  private static int[] join(int[] a, int[] b) {
+  static int[] join(int[] a, int[] b) {
     int[] both = Arrays.copyOf(a, a.length + b.length);
     System.arraycopy(b, 0, both, a.length, b.length);
     return both;
@@ -91,20 +80,6 @@ class PrefixSharingTest {
     return requests;
   }
 
-  private static void assertSame(List<Heard> expected, List<Heard> actual) {
-    for (int i = 0; i < expected.size(); i++) {
-      Result was = expected.get(i).result;
-      Result is = actual.get(i).result;
-      String id = was.request().id();
-      assertArrayEquals(was.orThrow().tokens(), is.orThrow().tokens(), id);
-      SameResults.assertSame(was.report(), is.report(), id);
-      for (int j = 0; j < expected.get(i).rows.size(); j++) {
-        SameBits.assertSame(
-            expected.get(i).rows.get(j), actual.get(i).rows.get(j), SameResults.BOUND, id);
-      }
-    }
-  }
-
   private static Llama load(Golden golden, Device device, Llama.Limits limits) {
     return Llama.load(golden.folder.resolve("model"), device, DType.F32, limits);
   }
@@ -123,8 +98,8 @@ class PrefixSharingTest {
           List<Heard> first = run(together, requests());
           int fewer = device.tokens();
           List<Heard> again = run(together, requests());
-          assertSame(expected, first);
-          assertSame(expected, again);
+          Heard.assertSame(expected, first);
+          Heard.assertSame(expected, again);
           assertTrue(fewer < 0.45 * all, fewer + " of " + all + " tokens read");
           assertTrue(limits.equals(TIGHT) || device.tokens() <= fewer, "what is known stays known");
           assertEquals(limits.pages(), model.cache().pagesFree());
@@ -143,17 +118,17 @@ class PrefixSharingTest {
         Engine other = new Engine(model)) {
       int[] prompt = tokens(100, 2);
       Request plain = Request.of(prompt).withMaxTokens(1);
-      float[] before = run(engine, List.of(plain)).getFirst().rows.getFirst();
+      float[] before = run(engine, List.of(plain)).getFirst().rows().getFirst();
       assertEquals(100, device.tokens());
       Request steered = plain.with(plan(Trigger.PROMPT, 6));
-      float[] after = run(engine, List.of(steered)).getFirst().rows.getFirst();
+      float[] after = run(engine, List.of(steered)).getFirst().rows().getFirst();
       assertEquals(100, device.tokens(), "keys and values are others");
       assertFalse(Arrays.equals(before, after));
-      assertArrayEquals(before, run(engine, List.of(plain)).getFirst().rows.getFirst());
+      assertArrayEquals(before, run(engine, List.of(plain)).getFirst().rows().getFirst());
       assertEquals(1, device.tokens(), "the last token alone is read again");
 
       Request same = plain.with(plan(Trigger.ALWAYS, 6)); // by another plan, all its own
-      assertArrayEquals(after, run(engine, List.of(same)).getFirst().rows.getFirst());
+      assertArrayEquals(after, run(engine, List.of(same)).getFirst().rows().getFirst());
       assertEquals(36, device.tokens(), "a page is shared");
       run(engine, List.of(plain.with(plan(Trigger.ALWAYS, 5))));
       assertEquals(100, device.tokens());
@@ -218,14 +193,14 @@ class PrefixSharingTest {
             Engine together = new Engine(model, true)) {
           List<Heard> expected = run(apart, requests);
           int all = device.tokens();
-          assertSame(expected, run(together, requests));
+          Heard.assertSame(expected, run(together, requests));
           int fewer = device.tokens();
           assertTrue(fewer < 0.6 * all, fewer + " of " + all + " tokens read");
-          assertSame(expected, run(together, requests));
+          Heard.assertSame(expected, run(together, requests));
           // Four of the plans are alike up to the end, and two are as none is.
           Heard first = expected.getFirst();
-          assertTrue(first.result.report().interventions().getFirst().tokens() > 160);
-          assertFalse(Arrays.equals(first.rows.getFirst(), expected.get(7).rows.getFirst()));
+          assertTrue(first.result().report().interventions().getFirst().tokens() > 160);
+          assertFalse(Arrays.equals(first.rows().getFirst(), expected.get(7).rows().getFirst()));
         }
       }
     }
