@@ -10,6 +10,7 @@ import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
@@ -361,37 +362,9 @@ final class Attention {
       Buffer qkv, int rows, HeadChanges changes, StepTables step, KvCache cache, int layer) {
     int heads = 2 * config.nHeads() + 5 * config.nKvHeads(); // reads and writes of one
     long moved = (long) rows * heads * config.dHead() * type.bytes();
-    if (ropeAppendRows != null && rows >= ROPE_ROWS_FROM) {
-      device.launch(
-          ropeAppendRows,
-          moved,
-          Grid.of(Math.ceilDiv(rows, ROPE_ROWS), ropeRowsParts),
-          ROPE_BLOCK,
-          4 * (ROPE_ROWS * (config.dHead() + 2) + ROPE_BLOCK),
-          qkv,
-          changes.bias,
-          changes.qNorm,
-          changes.kNorm,
-          (float) config.rmsNormEps(),
-          inverseFrequencies,
-          step.positions,
-          step.sequences,
-          cache.pageTable(),
-          cache.pagesPerSequence(),
-          cache.keys(layer),
-          cache.values(layer),
-          config.nHeads(),
-          config.nKvHeads(),
-          config.dHead(),
-          rows);
-      return;
-    }
-    device.launch(
-        ropeAppend,
-        moved,
-        Grid.of(rows, ropeParts),
-        BLOCK,
-        4 * (config.dHead() + BLOCK),
+    List<Object> arguments = new ArrayList<>();
+    Collections.addAll(
+        arguments,
         qkv,
         changes.bias,
         changes.qNorm,
@@ -407,6 +380,16 @@ final class Attention {
         config.nHeads(),
         config.nKvHeads(),
         config.dHead());
+    if (ropeAppendRows != null && rows >= ROPE_ROWS_FROM) {
+      arguments.add(rows);
+      Grid grid = Grid.of(Math.ceilDiv(rows, ROPE_ROWS), ropeRowsParts);
+      int shared = 4 * (ROPE_ROWS * (config.dHead() + 2) + ROPE_BLOCK);
+      device.launch(ropeAppendRows, moved, grid, ROPE_BLOCK, shared, arguments.toArray());
+    } else {
+      int shared = 4 * (config.dHead() + BLOCK);
+      device.launch(
+          ropeAppend, moved, Grid.of(rows, ropeParts), BLOCK, shared, arguments.toArray());
+    }
   }
 
   /**

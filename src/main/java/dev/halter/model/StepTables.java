@@ -64,7 +64,7 @@ final class StepTables {
   Attention.Work.Shape upload(
       Batch batch, Attention attention, KvCache cache, boolean maySplit, MemorySegment following) {
     int rows = limits.rows();
-    int output = 9 * rows + 8 * limits.sequences();
+    int output = at(outputRows);
     for (Batch.Span span : batch.spans()) {
       for (int i = 0; i < span.length(); i++) {
         int row = span.firstRow() + i;
@@ -80,20 +80,19 @@ final class StepTables {
     work = attention.work(batch, cache, maySplit);
     List<int[]> tiles = work.tiles();
     for (int i = 0; i < tiles.size(); i++) {
-      System.arraycopy(tiles.get(i), 0, host, 4 * rows + 4 * i, 4);
+      System.arraycopy(tiles.get(i), 0, host, at(this.tiles) + 4 * i, 4);
     }
-    int at = 8 * rows;
-    for (Cascade.Part part : work.shared()) {
-      host[at++] = part.first();
-      host[at++] = part.tiles();
-      host[at++] = part.from();
-      host[at++] = part.to();
+    int part = at(shared);
+    for (Cascade.Part each : work.shared()) {
+      host[part++] = each.first();
+      host[part++] = each.tiles();
+      host[part++] = each.from();
+      host[part++] = each.to();
     }
-    int ownAt = 8 * rows + 8 * limits.sequences();
-    Arrays.fill(host, at, ownAt, 0); // blocks without a part
-    System.arraycopy(work.own(), 0, host, ownAt, work.own().length);
+    Arrays.fill(host, part, at(own), 0); // blocks without a part
+    System.arraycopy(work.own(), 0, host, at(own), work.own().length);
     MemorySegment tables = MemorySegment.ofArray(host);
-    long end = outputRows.address() - all.address() + 4L * batch.outputs();
+    long end = 4L * (at(outputRows) + batch.outputs());
     if (following.byteSize() > tail.bytes()) {
       tail = scope.allocate(2 * following.byteSize()); // the old one, if any, may be in a graph
     }
@@ -106,6 +105,11 @@ final class StepTables {
     }
     all.copyFrom(tables.asSlice(0, end));
     return work.shape();
+  }
+
+  /** Where a table begins among the numbers of all. */
+  private int at(Buffer table) {
+    return Math.toIntExact((table.address() - all.address()) / 4);
   }
 
   /** What follows the step that was uploaded last. */
