@@ -26,8 +26,8 @@ import java.util.stream.IntStream;
  * has the largest harmonic mean of how much of the wanted behaviour there is (mean over tasks, each
  * from 0 to 1) and of the capability that is kept (mean over tasks, each relative to no plan and at
  * most 1; where no task measures capability, of the unsteered perplexity of the answers likewise);
- * of equals the smallest dose, and of answers that have no score none. AxBench (arXiv 2501.17148) chooses its factors on one half too, by
- * its judge's ratings alone.
+ * of equals the smallest dose, and of answers without a score none. AxBench (arXiv 2501.17148)
+ * chooses its factors on one half too, by its judge's ratings alone.
  *
  * <p>Intervals are percentile bootstraps over items; a random plan's figure is the mean over draws
  * of each item, and a difference is taken item by item.
