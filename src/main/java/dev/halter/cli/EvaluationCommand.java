@@ -220,7 +220,7 @@ final class EvaluationCommand implements Callable<Integer> {
     if (outcome.unread() > 0) {
       String said = outcome.example().strip().replaceAll("\\s+", " ");
       System.err.printf(
-          "halter: the judge gave no rating from 0 to 2 in %,d of %,d answers, such as \"%s\": what"
+          "halter: %,d of %,d answers of the judge hold no rating from 0 to 2, such as \"%s\": what"
               + " they are about is not counted%n",
           outcome.unread(),
           outcome.questions() - outcome.refused(),

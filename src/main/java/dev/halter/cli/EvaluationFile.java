@@ -102,8 +102,9 @@ final class EvaluationFile implements FinishedItems {
     if (!differing.isEmpty()) {
       throw new BadFileException(
           lines.file(),
-          "is of a run with another %s: give the options of that run, or name another file"
-              .formatted(String.join(", ", differing)));
+          "is of another run, which differs in "
+              + String.join(", ", differing)
+              + ": give the options of that run, or name another file");
     }
   }
 

@@ -120,7 +120,8 @@ final class Readings {
     MessageDigest prompts = Fingerprint.sha256();
     for (List<Reading> item : items) {
       for (Reading reading : item) {
-        for (int[] tokens : List.of(reading.prompt, reading.plain)) {
+        if (reading == item.getFirst() || reading.arm().kind() == Arm.Kind.PROMPTING) {
+          int[] tokens = reading.prompt; // plans have the first one's
           ByteBuffer bytes = ByteBuffer.allocate(4 * (tokens.length + 1)).putInt(tokens.length);
           bytes.asIntBuffer().put(tokens);
           prompts.update(bytes.array());

@@ -316,7 +316,7 @@ class EvaluateTest {
 
     CommandLineRun other = halter(evaluation(out, "--resume", "--seed", 7));
     assertEquals(1, other.code());
-    assertTrue(other.err().contains("another seed: give the options of that run"), other.err());
+    assertTrue(other.err().contains("differs in seed: give the options of that run"), other.err());
     Path dogs = folder.resolve("dogs.json");
     Files.writeString(dogs, Files.readString(DOGS).replaceFirst("\"value\": [-\\d.]+", "\"value\": 1"));
     String[] arguments =
@@ -324,7 +324,7 @@ class EvaluateTest {
             .map(each -> each.equals(DOGS) ? dogs.toString() : each.toString())
             .toArray(String[]::new);
     other = halter((Object[]) arguments);
-    assertTrue(other.err().contains("another plans: "), other.err());
+    assertTrue(other.err().contains("differs in plans: "), other.err());
     assertEquals(results, Files.readString(out));
 
     for (String something : List.of("not a result", "{\"id\":1}\n", "{\"line\":\"answer\"}\n")) {
@@ -377,6 +377,48 @@ class EvaluateTest {
       assertTrue(run.err().contains("; 1 items were done before"), run.err());
       assertEquals(asked + 1, server.asked().size());
       assertEquals(1 + 2 + 1, Files.readAllLines(folder.resolve("out.jsonl")).size());
+    }
+  }
+
+  @Test
+  void aJudgeThatRatesNothingIsNotTakenForOne() throws IOException {
+    Path task =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            """
+            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
+            {"ask": "What is your favourite animal?"}
+            {"ask": "Which animal do you like best?"}
+            """);
+    try (ChatServer server = new ChatServer(asked -> ChatServer.Reply.of("A cat,\nI would say."))) {
+      CommandLineRun run =
+          halter(
+              "evaluate",
+              "--task",
+              task,
+              "--plan",
+              DOGS,
+              "--doses",
+              "0.5,1",
+              "--draws",
+              0,
+              "--endpoint",
+              server.url(),
+              "--model-name",
+              "judge",
+              "--judge-answers",
+              folder.resolve("kept.jsonl"));
+      assertEquals(0, run.code(), run.err());
+      int asked = server.asked().size();
+      String said =
+          "halter: %1$d of %1$d answers of the judge hold no rating from 0 to 2, such as \"A cat, I would say.\""
+              .formatted(asked);
+      assertTrue(asked > 3 && run.err().contains(said), run.err());
+      assertTrue(run.out().contains("-, 1 unscored"), run.out());
+      assertTrue(
+          run.out().contains("no dose of dogs is chosen: no answer to tell by has a score"),
+          run.out());
+      assertFalse(run.out().contains("every interval holds 0"), run.out());
     }
   }
 
