@@ -90,7 +90,8 @@ final class EvaluationFile implements FinishedItems {
     }
     if (!all.isEmpty() && !all.getFirst().json.text("line").equals("evaluation")) {
       throw new BadFileException(
-          lines.file(), "is no result of halter evaluate: its first line does not say what is tried");
+          lines.file(),
+          "is no result of halter evaluate: its first line does not say what is tried");
     }
     return all;
   }

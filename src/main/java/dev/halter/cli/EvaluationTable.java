@@ -50,8 +50,7 @@ final class EvaluationTable {
 
   private void tellUnchosen(String plan) {
     boolean chosen =
-        report.rows().stream()
-            .anyMatch(row -> row.chosen() && row.arm().plan().equals(plan));
+        report.rows().stream().anyMatch(row -> row.chosen() && row.arm().plan().equals(plan));
     if (!chosen) {
       System.out.printf("%nno dose of %s is chosen: no answer to tell by has a score%n", plan);
     }

@@ -155,8 +155,7 @@ public final class PlanEvaluation {
             "the task \"" + task.name() + "\" is scored by a judge, and none is named");
       }
     }
-    List<Reading> all =
-        Readings.of(model, tried, arms(model, tried), judge, finished, progress);
+    List<Reading> all = Readings.of(model, tried, arms(model, tried), judge, finished, progress);
     return new PlanEvaluation(tried, all).report();
   }
 

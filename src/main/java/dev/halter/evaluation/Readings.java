@@ -101,7 +101,8 @@ final class Readings {
     int done = count - open.size();
     progress.accept(
         "%,d items, %,d ways to steer%s"
-            .formatted(count, all.ways, done == 0 ? "" : "; %,d items were done before".formatted(done)));
+            .formatted(
+                count, all.ways, done == 0 ? "" : "; %,d items were done before".formatted(done)));
     int most = Math.max(1, ROUNDS * model.llama().limits().sequences() / all.ways);
     for (int first = 0; first < open.size(); first += most) {
       List<List<Reading>> some = open.subList(first, Math.min(open.size(), first + most));

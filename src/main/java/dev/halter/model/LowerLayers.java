@@ -215,8 +215,7 @@ public final class LowerLayers {
     for (int at = span.position(); at < end; ) {
       int index = at / KvCache.PAGE;
       int to = Math.min(end, (index + 1) * KvCache.PAGE);
-      Held page =
-          nearest(new Place(batch.firstLayer(), index), throughPage(parting.tokens, index));
+      Held page = nearest(new Place(batch.firstLayer(), index), throughPage(parting.tokens, index));
       cache.copyPage(page.page, cache.page(span.sequence(), index), batch.firstLayer());
       rows(residual, span.firstRow() + at - span.position(), to - at)
           .copyFrom(inPage(page, at, to));

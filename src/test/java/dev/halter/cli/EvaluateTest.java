@@ -318,7 +318,8 @@ class EvaluateTest {
     assertEquals(1, other.code());
     assertTrue(other.err().contains("differs in seed: give the options of that run"), other.err());
     Path dogs = folder.resolve("dogs.json");
-    Files.writeString(dogs, Files.readString(DOGS).replaceFirst("\"value\": [-\\d.]+", "\"value\": 1"));
+    Files.writeString(
+        dogs, Files.readString(DOGS).replaceFirst("\"value\": [-\\d.]+", "\"value\": 1"));
     String[] arguments =
         Stream.of(evaluation(out, "--resume"))
             .map(each -> each.equals(DOGS) ? dogs.toString() : each.toString())

@@ -62,8 +62,7 @@ class FinishedItemsTest {
         throw new IllegalStateException("killed");
       }
       items.add(item.getFirst().item().id());
-      item.forEach(
-          each -> answers.put(AnswerJson.key(each), Json.text(AnswerJson.of(each, true))));
+      item.forEach(each -> answers.put(AnswerJson.key(each), Json.text(AnswerJson.of(each, true))));
     }
   }
 
@@ -95,8 +94,7 @@ class FinishedItemsTest {
       }
       SteeringPlan dogs = SteeringPlan.read(DEMO.resolve("plans/dogs.json"), model.config());
       Tried tried = new Tried(tasks, List.of(dogs), List.of(1.0, 0.5), 1, 3);
-      Report whole =
-          PlanEvaluation.of(model, tried, null, FinishedItems.NONE, step -> {});
+      Report whole = PlanEvaluation.of(model, tried, null, FinishedItems.NONE, step -> {});
       assertEquals(6, whole.rows().size(), "without, told, twice the plan and twice a random one");
 
       Store store = new Store();
@@ -132,10 +130,14 @@ class FinishedItemsTest {
       SteeringPlan dogs = SteeringPlan.read(DEMO.resolve("plans/dogs.json"), model.config());
       Tried tried = new Tried(List.of(few), List.of(dogs), List.of(1.0), 0, 3);
       Map<String, String> run = identity(model, tried);
-      assertEquals(run, identity(model, new Tried(List.of(few), List.of(dogs), List.of(1.0), 0, 3)));
+      assertEquals(
+          run, identity(model, new Tried(List.of(few), List.of(dogs), List.of(1.0), 0, 3)));
       Task.Item item = few.items().getFirst();
       Task otherAnswer =
-          with(few, List.of(item.withChoices(item.choices(), (item.answer() + 1) % 2), few.items().get(1)));
+          with(
+              few,
+              List.of(
+                  item.withChoices(item.choices(), (item.answer() + 1) % 2), few.items().get(1)));
       assertEquals(List.of("tasks"), differing(run, identity(model, with(tried, otherAnswer))));
       Task otherItem = with(task, task.items().subList(1, 3));
       assertEquals(

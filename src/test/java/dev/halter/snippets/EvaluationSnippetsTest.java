@@ -37,7 +37,8 @@ class EvaluationSnippetsTest {
       // @start region="plans"
       List<Task> task = TaskFile.read(tasks.resolve("dogs.jsonl"), TaskFile.REFUSAL);
       SteeringPlan dogs = SteeringPlan.read(DEMO.resolve("plans/dogs.json"), model.config());
-      PlanEvaluation.Tried tried = new PlanEvaluation.Tried(task, List.of(dogs), List.of(1.0), 1, 0);
+      PlanEvaluation.Tried tried =
+          new PlanEvaluation.Tried(task, List.of(dogs), List.of(1.0), 1, 0);
       for (PlanEvaluation.Row row :
           PlanEvaluation.of(model, tried, null, FinishedItems.NONE, step -> {}).rows()) {
         System.out.println(row.arm().kind() + " " + row.scores().getFirst().score());

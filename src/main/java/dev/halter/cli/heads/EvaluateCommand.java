@@ -133,9 +133,16 @@ final class EvaluateCommand implements Callable<Integer> {
       ArithmeticEvaluation.Report sums =
           has("arithmetic")
               ? arithmetic.run(
-                  model, options.folder(), random.draws, random.seed, read.other(), read.texts(), progress)
+                  model,
+                  options.folder(),
+                  random.draws,
+                  random.seed,
+                  read.other(),
+                  read.texts(),
+                  progress)
               : null;
-      Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, random.draws, random.seed);
+      Setting setting =
+          new Setting(top, tried, strengths, shrinkage, reaches, random.draws, random.seed);
       Report controls =
           has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
       TuningEvaluation.Report tuned =
