@@ -1,6 +1,5 @@
 package dev.halter.cli;
 
-import dev.halter.evaluation.Arithmetic;
 import dev.halter.evaluation.ArithmeticClaims;
 import dev.halter.evaluation.ControlTask;
 import dev.halter.evaluation.ControlTask.Suite;
@@ -19,13 +18,7 @@ import picocli.CommandLine.Option;
 final class ArithmeticCommand implements Callable<Integer> {
   @Mixin ModelOptions options;
 
-  @Option(
-      names = "--templates",
-      paramLabel = "F",
-      description =
-          "Templates of sums (default: tasks/arithmetic.json of the model's folder, or the 36 that"
-              + " ship).")
-  Path templates;
+  @Mixin SumsOptions sums;
 
   @Option(
       names = "--suite",
@@ -35,42 +28,18 @@ final class ArithmeticCommand implements Callable<Integer> {
               + " the model's folder, if it is there).")
   Path suite;
 
-  @Option(
-      names = "--sums",
-      paramLabel = "N",
-      defaultValue = "200",
-      description =
-          "Sums to find heads with, and as many to measure with (default: ${DEFAULT-VALUE}).")
-  int sums;
-
-  @Option(
-      names = "--draws",
-      paramLabel = "N",
-      defaultValue = "3",
-      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
-  int draws;
+  @Mixin RandomHeadsOptions random;
 
   @Option(names = "--tuning", description = "Tune heads too; takes minutes.")
   boolean tuning;
-
-  @Option(
-      names = "--seed",
-      paramLabel = "N",
-      defaultValue = "0",
-      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
-  long seed;
 
   @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
-    if (sums < 2) {
-      throw new WrongUseException("--sums is " + sums + ", must be 2 or more");
-    }
-    OptionValue.requireAtLeastOne("--draws", draws);
+    sums.check();
+    OptionValue.requireAtLeastOne("--draws", random.draws);
     try (LanguageModel model = options.openForPairs()) {
-      Arithmetic arithmetic =
-          templates == null ? Arithmetic.ofModel(options.folder()) : Arithmetic.read(templates);
       ClaimsOutput.print(
           output,
           "Zhang et al., Interpreting and improving large language models in arithmetic calculation"
@@ -78,9 +47,9 @@ final class ArithmeticCommand implements Callable<Integer> {
           model,
           ArithmeticClaims.of(
               model,
-              arithmetic,
+              sums.templates(options.folder()),
               suite(model),
-              new ArithmeticClaims.Tried(sums, draws, tuning, seed),
+              new ArithmeticClaims.Tried(sums.count, random.draws, tuning, random.seed),
               options::openForPairs,
               step -> System.err.println("evaluate: " + step)));
       return 0;

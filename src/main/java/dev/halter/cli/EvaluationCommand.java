@@ -1,6 +1,7 @@
 package dev.halter.cli;
 
 import dev.halter.concepts.LocalChat;
+import dev.halter.evaluation.FinishedItems;
 import dev.halter.evaluation.Judge;
 import dev.halter.evaluation.PlanEvaluation;
 import dev.halter.evaluation.PlanEvaluation.Report;
@@ -9,7 +10,6 @@ import dev.halter.evaluation.Task;
 import dev.halter.evaluation.TaskFile;
 import dev.halter.files.Destination;
 import dev.halter.files.Json;
-import dev.halter.files.WholeFile;
 import dev.halter.generation.LanguageModel;
 import dev.halter.pictures.Page;
 import dev.halter.steering.SteeringPlan;
@@ -19,6 +19,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
 import java.util.stream.Collectors;
@@ -40,6 +41,7 @@ import picocli.CommandLine.Option;
     })
 final class EvaluationCommand implements Callable<Integer> {
   private static final int JUDGE_TOKENS = 256;
+  private static final int LONGEST_SAYING = 60;
 
   @Mixin ModelOptions options;
 
@@ -107,8 +109,17 @@ final class EvaluationCommand implements Callable<Integer> {
   @Option(
       names = "--out",
       paramLabel = "F",
-      description = "JSONL to write: what was tried, a line for each answer, one for each row.")
+      description =
+          "JSONL to write: what is tried, a line for each answer as soon as its item is finished,"
+              + " one for each row.")
   Path out;
+
+  @Option(
+      names = "--resume",
+      description =
+          "Do only the items that --out has not all answers of; those that its judge gave no rating"
+              + " are tried again.")
+  boolean resume;
 
   @Option(
       names = "--html",
@@ -130,27 +141,25 @@ final class EvaluationCommand implements Callable<Integer> {
               + read.stream().map(Task::name).collect(Collectors.joining(", ")));
     }
     // A judge beside it needs room too: sequences are shorter then.
-    try (LanguageModel model = judge == null ? options.open() : options.openForPairs();
+    try (ResumableFile lines = lines();
+        LanguageModel model = judge == null ? options.open() : options.openForPairs();
         Judge rates = judge()) {
       List<SteeringPlan> steering = PlanFile.readApart(plans, model.config());
-      Report report =
-          PlanEvaluation.of(
-              model,
-              read,
-              new Tried(steering, doses, draws, seed),
-              rates,
-              step -> System.err.println("evaluate: " + step));
-      EvaluationJson json = new EvaluationJson(report, model, rates);
-      if (out != null) {
-        WholeFile.write(
-            out,
-            file -> {
-              for (Object line : json.lines()) {
-                file.write(Json.text(line) + "\n");
-              }
-            });
+      Tried tried = new Tried(read, steering, doses, draws, seed);
+      EvaluationJson json = new EvaluationJson(tried, model, rates);
+      Consumer<String> progress = step -> System.err.println("evaluate: " + step);
+      Report report;
+      if (lines == null) {
+        report = PlanEvaluation.of(model, tried, rates, FinishedItems.NONE, progress);
+      } else {
+        EvaluationFile file = new EvaluationFile(lines, json);
+        report = PlanEvaluation.of(model, tried, rates, file, progress);
+        file.end(report.rows());
       }
-      Map<String, Object> document = json.document();
+      if (rates != null) {
+        warn(rates.outcome());
+      }
+      Map<String, Object> document = json.document(report);
       if (html != null) {
         Page.write(html, "evaluation", file -> file.write(Json.text(document)));
       }
@@ -161,6 +170,13 @@ final class EvaluationCommand implements Callable<Integer> {
       }
       return 0;
     }
+  }
+
+  /** Where answers are kept; null if nowhere. */
+  private ResumableFile lines() {
+    return out == null
+        ? null
+        : new ResumableFile(out, "halter evaluate", EvaluationFile.START, resume);
   }
 
   private void check() {
@@ -175,6 +191,9 @@ final class EvaluationCommand implements Callable<Integer> {
         || doses.stream().distinct().count() < doses.size()) {
       throw new WrongUseException("--doses takes finite numbers, each once");
     }
+    if (resume && out == null) {
+      throw new WrongUseException("--resume goes on with the file of --out: name it");
+    }
     if (judge != null && endpoint.isGiven()) {
       throw new WrongUseException("--judge and --endpoint exclude each other");
     }
@@ -188,6 +207,24 @@ final class EvaluationCommand implements Callable<Integer> {
       return refusal == null ? TaskFile.REFUSAL : Pattern.compile(refusal);
     } catch (PatternSyntaxException e) {
       throw new WrongUseException("--refusal is no regular expression: " + e.getDescription());
+    }
+  }
+
+  /** Says what a judge did not rate, which no figure is of. */
+  private static void warn(Judge.Outcome outcome) {
+    if (outcome.refused() > 0) {
+      System.err.printf(
+          "halter: the judge has no answer to %,d of %,d questions (%s): run again to ask them anew%n",
+          outcome.refused(), outcome.questions(), outcome.refusal());
+    }
+    if (outcome.unread() > 0) {
+      String said = outcome.example().strip().replaceAll("\\s+", " ");
+      System.err.printf(
+          "halter: %,d of %,d answers of the judge hold no rating from 0 to 2, such as \"%s\": what"
+              + " they are about is not counted%n",
+          outcome.unread(),
+          outcome.questions() - outcome.refused(),
+          said.length() > LONGEST_SAYING ? said.substring(0, LONGEST_SAYING - 1) + "…" : said);
     }
   }
 

@@ -23,7 +23,7 @@ final class EvaluationTable {
   }
 
   void print() {
-    for (Task task : report.tasks()) {
+    for (Task task : report.tried().tasks()) {
       System.out.printf(
           "%s: %s of %,d items%s%n",
           task.name(),
@@ -35,7 +35,7 @@ final class EvaluationTable {
     }
     System.out.printf(
         "%s; intervals of 95 %%%n%n",
-        report.halved()
+        report.tried().isHalved()
             ? "doses (*) chosen on every second item, figures of the others"
             : "figures of all items");
     List<List<String>> lines = new ArrayList<>();
@@ -43,6 +43,17 @@ final class EvaluationTable {
     report.rows().forEach(row -> lines.add(line(row)));
     print(lines);
     report.rows().stream().filter(this::isTold).forEach(this::tell);
+    if (report.tried().isHalved()) {
+      report.tried().plans().forEach(plan -> tellUnchosen(plan.name()));
+    }
+  }
+
+  private void tellUnchosen(String plan) {
+    boolean chosen =
+        report.rows().stream().anyMatch(row -> row.chosen() && row.arm().plan().equals(plan));
+    if (!chosen) {
+      System.out.printf("%nno dose of %s is chosen: no answer to tell by has a score%n", plan);
+    }
   }
 
   private static String measure(Task task) {
@@ -51,7 +62,7 @@ final class EvaluationTable {
 
   private List<String> head() {
     List<String> head = new ArrayList<>(List.of("", "dose"));
-    report.tasks().forEach(task -> head.add(task.name()));
+    report.tried().tasks().forEach(task -> head.add(task.name()));
     head.addAll(List.of("perplexity", "entropy", "distinct-2", "KL", "same"));
     return head;
   }
@@ -121,19 +132,19 @@ final class EvaluationTable {
   }
 
   private boolean isTold(Row row) {
-    return row.arm().kind() == Kind.PLAN && (row.chosen() || !report.halved());
+    return row.arm().kind() == Kind.PLAN && (row.chosen() || !report.tried().isHalved());
   }
 
   /** How a plan's scores differ from those without one. */
   private void tell(Row row) {
     String name = "%s at %s".formatted(row.arm().plan(), dose(row.arm().dose()));
-    System.out.printf(
-        "%n%s, difference from no plan: %s%n",
-        name,
+    String differences =
         row.scores().stream()
             .filter(each -> each.difference().n() > 0)
             .map(each -> each.task().name() + " " + text(each.task(), each.difference(), true))
-            .collect(Collectors.joining("; ")));
+            .collect(Collectors.joining("; "));
+    System.out.printf(
+        "%n%s, difference from no plan: %s%n", name, differences.isEmpty() ? "-" : differences);
     if (row.isIdle()) {
       System.out.printf(
           "%s changes nothing here: %,d of %,d answers are those without a plan, and KL is 0%n",

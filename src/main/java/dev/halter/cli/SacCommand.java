@@ -36,26 +36,14 @@ final class SacCommand implements Callable<Integer> {
       description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
   List<Integer> top;
 
-  @Option(
-      names = "--draws",
-      paramLabel = "N",
-      defaultValue = "3",
-      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
-  int draws;
-
-  @Option(
-      names = "--seed",
-      paramLabel = "N",
-      defaultValue = "0",
-      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
-  long seed;
+  @Mixin RandomHeadsOptions random;
 
   @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
     top.forEach(count -> OptionValue.requireAtLeastOne("--top", count));
-    OptionValue.requireAtLeastOne("--draws", draws);
+    OptionValue.requireAtLeastOne("--draws", random.draws);
     try (LanguageModel model = options.openForPairs()) {
       Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
       ControlTask.Suite read = ControlTask.read(file, model);
@@ -66,8 +54,8 @@ final class SacCommand implements Callable<Integer> {
               List.of(0.5f, 1f, 1.5f, 2f),
               0.1,
               List.of(Reach.END, Reach.ANSWER),
-              draws,
-              seed);
+              random.draws,
+              random.seed);
       ControlEvaluation.Report report =
           ControlEvaluation.of(
               model, read, setting, step -> System.err.println("evaluate: " + step));

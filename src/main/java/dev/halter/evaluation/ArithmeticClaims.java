@@ -228,11 +228,6 @@ public final class ArithmeticClaims {
                 tried.sums, List.of(count), 1, false, 400, 200, 3, List.of(3e-4, 1e-3), tried.seed),
             opener,
             progress);
-    List<Figure> figures = new ArrayList<>();
-    add(figures, "untuned", report.before(), report.measured(), suite.other().size());
-    for (TuningEvaluation.Row row : report.rows()) {
-      add(figures, row.name(), row.shares(), report.measured(), suite.other().size());
-    }
     return Claim.tried(
         claim,
         protocol,
@@ -240,7 +235,17 @@ public final class ArithmeticClaims {
         List.of(
             "The paper's training data are not known to us: new sums of the same templates.",
             "Other questions are means over their kinds."),
-        figures);
+        figures(report, suite.other().size()));
+  }
+
+  /** What tuning gave in each way, beside the model as it was. */
+  static List<Figure> figures(TuningEvaluation.Report report, int others) {
+    List<Figure> figures = new ArrayList<>();
+    add(figures, "untuned", report.before(), report.measured(), others);
+    for (TuningEvaluation.Row row : report.rows()) {
+      add(figures, row.name(), row.shares(), report.measured(), others);
+    }
+    return figures;
   }
 
   private static void add(

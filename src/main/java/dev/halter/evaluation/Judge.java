@@ -13,8 +13,10 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -109,9 +111,21 @@ public final class Judge implements AutoCloseable {
     }
   }
 
+  /**
+   * What became of the questions so far, each counted once.
+   *
+   * @param refused have no answer
+   * @param refusal why one of them has none; null if all have one
+   * @param unread have an answer in which no rating was found
+   * @param example of such an answer; null if there is none
+   */
+  public record Outcome(int questions, int refused, String refusal, int unread, String example) {}
+
   private final Chat chat;
   private final GrowingFile kept;
   private final Map<String, String> answers = new HashMap<>();
+  private final Set<String> asked = new LinkedHashSet<>(); // keys of questions
+  private String refusal;
 
   /**
    * A judge that keeps its answers.
@@ -152,12 +166,14 @@ public final class Judge implements AutoCloseable {
    *
    * @throws RuntimeException if the judge cannot go on; what it answered before is kept
    */
-  List<Ratings> rate(List<Asked> asked) {
+  List<Ratings> rate(List<Asked> rated) {
     Map<String, String> open = new LinkedHashMap<>(); // questions by key
-    for (Asked each : asked) {
+    for (Asked each : rated) {
       for (String question : questions(each)) {
-        if (!answers.containsKey(key(question))) {
-          open.put(key(question), question);
+        String key = key(question);
+        asked.add(key);
+        if (!answers.containsKey(key)) {
+          open.put(key, question);
         }
       }
     }
@@ -165,16 +181,35 @@ public final class Judge implements AutoCloseable {
     chat.ask(
         open.values().stream().map(text -> List.of(new Message("user", text))).toList(),
         answer -> {
-          if (answer.text() != null) { // one that was refused is asked again another time
+          if (answer.text() != null) {
             keep(keys.get(answer.conversation()), answer.text());
+          } else if (refusal == null) { // it is asked again another time
+            refusal = answer.refusal();
           }
         });
     List<Ratings> ratings = new ArrayList<>();
-    for (Asked each : asked) {
+    for (Asked each : rated) {
       double[] three = questions(each).stream().mapToDouble(this::rating).toArray();
       ratings.add(new Ratings(each.more ? three[0] : 2 - three[0], three[1], three[2]));
     }
     return ratings;
+  }
+
+  /** What became of all that was to be asked. */
+  public Outcome outcome() {
+    int refused = 0;
+    int unread = 0;
+    String example = null;
+    for (String key : asked) {
+      String answer = answers.get(key);
+      if (answer == null) {
+        refused++;
+      } else if (Double.isNaN(parse(answer))) {
+        unread++;
+        example = example == null ? answer : example;
+      }
+    }
+    return new Outcome(asked.size(), refused, refused == 0 ? null : refusal, unread, example);
   }
 
   private static List<String> questions(Asked asked) {

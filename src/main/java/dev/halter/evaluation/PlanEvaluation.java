@@ -5,8 +5,11 @@ import dev.halter.evaluation.Task.Measures;
 import dev.halter.generation.LanguageModel;
 import dev.halter.scoring.Interval;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.Fingerprint;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -23,8 +26,8 @@ import java.util.stream.IntStream;
  * has the largest harmonic mean of how much of the wanted behaviour there is (mean over tasks, each
  * from 0 to 1) and of the capability that is kept (mean over tasks, each relative to no plan and at
  * most 1; where no task measures capability, of the unsteered perplexity of the answers likewise);
- * of equals the smallest dose. AxBench (arXiv 2501.17148) chooses its factors on one half too, by
- * its judge's ratings alone.
+ * of equals the smallest dose, and of answers without a score none. AxBench (arXiv 2501.17148)
+ * chooses its factors on one half too, by its judge's ratings alone.
  *
  * <p>Intervals are percentile bootstraps over items; a random plan's figure is the mean over draws
  * of each item, and a difference is taken item by item.
@@ -36,12 +39,45 @@ public final class PlanEvaluation {
   /**
    * What is tried.
    *
-   * @param plans each by its name, of which no two have the same
+   * @param tasks each by its name, of which no two have the same
+   * @param plans likewise
    * @param doses strengths of plans, at least one and each once
    * @param draws of random plans for each plan and dose; 0 for none
    * @param seed of draws and intervals
    */
-  public record Tried(List<SteeringPlan> plans, List<Double> doses, int draws, long seed) {}
+  public record Tried(
+      List<Task> tasks, List<SteeringPlan> plans, List<Double> doses, int draws, long seed) {
+
+    /** Whether a dose is chosen on every second item, so that figures are of the others. */
+    public boolean isHalved() {
+      return doses.size() > 1
+          && !plans.isEmpty()
+          && tasks.stream().anyMatch(task -> task.measures() == Measures.BEHAVIOUR)
+          && tasks.stream().allMatch(task -> task.items().size() > 1);
+    }
+
+    /** Whether figures have this reading among what they are of. */
+    public boolean reports(Reading reading) {
+      return !isHalved() || reading.index() % 2 == 1;
+    }
+
+    /** What tells it from others, by name. */
+    Map<String, String> identity() {
+      Map<String, String> identity = new LinkedHashMap<>();
+      identity.put("tasks", digest(tasks)); // records, whose text is all that they hold
+      identity.put(
+          "plans", digest(plans.stream().map(each -> each.name() + each.fingerprint()).toList()));
+      identity.put("doses", doses.toString());
+      identity.put("draws", Integer.toString(draws));
+      identity.put("seed", Long.toString(seed));
+      return identity;
+    }
+
+    private static String digest(List<?> parts) {
+      byte[] text = parts.toString().getBytes(StandardCharsets.UTF_8);
+      return HexFormat.of().formatHex(Fingerprint.sha256().digest(text));
+    }
+  }
 
   /**
    * One task in one arm.
@@ -79,34 +115,22 @@ public final class PlanEvaluation {
       return same == items && !(distance.value() > NOTHING);
     }
 
-    /** Whether the interval of every difference contains 0. */
+    /** Whether there are differences, and the interval of each contains 0. */
     public boolean isUntold() {
-      return scores.stream()
-          .allMatch(each -> each.difference.n() == 0 || each.difference.contains(0));
+      List<Interval> differences =
+          scores.stream().map(Scored::difference).filter(each -> each.n() > 0).toList();
+      return !differences.isEmpty() && differences.stream().allMatch(each -> each.contains(0));
     }
   }
 
-  /**
-   * Everything.
-   *
-   * @param halved whether a dose was chosen on one half and the rows are of the other
-   * @param readings of all items
-   */
-  public record Report(
-      List<Task> tasks, Tried tried, boolean halved, List<Row> rows, List<Reading> readings) {
-    /** Whether a row's figures have this reading among what they are of. */
-    public boolean reports(Reading reading) {
-      return !halved || reading.index() % 2 == 1;
-    }
-  }
+  /** Everything: of all arms their figures. */
+  public record Report(Tried tried, List<Row> rows) {}
 
   private final Tried tried;
-  private final List<Task> tasks;
   private final Map<Arm, List<Reading>> readings = new LinkedHashMap<>();
 
-  private PlanEvaluation(Tried tried, List<Task> tasks, List<Reading> all) {
+  private PlanEvaluation(Tried tried, List<Reading> all) {
     this.tried = tried;
-    this.tasks = tasks;
     all.forEach(each -> readings.computeIfAbsent(each.arm(), arm -> new ArrayList<>()).add(each));
   }
 
@@ -114,27 +138,32 @@ public final class PlanEvaluation {
    * Runs everything.
    *
    * @param judge for tasks that ask for one, else null
+   * @param finished items that are there already, and where others go as soon as they are
    * @param progress hears what is done next
    * @throws IllegalArgumentException if an item is too long for the model, a plan cannot act on it,
    *     nothing random can stand for a plan, or a task needs a judge and there is none
    */
   public static Report of(
-      LanguageModel model, List<Task> tasks, Tried tried, Judge judge, Consumer<String> progress) {
-    for (Task task : tasks) {
+      LanguageModel model,
+      Tried tried,
+      Judge judge,
+      FinishedItems finished,
+      Consumer<String> progress) {
+    for (Task task : tried.tasks) {
       if (task.score() instanceof Score.Judged && judge == null) {
         throw new IllegalArgumentException(
             "the task \"" + task.name() + "\" is scored by a judge, and none is named");
       }
     }
-    List<Reading> all = Readings.of(model, tasks, arms(model, tasks, tried), judge, progress);
-    return new PlanEvaluation(tried, tasks, all).report(all);
+    List<Reading> all = Readings.of(model, tried, arms(model, tried), judge, finished, progress);
+    return new PlanEvaluation(tried, all).report();
   }
 
-  private static List<Arm> arms(LanguageModel model, List<Task> tasks, Tried tried) {
+  private static List<Arm> arms(LanguageModel model, Tried tried) {
     List<Arm> arms = new ArrayList<>();
     List<SteeringPlan> none = List.of(SteeringPlan.NONE);
     arms.add(new Arm(Kind.NONE, null, Double.NaN, none, null));
-    for (String told : Task.promptings(tasks)) {
+    for (String told : Task.promptings(tried.tasks)) {
       arms.add(new Arm(Kind.PROMPTING, told, Double.NaN, none, told));
     }
     for (SteeringPlan plan : tried.plans) {
@@ -153,12 +182,8 @@ public final class PlanEvaluation {
     return arms;
   }
 
-  private Report report(List<Reading> all) {
-    boolean halved =
-        tried.doses.size() > 1
-            && !tried.plans.isEmpty()
-            && tasks.stream().anyMatch(task -> task.measures() == Measures.BEHAVIOUR)
-            && tasks.stream().allMatch(task -> task.items().size() > 1);
+  private Report report() {
+    boolean halved = tried.isHalved();
     Map<String, Double> chosen = new LinkedHashMap<>();
     for (SteeringPlan plan : tried.plans) {
       chosen.put(plan.name(), halved ? choose(plan.name()) : tried.doses.getFirst());
@@ -171,23 +196,37 @@ public final class PlanEvaluation {
               && chosen.get(arm.plan()) == arm.dose();
       rows.add(row(arm, halved ? 1 : -1, isChosen));
     }
-    return new Report(tasks, tried, halved, rows, all);
+    return new Report(tried, rows);
   }
 
-  /** The dose that is best on the first half. */
+  /** The dose that is best on the first half; NaN if no answer there has a score to tell by. */
   private double choose(String plan) {
     Arm none = readings.keySet().iterator().next();
     Row unsteered = row(none, 0, false);
+    double best = Double.NaN;
+    double most = -1;
+    for (double dose : byStrength()) {
+      Row row = row(arm(plan, dose), 0, false);
+      boolean scored =
+          row.scores.stream()
+              .anyMatch(s -> s.task.measures() == Measures.BEHAVIOUR && s.score.n() > 0);
+      if (scored && worth(row, unsteered) > most) {
+        most = worth(row, unsteered);
+        best = dose;
+      }
+    }
+    return best;
+  }
+
+  private List<Double> byStrength() {
+    return tried.doses.stream().sorted(Comparator.comparingDouble(Math::abs)).toList();
+  }
+
+  private Arm arm(String plan, double dose) {
     return readings.keySet().stream()
-        .filter(arm -> arm.kind() == Kind.PLAN && arm.plan().equals(plan))
-        .sorted(Comparator.comparingDouble(arm -> Math.abs(arm.dose())))
-        .reduce(
-            (best, arm) ->
-                worth(row(arm, 0, false), unsteered) > worth(row(best, 0, false), unsteered)
-                    ? arm
-                    : best)
-        .orElseThrow()
-        .dose();
+        .filter(arm -> arm.kind() == Kind.PLAN && arm.plan().equals(plan) && arm.dose() == dose)
+        .findFirst()
+        .orElseThrow();
   }
 
   private static double worth(Row row, Row unsteered) {
@@ -220,7 +259,7 @@ public final class PlanEvaluation {
     List<Reading> some = some(arm, half);
     List<Reading> none = some(readings.keySet().iterator().next(), half);
     List<Scored> scores = new ArrayList<>();
-    for (Task task : tasks) {
+    for (Task task : tried.tasks) {
       scores.add(scored(task, of(task, some), of(task, none), arm.draws().size()));
     }
     List<Reading> answers = some.stream().filter(each -> each.task().isGenerated()).toList();

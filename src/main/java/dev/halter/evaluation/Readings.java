@@ -1,5 +1,6 @@
 package dev.halter.evaluation;
 
+import dev.halter.evaluation.PlanEvaluation.Tried;
 import dev.halter.generation.Alternatives;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.LogProbabilities;
@@ -9,20 +10,26 @@ import dev.halter.model.Capture;
 import dev.halter.model.Site;
 import dev.halter.scoring.Logits;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.weights.Fingerprint;
+import java.nio.ByteBuffer;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * Runs the items of tasks in all arms: one batch for answers and choices, in which an item's arms
- * stand side by side and so share what their prompts have in common, one for what the unsteered
- * model makes of the answers, and few for distances, whose logits are large.
+ * Runs the items of tasks in all arms, some items at a time, which then are finished: a batch for
+ * answers and choices, in which an item's arms stand side by side and so share what their prompts
+ * have in common, one for what the unsteered model makes of the answers, and few for distances,
+ * whose logits are large.
  */
 final class Readings {
   private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
@@ -33,69 +40,116 @@ final class Readings {
   /** Logits that are kept at once: 256 MB. */
   private static final long MOST_LOGITS = 64L << 20;
 
+  /**
+   * Answers at a time, for each sequence that runs at once: a kill costs few, and that the last of
+   * each time run with ever fewer beside them is little of the work.
+   */
+  private static final int ROUNDS = 8;
+
   private final LanguageModel model;
   private final List<Arm> arms;
-  private final List<Reading> readings = new ArrayList<>();
+  private final int ways; // to steer: readings of an item
+  private final List<List<Reading>> items = new ArrayList<>();
   private final Map<Reading, Reading> unsteered = new HashMap<>();
 
   private Readings(LanguageModel model, List<Task> tasks, List<Arm> arms) {
     this.model = model;
     this.arms = arms;
+    this.ways = arms.stream().mapToInt(arm -> arm.draws().size()).sum();
     for (Task task : tasks) {
       for (int item = 0; item < task.items().size(); item++) {
-        add(task, item);
+        items.add(item(task, item));
       }
     }
   }
 
   /** The readings of an item, the unsteered first. */
-  private void add(Task task, int index) {
+  private List<Reading> item(Task task, int index) {
     Task.Item item = task.items().get(index);
     int[] plain = item.encode(model, item.rendered(model, null));
-    Reading first = null;
+    List<Reading> readings = new ArrayList<>();
     for (Arm arm : arms) {
       boolean told = arm.prompting() != null && !(task.score() instanceof Score.Texts);
       int[] prompt = told ? item.encode(model, item.rendered(model, arm.prompting())) : plain;
       for (int draw = 0; draw < arm.draws().size(); draw++) {
         Reading reading = new Reading(task, index, arm, draw, prompt, plain);
-        first = first == null ? reading : first;
         readings.add(reading);
-        unsteered.put(reading, first);
+        unsteered.put(reading, readings.getFirst());
       }
     }
+    return readings;
   }
 
   /**
    * Reads all items in all arms, of which the first is the one without a plan.
    *
    * @param judge rates answers; null if no task asks for one
+   * @param finished items that need not be read again, and where those go that are
    * @param progress hears what is done next
    * @return by task, item, arm and draw
    */
   static List<Reading> of(
       LanguageModel model,
-      List<Task> tasks,
+      Tried tried,
       List<Arm> arms,
       Judge judge,
+      FinishedItems finished,
       Consumer<String> progress) {
-    Readings all = new Readings(model, tasks, arms);
+    Readings all = new Readings(model, tried.tasks(), arms);
+    int count = all.items.size();
+    List<List<Reading>> open = finished.restore(all.identity(tried, judge), all.items);
+    int done = count - open.size();
     progress.accept(
-        "%,d items, %,d ways to steer"
+        "%,d items, %,d ways to steer%s"
             .formatted(
-                tasks.stream().mapToInt(task -> task.items().size()).sum(),
-                arms.stream().mapToInt(arm -> arm.draws().size()).sum()));
-    all.answer();
-    progress.accept("what the unsteered model makes of the answers");
-    all.surprise();
-    progress.accept("distances");
-    all.measureDistances();
-    all.judge(judge, progress);
-    return all.readings;
+                count, all.ways, done == 0 ? "" : "; %,d items were done before".formatted(done)));
+    int most = Math.max(1, ROUNDS * model.llama().limits().sequences() / all.ways);
+    for (int first = 0; first < open.size(); first += most) {
+      List<List<Reading>> some = open.subList(first, Math.min(open.size(), first + most));
+      all.finish(some.stream().flatMap(List::stream).toList(), judge, progress);
+      some.forEach(finished::keep);
+      done += some.size();
+      if (done < count) {
+        progress.accept("%,d of %,d items done".formatted(done, count));
+      }
+    }
+    return all.items.stream().flatMap(List::stream).toList();
+  }
+
+  /** What tells this run from others: where all of it is the same, so are the answers. */
+  private Map<String, String> identity(Tried tried, Judge judge) {
+    MessageDigest prompts = Fingerprint.sha256();
+    for (List<Reading> item : items) {
+      for (Reading reading : item) {
+        if (reading == item.getFirst() || reading.arm().kind() == Arm.Kind.PROMPTING) {
+          int[] tokens = reading.prompt; // plans have the first one's
+          ByteBuffer bytes = ByteBuffer.allocate(4 * (tokens.length + 1)).putInt(tokens.length);
+          bytes.asIntBuffer().put(tokens);
+          prompts.update(bytes.array());
+        }
+      }
+    }
+    Map<String, String> identity = new LinkedHashMap<>();
+    identity.put("model", model.llama().fingerprint());
+    identity.put("device", model.device().kind());
+    identity.put("dtype", model.llama().type().name());
+    identity.put("prompts", HexFormat.of().formatHex(prompts.digest()));
+    identity.putAll(tried.identity());
+    identity.put("judge", judge == null ? "" : judge.name() + ", prompts " + Judge.VERSION);
+    return identity;
+  }
+
+  /** All that there is to know of some items. */
+  private void finish(List<Reading> some, Judge judge, Consumer<String> progress) {
+    answer(some);
+    surprise(some);
+    measureDistances(some);
+    judge(some, judge, progress);
   }
 
   // Answers, choices and texts
 
-  private void answer() {
+  private void answer(List<Reading> readings) {
     List<Runnable> after = new ArrayList<>();
     List<Request> requests = new ArrayList<>();
     List<Consumer<Result>> takers = new ArrayList<>();
@@ -266,7 +320,7 @@ final class Readings {
 
   // What the unsteered model makes of answers
 
-  private void surprise() {
+  private void surprise(List<Reading> readings) {
     record Said(Reading unsteered, List<Integer> answer) {}
 
     List<Request> requests = new ArrayList<>();
@@ -314,8 +368,7 @@ final class Readings {
 
   // Distances
 
-  private void measureDistances() {
-    int ways = arms.stream().mapToInt(arm -> arm.draws().size()).sum();
+  private void measureDistances(List<Reading> readings) {
     int vocabulary = model.config().vocabularySize();
     int most = Math.clamp(MOST_LOGITS / ((long) ways * vocabulary), 1, ALONG);
     List<Reading> some = new ArrayList<>();
@@ -372,7 +425,7 @@ final class Readings {
 
   // Ratings
 
-  private void judge(Judge judge, Consumer<String> progress) {
+  private void judge(List<Reading> readings, Judge judge, Consumer<String> progress) {
     List<Reading> rated =
         readings.stream().filter(each -> each.task().score() instanceof Score.Judged).toList();
     if (rated.isEmpty()) {

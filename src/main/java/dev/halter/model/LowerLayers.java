@@ -161,9 +161,10 @@ public final class LowerLayers {
   private int end(Beginning tokens, int layer, int from) {
     int end = from;
     while (end < tokens.length()) {
-      int begin = end / KvCache.PAGE * KvCache.PAGE;
-      Beginning wanted = tokens.first(Math.min(tokens.length(), begin + KvCache.PAGE));
-      Held nearest = nearest(new Place(layer, end / KvCache.PAGE), wanted);
+      int index = end / KvCache.PAGE;
+      int begin = index * KvCache.PAGE;
+      Beginning wanted = throughPage(tokens, index);
+      Held nearest = nearest(new Place(layer, index), wanted);
       int common = nearest == null || nearest.from > end ? 0 : nearest.tokens.common(wanted);
       if (common <= end) {
         return end;
@@ -176,7 +177,16 @@ public final class LowerLayers {
     return end;
   }
 
-  /** The held page that has the longest beginning in common with {@code tokens}; or null. */
+  /** Of a prompt, what goes up to the end of a page. */
+  private static Beginning throughPage(Beginning tokens, int index) {
+    return tokens.first(Math.min(tokens.length(), (index + 1) * KvCache.PAGE));
+  }
+
+  /**
+   * The held page that has the longest beginning in common with {@code tokens}; or null. Of pages
+   * that have equally much it depends on the tokens behind which one that is, and how much of it it
+   * holds: who takes what {@link #end} found must ask for the very same.
+   */
   private Held nearest(Place place, Beginning tokens) {
     TreeMap<Beginning, Held> pages = held.get(place);
     if (pages == null) {
@@ -205,7 +215,7 @@ public final class LowerLayers {
     for (int at = span.position(); at < end; ) {
       int index = at / KvCache.PAGE;
       int to = Math.min(end, (index + 1) * KvCache.PAGE);
-      Held page = nearest(new Place(batch.firstLayer(), index), parting.tokens.first(to));
+      Held page = nearest(new Place(batch.firstLayer(), index), throughPage(parting.tokens, index));
       cache.copyPage(page.page, cache.page(span.sequence(), index), batch.firstLayer());
       rows(residual, span.firstRow() + at - span.position(), to - at)
           .copyFrom(inPage(page, at, to));

@@ -15,7 +15,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -241,6 +245,188 @@ class EvaluateTest {
     assertTrue(lines.stream().anyMatch(line -> line.contains("dogs +0.0 [+0.0, +0.0]")), run.out());
   }
 
+  /** Five questions after animals and three of facts, at two doses and beside a random plan. */
+  private Object[] evaluation(Path out, Object... more) throws IOException {
+    List<Object> arguments =
+        new ArrayList<>(
+            List.of(
+                "evaluate",
+                "--task",
+                task("dogs.jsonl", 6) + "," + task("facts.jsonl", 4),
+                "--plan",
+                DOGS,
+                "--doses",
+                "0,1",
+                "--draws",
+                1,
+                "--out",
+                out,
+                "--json"));
+    arguments.addAll(List.of(more));
+    return arguments.toArray();
+  }
+
+  @Test
+  void aRunThatWasCutOffGoesOn() throws IOException {
+    Path whole = folder.resolve("whole.jsonl");
+    Path out = folder.resolve("out.jsonl");
+    CommandLineRun run = halter(evaluation(whole));
+    assertEquals(0, run.code(), run.err());
+    List<String> lines = Files.readAllLines(whole);
+    int ways = 1 + 1 + 2 * 2; // without, told, and at each dose the plan and a random one
+    assertEquals(1 + 8 * ways + ways, lines.size());
+    byte[] bytes = Files.readAllBytes(whole);
+    int third = String.join("\n", lines.subList(0, 1 + 3 * ways)).length() + 1;
+    for (int cut : new int[] {0, 5, third - 1, third, third + 40, bytes.length - 9, bytes.length}) {
+      Files.write(out, Arrays.copyOf(bytes, cut));
+      CommandLineRun rest = halter(evaluation(out, "--resume"));
+      assertEquals(run.json(), rest.json(), "cut at " + cut);
+      assertEquals(lines, Files.readAllLines(out), "cut at " + cut);
+      int before = cut < third - 1 ? 0 : cut == third - 1 ? 2 : cut <= third + 40 ? 3 : 8;
+      assertEquals(
+          before > 0, rest.err().contains("; " + before + " items were done before"), rest.err());
+      assertEquals(
+          cut > 0 && bytes[cut - 1] != '\n', rest.err().contains("was cut off"), rest.err());
+    }
+  }
+
+  @Test
+  void anItemThatLacksAnAnswerIsDoneAgain() throws IOException {
+    Path out = folder.resolve("out.jsonl");
+    CommandLineRun run = halter(evaluation(out));
+    assertEquals(0, run.code(), run.err());
+    List<String> lines = Files.readAllLines(out);
+    List<String> fewer = new ArrayList<>(lines);
+    fewer.remove(9); // of the second item
+    Files.write(out, fewer);
+    CommandLineRun rest = halter(evaluation(out, "--resume"));
+    assertEquals(run.json(), rest.json());
+    assertTrue(rest.err().contains("; 7 items were done before"), rest.err());
+    assertEquals(Set.copyOf(lines), Set.copyOf(Files.readAllLines(out)));
+    assertEquals(lines.size(), Files.readAllLines(out).size(), "and no line stands twice");
+  }
+
+  @Test
+  void resultsAreNotWrittenOverNorMixed() throws IOException {
+    Path out = folder.resolve("out.jsonl");
+    assertEquals(0, halter(evaluation(out)).code());
+    String results = Files.readString(out);
+    String error = halter(evaluation(out)).error(1);
+    assertTrue(error.contains(out.toString()) && error.contains("--resume"), error);
+
+    CommandLineRun other = halter(evaluation(out, "--resume", "--seed", 7));
+    assertEquals(1, other.code());
+    assertTrue(other.err().contains("differs in seed: give the options of that run"), other.err());
+    Path dogs = folder.resolve("dogs.json");
+    Files.writeString(
+        dogs, Files.readString(DOGS).replaceFirst("\"value\": [-\\d.]+", "\"value\": 1"));
+    String[] arguments =
+        Stream.of(evaluation(out, "--resume"))
+            .map(each -> each.equals(DOGS) ? dogs.toString() : each.toString())
+            .toArray(String[]::new);
+    other = halter((Object[]) arguments);
+    assertTrue(other.err().contains("differs in plans: "), other.err());
+    assertEquals(results, Files.readString(out));
+
+    for (String something : List.of("not a result", "{\"id\":1}\n", "{\"line\":\"answer\"}\n")) {
+      Files.writeString(out, something);
+      other = halter(evaluation(out, "--resume"));
+      assertEquals(1, other.code(), something);
+      assertTrue(other.err().contains(out.toString()), other.err());
+      assertEquals(something, Files.readString(out));
+    }
+  }
+
+  @Test
+  void whatTheJudgeRefusedIsTriedAgain() throws IOException {
+    Path task =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            """
+            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
+            {"ask": "What is your favourite animal?"}
+            {"ask": "Which animal do you like best?"}
+            """);
+    boolean[] refuses = {true};
+    try (ChatServer server =
+        new ChatServer(
+            asked ->
+                refuses[0] && asked.body().toString().contains("best?")
+                    ? ChatServer.Reply.of(400, Map.of("error", Map.of("message", "too rude")))
+                    : ChatServer.Reply.of("So.\nRating: [[1]]"))) {
+      Object[] arguments = {
+        "evaluate",
+        "--task",
+        task,
+        "--endpoint",
+        server.url(),
+        "--model-name",
+        "judge",
+        "--out",
+        folder.resolve("out.jsonl"),
+        "--resume",
+        "--json"
+      };
+      CommandLineRun run = halter(arguments);
+      assertEquals(1, unscored(run.json()));
+      assertTrue(run.err().contains("1 of 4 questions"), run.err());
+      assertTrue(run.err().contains("too rude"), run.err());
+      int asked = server.asked().size();
+      refuses[0] = false;
+      run = halter(arguments);
+      assertEquals(0, unscored(run.json()));
+      assertTrue(run.err().contains("; 1 items were done before"), run.err());
+      assertEquals(asked + 1, server.asked().size());
+      assertEquals(1 + 2 + 1, Files.readAllLines(folder.resolve("out.jsonl")).size());
+    }
+  }
+
+  @Test
+  void aJudgeThatRatesNothingIsNotTakenForOne() throws IOException {
+    Path task =
+        Files.writeString(
+            folder.resolve("judged.jsonl"),
+            """
+            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
+            {"ask": "What is your favourite animal?"}
+            {"ask": "Which animal do you like best?"}
+            """);
+    try (ChatServer server = new ChatServer(asked -> ChatServer.Reply.of("A cat,\nI would say."))) {
+      CommandLineRun run =
+          halter(
+              "evaluate",
+              "--task",
+              task,
+              "--plan",
+              DOGS,
+              "--doses",
+              "0.5,1",
+              "--draws",
+              0,
+              "--endpoint",
+              server.url(),
+              "--model-name",
+              "judge",
+              "--judge-answers",
+              folder.resolve("kept.jsonl"));
+      assertEquals(0, run.code(), run.err());
+      int asked = server.asked().size();
+      String said =
+          "halter: %1$d of %1$d answers of the judge hold no rating from 0 to 2, such as \"A cat, I would say.\""
+              .formatted(asked);
+      assertTrue(asked > 3 && run.err().contains(said), run.err());
+      assertTrue(run.out().contains("-, 1 unscored"), run.out());
+      assertTrue(
+          run.out().contains("no dose of dogs is chosen: no answer to tell by has a score"),
+          run.out());
+      assertFalse(run.out().contains("every interval holds 0"), run.out());
+    }
+  }
+
+  private static int unscored(JsonNode document) {
+    return rows(document, "none", null).getFirst().get("scores").get(0).get("unscored").asInt();
+  }
+
   @Test
   void aJudgeBehindAnEndpointRatesAndIsAskedOnce() throws IOException {
     Path task =
@@ -280,6 +466,7 @@ class EvaluateTest {
       int asked = server.asked().size();
       assertEquals(0, server.asked().getFirst().body().get("temperature").asInt());
       assertTrue(Files.exists(folder.resolve("out.jsonl.judge.jsonl")));
+      Files.delete(folder.resolve("out.jsonl"));
       assertEquals(run.json(), halter(arguments).json());
       assertEquals(asked, server.asked().size(), "all answers are kept");
     }
@@ -344,6 +531,7 @@ class EvaluateTest {
         "2 | --task TASK --refusal ( | --refusal",
         "2 | --task TASK --task TASK | two tasks",
         "2 | --task TASK --model-name x | --endpoint",
+        "2 | --task TASK --resume | --out",
         "2 | --task TASK --judge x --endpoint http://localhost:1/v1 | exclude",
         "2 | --task TASK --endpoint http://localhost:1/v1 --model-name x | --judge-answers",
         "1 | --task none.jsonl | none.jsonl",

@@ -8,11 +8,13 @@ import dev.halter.evaluation.Claim.Figure;
 import dev.halter.evaluation.ControlEvaluation.Choice;
 import dev.halter.evaluation.ControlTask.Prompt;
 import dev.halter.evaluation.RemovalTask.Item;
+import dev.halter.evaluation.TuningEvaluation.Shares;
 import dev.halter.heads.GaussianTransform.Method;
 import dev.halter.model.Head;
 import dev.halter.steering.Reach;
 import java.util.Collections;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 
 /** What the claims of two papers make of what was measured. */
@@ -83,6 +85,49 @@ class ClaimsTest {
     assertEquals(4, claims.get(2).figures().size());
     assertEquals(2, claims.get(3).figures().size());
     assertEquals(rows.size(), claims.get(4).figures().size());
+  }
+
+  @Test
+  void tuningOfHeads() {
+    List<Head> heads = List.of(new Head(0, 1));
+    Shares before = new Shares(0, 1, Map.of("places", 0.9, "animals", 0.7), 2);
+    Shares after = new Shares(0.4, 0.9, Map.of("places", 0.5, "animals", 0.7), 3);
+    List<Figure> figures =
+        ArithmeticClaims.figures(
+            new TuningEvaluation.Report(
+                20,
+                List.of(),
+                400,
+                200,
+                before,
+                List.of(
+                    new TuningEvaluation.Row(
+                        "1 heads", heads, List.of(), 100, List.of(1e-3), after))),
+            60);
+    assertEquals(
+        List.of(
+            "untuned: new sums",
+            "untuned: other questions",
+            "1 heads: new sums",
+            "1 heads: other questions"),
+        figures.stream().map(Figure::name).toList());
+    assertEquals(0, figures.get(0).value().value());
+    assertEquals(0.8, figures.get(1).value().value(), 1e-12);
+    assertEquals(0.4, figures.get(2).value().value());
+    assertEquals(200, figures.get(2).value().n());
+    assertEquals(0.6, figures.get(3).value().value(), 1e-12);
+    assertEquals(60, figures.get(3).value().n());
+  }
+
+  /** A model folder without other questions: there is nothing that tuning could cost. */
+  @Test
+  void tuningOfHeadsWithoutOtherQuestions() {
+    Shares shares = new Shares(0.5, 1, Map.of(), Double.NaN);
+    List<Figure> figures =
+        ArithmeticClaims.figures(
+            new TuningEvaluation.Report(20, List.of(), 400, 200, shares, List.of()), 0);
+    assertEquals(0.5, figures.get(0).value().value());
+    assertTrue(Double.isNaN(figures.get(1).value().value()));
   }
 
   private static ControlEvaluation.Row row(String name, double one, double two) {

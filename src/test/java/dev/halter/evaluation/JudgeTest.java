@@ -117,6 +117,28 @@ class JudgeTest {
   }
 
   @Test
+  void whatBecameOfItsQuestionsIsCounted() {
+    try (Judge judge =
+        new Judge(
+            chat(
+                q ->
+                    q.contains("[Concept]")
+                        ? null
+                        : q.contains("[Instruction]") ? "I like it." : rate(q, 0, 0, 2)),
+            folder.resolve("judge.jsonl"))) {
+      assertEquals(new Judge.Outcome(0, 0, null, 0, null), judge.outcome());
+      judge.rate(List.of(ASKED, ASKED));
+      assertEquals(new Judge.Outcome(3, 1, "refused", 1, "I like it."), judge.outcome());
+      judge.rate(List.of(ASKED, new Asked("dogs", "What else?", "A dog.", true)));
+      assertEquals(new Judge.Outcome(4, 1, "refused", 2, "I like it."), judge.outcome());
+    }
+    try (Judge judge = new Judge(chat(q -> rate(q, 1, 1, 1)), folder.resolve("judge.jsonl"))) {
+      judge.rate(List.of(ASKED));
+      assertEquals(new Judge.Outcome(3, 0, null, 1, "I like it."), judge.outcome());
+    }
+  }
+
+  @Test
   void anotherFileIsNotTakenForAnswers() throws IOException {
     Path file = folder.resolve("judge.jsonl");
     Files.writeString(file, "{\"id\": 1}\n");

@@ -10,6 +10,7 @@ import dev.halter.device.Device;
 import dev.halter.device.ScarceDevice;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.generation.Engine;
+import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.model.LowerLayers.Parting;
@@ -101,6 +102,33 @@ class LowerLayersTest {
       engine.run(request(prompt, 2, 1)).orThrow();
       assertFalse(waits(lower, three, parting(prompt, 2)), "all of it is known");
       assertTrue(waits(lower, three, three), "a block more, of a hundred tokens");
+    }
+  }
+
+  /**
+   * Of prompts that differ in their last token alone, the first leaves all of their last page, and
+   * the others what they read. One that parts from them earlier may have that page of the first.
+   */
+  @Test
+  void aPageGivesOnlyWhatItHolds() {
+    int[] prompt = tokens(PAGE + 40, 1);
+    int[] other = prompt.clone();
+    other[PAGE + 30] = 1001; // behind all of theirs
+    try (Device device = CpuDevice.open(2);
+        Llama model = load(device);
+        Engine engine = new Engine(model);
+        Engine apart = new Engine(model, false)) {
+      for (int last : new int[] {90, 10, 50}) {
+        int[] theirs = prompt.clone();
+        theirs[theirs.length - 1] = last;
+        engine.run(request(theirs, 3, 1)).orThrow();
+      }
+      assertEquals(new Reach(3, PAGE + 30), model.lower().reach(parting(other, 3), 0));
+      Request asked = request(other, 3, 1).with(LogProbabilities.NONE.withPrompt(0));
+      Result expected = apart.run(asked).orThrow();
+      Result result = engine.run(asked).orThrow();
+      assertEquals(expected.prompt(), result.prompt());
+      assertArrayEquals(expected.tokens(), result.tokens());
     }
   }
 

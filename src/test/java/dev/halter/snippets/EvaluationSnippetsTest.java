@@ -3,6 +3,7 @@ package dev.halter.snippets;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.evaluation.Arithmetic;
+import dev.halter.evaluation.FinishedItems;
 import dev.halter.evaluation.PlanEvaluation;
 import dev.halter.evaluation.Task;
 import dev.halter.evaluation.TaskFile;
@@ -36,9 +37,10 @@ class EvaluationSnippetsTest {
       // @start region="plans"
       List<Task> task = TaskFile.read(tasks.resolve("dogs.jsonl"), TaskFile.REFUSAL);
       SteeringPlan dogs = SteeringPlan.read(DEMO.resolve("plans/dogs.json"), model.config());
-      PlanEvaluation.Tried tried = new PlanEvaluation.Tried(List.of(dogs), List.of(1.0), 1, 0);
+      PlanEvaluation.Tried tried =
+          new PlanEvaluation.Tried(task, List.of(dogs), List.of(1.0), 1, 0);
       for (PlanEvaluation.Row row :
-          PlanEvaluation.of(model, task, tried, null, step -> {}).rows()) {
+          PlanEvaluation.of(model, tried, null, FinishedItems.NONE, step -> {}).rows()) {
         System.out.println(row.arm().kind() + " " + row.scores().getFirst().score());
       }
       // @end

@@ -2,7 +2,7 @@ package dev.halter.cli.concepts;
 
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OutputOptions;
-import dev.halter.evaluation.RemovalEvaluation;
+import dev.halter.cli.RemovalOptions;
 import dev.halter.evaluation.RemovalEvaluation.Row;
 import dev.halter.evaluation.RemovalTask;
 import dev.halter.files.Json;
@@ -34,27 +34,18 @@ final class ConceptsEvaluateCommand implements Callable<Integer> {
               + " folder).")
   Path task;
 
-  @Option(
-      names = "--dictionary",
-      paramLabel = "D",
-      description =
-          "Concept dictionary of hook_resid_post (default: made of concepts/stimuli.jsonl of the"
-              + " model's folder, all layers).")
-  Path dictionary;
+  @Mixin RemovalOptions removed;
 
   @Mixin OutputOptions output;
 
   @Override
   public Integer call() {
-    Path shipped = options.folder().resolve("concepts");
+    Path folder = options.folder();
     try (LanguageModel model = options.openForPairs()) {
       RemovalTask read =
-          RemovalTask.read(task == null ? shipped.resolve("removal.json") : task, model);
+          RemovalTask.read(task == null ? folder.resolve("concepts/removal.json") : task, model);
       Consumer<String> progress = step -> System.err.println("evaluate: " + step);
-      List<Row> rows =
-          dictionary == null
-              ? RemovalEvaluation.ofStimuli(model, shipped.resolve("stimuli.jsonl"), read, progress)
-              : new RemovalEvaluation(model, dictionary, read).run(progress);
+      List<Row> rows = removed.evaluate(model, folder, read, progress);
       if (output.isJson()) {
         output.print(document(read, rows));
       } else {

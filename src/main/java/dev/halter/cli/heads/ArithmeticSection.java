@@ -1,5 +1,6 @@
 package dev.halter.cli.heads;
 
+import dev.halter.cli.SumsOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.evaluation.Arithmetic;
 import dev.halter.evaluation.ArithmeticEvaluation;
@@ -20,25 +21,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
 import java.util.function.ToDoubleFunction;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** The part of {@code halter heads evaluate} that takes out the heads of sums. */
 final class ArithmeticSection {
-  @Option(
-      names = "--templates",
-      paramLabel = "F",
-      description =
-          "Templates of sums (default: tasks/arithmetic.json of the model's folder, or the 36 that"
-              + " ship).")
-  Path templates;
-
-  @Option(
-      names = "--sums",
-      paramLabel = "N",
-      defaultValue = "200",
-      description =
-          "Sums to find heads with, and as many to measure with (default: ${DEFAULT-VALUE}).")
-  int sums;
+  @Mixin SumsOptions sums;
 
   @Option(
       names = "--without",
@@ -50,17 +38,10 @@ final class ArithmeticSection {
 
   /** Refuses numbers that mean nothing. */
   void check() {
-    if (sums < 2) {
-      throw new WrongUseException("--sums is " + sums + ", must be 2 or more");
-    }
+    sums.check();
     if (without.stream().anyMatch(count -> count < 1)) {
       throw new WrongUseException("--without is " + without + ", must be 1 or more each");
     }
-  }
-
-  /** The templates of sums. */
-  Arithmetic templates(Path modelFolder) {
-    return templates == null ? Arithmetic.ofModel(modelFolder) : Arithmetic.read(templates);
   }
 
   Report run(
@@ -71,13 +52,13 @@ final class ArithmeticSection {
       List<Question> other,
       List<int[]> texts,
       Consumer<String> progress) {
-    Arithmetic arithmetic = templates(modelFolder);
+    Arithmetic arithmetic = sums.templates(modelFolder);
     List<Arithmetic.Example> examples =
         arithmetic.examples(List.copyOf(arithmetic.operators()), 1, 9, seed);
     return ArithmeticEvaluation.of(
         model,
         examples,
-        new ArithmeticEvaluation.Tried(sums, without, Mode.MEAN, draws, seed),
+        new ArithmeticEvaluation.Tried(sums.count, without, Mode.MEAN, draws, seed),
         other,
         texts,
         progress);

@@ -3,6 +3,7 @@ package dev.halter.cli.heads;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
+import dev.halter.cli.RandomHeadsOptions;
 import dev.halter.cli.WrongUseException;
 import dev.halter.evaluation.ArithmeticEvaluation;
 import dev.halter.evaluation.ControlEvaluation;
@@ -101,19 +102,7 @@ final class EvaluateCommand implements Callable<Integer> {
           "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
   double shrinkage;
 
-  @Option(
-      names = "--draws",
-      paramLabel = "N",
-      defaultValue = "3",
-      description = "Draws of random heads (default: ${DEFAULT-VALUE}).")
-  int draws;
-
-  @Option(
-      names = "--seed",
-      paramLabel = "N",
-      defaultValue = "0",
-      description = "Seed of the draws (default: ${DEFAULT-VALUE}).")
-  long seed;
+  @Mixin RandomHeadsOptions random;
 
   @Mixin OutputOptions output;
 
@@ -122,8 +111,8 @@ final class EvaluateCommand implements Callable<Integer> {
     if (!(shrinkage >= 0 && shrinkage <= 1)) {
       throw new WrongUseException("--shrinkage is " + shrinkage + ", must be 0 to 1");
     }
-    if (draws < 0) {
-      throw new WrongUseException("--draws is " + draws + ", must be 0 or more");
+    if (random.draws < 0) {
+      throw new WrongUseException("--draws is " + random.draws + ", must be 0 or more");
     }
     if (!strengths.stream().allMatch(Float::isFinite)) {
       throw new WrongUseException("--strength takes finite numbers");
@@ -144,9 +133,16 @@ final class EvaluateCommand implements Callable<Integer> {
       ArithmeticEvaluation.Report sums =
           has("arithmetic")
               ? arithmetic.run(
-                  model, options.folder(), draws, seed, read.other(), read.texts(), progress)
+                  model,
+                  options.folder(),
+                  random.draws,
+                  random.seed,
+                  read.other(),
+                  read.texts(),
+                  progress)
               : null;
-      Setting setting = new Setting(top, tried, strengths, shrinkage, reaches, draws, seed);
+      Setting setting =
+          new Setting(top, tried, strengths, shrinkage, reaches, random.draws, random.seed);
       Report controls =
           has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
       TuningEvaluation.Report tuned =
@@ -154,10 +150,10 @@ final class EvaluateCommand implements Callable<Integer> {
               ? tuning.run(
                   model,
                   options,
-                  arithmetic.templates(options.folder()),
-                  arithmetic.sums,
-                  draws,
-                  seed,
+                  arithmetic.sums.templates(options.folder()),
+                  arithmetic.sums.count,
+                  random.draws,
+                  random.seed,
                   read.other(),
                   read.texts(),
                   progress)
