@@ -180,8 +180,7 @@ class CaptureReaderTest {
         most = Math.max(most, device.most());
         first
             .values()
-            .forEach(
-                (site, all) -> assertArrayEquals(whole.get(site), all, 1e-5f, site.name()));
+            .forEach((site, all) -> assertArrayEquals(whole.get(site), all, 1e-5f, site.name()));
         second
             .values()
             .forEach(
@@ -260,9 +259,7 @@ class CaptureReaderTest {
       Capture other = new Capture(config, List.of(pattern, middle), TOKENS.length);
       run(model, ROOMY, TOKENS.length, capture, other);
       Map<Site, float[]> whole = all(model);
-      other
-          .values()
-          .forEach((site, values) -> assertArrayEquals(whole.get(site), values, 1e-5f));
+      other.values().forEach((site, values) -> assertArrayEquals(whole.get(site), values, 1e-5f));
       assertArrayEquals(other.at(middle, 0), capture.at(middle, 0));
       assertThrows(OutOfMemoryError.class, capture::values);
       assertThrows(OutOfMemoryError.class, () -> capture.at(pattern, 0));

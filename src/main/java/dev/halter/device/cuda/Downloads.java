@@ -131,7 +131,8 @@ final class Downloads implements AutoCloseable {
               .limit(status == 0 ? Math.min(pieces, THREADS) : 0)
               .toArray(CompletableFuture<?>[]::new);
       CompletableFuture<Void> done =
-          CompletableFuture.allOf(helpers).whenComplete((nothing, failure) -> cuEventDestroy(ready));
+          CompletableFuture.allOf(helpers)
+              .whenComplete((nothing, failure) -> cuEventDestroy(ready));
       Driver.check(status, "recording an event");
       return done;
     }
@@ -143,8 +144,7 @@ final class Downloads implements AutoCloseable {
       Lane lane = free == null ? new Lane() : free;
       try {
         for (long at = next.getAndAdd(PIECE); at < end; at = next.getAndAdd(PIECE)) {
-          MemorySegment piece =
-              lane.fetch(address + at, Math.min(PIECE, end - at), ready);
+          MemorySegment piece = lane.fetch(address + at, Math.min(PIECE, end - at), ready);
           for (HostCopy copy : copies) {
             copy.take(piece, at);
           }

@@ -86,7 +86,13 @@ class CudaDeviceTest {
   @ParameterizedTest
   @ValueSource(
       ints = {
-        1, 255, 257, Downloads.PIECE, Downloads.PIECE + 1, Staging.HALF - 1, Staging.HALF + 1,
+        1,
+        255,
+        257,
+        Downloads.PIECE,
+        Downloads.PIECE + 1,
+        Staging.HALF - 1,
+        Staging.HALF + 1,
         5 * Staging.HALF + 3
       })
   void copiesAnyNumberOfBytesThereAndBack(int bytes) {
@@ -192,8 +198,7 @@ class CudaDeviceTest {
       Arrival after = buffer.send(List.of(HostCopy.over(MemorySegment.ofArray(good), 0)));
       for (int i = 0; i < 2; i++) {
         String failure = assertThrows(DeviceException.class, before::await).getMessage();
-        assertEquals(
-            "copying to the host: java.lang.IllegalStateException: no room", failure);
+        assertEquals("copying to the host: java.lang.IllegalStateException: no room", failure);
       }
       after.await();
       assertArrayEquals(IntStream.range(0, MANY).toArray(), good);
