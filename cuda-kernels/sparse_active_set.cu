@@ -75,20 +75,36 @@ __device__ __forceinline__ void extend_gram(float* gram, long long stride, int f
     }
 }
 
+/// The same from the Gram matrix of all atoms [n, n]: a row for each warp.
+__device__ __forceinline__ void gather_gram(float* gram, long long stride, int from, int m,
+                                            const float* __restrict__ known, const int* ids, int n) {
+    const int warp = threadIdx.x / warpSize, warps = blockDim.x / warpSize;
+    for (int j = from + warp; j < m; j += warps) {
+        const float* __restrict__ row = known + (long long)ids[j] * n;
+#pragma unroll 4
+        for (int i = threadIdx.x % warpSize; i <= j; i += warpSize) {
+            const float entry = row[ids[i]];
+            gram[j * stride + i] = entry;
+            gram[i * stride + j] = entry;
+        }
+    }
+}
+
 /// Coordinate descent: each coefficient in turn becomes the best for what the others are.
-/// The objective never grows.
+/// The objective never grows. One warp does it, which has nobody to wait for.
 __device__ __forceinline__ void sweep(const Working& w, double l1, double l2) {
     for (int j = 0; j < w.m; j++) {
         const float* row = w.gram + j * w.stride;
         const double square = row[j];
         const double old = w.c[j];
-        const double best = soft(w.g[j] + square * old, l1) / (square + l2);
+        const double best_scaled = soft(w.g[j] + square * old, l1);
+        const double best = best_scaled == 0 ? 0.0 : best_scaled / (square + l2);
         const double change = best - old;
-        if (change == 0) continue;  // for all threads alike
-        __syncthreads();            // all have read c and g
-        for (int i = threadIdx.x; i < w.m; i += blockDim.x) w.g[i] -= change * row[i];
+        if (change == 0) continue;  // for all lanes alike
+        __syncwarp();               // all have read c and g
+        for (int i = threadIdx.x; i < w.m; i += warpSize) w.g[i] -= change * row[i];
         if (threadIdx.x == 0) w.c[j] = best;
-        __syncthreads();
+        __syncwarp();
     }
 }
 
@@ -155,7 +171,9 @@ __device__ __forceinline__ bool newton(const Working& w, int count, double l1, d
 /// the objective, so it ends; the bound is for what rounding can do.
 __device__ __forceinline__ void minimise(const Working& w, double l1, double l2) {
     for (int turn = 0; turn < 200; turn++) {
-        for (int i = 0; i < 3; i++) sweep(w, l1, l2);
+        if (threadIdx.x < warpSize) {
+            for (int i = 0; i < 3; i++) sweep(w, l1, l2);
+        }
         if (threadIdx.x == 0) {
             int count = 0;
             for (int j = 0; j < w.m; j++) {
@@ -186,7 +204,8 @@ __device__ __forceinline__ void minimise(const Working& w, double l1, double l2)
 // Gram matrix [n, n], or null. rows.violations: largest one found.
 // Source: You et al., EnSC (CVPR 2016), for the rounds; that sweeps and Newton's steps solve the
 // small problem is ours.
-// PRECOND: one block per place, any block size; the working set is not among the candidates.
+// PRECOND: one block per place, any block size, on which no bit depends; the working set is not among
+// the candidates.
 // Moves (count + new) * d * 4 + new * count * d * 4 bytes (these mostly from cache) per place.
 extern "C" __global__ void active_set(const __grid_constant__ SparseRows rows,
                                       const __grid_constant__ SparseCandidates candidates,
@@ -219,9 +238,7 @@ extern "C" __global__ void active_set(const __grid_constant__ SparseRows rows,
 
     // Rounding r to f32 moves its product with a unit atom by up to 2^-24 |r|: no round can make
     // less of a violation than that.
-    double squares = 0;
-    for (int i = threadIdx.x; i < d; i += blockDim.x) squares += (double)r[i] * r[i];
-    const double tolerance = fmax(1e-5 * l1, sqrt(block_sum(squares)) / (1 << 24));
+    const double tolerance = fmax(1e-5 * l1, sqrt(warp_dot(r, r, d)) / (1 << 24));
 
     dots(w.g, atoms, ids, count, r, d);
     double worst = 0;
@@ -268,13 +285,10 @@ extern "C" __global__ void active_set(const __grid_constant__ SparseRows rows,
     }
     __syncthreads();
     w.m = rows.counts[row];
-    if (known == nullptr) extend_gram(gram, capacity, count, w.m, atoms, ids, d);
-    for (int j = count; known != nullptr && j < w.m; j++) {
-        for (int i = threadIdx.x; i <= j; i += blockDim.x) {
-            const float entry = known[(long long)ids[j] * n + ids[i]];
-            gram[(long long)j * capacity + i] = entry;
-            gram[(long long)i * capacity + j] = entry;
-        }
+    if (known == nullptr) {
+        extend_gram(gram, capacity, count, w.m, atoms, ids, d);
+    } else {
+        gather_gram(gram, capacity, count, w.m, known, ids, n);
     }
     __syncthreads();
     minimise(w, l1, l2);

@@ -171,7 +171,9 @@ class Stages:
         answer = told(rows)
         if not answer["failures"]:
             plain, captured = (row["median"] for row in rows)
-            answer["details"].append(f"with capture {plain / captured:.2f} times the time")
+            token = 4 * self.size.shape["layers"] * self.size.shape["d-model"]  # bytes that come back
+            answer["details"].append(
+                f"with capture {plain / captured:.2f} times the time, {token * captured / 1e9:.1f} GB/s come back")
         return answer
 
     def cascade(self, until):

@@ -107,6 +107,7 @@ int first_capability() {
 struct Settings {
     int devices = 1;
     size_t memory = size_t(4) << 30;
+    size_t pinned = size_t(4) << 30;
     int image = SUCCESS;
     int capability = first_capability();
 };
@@ -125,6 +126,7 @@ std::map<std::string, long long> calls;  // of functions that need a context
 unsigned char* region = nullptr;
 size_t region_used = 0;
 size_t memory_used = 0;
+size_t pinned_used = 0;
 std::map<uintptr_t, Allocation> allocations;
 std::map<void*, size_t> pinned;
 std::set<Stream*> streams;
@@ -252,6 +254,7 @@ void destroy_context() {
     }
     for (auto& [address, bytes] : pinned) free(address);
     pinned.clear();
+    pinned_used = 0;
     for (Stream* stream : streams) delete stream;
     streams.clear();
     for (Event* event : events) delete event;
@@ -340,6 +343,8 @@ void stand_in_set(const char* what, long long value) {
         settings.devices = static_cast<int>(value);
     } else if (name == "memory") {
         settings.memory = static_cast<size_t>(value);
+    } else if (name == "pinned") {
+        settings.pinned = static_cast<size_t>(value);
     } else if (name == "image") {
         settings.image = static_cast<int>(value);
     } else if (name == "capability") {
@@ -502,18 +507,23 @@ STAND_IN_API int cuMemFree_v2(uint64_t address) {
 
 STAND_IN_API int cuMemAllocHost_v2(void** address, size_t bytes) {
     IN_CONTEXT;
+    if (bytes > settings.pinned || pinned_used > settings.pinned - bytes) return OUT_OF_MEMORY;
     *address = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
     if (*address == nullptr) return OUT_OF_MEMORY;
     pinned[*address] = bytes;
+    pinned_used += bytes;
     return SUCCESS;
 }
 
 STAND_IN_API int cuMemFreeHost(void* address) {
     IN_CONTEXT;
-    if (pinned.erase(address) == 0) {
+    auto found = pinned.find(address);
+    if (found == pinned.end()) {
         stand_in::complain("cuMemFreeHost: %p is not allocated", address);
         return INVALID_VALUE;
     }
+    pinned_used -= found->second;
+    pinned.erase(found);
     free(address);
     return SUCCESS;
 }

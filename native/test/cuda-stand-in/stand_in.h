@@ -13,9 +13,9 @@ STAND_IN_API const char* stand_in_report();
 /// Forgets the report and every setting.
 STAND_IN_API void stand_in_reset();
 
-/// Makes the stand-in another machine: "devices" (how many; one context at a time), "memory" (bytes), "image" (what
-/// loading a module answers: 0, or a CUresult), "capability" (of compute: 90 for 9.0; 75 unless
-/// STAND_IN_CAPABILITY in the environment says otherwise).
+/// Makes the stand-in another machine: "devices" (how many; one context at a time), "memory" (bytes), "pinned"
+/// (bytes of the host's), "image" (what loading a module answers: 0, or a CUresult), "capability" (of compute: 90 for
+/// 9.0; 75 unless STAND_IN_CAPABILITY in the environment says otherwise).
 STAND_IN_API void stand_in_set(const char* what, long long value);
 
 /// Kernels run since the last reset.

@@ -69,6 +69,19 @@ public final class Buffer implements AutoCloseable {
     memory.copyOut(address, to, to.byteSize());
   }
 
+  /**
+   * Begins copies to the host of what work queued before leaves in this buffer; work queued later
+   * goes on meanwhile. Before {@link Arrival#await} has returned the buffer is not written to, and
+   * nobody looks at where the values go.
+   *
+   * @param copies in the order of the buffer, none over another; best with little between them,
+   *     which is fetched too
+   */
+  public Arrival send(List<HostCopy> copies) {
+    copies.forEach(copy -> check(copy.from(), copy.bytes()));
+    return copies.isEmpty() ? Arrival.PAST : memory.copyOut(address, copies);
+  }
+
   /** Queues a copy of all of {@code from}, which lies on the same device, to the start of this. */
   public void copyFrom(Buffer from) {
     check(0, from.bytes);

@@ -22,6 +22,17 @@ public interface BufferMemory {
   /** Copies device to host, after all work queued before; on return the data is there. */
   void copyOut(long fromAddress, MemorySegment to, long bytes);
 
+  /** As {@link Buffer#send}, of a buffer that begins at {@code fromAddress}. */
+  default Arrival copyOut(long fromAddress, List<HostCopy> copies) {
+    for (HostCopy copy : copies) {
+      MemorySegment to = copy.to().get();
+      if (to != null) {
+        copyOut(fromAddress + copy.from(), to, copy.bytes());
+      }
+    }
+    return Arrival.PAST;
+  }
+
   /** Queues a copy within the device; the ranges must not overlap. */
   void copyWithin(long fromAddress, long toAddress, long bytes);
 

@@ -9,8 +9,9 @@ import java.util.List;
  *
  * <p>The same kernel sources, the same launches and the same argument layout serve every device:
  * {@code CudaDevice} hands them to the CUDA driver, {@code CpuDevice} to the g++ build of the same
- * files. Work is queued in call order; {@link Buffer} copies to the host and {@link #synchronize()}
- * wait for it. A device and everything made from it belong to one thread at a time.
+ * files. Work is queued in call order; {@link Buffer} copies to the host, but for what is {@link
+ * Buffer#send sent}, and {@link #synchronize()} wait for it. A device and everything made from it
+ * belong to one thread at a time.
  */
 public interface Device extends AutoCloseable {
 

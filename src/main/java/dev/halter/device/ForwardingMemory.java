@@ -27,6 +27,11 @@ class ForwardingMemory implements BufferMemory {
   }
 
   @Override
+  public Arrival copyOut(long fromAddress, List<HostCopy> copies) {
+    return memory.copyOut(fromAddress, copies);
+  }
+
+  @Override
   public void copyWithin(long fromAddress, long toAddress, long bytes) {
     memory.copyWithin(fromAddress, toAddress, bytes);
   }

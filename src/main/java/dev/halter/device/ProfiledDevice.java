@@ -124,6 +124,18 @@ public final class ProfiledDevice extends ForwardingDevice {
           () -> super.copyOut(fromAddress, to, bytes));
     }
 
+    /** Waits for it, so that nothing else has its time. */
+    @Override
+    public Arrival copyOut(long fromAddress, List<HostCopy> copies) {
+      long bytes = copies.stream().mapToLong(HostCopy::bytes).sum();
+      time(
+          "copy from the device",
+          bytes,
+          Profile.UNKNOWN,
+          () -> super.copyOut(fromAddress, copies).await());
+      return Arrival.PAST;
+    }
+
     @Override
     public void copyWithin(long fromAddress, long toAddress, long bytes) {
       time(

@@ -52,6 +52,7 @@ public final class Engine implements AutoCloseable {
   private final Sampler sampler;
   private final CaptureReader captures;
   private final List<Sequence> running = new ArrayList<>();
+  private final List<Sequence> order = new ArrayList<>(); // of the spans of the batch that runs
   private volatile Thread owner; // the only thread that may use it; null for whichever
 
   /** An engine over a model, which is not closed with it. */
@@ -125,6 +126,9 @@ public final class Engine implements AutoCloseable {
     final int maxTokens;
     final Beginning beginning; // null where it is not shared
     final Parting parting;
+    final int[] stops; // in their order
+    final int[] fed = new int[1]; // the token that a step feeds back
+    final int[] fedSlot = new int[1]; // and its slot
     final int[] generated;
     final float[] logProbabilities;
     final List<Alternatives> alternatives = new ArrayList<>(); // of each token, or empty
@@ -149,6 +153,7 @@ public final class Engine implements AutoCloseable {
           hasBeginning && request.capture() == null
               ? steered.parting(request.cacheSalt())
               : Parting.NONE;
+      this.stops = request.stopTokens().stream().mapToInt(Integer::intValue).sorted().toArray();
       this.generated = new int[maxTokens];
       this.logProbabilities = new float[maxTokens];
       if (request.logProbabilities().wantsPrompt()) {
@@ -170,7 +175,7 @@ public final class Engine implements AutoCloseable {
 
     /** Whether the last generated token ends it. */
     boolean isStopped() {
-      return count > 0 && request.stopTokens().contains(generated[count - 1]);
+      return count > 0 && Arrays.binarySearch(stops, generated[count - 1]) >= 0;
     }
 
     /** What it has; the token that stopped it is none of its tokens. */
@@ -384,24 +389,24 @@ public final class Engine implements AutoCloseable {
     int shared = stepAbove(beginPrompts(), done);
     captures.begin();
     Batch batch = new Batch();
-    List<Sequence> order = new ArrayList<>();
+    order.clear();
     int rows = model.limits().rows();
     int outputs = model.limits().outputs();
     for (Sequence sequence : running) {
       if (!sequence.isPrompt() && batch.rows() < rows && batch.outputs() < outputs) {
-        capture(
-            add(batch, sequence, new int[] {sequence.generated[sequence.count - 1]}, 0), sequence);
+        sequence.fed[0] = sequence.generated[sequence.count - 1];
+        capture(add(batch, sequence, sequence.fed, sequence.fedSlot, 0), sequence);
         order.add(sequence);
       }
     }
     int generating = batch.rows();
     for (Sequence sequence : running) {
       if (sequence.isPrompt() && sequence.isBegun && sequence.reach.layer() == 0) {
-        addPrompt(batch, sequence, order);
+        addPrompt(batch, sequence);
       }
     }
     if (!order.isEmpty()) {
-      run(batch, order, batch.rows() - generating, shared, done);
+      run(batch, batch.rows() - generating, shared, done);
     }
   }
 
@@ -425,39 +430,39 @@ public final class Engine implements AutoCloseable {
   private int stepAbove(int shared, Consumer<Step> done) {
     captures.begin();
     Batch batch = null;
-    List<Sequence> order = new ArrayList<>();
+    order.clear();
     for (Sequence sequence : running) {
       if (sequence.isPrompt() && sequence.isBegun) {
         sequence.reach = model.lower().reach(sequence.parting, sequence.done);
         int layer = sequence.reach.layer();
         batch = batch == null && layer > 0 ? new Batch(layer) : batch;
         if (batch != null && layer == batch.firstLayer()) {
-          addPrompt(batch, sequence, order);
+          addPrompt(batch, sequence);
         }
       }
     }
     if (order.isEmpty()) {
       return shared;
     }
-    run(batch, order, batch.rows(), shared, done);
+    run(batch, batch.rows(), shared, done);
     return 0;
   }
 
   /** Runs the spans of {@code order}, and what follows from it. */
-  private void run(Batch batch, List<Sequence> order, int read, int shared, Consumer<Step> done) {
+  private void run(Batch batch, int read, int shared, Consumer<Step> done) {
     for (int i = 0; i < order.size(); i++) {
       if (order.get(i).isPrompt()) {
         model.lower().leave(batch, batch.spans().get(i), order.get(i).parting);
       }
     }
-    SiteHook hook = hook(order);
-    choose(batch, order);
+    SiteHook hook = hook();
+    choose(batch);
     model.forward(batch, slots.table(), hook, sampler);
     model.lower().finish();
     captures.finish();
-    slots.report(batch, order.stream().map(sequence -> sequence.steered).toList());
+    slots.report(batch, span -> order.get(span).steered);
     sampler.read();
-    int generated = take(batch, order);
+    int generated = take(batch);
     done.accept(new Step(read, shared, (long) read * batch.firstLayer(), generated));
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
@@ -468,10 +473,11 @@ public final class Engine implements AutoCloseable {
       }
       finishIfDone(sequence);
     }
+    order.clear(); // what has left is nobody's any more
   }
 
   /** What captures read; what there is no memory for costs those alone who asked for it. */
-  private SiteHook hook(List<Sequence> order) {
+  private SiteHook hook() {
     try {
       return captures.hook();
     } catch (OutOfDeviceMemoryException e) {
@@ -525,7 +531,7 @@ public final class Engine implements AutoCloseable {
   }
 
   /** Adds as much of a prompt as fits the step. */
-  private void addPrompt(Batch batch, Sequence sequence, List<Sequence> order) {
+  private void addPrompt(Batch batch, Sequence sequence) {
     int[] prompt = sequence.request.prompt();
     int end = batch.firstLayer() > 0 ? sequence.reach.end() : prompt.length;
     int count = Math.min(end - sequence.done, model.limits().rows() - batch.rows());
@@ -538,7 +544,7 @@ public final class Engine implements AutoCloseable {
       return;
     }
     int[] tokens = Arrays.copyOfRange(prompt, sequence.done, sequence.done + count);
-    Batch.Span span = add(batch, sequence, tokens, firstOutput);
+    Batch.Span span = add(batch, sequence, tokens, new int[count], firstOutput);
     if (batch.firstLayer() > 0) {
       model.lower().take(batch, span, sequence.parting);
     }
@@ -552,8 +558,9 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  private static Batch.Span add(Batch batch, Sequence sequence, int[] tokens, int firstOutput) {
-    int[] slots = sequence.steered.slots(sequence.done, tokens);
+  private static Batch.Span add(
+      Batch batch, Sequence sequence, int[] tokens, int[] slots, int firstOutput) {
+    sequence.steered.slots(sequence.done, tokens, slots);
     return batch.add(sequence.id, sequence.done, tokens, slots, firstOutput);
   }
 
@@ -561,7 +568,7 @@ public final class Engine implements AutoCloseable {
    * Has the next token chosen of every request that will have seen all its tokens, and read what
    * the prompts of those have that want to know.
    */
-  private void choose(Batch batch, List<Sequence> order) {
+  private void choose(Batch batch) {
     sampler.begin();
     for (int i = 0; i < order.size(); i++) {
       Sequence sequence = order.get(i);
@@ -580,7 +587,7 @@ public final class Engine implements AutoCloseable {
   }
 
   /** Takes what was chosen and read, and counts the tokens chosen. */
-  private int take(Batch batch, List<Sequence> order) {
+  private int take(Batch batch) {
     int number = 0;
     int chosen = 0;
     for (int i = 0; i < order.size(); i++) {

@@ -245,6 +245,14 @@ final class Attention {
   private final int ropeParts; // blocks that share the heads of a row
   private final int ropeRowsParts; // likewise of ROPE_ROWS rows
 
+  // Of the step whose work was found last: each takes the memory of the one before.
+  private final List<int[]> tilePool = new ArrayList<>();
+  private int tilesMade; // taken from it
+  private final List<int[]> wideTiles = new ArrayList<>();
+  private final List<int[]> wholeTiles = new ArrayList<>();
+  private final List<int[]> splitTiles = new ArrayList<>();
+  private final List<int[]> allTiles = new ArrayList<>();
+
   /**
    * Prepares the kernels.
    *
@@ -396,16 +404,18 @@ final class Attention {
    * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
    * the heads of a group; the longest come first, since they see the most keys. Those of one row
    * are split where the form can and the scratch has room, and what they share is found; that
-   * changes no bits.
+   * changes no bits. Valid until the next call, which takes its memory.
    *
    * @param cache whose pages tell what is shared
    * @param maySplit whether any are split: log-sum-exps are left by whole ones alone
    */
   Work work(Batch batch, KvCache cache, boolean maySplit) {
     int group = config.nHeads() / config.nKvHeads();
-    List<int[]> wideTiles = new ArrayList<>();
-    List<int[]> tiles = new ArrayList<>();
-    List<int[]> split = new ArrayList<>();
+    tilesMade = 0;
+    wideTiles.clear();
+    wholeTiles.clear();
+    splitTiles.clear();
+    allTiles.clear();
     int place = 0;
     for (Batch.Span span : batch.spans()) {
       boolean isWide = wide != null && span.length() > 1;
@@ -415,22 +425,22 @@ final class Attention {
         int position = span.position() + i;
         int splits = Split.count(position);
         if (isWide) {
-          wideTiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), position});
+          wideTiles.add(tile(span.firstRow() + i, rows, span.sequence(), position));
         } else if (maySplit && rows == 1 && splits <= places - place) {
-          split.add(new int[] {span.firstRow() + i, place, span.sequence(), position});
+          splitTiles.add(tile(span.firstRow() + i, place, span.sequence(), position));
           place += splits;
         } else {
-          tiles.add(new int[] {span.firstRow() + i, rows, span.sequence(), position});
+          wholeTiles.add(tile(span.firstRow() + i, rows, span.sequence(), position));
         }
       }
     }
     Comparator<int[]> longestFirst = (a, b) -> Integer.compare(b[3] + b[1], a[3] + a[1]);
     wideTiles.sort(longestFirst);
-    tiles.sort(longestFirst);
-    split.sort((a, b) -> Integer.compare(b[3], a[3]));
+    wholeTiles.sort(longestFirst);
+    splitTiles.sort((a, b) -> Integer.compare(b[3], a[3]));
     List<Cascade.Part> parts =
-        shared == null ? List.of() : form.split().cascade().parts(split, cache, mostParts);
-    int[] own = new int[split.size()];
+        shared == null ? List.of() : form.split().cascade().parts(splitTiles, cache, mostParts);
+    int[] own = new int[splitTiles.size()];
     int deepest = 0;
     for (Cascade.Part part : parts) { // those of many tiles come before those of some of them
       Arrays.fill(own, part.first(), part.first() + part.tiles(), part.to());
@@ -438,20 +448,33 @@ final class Attention {
     }
     int longest = 0;
     for (int i = 0; i < own.length; i++) {
-      longest = Math.max(longest, Split.count(split.get(i)[3]) - own[i]);
+      longest = Math.max(longest, Split.count(splitTiles.get(i)[3]) - own[i]);
     }
     Work.Shape shape =
         new Work.Shape(
             wideTiles.size(),
-            tiles.size(),
-            split.size(),
+            wholeTiles.size(),
+            splitTiles.size(),
             powerOfTwo(longest),
             powerOfTwo(parts.size()),
             powerOfTwo(deepest));
-    List<int[]> all = new ArrayList<>(wideTiles);
-    all.addAll(tiles);
-    all.addAll(split);
-    return new Work(all, own, parts, shape);
+    allTiles.addAll(wideTiles);
+    allTiles.addAll(wholeTiles);
+    allTiles.addAll(splitTiles);
+    return new Work(allTiles, own, parts, shape);
+  }
+
+  /** A tile, in memory that one of an earlier step had. */
+  private int[] tile(int row, int rowsOrPlace, int sequence, int position) {
+    if (tilesMade == tilePool.size()) {
+      tilePool.add(new int[4]);
+    }
+    int[] tile = tilePool.get(tilesMade++);
+    tile[0] = row;
+    tile[1] = rowsOrPlace;
+    tile[2] = sequence;
+    tile[3] = position;
+    return tile;
   }
 
   /** The least power of two that is no less, or 0. */

@@ -1,6 +1,8 @@
 package dev.halter.model;
 
+import dev.halter.device.HostCopy;
 import dev.halter.weights.ModelConfig;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
@@ -9,6 +11,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ForkJoinTask;
 import java.util.stream.IntStream;
 
 /**
@@ -23,7 +26,7 @@ public final class Capture {
   private final Generated generated;
   private final List<Integer> fed =
       new ArrayList<>(); // positions of generated tokens that are read
-  private final Map<Site, float[]> values = new LinkedHashMap<>(); // of the prompt
+  private final Map<Site, Room> prompt = new LinkedHashMap<>();
   private final Map<Site, List<float[]>> more = new HashMap<>(); // of each generated token
 
   /** Which generated tokens are read. */
@@ -91,7 +94,49 @@ public final class Capture {
             "site %s of %,d tokens has %,d values, more than can be captured at once"
                 .formatted(site, positions.length, count));
       }
-      values.put(site, new float[(int) count]);
+      prompt.put(site, new Room((int) count));
+    }
+  }
+
+  /**
+   * An array for the values of a prompt at a site. A large one is made by another thread: to give
+   * out a gigabyte of fresh memory takes the system longer than a card takes for the prompt, and
+   * less if several ask for it.
+   */
+  private static final class Room {
+    private static final int LARGE = 1 << 18;
+
+    private final ForkJoinTask<float[]> array;
+
+    Room(int count) {
+      array = ForkJoinTask.adapt(() -> new float[count]);
+      if (count < LARGE) {
+        array.invoke();
+      } else {
+        array.fork();
+      }
+    }
+
+    /**
+     * The array.
+     *
+     * @throws OutOfMemoryError if Java had no memory for it
+     */
+    float[] get() {
+      return array.join();
+    }
+
+    /** Has {@code count} values that a reading holds from byte {@code from} on copied. */
+    HostCopy copy(long from, int at, int count) {
+      return new HostCopy(from, 4L * count, () -> part(at, count));
+    }
+
+    /** Null where there is no array, of which {@link #get} tells who asks for the values. */
+    private MemorySegment part(int at, int count) {
+      array.quietlyJoin();
+      return array.isCompletedNormally()
+          ? MemorySegment.ofArray(array.join()).asSlice(4L * at, 4L * count)
+          : null;
     }
   }
 
@@ -110,12 +155,12 @@ public final class Capture {
 
   /** Whether a site is captured. */
   public boolean wants(Site site) {
-    return values.containsKey(site);
+    return prompt.containsKey(site);
   }
 
   /** Sites that are read. */
   public Set<Site> sites() {
-    return values.keySet();
+    return prompt.keySet();
   }
 
   /** Tokens of the prompt. */
@@ -137,23 +182,31 @@ public final class Capture {
         .toArray();
   }
 
-  /** All values, by site, in the order asked for; of each {@link #shape(Site)}. */
+  /**
+   * All values, by site, in the order asked for; of each {@link #shape(Site)}.
+   *
+   * @throws OutOfMemoryError if Java had no memory for those of the prompt
+   */
   public Map<Site, float[]> values() {
-    if (fed.isEmpty()) {
-      return values;
-    }
     Map<Site, float[]> all = new LinkedHashMap<>();
-    values.forEach((site, prompt) -> all.put(site, isPattern(site) ? patterns(site) : rows(site)));
+    sites().forEach(site -> all.put(site, values(site)));
     return all;
+  }
+
+  private float[] values(Site site) {
+    if (fed.isEmpty()) {
+      return prompt.get(site).get();
+    }
+    return isPattern(site) ? patterns(site) : rows(site);
   }
 
   /** Rows of prompt and generation, one after another. */
   private float[] rows(Site site) {
-    float[] prompt = values.get(site);
+    float[] read = prompt.get(site).get();
     int width = site.width(config);
-    float[] all = Arrays.copyOf(prompt, prompt.length + fed.size() * width);
+    float[] all = Arrays.copyOf(read, read.length + fed.size() * width);
     for (int i = 0; i < fed.size(); i++) {
-      System.arraycopy(more.get(site).get(i), 0, all, prompt.length + i * width, width);
+      System.arraycopy(more.get(site).get(i), 0, all, read.length + i * width, width);
     }
     return all;
   }
@@ -167,7 +220,9 @@ public final class Capture {
       for (int row = 0; row < rows; row++) {
         int given = row < positions.length ? length : fed.get(row - positions.length) + 1;
         float[] from =
-            row < positions.length ? values.get(site) : more.get(site).get(row - positions.length);
+            row < positions.length
+                ? prompt.get(site).get()
+                : more.get(site).get(row - positions.length);
         int at = row < positions.length ? head * positions.length + row : head;
         System.arraycopy(from, at * given, all, (head * rows + row) * keys, given);
       }
@@ -189,7 +244,7 @@ public final class Capture {
    */
   public float[] at(Site site, int position) {
     if (!wants(site)) {
-      throw new IllegalArgumentException("site " + site + " was not captured: " + values.keySet());
+      throw new IllegalArgumentException("site " + site + " was not captured: " + sites());
     }
     int token = position < 0 ? length + position : position;
     int[] read = positions();
@@ -198,7 +253,7 @@ public final class Capture {
       throw new IllegalArgumentException(
           "position %d was not captured: there are %s".formatted(position, brief(read)));
     }
-    float[] captured = values().get(site);
+    float[] captured = values(site);
     if (!isPattern(site)) {
       int width = site.width(config);
       return Arrays.copyOfRange(captured, row * width, (row + 1) * width);
@@ -232,7 +287,7 @@ public final class Capture {
    * @throws IllegalArgumentException if none or several of the layer's sites were captured
    */
   public float[] at(int layer, int position) {
-    List<Site> sites = values.keySet().stream().filter(site -> site.layer() == layer).toList();
+    List<Site> sites = sites().stream().filter(site -> site.layer() == layer).toList();
     if (sites.size() != 1) {
       throw new IllegalArgumentException(
           "of layer %d these sites were captured: %s; name one".formatted(layer, sites));
@@ -277,37 +332,64 @@ public final class Capture {
         .toArray();
   }
 
-  /** Takes rows of a site: those of tokens of one span that are read, given by their positions. */
-  void take(Site site, int[] tokens, float[] rows, int from) {
+  /**
+   * Has rows of a site copied: those of tokens of one span that are read, given by their positions.
+   *
+   * @param from where they begin among the bytes of the step's readings
+   * @param copies grows
+   */
+  void take(Site site, int[] tokens, long from, List<HostCopy> copies) {
     int width = site.width(config);
     if (tokens[0] < length) {
       int row = Arrays.binarySearch(positions, tokens[0]);
-      System.arraycopy(rows, from, values.get(site), row * width, tokens.length * width);
+      copies.add(prompt.get(site).copy(from, row * width, tokens.length * width));
       return;
     }
     for (int i = 0; i < tokens.length; i++) {
-      add(site, tokens[i], Arrays.copyOfRange(rows, from + i * width, from + (i + 1) * width));
+      float[] row = new float[width];
+      copies.add(HostCopy.over(MemorySegment.ofArray(row), from + 4L * i * width));
+      add(site, tokens[i], row);
     }
   }
 
   /**
-   * Takes patterns of tokens that follow one another.
+   * Has patterns copied, of tokens of one span that follow one another: [n_heads, tokens, keys].
    *
-   * @param pattern [n_heads, tokens, keys] from {@code from} on
+   * @param from as in {@link #take}
+   * @param keys that the last token sees, itself included
+   * @param copies grows
    */
-  void takePattern(Site site, int[] tokens, float[] pattern, int from, int keys) {
+  void takePattern(Site site, int[] tokens, long from, int keys, List<HostCopy> copies) {
+    if (tokens[0] < length) {
+      takePromptPattern(site, tokens, from, keys, copies);
+      return;
+    }
+    float[][] own = new float[tokens.length][];
     for (int i = 0; i < tokens.length; i++) {
-      boolean isPrompt = tokens[i] < length;
-      int width = isPrompt ? length : tokens[i] + 1;
-      float[] into = isPrompt ? values.get(site) : new float[config.nHeads() * width];
-      int rows = isPrompt ? positions.length : 1;
-      int row = isPrompt ? Arrays.binarySearch(positions, tokens[i]) : 0;
-      for (int head = 0; head < config.nHeads(); head++) {
-        int at = from + (head * tokens.length + i) * keys;
-        System.arraycopy(pattern, at, into, (head * rows + row) * width, Math.min(keys, width));
+      own[i] = new float[config.nHeads() * (tokens[i] + 1)];
+      add(site, tokens[i], own[i]);
+    }
+    for (int head = 0; head < config.nHeads(); head++) {
+      for (int i = 0; i < tokens.length; i++) {
+        long width = 4L * (tokens[i] + 1);
+        MemorySegment to = MemorySegment.ofArray(own[i]).asSlice(head * width, width);
+        copies.add(HostCopy.over(to, from + 4L * (head * tokens.length + i) * keys));
       }
-      if (!isPrompt) {
-        add(site, tokens[i], into);
+    }
+  }
+
+  /** Keys that a token does not see yet stay 0. */
+  private void takePromptPattern(
+      Site site, int[] tokens, long from, int keys, List<HostCopy> copies) {
+    Room room = prompt.get(site);
+    int first = Arrays.binarySearch(positions, tokens[0]);
+    // Rows over all keys lie one behind another, as they are read.
+    int together = keys == length ? tokens.length : 1;
+    for (int head = 0; head < config.nHeads(); head++) {
+      for (int i = 0; i < tokens.length; i += together) {
+        int row = head * positions.length + first + i;
+        long at = from + 4L * (head * tokens.length + i) * keys;
+        copies.add(room.copy(at, row * length, together * keys));
       }
     }
   }

@@ -1,10 +1,15 @@
 package dev.halter.model;
 
+import dev.halter.device.Arrival;
 import dev.halter.device.Buffer;
+import dev.halter.device.DeviceException;
+import dev.halter.device.HostCopy;
 import dev.halter.device.Scope;
 import dev.halter.weights.ModelConfig;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Deque;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -13,24 +18,34 @@ import java.util.Set;
 import java.util.stream.IntStream;
 
 /**
- * Fills captures: what they ask for of a step is read into one device buffer and copied to the host
- * when the step is done. So reading costs a launch a site and one copy, of the rows asked for. Only
- * where they are more than the buffer holds are there copies on the way.
+ * Fills captures: what they ask for of a step is read into one device buffer and goes from there
+ * straight to where captures keep it. Little goes when the step is done: a launch a site and one
+ * copy, of the rows asked for. More goes on the way, while the step runs on, and the buffer is a
+ * ring; only where the host is behind by all of it does a reading wait.
  */
 public final class CaptureReader {
   private static final Site LOGITS = new Site(Site.Kind.LOGITS, -1);
 
-  /** Most bytes of the buffer, where no site needs more: copies of this size run at full speed. */
-  private static final long ROOM = 64L << 20;
+  /**
+   * Most bytes of the buffer, where no site needs more: eight readings of 2,000 tokens of a
+   * residual stream of 4,096, two of an MLP of 14,336, so that blocks run while others are copied.
+   */
+  private static final long ROOM = 256L << 20;
+
+  /** Bytes that are worth a copy of their own: some pieces for some threads. */
+  private static final long WORTH_SENDING = 8L << 20;
 
   private final ModelConfig config;
   private final Scope scope;
   private final SiteReader reader;
   private final long room;
+  private final long worthSending;
   private final List<Part> parts = new ArrayList<>();
-  private final List<Read> pending = new ArrayList<>(); // in the buffer, not yet on the host
+  private final List<Read> pending = new ArrayList<>(); // from begin to end
+  private final Deque<Sent> sent = new ArrayDeque<>(); // the oldest first
   private Buffer buffer; // null until something is read
-  private long used; // of the buffer
+  private long begin; // of what lies in the buffer and has not been sent
+  private long end;
   private long largest; // bytes of one reading
   private long sum; // bytes of all readings of the step
 
@@ -83,24 +98,40 @@ public final class CaptureReader {
   /** Values of a site in the buffer: of several parts, one after another. */
   private record Read(Site site, List<Part> parts, long at) {}
 
+  /** A range of the buffer that is on its way. */
+  private record Sent(long begin, long end, Arrival arrival) {
+    boolean overlaps(long from, long to) {
+      return begin < to && from < end;
+    }
+  }
+
   /** For a model's steps; its buffers live in {@code scope}. */
   public CaptureReader(Scope scope, Llama model) {
-    this(scope, model, ROOM);
+    this(scope, model, ROOM, WORTH_SENDING);
   }
 
   /** As above, with a buffer of so many bytes where no site needs more. */
-  CaptureReader(Scope scope, Llama model, long room) {
+  CaptureReader(Scope scope, Llama model, long room, long worthSending) {
     this.config = model.config();
     this.scope = scope;
     this.reader = new SiteReader(scope, model);
     this.room = room;
+    this.worthSending = worthSending;
   }
 
   /** Begins a step, of which nothing is read yet. */
   public void begin() {
     parts.clear();
     pending.clear();
-    used = 0;
+    while (!sent.isEmpty()) { // by a step that failed
+      try {
+        sent.removeFirst().arrival.await();
+      } catch (DeviceException e) {
+        // It failed with this, or something else before.
+      }
+    }
+    begin = 0;
+    end = 0;
   }
 
   /** Reads a span of the step's batch for a capture of its sequence. */
@@ -174,35 +205,54 @@ public final class CaptureReader {
     sum += bytes * readings;
   }
 
-  /** Space in the buffer, which what lies there leaves for the host if it has to. */
+  /** Space in the buffer, once what lies there has left for the host. */
   private Buffer space(Site site, List<Part> group, long bytes) {
-    if (bytes > buffer.bytes() - used) {
-      finish();
+    boolean isFull = bytes > buffer.bytes() - end;
+    if (isFull || end - begin >= worthSending) {
+      send();
     }
-    Buffer space = buffer.slice(used, bytes);
-    pending.add(new Read(site, group, used));
-    used += bytes;
+    if (isFull) {
+      begin = 0;
+      end = 0;
+    }
+    while (sent.stream().anyMatch(range -> range.overlaps(end, end + bytes))) {
+      sent.removeFirst().arrival.await();
+    }
+    pending.add(new Read(site, group, end));
+    Buffer space = buffer.slice(end, bytes);
+    end += bytes;
     return space;
   }
 
-  /** Gives the captures what has been read; call it when the step has run. */
-  public void finish() {
+  /** Sends what has been read, whose launches are queued by now. */
+  private void send() {
     if (pending.isEmpty()) {
       return;
     }
-    float[] values = buffer.toFloats(Math.toIntExact(used / 4));
+    List<HostCopy> copies = new ArrayList<>();
     for (Read read : pending) {
-      int from = Math.toIntExact(read.at / 4);
+      long from = read.at;
       for (Part part : read.parts) {
         if (Capture.isPattern(read.site)) {
-          part.capture.takePattern(read.site, part.positions(), values, from, part.keys());
+          part.capture.takePattern(read.site, part.positions(), from, part.keys(), copies);
         } else {
-          part.capture.take(read.site, part.positions(), values, from);
-          from += part.count() * read.site.width(config);
+          part.capture.take(read.site, part.positions(), from, copies);
+          from += 4L * part.count() * read.site.width(config);
         }
       }
     }
     pending.clear();
-    used = 0;
+    sent.addLast(new Sent(begin, end, buffer.send(copies)));
+    begin = end;
+  }
+
+  /** Gives the captures what has been read; call it when the step has run. */
+  public void finish() {
+    send();
+    while (!sent.isEmpty()) {
+      sent.removeFirst().arrival.await();
+    }
+    begin = 0;
+    end = 0;
   }
 }

@@ -12,7 +12,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
 /**
@@ -267,12 +266,21 @@ public final class SteeringTable implements AutoCloseable {
   /** Whether a queued edit has more to do for a token of these spans than for others. */
   boolean solves(Batch batch) {
     layout();
-    return queued.values().stream()
-        .flatMap(List::stream)
-        .anyMatch(
-            edit ->
-                batch.spans().stream()
-                    .anyMatch(span -> IntStream.of(span.slots()).anyMatch(edit::solves)));
+    if (queued.isEmpty()) {
+      return false;
+    }
+    for (List<QueuedEdit> ofSite : queued.values()) {
+      for (QueuedEdit edit : ofSite) {
+        for (Batch.Span span : batch.spans()) {
+          for (int slot : span.slots()) {
+            if (edit.solves(slot)) {
+              return true;
+            }
+          }
+        }
+      }
+    }
+    return false;
   }
 
   Buffer ops() {

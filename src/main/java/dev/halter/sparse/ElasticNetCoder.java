@@ -20,6 +20,12 @@ final class ElasticNetCoder implements RowCoder {
   /** Rounds that are queued where nobody can look whether they are needed. */
   private static final int QUEUED_ROUNDS = 12;
 
+  /**
+   * Threads for a row that has a multiprocessor to itself: a warp's dot with an atom waits for the
+   * atom, so that many warps are as many times faster. No bit depends on it.
+   */
+  private static final int BLOCK_OF_FEW = 512;
+
   private final Dictionary dictionary;
   private final Struct<SparseRows> rows;
   private final Screening screening;
@@ -66,7 +72,7 @@ final class ElasticNetCoder implements RowCoder {
     device.launch(
         device.kernel("active_set"),
         Grid.of(places),
-        SparseCoder.BLOCK,
+        places > device.multiprocessors() ? SparseCoder.BLOCK : BLOCK_OF_FEW,
         0,
         rows,
         screening.candidates,

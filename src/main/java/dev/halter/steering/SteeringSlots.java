@@ -25,6 +25,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -245,7 +246,8 @@ public final class SteeringSlots implements AutoCloseable {
 
     /** Notes the codes of a token in a page, whose row of the step's report begins there. */
     void noteCodes(int page, int row) {
-      for (Solving each : solving) {
+      for (int i = 0; i < solving.size(); i++) { // without an iterator for each token
+        Solving each = solving.get(i);
         reports.solved(page, each.intervention, each.removal, row + each.at);
       }
     }
@@ -318,19 +320,23 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** Slots of the sequence's next {@code tokens}, which begin at {@code position}. */
-    public int[] slots(int position, int[] tokens) {
-      int[] result = new int[tokens.length];
+    /**
+     * Finds the slots of the sequence's next tokens.
+     *
+     * @param position of the first
+     * @param slots receives them
+     */
+    public void slots(int position, int[] tokens, int[] slots) {
       if (changed.length == 0) {
-        return result;
+        Arrays.fill(slots, 0);
+        return;
       }
       for (int i = 0; i < tokens.length; i++) {
         int at = position + i;
         Kind kind = at < prompt.length ? ofPrompt[at] : kind(at, tokens[i]);
-        result[i] = kind.slot();
+        slots[i] = kind.slot();
         count(kind);
       }
-      return result;
     }
 
     private void count(Kind kind) {
@@ -630,14 +636,14 @@ public final class SteeringSlots implements AutoCloseable {
   /**
    * After a step: adds what it changed to the reports.
    *
-   * @param steered the request of each span, in the order of the batch
+   * @param steered the request of each span of the batch
    */
-  public void report(Batch batch, List<Steered> steered) {
+  public void report(Batch batch, IntFunction<Steered> steered) {
     if (!batch.isSteered()) {
       return;
     }
-    for (int s = 0; s < steered.size(); s++) {
-      steered.get(s).note(batch.spans().get(s));
+    for (int s = 0; s < batch.spans().size(); s++) {
+      steered.apply(s).note(batch.spans().get(s));
     }
     reports.add(batch, table);
   }

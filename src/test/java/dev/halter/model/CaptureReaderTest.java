@@ -6,10 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
+import dev.halter.device.FailingDevice;
+import dev.halter.device.LateDevice;
+import dev.halter.device.Matrix;
 import dev.halter.device.Scope;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.weights.ModelConfig;
@@ -20,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -42,7 +48,7 @@ class CaptureReaderTest {
       assertTrue(model.cache().reserve(sequence, TOKENS.length));
     }
     try (Scope scope = model.device().scope()) {
-      CaptureReader reader = new CaptureReader(scope, model, room);
+      CaptureReader reader = new CaptureReader(scope, model, room, room / 4);
       for (int first = 0; first < TOKENS.length; first += tokens) {
         int end = Math.min(TOKENS.length, first + tokens);
         Batch batch = new Batch();
@@ -136,10 +142,10 @@ class CaptureReaderTest {
     return rest;
   }
 
-  @Test
-  void aBufferTooSmallForAllSitesChangesNothing() {
-    try (Device device = CpuDevice.open(2);
-        Llama model = load(device, DType.F32)) {
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void aBufferTooSmallForAllSitesChangesNothing(Device device) {
+    try (Llama model = load(device, DType.F32)) {
       Map<Site, float[]> whole = all(model);
       for (long room : new long[] {1, 1000, 10_000}) {
         Capture capture = new Capture(model.config(), whole.keySet(), TOKENS.length);
@@ -148,6 +154,115 @@ class CaptureReaderTest {
             .values()
             .forEach((site, values) -> assertArrayEquals(whole.get(site), values, site.name()));
       }
+    }
+  }
+
+  @Test
+  void whatIsOnItsWayIsNotOverwritten() {
+    try (LateDevice device = new LateDevice(CpuDevice.open(2));
+        Llama model = load(device, DType.F32)) {
+      ModelConfig config = model.config();
+      Map<Site, float[]> whole = all(model);
+      List<Site> others = new ArrayList<>(whole.keySet());
+      others.removeIf(site -> site.kind() == Site.Kind.LOGITS);
+      int most = 0;
+      for (long room = 1000; room < 40_000; room = room * 3 / 2 + 4) {
+        Capture first = new Capture(config, whole.keySet(), TOKENS.length);
+        Capture second = new Capture(config, others, TOKENS.length, 1);
+        device.sent();
+        run(model, room, TOKENS.length, first, second);
+        long values =
+            Stream.of(first, second)
+                .flatMap(capture -> capture.values().values().stream())
+                .mapToLong(each -> each.length)
+                .sum();
+        assertEquals(4 * values, device.sent(), "each value comes once");
+        most = Math.max(most, device.most());
+        first
+            .values()
+            .forEach((site, all) -> assertArrayEquals(whole.get(site), all, 1e-5f, site.name()));
+        second
+            .values()
+            .forEach(
+                (site, rest) ->
+                    assertArrayEquals(
+                        from(site, config, first.values().get(site), 1), rest, site.name()));
+      }
+      assertTrue(most > 3, "only " + most + " copies were on their way at once");
+    }
+  }
+
+  @Test
+  void aStepThatFailsLeavesNothingThatTheNextOneTakes() {
+    FailingDevice failing = new FailingDevice(CpuDevice.open(2));
+    try (LateDevice device = new LateDevice(failing);
+        Llama model = load(device, DType.F32);
+        Scope scope = device.scope()) {
+      Map<Site, float[]> whole = all(model);
+      CaptureReader reader = new CaptureReader(scope, model, 4000, 1000);
+      for (boolean fails : new boolean[] {true, false}) {
+        int sequence = model.cache().open();
+        assertTrue(model.cache().reserve(sequence, TOKENS.length));
+        Capture capture = new Capture(model.config(), whole.keySet(), TOKENS.length);
+        Batch batch = new Batch();
+        reader.begin();
+        reader.read(batch.add(sequence, 0, TOKENS, new int[TOKENS.length], 0), capture);
+        SiteReader hook = (SiteReader) reader.hook();
+        if (fails) {
+          Site late = new Site(Site.Kind.RESID_POST, model.config().nLayers() - 1);
+          SiteHook breaking =
+              new SiteHook() {
+                @Override
+                public boolean wants(Site site) {
+                  return hook.wants(site);
+                }
+
+                @Override
+                public void at(Site site, Matrix values) {
+                  if (site.equals(late)) {
+                    failing.failWith(new DeviceException("broken"));
+                  }
+                  hook.at(site, values);
+                }
+
+                @Override
+                public void atPattern(Site site, Patterns patterns) {
+                  hook.atPattern(site, patterns);
+                }
+              };
+          assertThrows(DeviceException.class, () -> model.forward(batch, null, breaking));
+          failing.failWith(null);
+        } else {
+          model.forward(batch, null, hook);
+          reader.finish();
+          capture
+              .values()
+              .forEach((site, values) -> assertArrayEquals(whole.get(site), values, site.name()));
+        }
+        model.cache().release(sequence);
+      }
+    }
+  }
+
+  @Test
+  void valuesForWhichJavaHasNoMemoryCostThemselvesAlone() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = load(device, DType.F32)) {
+      ModelConfig config = model.config();
+      Site pattern = new Site(Site.Kind.PATTERN, 0);
+      Site middle = new Site(Site.Kind.RESID_MID, 0);
+      int length = (Integer.MAX_VALUE - 8) / config.nHeads(); // no array is longer
+      assumeTrue(Runtime.getRuntime().maxMemory() < 4L * Integer.MAX_VALUE);
+      int[] first = {0};
+      Capture capture =
+          new Capture(config, List.of(pattern, middle), length, first, Capture.Generated.NONE);
+      Capture other = new Capture(config, List.of(pattern, middle), TOKENS.length);
+      run(model, ROOMY, TOKENS.length, capture, other);
+      Map<Site, float[]> whole = all(model);
+      other.values().forEach((site, values) -> assertArrayEquals(whole.get(site), values, 1e-5f));
+      assertArrayEquals(other.at(middle, 0), capture.at(middle, 0));
+      assertThrows(OutOfMemoryError.class, capture::values);
+      assertThrows(OutOfMemoryError.class, () -> capture.at(pattern, 0));
     }
   }
 

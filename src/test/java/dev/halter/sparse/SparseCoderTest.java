@@ -12,6 +12,7 @@ import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.TestDevices;
 import dev.halter.device.cpu.CpuDevice;
+import dev.halter.device.cpu.Schedule;
 import dev.halter.files.JsonObject;
 import dev.halter.sparse.CodingPlan.Correlations;
 import java.util.ArrayList;
@@ -263,6 +264,25 @@ class SparseCoderTest {
               assertSame(alone, all.get(same));
             }
           }
+        }
+      }
+    }
+  }
+
+  /** Rows that have the device to themselves are worked on by more threads each. */
+  @Test
+  void aNetsCodeDoesNotDependOnHowManyThreadsMakeIt() {
+    GoldenCodes golden = new GoldenCodes("wide");
+    int rows = 2;
+    float[] some = Arrays.copyOf(golden.vectors, rows * golden.d);
+    try (Device device = CpuDevice.openFaithful(Schedule.RANDOM, 1)) {
+      for (Way way : Way.values()) {
+        List<Code> together = solve(device, way, golden.atoms, golden.d, NET, some);
+        for (int row = 0; row < rows; row++) {
+          float[] one = Arrays.copyOfRange(some, row * golden.d, (row + 1) * golden.d);
+          Code alone = solve(device, way, golden.atoms, golden.d, NET, one).getFirst();
+          assertTrue(alone.iterations() > 1, "one round shows little");
+          assertSame(alone, together.get(row));
         }
       }
     }

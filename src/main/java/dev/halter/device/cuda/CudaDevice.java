@@ -27,9 +27,9 @@ import jcuda.driver.CUdevice_attribute;
  * A CUDA device, by its number among those that the driver shows ({@code CUDA_VISIBLE_DEVICES}
  * chooses which), with the kernels of the fatbins of {@link NativeFiles#kernels}.
  *
- * <p>One stream carries all work, in call order, but for {@link #upload}. What fails on the card
- * shows at the next call that waits for it; with {@code -Dhalter.sync=true} every launch is waited
- * for, so that the error names the kernel.
+ * <p>One stream carries all work, in call order, but for {@link #upload} and for what is {@link
+ * Buffer#send sent} to the host. What fails on the card shows at the next call that waits for it;
+ * with {@code -Dhalter.sync=true} every launch is waited for, so that the error names the kernel.
  *
  * <p>Kernels of this project give a row the same result whatever else is in the batch. cuBLAS does
  * not promise that: it may choose another algorithm, so another order of summation, for another

@@ -5,8 +5,10 @@ import static jcuda.driver.JCudaDriver.cuMemFree;
 import static jcuda.driver.JCudaDriver.cuMemcpyDtoDAsync;
 import static jcuda.driver.JCudaDriver.cuMemsetD8Async;
 
+import dev.halter.device.Arrival;
 import dev.halter.device.Buffer;
 import dev.halter.device.BufferMemory;
+import dev.halter.device.HostCopy;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.Scope;
 import java.lang.foreign.MemorySegment;
@@ -21,6 +23,7 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
   private final Streams streams;
   private final Staging staging;
   private final Staging uploads;
+  private final Downloads downloads;
   private final Set<Long> allocations = new HashSet<>();
 
   /**
@@ -33,6 +36,7 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
     this.streams = streams;
     this.staging = scope.add(new Staging(streams.work));
     this.uploads = scope.add(new Staging(streams.uploads));
+    this.downloads = scope.add(new Downloads(context, streams));
   }
 
   /** See {@link CudaDevice#allocate}. */
@@ -77,8 +81,15 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
 
   @Override
   public void copyOut(long fromAddress, MemorySegment to, long bytes) {
+    if (bytes > 0) {
+      copyOut(fromAddress, List.of(HostCopy.over(to.asSlice(0, bytes), 0))).await();
+    }
+  }
+
+  @Override
+  public Arrival copyOut(long fromAddress, List<HostCopy> copies) {
     streams.bindOutsideRecord("a copy to the host");
-    staging.down(fromAddress, to, bytes);
+    return downloads.begin(fromAddress, copies);
   }
 
   @Override
@@ -108,6 +119,7 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
     }
     streams.bindOutsideRecord("freeing memory");
     streams.synchronize();
+    downloads.finish();
     allocations.remove(address);
     Driver.check(cuMemFree(new Address(address)), "freeing memory");
   }
@@ -115,6 +127,7 @@ final class CudaMemory implements BufferMemory, AutoCloseable {
   /** Frees what is left, once nothing uses it any more. */
   @Override
   public void close() {
+    downloads.finish();
     allocations.forEach(address -> cuMemFree(new Address(address)));
     allocations.clear();
   }

@@ -6,9 +6,7 @@ import static jcuda.driver.JCudaDriver.cuEventRecord;
 import static jcuda.driver.JCudaDriver.cuEventSynchronize;
 import static jcuda.driver.JCudaDriver.cuMemAllocHost;
 import static jcuda.driver.JCudaDriver.cuMemFreeHost;
-import static jcuda.driver.JCudaDriver.cuMemcpyDtoHAsync;
 import static jcuda.driver.JCudaDriver.cuMemcpyHtoDAsync;
-import static jcuda.driver.JCudaDriver.cuStreamSynchronize;
 import static jcuda.driver.JCudaDriver.cuStreamWaitEvent;
 
 import java.lang.foreign.MemorySegment;
@@ -18,7 +16,7 @@ import jcuda.driver.CUevent_flags;
 import jcuda.driver.CUstream;
 
 /**
- * Two halves of pinned host memory through which all copies between host and card go.
+ * Two halves of pinned host memory through which copies to the card go.
  *
  * <p>While the card fetches one half, the other is filled, so a mapped file of any size reaches the
  * card with its pages read ahead of the transfer and without a second copy in host memory. Small
@@ -95,22 +93,6 @@ final class Staging implements AutoCloseable {
     half = 1 - half;
     used = 0;
     Driver.check(cuEventSynchronize(fetched[half]), CudaDevice.QUEUED);
-  }
-
-  /** Copies from the card after all work queued before; on return the data is there. */
-  void down(long from, MemorySegment to, long bytes) {
-    for (long done = 0; done < bytes; ) {
-      // In stream order this comes after whatever still reads the halves.
-      long part = Math.min(2L * HALF, bytes - done);
-      Driver.check(
-          cuMemcpyDtoHAsync(new Address(memory), new Address(from + done), part, stream),
-          "copying from the card");
-      Driver.check(cuStreamSynchronize(stream), CudaDevice.QUEUED);
-      MemorySegment.copy(memory, 0, to, done, part);
-      done += part;
-      half = 0;
-      used = 0;
-    }
   }
 
   @Override

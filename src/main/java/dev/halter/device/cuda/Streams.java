@@ -36,7 +36,8 @@ final class Streams implements AutoCloseable {
     }
   }
 
-  private static Driver.Stream create() {
+  /** A stream that waits for no other. */
+  static Driver.Stream create() {
     Driver.Stream stream = new Driver.Stream();
     Driver.check(
         cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "creating a stream");

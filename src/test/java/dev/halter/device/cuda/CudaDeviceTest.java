@@ -6,11 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.device.Arrival;
 import dev.halter.device.Buffer;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.DeviceException;
 import dev.halter.device.Graph;
 import dev.halter.device.Grid;
+import dev.halter.device.HostCopy;
 import dev.halter.device.Kernel;
 import dev.halter.device.Matrix;
 import dev.halter.device.OutOfDeviceMemoryException;
@@ -81,7 +84,17 @@ class CudaDeviceTest {
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {1, 255, 257, Staging.HALF - 1, Staging.HALF + 1, 5 * Staging.HALF + 3})
+  @ValueSource(
+      ints = {
+        1,
+        255,
+        257,
+        Downloads.PIECE,
+        Downloads.PIECE + 1,
+        Staging.HALF - 1,
+        Staging.HALF + 1,
+        5 * Staging.HALF + 3
+      })
   void copiesAnyNumberOfBytesThereAndBack(int bytes) {
     byte[] expected = new byte[bytes];
     new Random(bytes).nextBytes(expected);
@@ -95,6 +108,112 @@ class CudaDeviceTest {
     }
     assertArrayEquals(expected, uploaded);
     assertArrayEquals(expected, copied);
+  }
+
+  /** Four and a bit pieces, whose values are their places. */
+  private static final int MANY = Downloads.PIECE + 77;
+
+  private Buffer counted() {
+    Buffer buffer = device.allocate(4L * MANY);
+    buffer.copyFrom(MemorySegment.ofArray(IntStream.range(0, MANY).toArray()));
+    return buffer;
+  }
+
+  @Test
+  void rangesAreSentToWhereTheyBelong() {
+    int piece = Downloads.PIECE / 4;
+    // Within a piece, up to a border, over one, over two, from one on, to the end; and gaps.
+    int[] from = {1, 100, piece - 1, piece + 9, 3 * piece + 9, 4 * piece, MANY - 1};
+    int[] to = {2, piece - 1, piece + 8, 3 * piece + 1, 4 * piece, 4 * piece + 70, MANY};
+    try (Buffer buffer = counted()) {
+      List<HostCopy> copies = new ArrayList<>();
+      List<int[]> values = new ArrayList<>();
+      for (int i = 0; i < from.length; i++) {
+        values.add(new int[to[i] - from[i]]);
+        copies.add(HostCopy.over(MemorySegment.ofArray(values.get(i)), 4L * from[i]));
+      }
+      copies.add(3, new HostCopy(4L * (piece + 8), 4, () -> null)); // nobody wants it
+      buffer.send(copies).await();
+      for (int i = 0; i < from.length; i++) {
+        assertArrayEquals(IntStream.range(from[i], to[i]).toArray(), values.get(i));
+      }
+      int[] few = new int[2]; // at once
+      buffer
+          .send(
+              List.of(
+                  HostCopy.over(MemorySegment.ofArray(few).asSlice(0, 4), 4 * 5),
+                  HostCopy.over(MemorySegment.ofArray(few).asSlice(4, 4), 4 * 8)))
+          .await();
+      assertArrayEquals(new int[] {5, 8}, few);
+      List<HostCopy> beyond =
+          List.of(HostCopy.over(MemorySegment.ofArray(few), buffer.bytes() - 4));
+      assertThrows(IndexOutOfBoundsException.class, () -> buffer.send(beyond));
+    }
+  }
+
+  @Test
+  void whatIsSentIsWhatWorkBeforeLeavesAndWorkBehindGoesOn() {
+    try (Buffer values = counted();
+        Buffer first = device.allocate(values.bytes());
+        Buffer second = device.allocate(values.bytes());
+        Gather gather = new Gather()) {
+      gather.index.set(2, 0);
+      int[][] come = new int[4][MANY];
+      int part = MANY / come.length;
+      List<Arrival> arrivals = new ArrayList<>();
+      for (int i = 0; i < come.length; i++) { // in turns, as a ring
+        Buffer buffer = i % 2 == 0 ? first : second;
+        if (i > 1) {
+          arrivals.get(i - 2).await();
+        }
+        buffer.copyFrom(values);
+        buffer.slice(4L * i * part, 4L * part).clear();
+        arrivals.add(buffer.send(List.of(HostCopy.over(MemorySegment.ofArray(come[i]), 0))));
+        gather.launch();
+      }
+      assertArrayEquals(new float[] {6, 7, 8, 0, 1, 2}, gather.out.toFloats(6));
+      arrivals.forEach(Arrival::await);
+      arrivals.forEach(Arrival::await);
+      for (int i = 0; i < come.length; i++) {
+        int[] expected = IntStream.range(0, MANY).toArray();
+        Arrays.fill(expected, i * part, (i + 1) * part, 0);
+        assertArrayEquals(expected, come[i], "" + i);
+      }
+    }
+  }
+
+  @Test
+  void whereValuesCannotGoCostsTheirArrivalAlone() {
+    try (Buffer buffer = counted()) {
+      int[] good = new int[MANY];
+      List<HostCopy> lost =
+          List.of(
+              new HostCopy(
+                  0,
+                  buffer.bytes(),
+                  () -> {
+                    throw new IllegalStateException("no room");
+                  }));
+      Arrival before = buffer.send(lost);
+      Arrival after = buffer.send(List.of(HostCopy.over(MemorySegment.ofArray(good), 0)));
+      for (int i = 0; i < 2; i++) {
+        String failure = assertThrows(DeviceException.class, before::await).getMessage();
+        assertEquals("copying to the host: java.lang.IllegalStateException: no room", failure);
+      }
+      after.await();
+      assertArrayEquals(IntStream.range(0, MANY).toArray(), good);
+    }
+  }
+
+  @Test
+  void whatNobodyAwaitsHindersNeitherFreeingNorClosing() {
+    Buffer buffer = counted();
+    int[] values = new int[MANY];
+    buffer.send(List.of(HostCopy.over(MemorySegment.ofArray(values), 0)));
+    buffer.close();
+    assertArrayEquals(IntStream.range(0, MANY).toArray(), values);
+    counted().send(List.of(HostCopy.over(MemorySegment.ofArray(new int[MANY]), 0)));
+    device.close();
   }
 
   @Test

@@ -5,11 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.device.Arrival;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import dev.halter.device.DeviceException;
 import dev.halter.device.Graph;
 import dev.halter.device.Grid;
+import dev.halter.device.HostCopy;
 import dev.halter.device.OutOfDeviceMemoryException;
 import dev.halter.device.cuda.TestCuda.StandIn;
 import java.lang.foreign.MemorySegment;
@@ -119,6 +121,45 @@ class CudaFailureTest {
       device.allocate(free).close();
     }
     assertEquals("", StandIn.report());
+  }
+
+  @Test
+  void pinnedMemoryThatRunsOutCostsWhatNeedsIt() {
+    int bytes = 4 * Downloads.PIECE;
+    long opened = 4L * Staging.HALF + Downloads.PIECE; // two ways up, and what is small down
+    byte[] values = new byte[bytes];
+    StandIn.set("pinned", opened);
+    try (Device device = StandIn.open();
+        Buffer buffer = device.allocate(bytes)) {
+      buffer.clear();
+      var error =
+          assertThrows(DeviceException.class, () -> buffer.copyTo(MemorySegment.ofArray(values)));
+      assertTrue(error.getMessage().contains("pinned host memory"), error.getMessage());
+      buffer.set(7);
+      assertEquals(7, buffer.toInts(1)[0]); // what is small goes on
+      StandIn.set("pinned", 1 << 30);
+      buffer.copyTo(MemorySegment.ofArray(values));
+      assertEquals(7, values[0]);
+    }
+    assertEquals("", StandIn.report(), "nothing is left");
+    StandIn.set("pinned", opened - 1);
+    assertTrue(reason().contains("pinned host memory"), reason());
+    assertEquals("", StandIn.report(), "a failed opening leaves nothing behind");
+  }
+
+  @Test
+  void whatFailedOnTheCardShowsInArrivals() {
+    int[] values = new int[Downloads.PIECE];
+    try (Device device = StandIn.open()) {
+      Buffer buffer = device.allocate(4L * values.length);
+      Buffer freed = device.allocate(36);
+      freed.close();
+      launch(device, freed);
+      Arrival arrival = buffer.send(List.of(HostCopy.over(MemorySegment.ofArray(values), 0)));
+      String message = assertThrows(DeviceException.class, arrival::await).getMessage();
+      assertTrue(message.contains("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), message);
+    }
+    assertEquals("kernel gather_rows: argument 0 points into freed memory\n", StandIn.report());
   }
 
   @Test
