@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.weights.ControlVector;
 import dev.halter.weights.Safetensors;
@@ -31,8 +32,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** A plan in another server's words does what it does in ours. */
 class DialectsTest {
-  private static final int D_MODEL = 192;
-  private static final int LAYERS = 4;
+  private static final int D_MODEL = Demo.CONFIG.dModel();
+  private static final int LAYERS = Demo.CONFIG.nLayers();
   private static final float[] V = vector(3);
   private static final float[] W = vector(5);
   private static final String[] KEY = {"Authorization", "Bearer sesame"};

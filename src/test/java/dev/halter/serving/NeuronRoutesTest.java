@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.files.BadFileException;
 import java.io.IOException;
@@ -64,8 +65,8 @@ class NeuronRoutesTest {
             .ok()
             .get("data"));
     assertEquals(
-        neurons("--neuron", "1.270", "--top", 4),
-        server.post(PATH, "{'neuron': '1.270', 'top': 4}").ok().get("data"));
+        neurons("--neuron", Demo.DOG_ADDRESS, "--top", 4),
+        server.post(PATH, "{'neuron': '" + Demo.DOG_ADDRESS + "', 'top': 4}").ok().get("data"));
     int id = answer.get("data").get(0).get("token_id").asInt();
     JsonNode byId = server.post(PATH, "{'token_ids': [" + id + "], 'sign': 'plus'}").ok();
     assertTrue(byId.get("data").size() > 0);

@@ -12,6 +12,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.device.DType;
 import dev.halter.files.BadFileException;
 import dev.halter.steering.SteeringPlan;
@@ -36,11 +37,10 @@ import org.junit.jupiter.api.io.TempDir;
 /** Plans by field, header and alias, what they do, and the registry. */
 class PlansTest {
   private static final String CLAMP =
-      "{'name': 'brought', 'interventions': [{'op': 'neuron_clamp', 'site':"
-          + " 'blocks.1.mlp.hook_pre_linear', 'neurons': [270], 'value': -20}]}";
+      "{'name': 'brought', 'interventions': [" + Demo.dogClamp("") + "]}";
   private static final String ADD =
       "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale': 40}]}";
-  private static final int D_MODEL = 192;
+  private static final int D_MODEL = Demo.CONFIG.dModel();
 
   @TempDir Path folder;
 
@@ -167,7 +167,7 @@ class PlansTest {
       assertFalse(missing.contains(folder.toString()), missing);
       for (String bad : List.of(base64(1, 2, 3), "{'base64': '%%%'}", base64(new float[0]))) {
         String message = refused(server, ADD.formatted(bad)).get("message").asText();
-        assertTrue(message.contains("192 little-endian f32 values"), message);
+        assertTrue(message.contains(D_MODEL + " little-endian f32 values"), message);
       }
       float[] broken = vector();
       broken[7] = Float.NaN;
