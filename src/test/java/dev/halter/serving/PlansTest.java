@@ -37,7 +37,8 @@ import org.junit.jupiter.api.io.TempDir;
 /** Plans by field, header and alias, what they do, and the registry. */
 class PlansTest {
   private static final String CLAMP =
-      "{'name': 'brought', 'interventions': [" + Demo.dogClamp("") + "]}";
+      "{'name': 'brought', 'interventions': [" + Demo.dogClamp("").replace('"', '\'') + "]}";
+  private static final String VALUE = "'value': " + Demo.DOG_VALUE;
   private static final String ADD =
       "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale': 40}]}";
   private static final int D_MODEL = Demo.CONFIG.dModel();
@@ -209,7 +210,7 @@ class PlansTest {
       server.post("/v1/completions", body + "'plan': 'dogs', 'model': 'demo@dogs'}").error(400);
       server.post("/v1/completions", body + "'plan': ['dogs']}").error(400);
       server.post("/v1/completions", body + "'plan': {}}").error(400);
-      String site = CLAMP.replace("blocks.1", "blocks.9");
+      String site = CLAMP.replace(Demo.DOG_SITE, "blocks.99.mlp.hook_pre_linear");
       String message = refused(server, site).get("message").asText();
       assertTrue(message.contains("plan.interventions[0].site"), message);
       String unknown = CLAMP.replace("'value'", "'worth'");
@@ -220,7 +221,7 @@ class PlansTest {
   @Test
   void plansAreLoadedReplacedAndUnloadedByWhoHasTheKey() throws IOException {
     Path adminKeys = Files.writeString(folder.resolve("admin"), "# ours\nsesame\n");
-    String other = CLAMP.replace("-20", "0.5");
+    String other = CLAMP.replace(VALUE, "'value': 0.5");
     try (TestServer closed = TestServer.start()) {
       closed.send("PUT", "/v1/plans/mine", CLAMP.replace('\'', '"')).error(403);
       closed.send("DELETE", "/v1/plans/dogs", null).error(403);
@@ -264,7 +265,7 @@ class PlansTest {
   @Test
   void aRequestSeesTheOldOrTheNewPlanWhole() throws Exception {
     Path adminKeys = Files.writeString(folder.resolve("admin"), "sesame");
-    String off = CLAMP.replace("'value': -20", "'scale': 1");
+    String off = CLAMP.replace(VALUE, "'scale': 1");
     try (TestServer server = setup().adminKeys(adminKeys).start();
         ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
       put(server, "mine", CLAMP, "Authorization", "Bearer sesame");
