@@ -8,7 +8,6 @@ import dev.halter.cli.Page.Example;
 import dev.halter.cli.Page.Shown;
 import dev.halter.pictures.Browser;
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -98,12 +97,11 @@ class PagesTest {
 
   /** Takes a picture anew, as large as it was, of the page that was made under its name. */
   private void photograph(Path shown, Path picture) throws Exception {
-    ByteBuffer header = ByteBuffer.wrap(Files.readAllBytes(picture)); // of a PNG
     try (Browser browser = Browser.start(folder)) {
-      browser.window(header.getInt(16), header.getInt(20), false);
+      browser.windowOf(picture);
       browser.open(shown, "");
       browser.until("document.readyState === 'complete'");
-      browser.screenshot(picture);
+      browser.retake(picture);
     }
   }
 

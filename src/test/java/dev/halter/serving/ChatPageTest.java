@@ -12,7 +12,6 @@ import dev.halter.cli.CommandLineRun;
 import dev.halter.pictures.Browser;
 import java.io.IOException;
 import java.net.http.HttpResponse;
-import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -175,20 +174,25 @@ class ChatPageTest {
   @Test
   void theDocumentShowsANeuronFoundByItsTokenAndBothAnswers() throws Exception {
     Path picture = Path.of("src/main/doc/serve.png");
-    ByteBuffer header = ByteBuffer.wrap(Files.readAllBytes(picture)); // of a PNG
     try (TestServer server = TestServer.start()) {
       open(server);
-      browser.window(header.getInt(16), header.getInt(20), false);
-      clampDog();
-      browser.value("document.getElementById('token').select()");
+      browser.windowOf(picture);
+      browser.click("#token");
       browser.type("dog");
       browser.press("Enter");
       browser.until("document.querySelectorAll('#found tbody tr').length > 0");
+      browser.value(
+          "[...document.querySelectorAll('#found tbody tr')]"
+              + ".find(row => row.cells[0].textContent === '%s').querySelector('button').click()"
+                  .formatted(Demo.DOG_ADDRESS));
+      browser.value("document.querySelector('#items input').select()");
+      browser.type(Integer.toString(Demo.DOG_VALUE));
+      browser.press("Tab");
       ask(QUESTION);
       assertEquals(CAT, text(".plain .text"));
       assertEquals(DOG, text(".steered .text"));
       if (Boolean.getBoolean("halter.renew")) {
-        browser.screenshot(picture);
+        browser.retake(picture);
       }
     }
   }
