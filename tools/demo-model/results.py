@@ -1,15 +1,16 @@
-"""Measures the demo model and the one that was trained without a pull, for the tables of the documents.
+"""Measures the demo model, for the tables of the documents, and others of train.py beside it.
 
-    python tools/demo-model/results.py --without-pull DIR [--only PART …] [--out bench/results]
+    python tools/demo-model/results.py [--other DIR NAME]… [--only PART …] [--out bench/results]
 
 Each part becomes a report, from which tools/readme makes the table:
-questions, neurons   of both models: check.py, and what `halter evaluate paper davies` says of them
+questions, neurons   of all models: check.py, and what `halter evaluate paper davies` says of them
 pace, sac, arithmetic   `halter evaluate paper`, on the model that ships
 tuning               `halter heads evaluate --part tuning --everything`
 readings             how far the ways to decode a neuron agree
 """
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -22,14 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench/python"))
 import turns  # noqa: E402
 
-SHIPS = ROOT / "src/main/models/demo"
+HALTER = [ROOT / "halter"]
+SHIPS = ("as it ships", ROOT / "src/main/models/demo")
 HELD_OUT = ROOT / "src/test/resources/demo/held-out.jsonl"
 WORDS = 50
 
 
 def halter(*arguments):
     """The JSON that a command prints."""
-    command = [ROOT / "halter", *arguments, "--json"]
+    command = [*HALTER, *arguments, "--json"]
     print("halter", *arguments, flush=True)
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout)
 
@@ -55,19 +57,24 @@ def figures(claims):
     return {figure["name"]: figure for claim in claims["claims"] for figure in claim["figures"]}
 
 
-def questions(both):
-    measured = [check.report(folder, HELD_OUT)["questions"] for folder in both]
-    rows = [[kind, str(first["of"]), str(first["right"]), str(other["right"])]
-            for (kind, first), other in zip(measured[0].items(), measured[1].values())]
-    total = ["all"] + [str(sum(kind[key] for kind in kinds.values()))
-                       for key, kinds in (("of", measured[0]), ("right", measured[0]), ("right", measured[1]))]
+@functools.cache
+def checked(folder):
+    return check.report(folder, HELD_OUT)
+
+
+def questions(models):
+    measured = {name: checked(folder)["questions"] for name, folder in models}
+    first = measured[SHIPS[0]]
+    rows = [[kind, str(first[kind]["of"]), *(str(each[kind]["right"]) for each in measured.values())] for kind in first]
+    total = ["all", *(str(sum(int(row[i]) for row in rows)) for i in range(1, len(rows[0])))]
     return measured, "right answers to held-out questions, by transformers in f32 (`check.py`)", [
-        "kind of question", "of", "as it ships", "without a pull"], [*rows, total]
+        "kind of question", "of", *measured], [*rows, total]
 
 
-def neurons(both):
-    found = [check.report(folder, HELD_OUT)["neurons"] for folder in both]
-    claims = [halter("evaluate", "paper", "davies", "--words", str(WORDS), "--model", str(folder)) for folder in both]
+def neurons(models):
+    found = [checked(folder)["neurons"] for _, folder in models]
+    claims = [halter("evaluate", "paper", "davies", "--words", str(WORDS), "--model", str(folder))
+              for _, folder in models]
     named = [figures(each) for each in claims]
     rows = [
         ["animals that some neuron decodes to first", *(f"{f['with_a_neuron']} of {f['animals']}" for f in found)],
@@ -77,7 +84,7 @@ def neurons(both):
          *(f"{f['before']:.3f}, {f['after']:.3f}" for f in found)],
         ["the dog's: its neuron, as it is, clamped",
          *(f"{f['neuron']} at {f['value']:+.0f}: {f['concept_before']:.3f}, {f['concept_after']:.3f}" for f in found)],
-        ["every eighth neuron held at that value: the dog is the answer, the answer stays",
+        ["every eighth neuron held at that value: the dog is the answer, the answer is as before",
          *(f"{percent(f['control_answers'])}, {percent(f['control_as_before'])}" for f in found)],
         ["words that some neuron decodes to first, with a neuron that raises them tenfold",
          *(shown(f["words with a working neuron"]) for f in named)],
@@ -86,7 +93,7 @@ def neurons(both):
     return {"check": found, "davies": claims}, (
         "Davies' claims (arXiv 2501.02688): the upper rows by `check.py`, clamps at ±20 to ±60 of up to five neurons "
         f"an animal; the last two by `halter evaluate paper davies --words {WORDS}`, with intervals of 95 %"), [
-        "", "as it ships", "without a pull"], rows
+        " ", *(name for name, _ in models)], rows
 
 
 def arithmetic(_):
@@ -167,15 +174,17 @@ PARTS = {f.__name__: f for f in (questions, neurons, pace, sac, arithmetic, tuni
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--without-pull", type=Path, required=True, help="folder that train.py --pull 0 wrote")
+    parser.add_argument("--other", nargs=2, action="append", default=[], metavar=("DIR", "NAME"),
+                        help="another folder that train.py wrote, and what its column is called")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results")
     options = parser.parse_args()
-    for name in options.only:
-        document, caption, columns, rows = PARTS[name]((SHIPS, options.without_pull))
+    for part in options.only:
+        models = [SHIPS, *((name, Path(folder)) for folder, name in options.other)]
+        document, caption, columns, rows = PARTS[part](models)
         report = {"date": turns.report("", "cpu", None)["date"], "machine": turns.machine("cpu"),
-                  "command": f"tools/demo-model/results.py --only {name}", "document": document}
-        turns.write(options.out / f"demo-{name}-{report['date']}.json", report,
+                  "command": f"tools/demo-model/results.py --only {part}", "document": document}
+        turns.write(options.out / f"demo-{part}-{report['date']}.json", report,
                     f"{caption}; {report['machine']}, {report['date']}.", columns, rows)
 
 
