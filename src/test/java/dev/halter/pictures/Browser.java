@@ -318,8 +318,7 @@ public final class Browser implements AutoCloseable {
   public void retake(Path picture) throws IOException, InterruptedException {
     ByteBuffer header = ByteBuffer.wrap(Files.readAllBytes(picture));
     Map<String, Integer> part =
-        Map.of(
-            "x", 0, "y", 0, "width", header.getInt(16), "height", header.getInt(20), "scale", 1);
+        Map.of("x", 0, "y", 0, "width", header.getInt(16), "height", header.getInt(20), "scale", 1);
     capture(picture, Map.of("format", "png", "captureBeyondViewport", true, "clip", part));
   }
 

@@ -443,7 +443,8 @@ class ChatPageTest {
       open(server);
       browser.click("details:has(#vectors) summary");
       assertEquals(
-          "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm v.safetensors#rude",
+          "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm"
+              + " v.safetensors#rude",
           browser.value(
               "[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
       choose("vector", "happy.gguf");
@@ -591,7 +592,8 @@ class ChatPageTest {
       ask(QUESTION);
       ask("an_unbroken_word_".repeat(6));
       browser.value(
-          "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open = true; }");
+          "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open ="
+              + " true; }");
       for (int width : new int[] {420, 1000, 1360}) {
         for (boolean dark : new boolean[] {false, true}) {
           browser.window(width, 900, dark);

@@ -61,7 +61,8 @@ class NeuronRoutesTest {
         server
             .post(
                 PATH,
-                "{'token': ['dog', 'cat'], 'layers': [1, 2], 'min_probability': 0.01, 'proj': 'up'}")
+                "{'token': ['dog', 'cat'], 'layers': [1, 2], 'min_probability': 0.01, 'proj':"
+                    + " 'up'}")
             .ok()
             .get("data"));
     assertEquals(

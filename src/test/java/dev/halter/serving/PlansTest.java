@@ -40,7 +40,8 @@ class PlansTest {
       "{'name': 'brought', 'interventions': [" + Demo.dogClamp("").replace('"', '\'') + "]}";
   private static final String VALUE = "'value': " + Demo.DOG_VALUE;
   private static final String ADD =
-      "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale': 40}]}";
+      "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale':"
+          + " 40}]}";
   private static final int D_MODEL = Demo.CONFIG.dModel();
 
   @TempDir Path folder;

@@ -552,7 +552,8 @@ class ConceptsTest {
             """
             {"interventions": [{"op": "remove_concepts", "dictionary": "twin.safetensors",
               "layers": [2, 2], "solver": "elastic_net", "alpha": 0.01, "tau": 0.9,
-              "remove": ["%s"]}]}"""
+              "remove": ["%s"]}]}\
+            """
                 .formatted(named));
     return halter("generate", "--prompt", "My dog", "--plan", plan, "--max-tokens", 1, "--json")
         .json()
