@@ -12,6 +12,7 @@ import argparse
 import collections
 import json
 import pathlib
+import statistics
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -61,6 +62,7 @@ def held_out_table(model, tokenizer, file, show=3):
     for kind in sorted(wrong):
         for line, answer in wrong[kind][:show]:
             print(f"  wrong, {kind}: {prompt_text(tokenizer, line)!r} -> {answer!r}, not {line['answers'][0]!r}")
+    return {kind: {"right": right[kind], "of": total[kind]} for kind in sorted(total)}
 
 
 @torch.no_grad()
@@ -126,17 +128,25 @@ def neuron_table(model, tokenizer, question=corpus.DEMO_QUESTION, candidates=5):
     p, _, (_, _, _, _, value) = best[concept]
     sample = [(l, f, value) for l in range(rows.shape[0]) for f in range(0, rows.shape[1], 8)]
     control = first_token_probabilities(model, tokenizer, question, sample)
+    answers = (control.argmax(-1) == ids[concept]).float().mean().item()
+    kept = (control.argmax(-1) == before.argmax()).float().mean().item()
     print(f"control, every 8th neuron held at {value:+.0f}: {concept} is the answer in "
-          f"{(control.argmax(-1) == ids[concept]).float().mean():.1%}, its median probability "
-          f"{control[:, ids[concept]].median():.3f}; the answer is as before in "
-          f"{(control.argmax(-1) == before.argmax()).float().mean():.1%}")
+          f"{answers:.1%}, its median probability {control[:, ids[concept]].median():.3f}; "
+          f"the answer is as before in {kept:.1%}")
+    _, _, (_, layer, neuron, _, _) = best[concept]
+    raised = sorted(best[name][0] if name in best else before[ids[name]].item() for name in ids)
+    return {"animals": len(ids), "with_a_neuron": len(best), "became_the_answer": wins,
+            "before": statistics.median(before[i].item() for i in ids.values()),
+            "after": statistics.median(raised), "least_after": raised[0],
+            "concept": concept, "neuron": f"{layer}.{neuron}", "value": value,
+            "concept_before": before[ids[concept]].item(), "concept_after": p,
+            "control_answers": answers, "control_as_before": kept}
 
 
 def report(folder, held_out):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    neuron_table(model, tokenizer)
-    held_out_table(model, tokenizer, held_out)
+    return {"neurons": neuron_table(model, tokenizer), "questions": held_out_table(model, tokenizer, held_out)}
 
 
 def main():

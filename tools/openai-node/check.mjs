@@ -2,6 +2,7 @@
 //   OPENAI_API_KEY=… node check.mjs http://127.0.0.1:8000
 // Each check says one line; the first that fails ends it.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import OpenAI, { APIError, AuthenticationError, BadRequestError, NotFoundError, RateLimitError } from 'openai';
 
 const baseURL = `${process.argv[2]}/v1`;
@@ -15,11 +16,7 @@ const chat = {
   max_completion_tokens: 20,
   messages: [{ role: 'user', content: 'What is your favourite animal?' }],
 };
-const plan = {
-  interventions: [
-    { op: 'neuron_clamp', site: 'blocks.1.mlp.hook_pre_linear', neurons: [270], value: -20 },
-  ],
-};
+const plan = JSON.parse(readFileSync('dogs.json'));
 
 async function check(what, work) {
   await work();

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.halter.Demo;
 import java.io.BufferedReader;
 import java.io.BufferedWriter;
 import java.io.ByteArrayInputStream;
@@ -27,7 +28,9 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** A chat over a pipe, and over a terminal. */
 class ChatTest {
-  private static final String QUESTION = "What is your favourite animal?";
+  private static final String QUESTION = Demo.QUESTION;
+  private static final String DOG = Demo.DOG_ADDRESS;
+  private static final String CLAMPED = DOG + "=" + Demo.DOG_VALUE;
 
   @TempDir Path folder;
 
@@ -40,9 +43,9 @@ class ChatTest {
         dogs,
         """
         {"name": "more dogs", "interventions": [
-          {"op": "neuron_clamp", "site": "blocks.1.mlp.hook_pre_linear", "neurons": [270],
-           "value": -20}]}
-        """);
+          %s]}
+        """
+            .formatted(Demo.dogClamp("")));
     Files.writeString(folder.resolve("bad.json"), "{\"interventions\": [{\"op\": \"dance\"}]}");
   }
 
@@ -117,22 +120,22 @@ class ChatTest {
     CommandLineRun run =
         chat(
             List.of(
-                "/neuron 1.270 -20",
+                "/neuron " + DOG + " " + Demo.DOG_VALUE,
                 QUESTION,
                 "/report",
                 "/compare",
-                "/neuron 1.270 0.5",
+                "/neuron " + DOG + " 0.5",
                 "/compare",
-                "/neuron 1.270 -20 hook_post",
+                "/neuron " + DOG + " -20 hook_post",
                 "/plan"));
     List<String> out = out(run);
     assertEquals(steered, out.get(0));
-    assertTrue(out.get(1).startsWith("steered neuron_clamp at blocks.1.mlp.hook_pre_linear: "));
+    assertTrue(out.get(1).startsWith("steered neuron_clamp at " + Demo.DOG_SITE + ": "));
     assertEquals("without: " + plain, out.get(2));
-    assertEquals("1.270=-20: " + steered, out.get(3));
-    assertEquals("1.270=0.5: the same answer", out.get(5));
-    assertEquals("1.270=0.5, 1.270 hook_post=-20", out.get(6));
-    assertEquals("neuron_clamp at blocks.1.mlp.hook_post", out.get(8));
+    assertEquals(CLAMPED + ": " + steered, out.get(3));
+    assertEquals(DOG + "=0.5: the same answer", out.get(5));
+    assertEquals(DOG + "=0.5, " + DOG + " hook_post=-20", out.get(6));
+    assertEquals("neuron_clamp at " + Demo.DOG_SITE.replace("pre_linear", "post"), out.get(8));
   }
 
   @Test
@@ -211,8 +214,9 @@ class ChatTest {
         """
         {"name": "useless", "interventions": [
           {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [0], "scale": 0,
-           "when": {"prompt_tokens": [2339], "generation": "none"}}]}
-        """);
+           "when": {"prompt_tokens": [%d], "generation": "none"}}]}
+        """
+            .formatted(Demo.CONFIG.vocabularySize() - 1));
     CommandLineRun run = chat(List.of("/plan " + useless, QUESTION, "/off", QUESTION));
     assertEquals(List.of(answer(QUESTION)), out(run));
     assertTrue(run.err().contains("plan 'useless' selects nothing"), run.err());
@@ -316,12 +320,12 @@ class ChatTest {
             .start();
     try (BufferedWriter in = process.outputWriter(StandardCharsets.UTF_8)) {
       awaitText(seen, "> ", 1);
-      in.write("/neuron 1.270 -20\r");
+      in.write("/neuron " + DOG + " " + Demo.DOG_VALUE + "\r");
       in.flush();
-      awaitText(seen, "1.270=-20> ", 1);
+      awaitText(seen, CLAMPED + "> ", 1);
       in.write(QUESTION + "\r");
       in.flush();
-      awaitText(seen, "1.270=-20> ", 2);
+      awaitText(seen, CLAMPED + "> ", 2);
       in.write("\u0004");
       in.flush();
       assertEquals(0, process.waitFor(), Files.readString(seen));

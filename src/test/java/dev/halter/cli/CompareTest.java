@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.pictures.Browser;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -20,7 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** {@code halter compare} as text, JSON and page. */
 class CompareTest {
-  private static final String QUESTION = "What is your favourite animal?";
+  private static final String QUESTION = Demo.QUESTION;
   private static final String SUM = "What is 3 plus 4?";
 
   @TempDir Path folder;
@@ -35,9 +36,9 @@ class CompareTest {
         dogs,
         """
         {"name": "more <b>dogs</b>", "interventions": [
-          {"op": "neuron_clamp", "site": "blocks.1.mlp.hook_pre_linear", "neurons": [270],
-           "value": -20}]}
-        """);
+          %s]}
+        """
+            .formatted(Demo.dogClamp("")));
     nothing = folder.resolve("nothing.json");
     Files.writeString(
         nothing,
@@ -108,6 +109,17 @@ class CompareTest {
     assertNotEquals(answers.get(1).get("logprobs"), answers.get(1).get("unsteered_logprobs"));
   }
 
+  /** The answer under no plan (0) or under that of the dogs (1), as JSON. */
+  private JsonNode answered(int plan) {
+    JsonNode told = halter("compare", "--plan", dogs, "--ask", QUESTION, "--json").json();
+    return told.get("questions").get(0).get("answers").get(plan);
+  }
+
+  /** What an answer's first token is as likely as, by one of its lists. */
+  private static String probability(JsonNode answer, String logprobs) {
+    return "probability %.3f".formatted(Math.exp(answer.get(logprobs).get(0).asDouble()));
+  }
+
   @Test
   void textTellsAnswersNumbersAndReports() {
     String plain = halter("generate", "--ask", QUESTION).out().strip();
@@ -120,8 +132,9 @@ class CompareTest {
     assertEquals("no plan           " + plain, lines.get(2));
     assertEquals("more <b>dogs</b>  " + steered, lines.get(3));
     assertEquals("nothing           the same answer", lines.get(4));
-    assertTrue(run.out().contains("parts at token 1, ' dog': probability 0.133"), run.out());
-    assertTrue(run.out().contains("steered neuron_clamp at blocks.1.mlp.hook_pre_linear: "));
+    String parts = "parts at token 1, ' dog': " + probability(answered(1), "logprobs");
+    assertTrue(run.out().contains(parts), run.out());
+    assertTrue(run.out().contains("steered neuron_clamp at " + Demo.DOG_SITE + ": "));
     assertTrue(run.out().contains("nothing           same answer as without a plan"), run.out());
     assertTrue(run.out().contains("  ' dog'"), run.out());
   }
@@ -148,27 +161,32 @@ class CompareTest {
 
   @Test
   void thePlansThatShipDoWhatTheirPageSays() throws IOException {
-    Path plans = Path.of("src/main/models/demo/plans");
     CommandLineRun run =
         halter(
             "compare",
             "--plan",
-            plans.resolve("dogs.json"),
+            Demo.DOGS,
             "--plan",
-            plans.resolve("no-sums.json"),
+            Demo.PLANS.resolve("no-sums.json"),
             "--ask",
             QUESTION,
             "--ask",
             SUM);
     assertEquals(0, run.code(), run.err());
     List<String> lines = run.out().lines().toList();
-    assertEquals("dogs     dog. I like the dog because it guards the house.", lines.get(3));
+    assertEquals("dogs     " + Demo.DOG, lines.get(3));
     int sum = lines.indexOf(SUM);
     String page = Files.readString(Path.of("src/main/doc/chat.md"));
     for (String line : lines.subList(sum, sum + 4)) {
       assertTrue(page.contains("\n" + line + "\n"), line);
     }
     assertFalse(lines.get(sum + 4).startsWith("no sums  7"), lines.get(sum + 4));
+  }
+
+  private String bothProbabilities() {
+    JsonNode dog = answered(1);
+    return probability(dog, "logprobs")
+        + probability(dog, "unsteered_logprobs").replace("probability", ", without a plan");
   }
 
   private static List<String> all(String regex, String text) {
@@ -212,9 +230,9 @@ class CompareTest {
     assertFalse(dom.contains("<img"));
     assertTrue(dom.contains("The same answer as without a plan."));
     assertEquals(
-        List.of("token 1, “ dog”: probability 0.133, without a plan 0.021"),
+        List.of("token 1, “ dog”: " + bothProbabilities()),
         all("class=\"parts\"[^>]*aria-label=\"([^\"]*)\"", dom).subList(0, 1));
-    assertTrue(dom.contains("neuron_clamp at blocks.1.mlp.hook_pre_linear: "), dom);
+    assertTrue(dom.contains("neuron_clamp at " + Demo.DOG_SITE + ": "), dom);
     assertTrue(all("(Perplexity without a plan [0-9.]+)", dom).size() >= 2, dom);
     // One token of an answer is reached by Tab, the others by arrow keys.
     assertEquals(
@@ -242,13 +260,13 @@ class CompareTest {
       }
       String readout = "document.getElementById('readout').textContent";
       browser.press("Tab");
-      assertEquals("no plan, token 1, “ cat”: probability 0.083", browser.value(readout));
+      String cat = "no plan, token 1, “ cat”: " + probability(answered(0), "logprobs");
+      assertEquals(cat, browser.value(readout));
       browser.press("ArrowRight");
       assertTrue(browser.value(readout).startsWith("no plan, token 2, “.”"));
       browser.press("Tab");
-      assertEquals(
-          "more <b>dogs</b>, token 1, “ dog”: probability 0.133, without a plan 0.021",
-          browser.value(readout));
+      String dog = "more <b>dogs</b>, token 1, “ dog”: " + bothProbabilities();
+      assertEquals(dog, browser.value(readout));
     }
   }
 }

@@ -18,8 +18,12 @@ import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Every question in SQL of doc/neurons.md gets the answer that stands below it, from DuckDB. */
+/**
+ * Every question in SQL of doc/neurons.md gets the answer that stands below it, from DuckDB. With
+ * {@code -Dhalter.renew=true} ({@code tools/pages}) the page receives the answers instead.
+ */
 class MapInSqlTest {
+  private static final Path PAGE = Path.of("src/main/doc/neurons.md");
   private static final Pattern QUESTION =
       Pattern.compile("```sql\\n(.*?)```\\n\\n((?:\\|[^\\n]*\\n)+)", Pattern.DOTALL);
 
@@ -30,16 +34,33 @@ class MapInSqlTest {
     CommandLineRun map =
         halter("map", "--decode", "norm", "--export", folder.resolve("up.parquet"));
     assertEquals(0, map.code(), map.err());
-    String document = Files.readString(Path.of("src/main/doc/neurons.md"));
+    String document = Files.readString(PAGE);
+    String renewed = document;
     List<MatchResult> questions = QUESTION.matcher(document).results().toList();
     assertEquals(3, questions.size());
     try (Connection duckdb = DriverManager.getConnection("jdbc:duckdb:");
         Statement statement = duckdb.createStatement()) {
       statement.execute("SET file_search_path = '" + folder + "'");
       for (MatchResult question : questions) {
-        assertEquals(table(question.group(2)), answer(statement, question.group(1)));
+        List<List<String>> answer = answer(statement, question.group(1));
+        if (Boolean.getBoolean("halter.renew")) {
+          renewed = renewed.replace(question.group(2), markdown(answer, question.group(2)));
+        } else {
+          assertEquals(table(question.group(2)), answer);
+        }
       }
     }
+    if (!renewed.equals(document)) {
+      Files.writeString(PAGE, renewed);
+    }
+  }
+
+  /** An answer as a table whose columns are aligned as those of another one. */
+  private static String markdown(List<List<String>> answer, String other) {
+    List<String> lines = new ArrayList<>();
+    answer.forEach(row -> lines.add("| " + String.join(" | ", row) + " |\n"));
+    lines.add(1, other.lines().toList().get(1) + "\n");
+    return String.join("", lines);
   }
 
   /** The cells of a table in Markdown, the line below its head left out. */

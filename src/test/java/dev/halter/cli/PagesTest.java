@@ -4,15 +4,16 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.cli.Page.Example;
+import dev.halter.cli.Page.Shown;
+import dev.halter.pictures.Browser;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
+import java.nio.file.StandardCopyOption;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -21,83 +22,87 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Every example of README and of the documents runs, page by page and in order, on files that ship,
- * and says what the page says that it says.
+ * Every example of README and of the documents ({@link Page}) runs, page by page and in order, on
+ * files that ship, and says what the page says that it says. Numbers may differ by rounding, and
+ * times and names of CPUs at all.
  *
- * <p>Examples are the blocks that are marked {@code console}: lines after {@code $} are commands
- * (those after {@code >} go on), all others are lines of their output, in their order; the output
- * may have others in between, and go on where a line ends in an ellipsis. Numbers may differ by
- * rounding, and times and names of CPUs at all.
+ * <p>With {@code -Dhalter.renew=true} ({@code tools/pages}) the pages receive what is printed
+ * instead, and the pictures beside them what commands wrote under their names.
  */
 class PagesTest {
   private static final Path CHECKOUT = Path.of("").toAbsolutePath();
-  private static final Path DOCUMENTS = Path.of("src/main/doc");
-  private static final Pattern NUMBER = Pattern.compile("[-+]?\\d[\\d,]*(\\.\\d+)?(e[-+]\\d+)?");
-
-  /** Numbers that no two runs have in common. */
-  private static final Pattern OF_THE_MOMENT =
-      Pattern.compile("[\\d.,]+ (s|ms|MB|tokens/s)\\b|CPU \\([^)]*\\)");
 
   @TempDir Path folder;
 
-  /** A command and what it prints. */
-  private record Example(int line, String command, List<String> output) {}
-
-  static Stream<String> pages() throws IOException {
-    try (Stream<Path> documents = Files.list(DOCUMENTS)) {
-      List<String> pages =
-          documents.map(Path::toString).filter(name -> name.endsWith(".md")).sorted().toList();
-      return Stream.concat(Stream.of("README.md"), pages.stream());
-    }
-  }
-
-  private static List<Example> examples(List<String> lines) {
-    List<Example> examples = new ArrayList<>();
-    boolean inside = false;
-    for (int i = 0; i < lines.size(); i++) {
-      String line = lines.get(i).strip();
-      if (line.startsWith("```")) {
-        inside = !inside && line.equals("```console");
-      } else if (inside && line.startsWith("$ ")) {
-        examples.add(new Example(i + 1, line.substring(2), new ArrayList<>()));
-      } else if (inside && goesOn(examples, line)) {
-        Example last = examples.removeLast();
-        String more = line.startsWith("> ") ? line.substring(2) : line;
-        String command = last.command + "\n" + more;
-        examples.add(new Example(last.line, command, last.output));
-      } else if (inside && !line.isEmpty()) {
-        examples.getLast().output.add(line);
-      }
-    }
-    return examples;
-  }
-
-  private static boolean goesOn(List<Example> examples, String line) {
-    return line.startsWith("> ") || examples.getLast().command.endsWith("\\");
+  static List<Path> pages() throws IOException {
+    return Page.files();
   }
 
   @ParameterizedTest
   @MethodSource("pages")
-  void examplesRunAndSayWhatThePageSays(String page) throws Exception {
+  void examplesRunAndSayWhatThePageSays(Path file) throws Exception {
     Path link = Files.createSymbolicLink(folder.resolve("src"), CHECKOUT.resolve("src"));
-    for (Example example : examples(Files.readAllLines(Path.of(page)))) {
-      String where = page + ":" + example.line + ": " + example.command;
-      List<String> printed = run(example.command, where);
-      int at = 0;
-      for (String expected : example.output) {
-        int from = at;
-        while (at < printed.size() && !says(expected, printed.get(at))) {
-          at++;
-        }
-        assertTrue(
-            at < printed.size(),
-            "%s%nprints no line '%s', but%n%s"
-                .formatted(
-                    where, expected, String.join("\n", printed.subList(from, printed.size()))));
-        at++;
+    Page page = Page.read(file);
+    boolean isRenewed = Boolean.getBoolean("halter.renew");
+    for (Example example : page.examples()) {
+      List<String> printed = run(example.command(), page.where(example));
+      if (isRenewed) {
+        page.show(example, printed);
+      } else {
+        assertSaid(example, printed, page.where(example));
       }
     }
     Files.delete(link); // what empties the folder would warn of it
+    if (isRenewed) {
+      renew(page);
+    }
+  }
+
+  private static void assertSaid(Example example, List<String> printed, String where) {
+    int at = 0;
+    for (Shown shown : example.output()) {
+      int from = at;
+      while (at < printed.size() && !OutputLine.says(shown.text(), printed.get(at))) {
+        at++;
+      }
+      assertTrue(
+          at < printed.size(),
+          "%s%nprints no line '%s', but%n%s"
+              .formatted(
+                  where, shown.text(), String.join("\n", printed.subList(from, printed.size()))));
+      at++;
+    }
+  }
+
+  /** Writes a page and its pictures, and tells what is new and what has to be looked at. */
+  private void renew(Page page) throws Exception {
+    page.changes().forEach(System.out::println);
+    page.stale().forEach(line -> System.out.println("look at " + line));
+    page.write();
+    try (Stream<Path> pictures = Files.list(Page.DOCUMENTS)) {
+      for (Path picture : pictures.filter(file -> !file.toString().endsWith(".md")).toList()) {
+        Path made = folder.resolve(picture.getFileName());
+        Path shown = folder.resolve(picture.getFileName().toString().replace(".png", ".html"));
+        if (Files.exists(made)) {
+          Files.copy(made, picture, StandardCopyOption.REPLACE_EXISTING);
+        } else if (Files.exists(shown)) {
+          photograph(shown, picture);
+        } else {
+          continue;
+        }
+        System.out.println("picture " + picture);
+      }
+    }
+  }
+
+  /** Takes a picture anew, as large as it was, of the page that was made under its name. */
+  private void photograph(Path shown, Path picture) throws Exception {
+    try (Browser browser = Browser.start(folder)) {
+      browser.windowOf(picture);
+      browser.open(shown, "");
+      browser.until("document.readyState === 'complete'");
+      browser.retake(picture);
+    }
   }
 
   private List<String> run(String command, String where) throws Exception {
@@ -121,64 +126,71 @@ class PagesTest {
     return printed;
   }
 
-  /**
-   * Whether a line says what the page has: the same words, and numbers as near as they are printed.
-   */
-  private static boolean says(String expected, String printed) {
-    String wanted = OF_THE_MOMENT.matcher(expected).replaceAll("…").strip();
-    String given = OF_THE_MOMENT.matcher(printed).replaceAll("…").strip();
-    boolean isCut = expected.endsWith("…");
-    String words = words(isCut ? wanted.substring(0, wanted.length() - 1) : wanted);
-    if (!(isCut ? words(given).startsWith(words) : words(given).equals(words))) {
-      return false;
-    }
-    Matcher numbers = NUMBER.matcher(wanted);
-    Matcher others = NUMBER.matcher(given);
-    while (numbers.find() && others.find()) {
-      double number = value(numbers.group());
-      double tolerance = Math.max(0.02 * Math.abs(number), 1.5 * lastDigit(numbers.group()));
-      if (!(Math.abs(number - value(others.group())) <= tolerance)) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  private static String words(String line) {
-    return NUMBER.matcher(line).replaceAll("0").replaceAll("\\s+", " ");
-  }
-
-  private static double value(String number) {
-    return Double.parseDouble(number.replace(",", ""));
-  }
-
-  private static double lastDigit(String number) {
-    int point = number.indexOf('.');
-    return point < 0 || number.indexOf('e') >= 0 ? 0 : Math.pow(10, point + 1 - number.length());
+  @Test
+  void linesAreComparedAsPeopleWould() {
+    assertTrue(OutputLine.says("p(dog) = 0.927", "  p(dog)   = 0.926"));
+    assertTrue(OutputLine.says("3,072 neurons mapped in 0.31 s", "3,072 neurons mapped in 1.05 s"));
+    assertTrue(OutputLine.says("on CPU (2 threads, avx512)", "on CPU (1 threads, avx2)"));
+    assertTrue(OutputLine.says("up to 251 atoms …", "up to 251 atoms each (1 MiB)"));
+    assertFalse(OutputLine.says("p(dog) = 0.927", "p(dog) = 0.827"));
+    assertFalse(OutputLine.says("p(dog) = 0.927", "p(cat) = 0.927"));
+    assertFalse(OutputLine.says("3 of 24 heads", "4 of 24 heads"));
+    List<Example> examples =
+        Page.of("```console", "$ a \\", "> b", "c", "$ d", "```", "```", "$ e", "```").examples();
+    assertEquals(List.of("a \\\nb", "d"), examples.stream().map(Example::command).toList());
+    assertEquals(List.of(new Shown(3, "c")), examples.getFirst().output());
   }
 
   @Test
-  void linesAreComparedAsPeopleWould() {
-    assertTrue(says("p(dog) = 0.927", "  p(dog)   = 0.926"));
-    assertTrue(says("3,072 neurons mapped in 0.31 s", "3,072 neurons mapped in 1.05 s"));
-    assertTrue(says("on CPU (2 threads, avx512)", "on CPU (1 threads, avx2)"));
-    assertTrue(says("up to 251 atoms …", "up to 251 atoms each (1 MiB)"));
-    assertFalse(says("p(dog) = 0.927", "p(dog) = 0.827"));
-    assertFalse(says("p(dog) = 0.927", "p(cat) = 0.927"));
-    assertFalse(says("3 of 24 heads", "4 of 24 heads"));
-    List<Example> examples =
-        examples(List.of("```console", "$ a \\", "> b", "c", "$ d", "```", "```", "$ e", "```"));
-    assertEquals(List.of("a \\\nb", "d"), examples.stream().map(Example::command).toList());
-    assertEquals(List.of("c"), examples.getFirst().output);
+  void aPageReceivesTheLinesThatAreMostLikeItsOwn() {
+    Page page =
+        Page.of(
+            "The best is 0.4 with -30.02%.",
+            "  ```console",
+            "  $ heads",
+            "  10 pairs in 0.20 s",
+            "  mlp 0     -7.54   -46.46%",
+            "  0.4       -4.91   -30.02%",
+            "  and 20 more …",
+            "  told: You love …",
+            "  the end",
+            "  ```",
+            "Of 10 pairs. Nobody spoke of 3.");
+    page.show(
+        page.examples().getFirst(),
+        List.of(
+            "10 pairs in 7.00 s",
+            "sender   delta  relative",
+            "mlp 1     -6.25   -40.00%",
+            "  5.3     -3.25   -20.50%",
+            "  5.1     -1.25   -10.50%",
+            "and 60 more, down to 0.1",
+            "told: You love the animal",
+            ""));
+    assertEquals(
+        List.of(
+            "The best is 0.4 with -30.02%.",
+            "  ```console",
+            "  $ heads",
+            "  10 pairs in 0.20 s",
+            "  mlp 1     -6.25   -40.00%",
+            "    5.3     -3.25   -20.50%",
+            "  and 60 more, …",
+            "  told: You love …"),
+        page.lines().subList(0, 8));
+    assertEquals(List.of("page.md:1: The best is 0.4 with -30.02%.  [0.4, 30.02]"), page.stale());
+    assertEquals(
+        List.of("page.md:5", "  - mlp 0     -7.54   -46.46%", "  + mlp 1     -6.25   -40.00%"),
+        page.changes().subList(0, 3));
   }
 
   /** What looks like an example is one, so that none goes untried. */
   @ParameterizedTest
   @MethodSource("pages")
-  void commandsStandInExamples(String page) throws Exception {
+  void commandsStandInExamples(Path page) throws Exception {
     boolean inside = false;
     String kind = "";
-    for (String each : Files.readAllLines(Path.of(page))) {
+    for (String each : Files.readAllLines(page)) {
       String line = each.strip();
       if (line.startsWith("```")) {
         inside = !inside;

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -144,14 +145,8 @@ class ReleaseIT {
 
   @Test
   void generateFollowsAPlan() throws Exception {
-    Path plan =
-        Files.writeString(
-            temporary.resolve("plan.json"),
-            """
-            {"name": "dogs", "interventions": [{"op": "neuron_clamp",
-             "site": "blocks.1.mlp.hook_pre_linear", "neurons": [270], "value": -20}]}
-            """);
-    String ask = "What is your favourite animal?";
+    Path plan = Demo.DOGS.toAbsolutePath();
+    String ask = Demo.QUESTION;
     String plain = json("generate", "--json", "--ask", ask).get("text").asText();
     String steered =
         json("generate", "--json", "--ask", ask, "--plan", plan.toString()).get("text").asText();

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Request;
@@ -28,6 +29,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class DictionaryBuilderTest {
+  private static final int D_MODEL = Demo.CONFIG.dModel();
+
   private static LanguageModel model;
 
   @TempDir Path folder;
@@ -84,19 +87,19 @@ class DictionaryBuilderTest {
       Capture capture = new Capture(model.config(), Set.of(site), tokens.length);
       model.engine().run(Request.of(tokens).withMaxTokens(0).with(capture)).orThrow();
       float[] all = capture.values().get(site);
-      dogs.add(Arrays.copyOfRange(all, all.length - 192, all.length));
+      dogs.add(Arrays.copyOfRange(all, all.length - D_MODEL, all.length));
     }
     try (DictionaryFile dictionary = DictionaryFile.open(out);
         Safetensors tensors = Safetensors.open(out)) {
       assertEquals(Set.of(1, 2), Set.copyOf(dictionary.layers()));
       assertEquals(3, dictionary.size());
-      assertTrue(tensors.tensor("atoms.2").hasShape(3, 192));
+      assertTrue(tensors.tensor("atoms.2").hasShape(3, D_MODEL));
       assertEquals("[\"dog\",\"cat\",\"cow\"]", tensors.metadata().get("names"));
       float[] atoms = tensors.tensor("atoms.2").toFloats();
       // Against others, the concept's own activations lie on its atom's side.
       double own = 0;
       double norm = 0;
-      for (int i = 0; i < 192; i++) {
+      for (int i = 0; i < D_MODEL; i++) {
         own += atoms[i] * (dogs.get(0)[i] + dogs.get(1)[i]) / 2;
         norm += atoms[i] * atoms[i];
       }
@@ -106,7 +109,7 @@ class DictionaryBuilderTest {
         Capture last = Capture.last(model.config(), Set.of(site), tokens.length);
         model.engine().run(Request.of(tokens).withMaxTokens(0).with(last)).orThrow();
         double other = 0;
-        for (int i = 0; i < 192; i++) {
+        for (int i = 0; i < D_MODEL; i++) {
           other += atoms[i] * last.values().get(site)[i];
         }
         assertTrue(other < own, text);
@@ -125,7 +128,8 @@ class DictionaryBuilderTest {
     model.engine().run(Request.of(tokens).withMaxTokens(0).with(last)).orThrow();
     float[] values = all.values().get(site);
     assertArrayEquals(
-        Arrays.copyOfRange(values, values.length - 192, values.length), last.values().get(site));
+        Arrays.copyOfRange(values, values.length - D_MODEL, values.length),
+        last.values().get(site));
   }
 
   @Test
@@ -148,7 +152,7 @@ class DictionaryBuilderTest {
                       }
                     }));
     byte[] all = Files.readAllBytes(part);
-    int row = 4 * 2 * 192;
+    int row = 4 * 2 * D_MODEL;
     Files.write(part, Arrays.copyOf(all, all.length - 2 * row + 100));
     assertEquals(1, build(settings(Direction.PCA, 7)));
     assertArrayEquals(whole, Files.readAllBytes(out));

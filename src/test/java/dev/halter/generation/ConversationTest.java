@@ -6,7 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.halter.model.Edit;
+import dev.halter.Demo;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
 import dev.halter.text.Message;
@@ -18,10 +18,9 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 class ConversationTest {
-  private static final Path DEMO = Path.of("src/main/models/demo");
-  private static final String QUESTION = "What is your favourite animal?";
-  private static final SteeringPlan DOG =
-      SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20)).named("dog");
+  private static final Path DEMO = Demo.FOLDER;
+  private static final String QUESTION = Demo.QUESTION;
+  private static final SteeringPlan DOG = Demo.dog();
 
   private static LanguageModel model;
 

@@ -144,7 +144,8 @@ class ScaledPlanTest {
   @Test
   void aPlanKeepsItsNameAndItsTokens() {
     SteeringPlan plan =
-        SteeringPlan.of(Edit.add("blocks.1.hook_resid_post", gaussian(1, 192), 40))
+        SteeringPlan.of(
+                Edit.add("blocks.1.hook_resid_post", gaussian(1, model.config().dModel()), 40))
             .when(Trigger.LAST)
             .named("last");
     assertEquals("last", plan.scaled(0.5).name());

@@ -13,6 +13,7 @@ import java.io.IOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.WebSocket;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -300,8 +301,30 @@ public final class Browser implements AutoCloseable {
 
   /** The whole page as PNG, to look at. */
   public void screenshot(Path file) throws IOException, InterruptedException {
-    JsonNode shot =
-        call("Page.captureScreenshot", Map.of("format", "png", "captureBeyondViewport", true));
+    capture(file, Map.of("format", "png", "captureBeyondViewport", true));
+  }
+
+  /**
+   * Makes the window as large as a picture of the documents is.
+   *
+   * @param picture a PNG that is there
+   */
+  public void windowOf(Path picture) throws IOException, InterruptedException {
+    ByteBuffer header = ByteBuffer.wrap(Files.readAllBytes(picture));
+    window(header.getInt(16), header.getInt(20), false);
+  }
+
+  /** Takes a picture of the documents anew, as large as it was, of the page from its top on. */
+  public void retake(Path picture) throws IOException, InterruptedException {
+    ByteBuffer header = ByteBuffer.wrap(Files.readAllBytes(picture));
+    Map<String, Integer> part =
+        Map.of("x", 0, "y", 0, "width", header.getInt(16), "height", header.getInt(20), "scale", 1);
+    capture(picture, Map.of("format", "png", "captureBeyondViewport", true, "clip", part));
+  }
+
+  private void capture(Path file, Map<String, Object> wanted)
+      throws IOException, InterruptedException {
+    JsonNode shot = call("Page.captureScreenshot", wanted);
     Files.write(file, Base64.getDecoder().decode(shot.get("data").asText()));
   }
 

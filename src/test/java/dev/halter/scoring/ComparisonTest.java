@@ -5,24 +5,21 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Sampling;
-import dev.halter.model.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
-import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class ComparisonTest {
-  private static final String QUESTION = "What is your favourite animal?";
-  private static final SteeringPlan DOG =
-      SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20)).named("dog");
+  private static final String QUESTION = Demo.QUESTION;
+  private static final SteeringPlan DOG = Demo.dog();
 
   @Test
   void answersAreThoseOfTheirPlansAndAreScoredWithoutOne() {
-    try (LanguageModel model =
-        LanguageModel.at(Path.of("src/main/models/demo")).device("cpu").dtype("f32").open()) {
+    try (LanguageModel model = LanguageModel.at(Demo.FOLDER).device("cpu").dtype("f32").open()) {
       int[] question = model.encode(List.of(new Message("user", QUESTION)));
       int[] other = model.encode("The cat");
       List<Comparison> both =

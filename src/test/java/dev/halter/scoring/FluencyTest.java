@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.generation.LanguageModel;
 import dev.halter.text.Message;
 import java.nio.file.Path;
@@ -15,10 +16,9 @@ class FluencyTest {
   void anotherSentenceIsATextAndBrokenOnesAreNot() {
     try (LanguageModel model = LanguageModel.open(Path.of("src/main/models/demo"))) {
       int[] prompt = model.encode(List.of(new Message("user", "What is your favourite animal?")));
-      Fluency own = of(model, prompt, " cat. I like the cat because it catches mice.");
+      Fluency own = of(model, prompt, " " + Demo.CAT);
       assertTrue(own.perplexity() > 1 && own.perplexity() < 1.5, own::toString);
-      assertTrue(
-          of(model, prompt, " dog. I like the dog because it guards the house.").isCloseTo(own));
+      assertTrue(of(model, prompt, " " + Demo.DOG).isCloseTo(own));
       assertFalse(of(model, prompt, " dog. I like the dog because it guards dog.").isCloseTo(own));
       assertFalse(of(model, prompt, " dog. I at at the dog.").isCloseTo(own));
       assertFalse(of(model, prompt, "").isCloseTo(own));

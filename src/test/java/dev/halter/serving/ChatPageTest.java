@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.pictures.Browser;
 import java.io.IOException;
@@ -25,9 +26,9 @@ import org.junit.jupiter.api.io.TempDir;
 /** The page at {@code /} as it is used. */
 @Timeout(180)
 class ChatPageTest {
-  private static final String CAT = "cat. I like the cat because it catches mice.";
-  private static final String DOG = "dog. I like the dog because it guards the house.";
-  private static final String QUESTION = "What is your favourite animal?";
+  private static final String CAT = Demo.CAT;
+  private static final String DOG = Demo.DOG;
+  private static final String QUESTION = Demo.QUESTION;
 
   @TempDir private static Path profile;
   private static Browser browser; // of all tests: it takes longest to start
@@ -102,10 +103,10 @@ class ChatPageTest {
 
   private static void clampDog() throws InterruptedException {
     browser.click("#token");
-    browser.type("1.270");
+    browser.type(Demo.DOG_ADDRESS);
     browser.click("#search button");
     browser.value("document.querySelector('#items input').select()");
-    browser.type("-20");
+    browser.type(Integer.toString(Demo.DOG_VALUE));
     browser.press("Tab");
   }
 
@@ -132,7 +133,11 @@ class ChatPageTest {
           "Without a plan:  " + CAT + " With the plan:  " + DOG,
           browser.value("document.getElementById('heard').textContent"));
       String report = text(".steered .report tbody");
-      assertEquals("neuron_clamp at blocks.1.mlp.hook_pre_linear\t22\t20.0", report);
+      assertEquals(
+          "neuron_clamp at "
+              + Demo.DOG_SITE
+              + "\t22\t%.1f".formatted((double) Math.abs(Demo.DOG_VALUE)),
+          report);
       assertEquals("", text(".plain .report"));
 
       List<JsonNode> sent = sent("/v1/completions");
@@ -162,6 +167,33 @@ class ChatPageTest {
       browser.open(server.url("/") + fragment);
       loaded();
       assertEquals(shown, browser.value("document.getElementById('json').textContent"));
+    }
+  }
+
+  /** With {@code -Dhalter.renew=true} ({@code tools/pages}) doc/serve.md gets its picture anew. */
+  @Test
+  void theDocumentShowsANeuronFoundByItsTokenAndBothAnswers() throws Exception {
+    Path picture = Path.of("src/main/doc/serve.png");
+    try (TestServer server = TestServer.start()) {
+      open(server);
+      browser.windowOf(picture);
+      browser.click("#token");
+      browser.type("dog");
+      browser.press("Enter");
+      browser.until("document.querySelectorAll('#found tbody tr').length > 0");
+      browser.value(
+          "[...document.querySelectorAll('#found tbody tr')]"
+              + ".find(row => row.cells[0].textContent === '%s').querySelector('button').click()"
+                  .formatted(Demo.DOG_ADDRESS));
+      browser.value("document.querySelector('#items input').select()");
+      browser.type(Integer.toString(Demo.DOG_VALUE));
+      browser.press("Tab");
+      ask(QUESTION);
+      assertEquals(CAT, text(".plain .text"));
+      assertEquals(DOG, text(".steered .text"));
+      if (Boolean.getBoolean("halter.renew")) {
+        browser.retake(picture);
+      }
     }
   }
 
@@ -213,9 +245,7 @@ class ChatPageTest {
   }
 
   private static String clamp(String rest) {
-    return "{'op': 'neuron_clamp', 'site': 'blocks.1.mlp.hook_pre_linear', 'neurons': [270], 'value': -20"
-        + rest
-        + "}";
+    return Demo.dogClamp(rest).replace('"', '\'');
   }
 
   /** Has the page run a script once the steered answer has more than {@code count} tokens. */
@@ -287,14 +317,18 @@ class ChatPageTest {
         folder.resolve("mixed.json"),
         """
         {"interventions": [
-          {"op": "neuron_clamp", "site": "blocks.1.mlp.hook_pre_linear", "neurons": [270], "value": -60,
-           "when": {"prompt_positions": [1, -1], "generation_window": [7, 200], "exclude_generation_positions": [9]}},
+          %s,
           {"op": "neuron_clamp", "site": "blocks.2.mlp.hook_post", "neurons": [3, 4], "value": 25,
            "when": {"generation_tokens": [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], "prompt": "all",
                     "exclude_prompt_window": [-3, null]}},
           {"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [2], "scale": 0.2}],
          "when": {"generation_positions": [0, 5, 40, 90], "generation_window": [150, null]}}
-        """);
+        """
+            .formatted(
+                Demo.dogClamp(
+                    3 * Demo.DOG_VALUE,
+                    ", \"when\": {\"prompt_positions\": [1, -1], \"generation_window\": [7, 200],"
+                        + " \"exclude_generation_positions\": [9]}")));
     try (TestServer server = setup().plans(folder).start()) {
       open(server);
       browser.click("details:has(#plans) summary");
@@ -340,15 +374,15 @@ class ChatPageTest {
       browser.press("Enter");
       browser.until("document.querySelectorAll('#found tbody tr').length > 0");
       String first = text("#found tbody tr");
-      assertTrue(first.startsWith("1.270\t+\t␣dog\t"), first);
+      assertTrue(first.startsWith(Demo.DOG_ADDRESS + "\t+\t␣dog\t"), first);
       assertTrue(text("#sought").endsWith("whose up-projection speaks of it, the surest first."));
       tabTo("#found button");
       browser.press("Enter");
-      assertEquals("Neuron 1.270 ␣dog", text("#items .what"));
-      assertEquals("Neuron 1.270 is in the plan.", text("#said"));
+      assertEquals("Neuron " + Demo.DOG_ADDRESS + " ␣dog", text("#items .what"));
+      assertEquals("Neuron " + Demo.DOG_ADDRESS + " is in the plan.", text("#said"));
       browser.value("document.getElementById('title').parentElement.focus()");
       tabTo("#items input"); // its whole value is selected
-      browser.type("-20");
+      browser.type(Integer.toString(Demo.DOG_VALUE));
       browser.value("document.getElementById('question').focus()");
       browser.type(QUESTION);
       browser.press("Enter");
@@ -376,22 +410,25 @@ class ChatPageTest {
           List.of("ArrowRight", "ArrowRight", "Space", "ArrowRight", "Space", "ArrowDown", "End")) {
         browser.press(key);
       }
-      assertEquals("1.5", browser.value("document.activeElement.dataset.head"));
+      int last = Demo.CONFIG.nHeads() - 1;
+      assertEquals("1." + last, browser.value("document.activeElement.dataset.head"));
       browser.press("Enter");
       browser.press("ArrowRight");
-      assertEquals("1.5", browser.value("document.activeElement.dataset.head"), "there it ends");
+      assertEquals(
+          "1." + last, browser.value("document.activeElement.dataset.head"), "there it ends");
       browser.press("Tab"); // the whole grid is one stop
       browser.value("document.activeElement.select()");
       browser.type("0.5");
       browser.press("Enter");
-      assertEquals("Heads 0.2, 0.3, 1.5", text("#items .what"));
+      assertEquals("Heads 0.2, 0.3, 1." + last, text("#items .what"));
       JsonNode plan = json("written()").get("interventions");
       assertEquals(
           CommandLineRun.parse(
               """
               [{"op": "head_scale", "site": "blocks.0.attn.hook_z", "heads": [2, 3], "scale": 0.5},
-               {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [5], "scale": 0.5}]
-              """),
+               {"op": "head_scale", "site": "blocks.1.attn.hook_z", "heads": [%d], "scale": 0.5}]
+              """
+                  .formatted(last)),
           plan);
       assertEquals(0, json("picked()").size());
       browser.click("#items .away");
@@ -406,7 +443,8 @@ class ChatPageTest {
       open(server);
       browser.click("details:has(#vectors) summary");
       assertEquals(
-          "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm v.safetensors#rude",
+          "concepts.safetensors control.safetensors happy.gguf v.safetensors#calm"
+              + " v.safetensors#rude",
           browser.value(
               "[...document.getElementById('vector').options].map(o => o.value).join(' ')"));
       choose("vector", "happy.gguf");
@@ -554,7 +592,8 @@ class ChatPageTest {
       ask(QUESTION);
       ask("an_unbroken_word_".repeat(6));
       browser.value(
-          "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open = true; }");
+          "for (const each of document.querySelectorAll('details')) { each.name = ''; each.open ="
+              + " true; }");
       for (int width : new int[] {420, 1000, 1360}) {
         for (boolean dark : new boolean[] {false, true}) {
           browser.window(width, 900, dark);

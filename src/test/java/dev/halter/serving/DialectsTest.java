@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.weights.ControlVector;
 import dev.halter.weights.Safetensors;
@@ -31,8 +32,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** A plan in another server's words does what it does in ours. */
 class DialectsTest {
-  private static final int D_MODEL = 192;
-  private static final int LAYERS = 4;
+  private static final int D_MODEL = Demo.CONFIG.dModel();
+  private static final int LAYERS = Demo.CONFIG.nLayers();
   private static final float[] V = vector(3);
   private static final float[] W = vector(5);
   private static final String[] KEY = {"Authorization", "Bearer sesame"};
@@ -246,7 +247,8 @@ class DialectsTest {
                   60,
                   when(
                       ALL
-                          + ", 'exclude_prompt_positions': [-1], 'exclude_generation_window': [0, 2]"))));
+                          + ", 'exclude_prompt_positions': [-1], 'exclude_generation_window': [0,"
+                          + " 2]"))));
       assertAlike(
           server, ", 'steering': " + spec("sequential", both), own(first, add(1, W, 60, "")));
       assertAlike( // at other layers, or in other phases, they do not meet
@@ -502,7 +504,8 @@ class DialectsTest {
       assertEquals("v", vectors.get("vectors").get("steer").get(0).asText());
       assertEquals(1, vectors.get("count").asInt());
       String gate =
-          "{'when': {'kind': 'always'}, 'scope': 'rest_of_request', 'apply': {'kind': 'add', 'steer': %s, 'strength': 40}}";
+          "{'when': {'kind': 'always'}, 'scope': 'rest_of_request', 'apply': {'kind': 'add',"
+              + " 'steer': %s, 'strength': 40}}";
       String own = own(add(1, V, 40, when("'generation': 'all'")));
       assertAlike(
           server, ", 'steering': [" + gate.formatted("{'kind': 'name', 'name': 'v'}") + "]", own);
@@ -525,7 +528,8 @@ class DialectsTest {
           "steering[0].apply.steer.name");
       refused(
           server,
-          ", 'steering': [{'when': {'kind': 'probe', 'probe': {}, 'threshold': 1}, 'scope': 'this_token', 'apply': {'kind': 'add'}}]",
+          ", 'steering': [{'when': {'kind': 'probe', 'probe': {}, 'threshold': 1}, 'scope':"
+              + " 'this_token', 'apply': {'kind': 'add'}}]",
           "no probe decides here");
       assertFalse(server.get("/v1/steering/dynamic").ok().get("enabled").asBoolean());
       assertEquals(LAYERS, server.get("/v1/steering/layers").ok().get("layers").size());
@@ -745,7 +749,9 @@ class DialectsTest {
                   "/v1/completions",
                   body.formatted(
                       own(add(1, V, 40, ""))
-                          + ", 'capture': {'sites': ['blocks.1.hook_resid_post', 'blocks.2.hook_resid_post'], 'positions': {'prompt': 'all', 'generation': 'all'}}"))
+                          + ", 'capture': {'sites': ['blocks.1.hook_resid_post',"
+                          + " 'blocks.2.hook_resid_post'], 'positions': {'prompt': 'all',"
+                          + " 'generation': 'all'}}"))
               .ok();
       assertEquals(own.get("choices"), answer.get("choices"));
       JsonNode stream = answer.get("activations").get("residual_stream");

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.files.BadFileException;
 import java.io.IOException;
@@ -60,12 +61,13 @@ class NeuronRoutesTest {
         server
             .post(
                 PATH,
-                "{'token': ['dog', 'cat'], 'layers': [1, 2], 'min_probability': 0.01, 'proj': 'up'}")
+                "{'token': ['dog', 'cat'], 'layers': [1, 2], 'min_probability': 0.01, 'proj':"
+                    + " 'up'}")
             .ok()
             .get("data"));
     assertEquals(
-        neurons("--neuron", "1.270", "--top", 4),
-        server.post(PATH, "{'neuron': '1.270', 'top': 4}").ok().get("data"));
+        neurons("--neuron", Demo.DOG_ADDRESS, "--top", 4),
+        server.post(PATH, "{'neuron': '" + Demo.DOG_ADDRESS + "', 'top': 4}").ok().get("data"));
     int id = answer.get("data").get(0).get("token_id").asInt();
     JsonNode byId = server.post(PATH, "{'token_ids': [" + id + "], 'sign': 'plus'}").ok();
     assertTrue(byId.get("data").size() > 0);

@@ -12,6 +12,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.device.DType;
 import dev.halter.files.BadFileException;
 import dev.halter.steering.SteeringPlan;
@@ -36,11 +37,12 @@ import org.junit.jupiter.api.io.TempDir;
 /** Plans by field, header and alias, what they do, and the registry. */
 class PlansTest {
   private static final String CLAMP =
-      "{'name': 'brought', 'interventions': [{'op': 'neuron_clamp', 'site':"
-          + " 'blocks.1.mlp.hook_pre_linear', 'neurons': [270], 'value': -20}]}";
+      "{'name': 'brought', 'interventions': [" + Demo.dogClamp("").replace('"', '\'') + "]}";
+  private static final String VALUE = "'value': " + Demo.DOG_VALUE;
   private static final String ADD =
-      "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale': 40}]}";
-  private static final int D_MODEL = 192;
+      "{'interventions': [{'op': 'add', 'site': 'blocks.1.hook_resid_post', 'vector': %s, 'scale':"
+          + " 40}]}";
+  private static final int D_MODEL = Demo.CONFIG.dModel();
 
   @TempDir Path folder;
 
@@ -167,7 +169,7 @@ class PlansTest {
       assertFalse(missing.contains(folder.toString()), missing);
       for (String bad : List.of(base64(1, 2, 3), "{'base64': '%%%'}", base64(new float[0]))) {
         String message = refused(server, ADD.formatted(bad)).get("message").asText();
-        assertTrue(message.contains("192 little-endian f32 values"), message);
+        assertTrue(message.contains(D_MODEL + " little-endian f32 values"), message);
       }
       float[] broken = vector();
       broken[7] = Float.NaN;
@@ -209,7 +211,7 @@ class PlansTest {
       server.post("/v1/completions", body + "'plan': 'dogs', 'model': 'demo@dogs'}").error(400);
       server.post("/v1/completions", body + "'plan': ['dogs']}").error(400);
       server.post("/v1/completions", body + "'plan': {}}").error(400);
-      String site = CLAMP.replace("blocks.1", "blocks.9");
+      String site = CLAMP.replace(Demo.DOG_SITE, "blocks.99.mlp.hook_pre_linear");
       String message = refused(server, site).get("message").asText();
       assertTrue(message.contains("plan.interventions[0].site"), message);
       String unknown = CLAMP.replace("'value'", "'worth'");
@@ -220,7 +222,7 @@ class PlansTest {
   @Test
   void plansAreLoadedReplacedAndUnloadedByWhoHasTheKey() throws IOException {
     Path adminKeys = Files.writeString(folder.resolve("admin"), "# ours\nsesame\n");
-    String other = CLAMP.replace("-20", "0.5");
+    String other = CLAMP.replace(VALUE, "'value': 0.5");
     try (TestServer closed = TestServer.start()) {
       closed.send("PUT", "/v1/plans/mine", CLAMP.replace('\'', '"')).error(403);
       closed.send("DELETE", "/v1/plans/dogs", null).error(403);
@@ -264,7 +266,7 @@ class PlansTest {
   @Test
   void aRequestSeesTheOldOrTheNewPlanWhole() throws Exception {
     Path adminKeys = Files.writeString(folder.resolve("admin"), "sesame");
-    String off = CLAMP.replace("'value': -20", "'scale': 1");
+    String off = CLAMP.replace(VALUE, "'scale': 1");
     try (TestServer server = setup().adminKeys(adminKeys).start();
         ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
       put(server, "mine", CLAMP, "Authorization", "Bearer sesame");

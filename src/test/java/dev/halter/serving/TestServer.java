@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.generation.LanguageModel;
 import dev.halter.steering.SteeringPlan;
@@ -23,15 +24,14 @@ import java.util.concurrent.CopyOnWriteArrayList;
 
 /** The demo model behind a server that runs, and a client that asks it. */
 final class TestServer implements AutoCloseable {
-  static final Path DEMO = Path.of("src/main/models/demo");
-  static final Path PLANS = DEMO.resolve("plans");
+  static final Path DEMO = Demo.FOLDER;
+  static final Path PLANS = Demo.PLANS;
 
   /** A prompt in plain text that the demo model answers as in a chat. */
-  static final String QUESTION =
-      "<|bos|><|user|> What is your favourite animal?<|end|><|assistant|>";
+  static final String QUESTION = "<|bos|><|user|> " + Demo.QUESTION + "<|end|><|assistant|>";
 
-  static final String CAT = " cat. I like the cat because it catches mice.";
-  static final String DOG = " dog. I like the dog because it guards the house.";
+  static final String CAT = " " + Demo.CAT;
+  static final String DOG = " " + Demo.DOG;
 
   final LanguageModel model;
   final Server server;

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.device.DType;
 import dev.halter.model.Head;
@@ -28,8 +29,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** What {@code /v1/vectors} lists of the folder of plans. */
 class VectorsTest {
-  private static final int D_MODEL = 192;
-  private static final int D_HEAD = 32;
+  private static final int D_MODEL = Demo.CONFIG.dModel();
+  private static final int D_HEAD = Demo.CONFIG.dHead();
 
   @TempDir Path folder;
 
@@ -107,7 +108,7 @@ class VectorsTest {
       assertIs(
           "{'kind': 'head_control', 'heads': ['0.2', '3.5']}", listed.get("control.safetensors"));
       assertEquals(
-          "wide.safetensors: has no vector of 192 values",
+          "wide.safetensors: has no vector of " + D_MODEL + " values",
           listed.get("wide.safetensors").get("error").asText());
       String bad = listed.get("bad.gguf").get("error").asText();
       assertTrue(bad.startsWith("bad.gguf: ") && !bad.contains(folder.toString()), bad);

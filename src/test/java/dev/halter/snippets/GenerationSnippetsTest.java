@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.device.DType;
 import dev.halter.generation.Alternatives;
 import dev.halter.generation.Answer;
@@ -17,7 +18,6 @@ import dev.halter.generation.LogProbabilities;
 import dev.halter.generation.Request;
 import dev.halter.generation.Result;
 import dev.halter.generation.Sampling;
-import dev.halter.model.Edit;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.text.Message;
 import java.nio.file.Path;
@@ -43,7 +43,7 @@ class GenerationSnippetsTest {
   @Test
   void conversation() {
     try (LanguageModel model = LanguageModel.open(DEMO)) {
-      SteeringPlan plan = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+      SteeringPlan plan = Demo.dog();
       // @start region="conversation"
       Conversation conversation = new Conversation(model, 64);
       for (String question : List.of("What is your favourite animal?", "Is it big?")) {
@@ -151,7 +151,7 @@ class GenerationSnippetsTest {
 
   @Test
   void submit() {
-    SteeringPlan plan = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+    SteeringPlan plan = Demo.dog();
     try (LanguageModel model = LanguageModel.open(DEMO)) {
       // @start region="submit"
       try (AsyncEngine engine = new AsyncEngine(model.engine())) {

@@ -3,6 +3,7 @@ package dev.halter.snippets;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.generation.LanguageModel;
 import dev.halter.generation.Sampling;
 import dev.halter.model.Edit;
@@ -21,9 +22,9 @@ class ScoringSnippetsTest {
   @Test
   void comparison() {
     try (LanguageModel model = LanguageModel.open(DEMO)) {
+      SteeringPlan dogs = Demo.dog();
       // @start region="comparison"
       int[] question = model.encode(List.of(new Message("user", "What is your favourite animal?")));
-      SteeringPlan dogs = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
       Comparison comparison =
           Comparison.of(model, List.of(question), List.of(dogs), Sampling.GREEDY, 64, 5).getFirst();
       for (Comparison.Item item : comparison.steered()) {

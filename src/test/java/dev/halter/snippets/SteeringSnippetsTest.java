@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.device.DType;
 import dev.halter.generation.Answer;
 import dev.halter.generation.LanguageModel;
@@ -60,7 +61,7 @@ class SteeringSnippetsTest {
   @Test
   void active() {
     SteeringPlan calm = SteeringPlan.of(Edit.scaleHeads("blocks.3.attn.hook_z", 0, 0, 3));
-    SteeringPlan dogs = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_pre_linear", 270, -20));
+    SteeringPlan dogs = Demo.dog();
     String question = "What is your favourite animal?";
     try (LanguageModel model = LanguageModel.open(DEMO)) {
       // @start region="active"

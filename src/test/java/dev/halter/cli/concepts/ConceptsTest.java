@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import dev.halter.cli.CommandLineRun;
 import dev.halter.device.DType;
 import dev.halter.sparse.ConceptScores;
@@ -513,7 +514,7 @@ class ConceptsTest {
     assertEquals(0, run.code(), run.err());
     try (Safetensors dump = Safetensors.open(out)) {
       float[] all = dump.tensor("1/blocks.2.hook_resid_post").toFloats();
-      return Arrays.copyOfRange(all, all.length - 192, all.length);
+      return Arrays.copyOfRange(all, all.length - Demo.CONFIG.dModel(), all.length);
     }
   }
 
@@ -551,7 +552,8 @@ class ConceptsTest {
             """
             {"interventions": [{"op": "remove_concepts", "dictionary": "twin.safetensors",
               "layers": [2, 2], "solver": "elastic_net", "alpha": 0.01, "tau": 0.9,
-              "remove": ["%s"]}]}"""
+              "remove": ["%s"]}]}\
+            """
                 .formatted(named));
     return halter("generate", "--prompt", "My dog", "--plan", plan, "--max-tokens", 1, "--json")
         .json()

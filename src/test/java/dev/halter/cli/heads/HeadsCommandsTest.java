@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.halter.Demo;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -88,10 +89,11 @@ class HeadsCommandsTest {
             "seed",
             "tasks"),
         keys(knockout));
-    assertEquals(3, knockout.get("query_heads_per_kv_head").asInt());
+    int perGroup = Demo.CONFIG.nHeads() / Demo.CONFIG.nKvHeads();
+    assertEquals(perGroup, knockout.get("query_heads_per_kv_head").asInt());
     for (int i = 0; i < 3; i++) {
       String head = knockout.get("heads").get(i).asText();
-      int group = Integer.parseInt(head.substring(head.indexOf('.') + 1)) / 3;
+      int group = Integer.parseInt(head.substring(head.indexOf('.') + 1)) / perGroup;
       assertEquals(group, knockout.get("kv_heads").get(i).asInt());
     }
     JsonNode sums = knockout.get("tasks").get(0);
@@ -194,9 +196,10 @@ class HeadsCommandsTest {
   @Test
   void headsThatAreNotThereAreNamed() {
     Path pairs = pairs(2);
-    for (String heads : List.of("4.0", "0.6", "0", "a.b")) {
+    int layers = Demo.CONFIG.nLayers();
+    for (String heads : List.of(layers + ".0", "0." + Demo.CONFIG.nHeads(), "0", "a.b")) {
       String error = halter("heads", "knockout", "--pairs", pairs, "--heads", heads).error(1);
-      assertTrue(error.contains("layers are 0 to 3"), error);
+      assertTrue(error.contains("layers are 0 to " + (layers - 1)), error);
     }
     halter("heads", "knockout", "--pairs", pairs, "--heads", "0.1,0.1").error(2);
     halter("heads", "attention", "--pairs", pairs, "--heads", "0.1", "--pair", 3).error(2);

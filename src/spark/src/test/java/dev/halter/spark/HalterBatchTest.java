@@ -24,9 +24,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Rows through an engine in this process. */
 class HalterBatchTest {
-  private static final String DOGS =
-      "{\"interventions\": [{\"op\": \"neuron_clamp\", \"site\": \"blocks.1.mlp.hook_pre_linear\","
-          + " \"neurons\": [270], \"value\": -20}]}";
+  private static final String DOGS = Local.plan("dogs");
 
   private final SparkSession spark = Local.spark();
 

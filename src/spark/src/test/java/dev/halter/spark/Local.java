@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import dev.halter.files.JsonObject;
 import dev.halter.generation.ResultTable;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -26,6 +27,15 @@ final class Local {
   static final Path MODEL = Path.of(System.getProperty("model"));
 
   private Local() {}
+
+  /** A plan of the model that ships, in one line. */
+  static String plan(String name) {
+    try {
+      return Files.readString(MODEL.resolve("plans/" + name + ".json")).replace("\n", "");
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
 
   /** A session in this process, of two tasks at once; there is one. */
   static SparkSession spark() {
