@@ -46,9 +46,16 @@ __device__ __forceinline__ void prefetch_share(const void* next, int bytes, int 
     prefetch(static_cast<const char*>(next) + 16ll * begin, 16 * count);
 }
 
+/// Bytes that a block asks for at most: an SM's copy engine hands over 64 a clock or so, by estimate, and what
+/// the next product copies by it waits behind them. More are for more blocks.
+constexpr int MOST_OF_A_BLOCK = 512 << 10;
+
 /// The same, where blocks share: one of each place (x, y) of the grid calls it, with all its threads. One
 /// warp asks: with all of them add_rmsnorm took more registers than two blocks on an SM may.
+/// Few blocks ask for less: see MOST_OF_A_BLOCK.
 __device__ __forceinline__ void prefetch_by_blocks(const void* next, int bytes) {
     if (threadIdx.x >= warpSize) return;
-    prefetch_share(next, bytes, blockIdx.x + gridDim.x * blockIdx.y, gridDim.x * gridDim.y);
+    const int blocks = gridDim.x * gridDim.y;
+    const int most = blocks < bytes / MOST_OF_A_BLOCK ? blocks * MOST_OF_A_BLOCK : bytes;
+    prefetch_share(next, most, blockIdx.x + gridDim.x * blockIdx.y, blocks);
 }
