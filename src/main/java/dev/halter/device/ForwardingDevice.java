@@ -60,6 +60,11 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
+  public long l2Bytes() {
+    return device.l2Bytes();
+  }
+
+  @Override
   public boolean runsSm90() {
     return device.runsSm90();
   }

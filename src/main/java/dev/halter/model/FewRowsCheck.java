@@ -43,8 +43,9 @@ final class FewRowsCheck {
    *
    * @throws DeviceException if they differ, saying what to do
    */
-  static void run(Device device, ModelConfig config, LlamaWeights weights, DType type) {
-    FewRows few = FewRows.of(device, config, weights, type);
+  static void run(
+      Device device, ModelConfig config, LlamaWeights weights, DType type, Prefetch prefetch) {
+    FewRows few = FewRows.of(device, config, weights, type, prefetch);
     if (few == null) {
       return;
     }
@@ -74,11 +75,21 @@ final class FewRowsCheck {
       compare("multiply_few", expected, gateUp, rows * 2 * f);
 
       Buffer post = activations(scope, rows * f);
-      few.gate(post, new FewRows.Input(x, norm), w, layer.gateBias(), layer.upBias(), rows);
+      few.gate(post, new FewRows.Input(x, norm), w, layer.gateBias(), layer.upBias(), rows, null);
       Buffer gated = activations(scope, rows * f);
       Buffer up = gateUp.slice((long) f * type.bytes());
       kernels.gatedMlp(
-          gated, gateUp, up, layer.gateBias(), layer.upBias(), rows, f, 2L * f, Edits.NONE, 0);
+          gated,
+          gateUp,
+          up,
+          layer.gateBias(),
+          layer.upBias(),
+          rows,
+          f,
+          2L * f,
+          Edits.NONE,
+          0,
+          null);
       compare("multiply_few_gate", gated, post, rows * f);
 
       Buffer y = activations(scope, rows * d);
@@ -86,7 +97,7 @@ final class FewRowsCheck {
       Buffer sum = scope.of(x.toFloats(rows * d));
       RowKernels.SteeredAt nowhere = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
       kernels.add(sum, y, layer.downBias(), rows, d, Edits.NONE, nowhere, nowhere);
-      few.add(x, post, layer.down(), layer.downBias(), rows);
+      few.add(x, post, layer.down(), layer.downBias(), rows, null);
       compare("multiply_few_add", sum.toFloats(rows * d), x.toFloats(rows * d));
       compareRope(scope, new FewRows.Input(x, norm), rows);
     }
@@ -107,13 +118,13 @@ final class FewRowsCheck {
     few.multiply(qkv, in, w, rows);
     Attention.HeadChanges bias = new Attention.HeadChanges(layer.qkvBias(), null, null);
     float[] expected =
-        appended(qkv, cache, () -> attention.rotateAndAppend(qkv, rows, bias, step, cache, 0));
+        appended(qkv, cache, () -> attention.rotateAndAppend(qkv, rows, bias, step, cache, 0, 0));
     Buffer frequencies = attention.inverseFrequencies();
     float[] found =
         appended(
             qkv,
             cache,
-            () -> few.rope(qkv, in, w, layer.qkvBias(), frequencies, step, cache, 0, rows));
+            () -> few.rope(qkv, in, w, layer.qkvBias(), frequencies, step, cache, 0, rows, null));
     compare("multiply_few_rope", expected, found);
   }
 

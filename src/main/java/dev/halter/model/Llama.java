@@ -20,6 +20,7 @@ import java.util.Locale;
 import java.util.function.IntConsumer;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -127,8 +128,9 @@ public final class Llama implements AutoCloseable {
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);
-      FewRowsCheck.run(device, config, weights, type);
-      this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
+      Prefetch prefetch = Prefetch.of(device, weights, config.nLayers());
+      FewRowsCheck.run(device, config, weights, type, prefetch);
+      this.positionwise = new Positionwise(scope, config, weights, type, limits.rows, prefetch);
       this.x = floats(limits.rows, config.dModel());
       this.lower = new LowerLayers(scope, cache, config, limits, x);
       this.qkv = activations(qkvWidth());
@@ -212,6 +214,18 @@ public final class Llama implements AutoCloseable {
   /** What its rows go through, with the buffers of a step, which are free between steps. */
   public Positionwise positionwise() {
     return positionwise;
+  }
+
+  /** How its steps run on its device, for people, a line each. */
+  public List<String> details() {
+    return Stream.concat(device.details().stream(), positionwise.prefetch().details().stream())
+        .toList();
+  }
+
+  /** From the next step on, what kernels ask ahead: to measure settings side by side. */
+  void take(Prefetch prefetch) {
+    positionwise.take(prefetch);
+    graphs.close();
   }
 
   /** What tells this model from others, see {@link Fingerprint}. */
@@ -461,12 +475,15 @@ public final class Llama implements AutoCloseable {
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
       FewRows few = positionwise.fewRows(pass);
+      Prefetch prefetch = positionwise.prefetch(pass);
+      Buffer o = prefetch.o(layer);
       boolean looksBetween =
           acts(Site.Kind.Q, layer) || acts(Site.Kind.K, layer) || acts(Site.Kind.V, layer);
       if (few != null && w.qNorm() == null && !looksBetween) {
         Buffer frequencies = attention.inverseFrequencies();
         Linear all = w.qkv().getFirst();
-        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows);
+        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows, o);
+        o = null; // few rows' keys and values leave it where it is
       } else {
         positionwise.product(in, w.qkv(), qkv, width, pass);
         Attention.HeadChanges changes =
@@ -478,7 +495,9 @@ public final class Llama implements AutoCloseable {
         at(Site.Kind.Q, layer, qkv, type, width, 0);
         at(Site.Kind.K, layer, qkv, type, width, heads);
         at(Site.Kind.V, layer, qkv, type, width, heads + kv);
-        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer);
+        // What rows share comes by a kernel that reads it once for all.
+        long ahead = tiles.split() == rows && tiles.shared() == 0 ? prefetch.keysAndValues() : 0;
+        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer, ahead);
       }
       at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
       at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
@@ -488,7 +507,7 @@ public final class Llama implements AutoCloseable {
             (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
       }
       Buffer logSum = hook == null ? null : hook.logSums(layer);
-      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
+      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits, o);
       at(Site.Kind.Z, layer, z, type, heads, 0);
     }
 
@@ -503,7 +522,8 @@ public final class Llama implements AutoCloseable {
           Site.Kind.RESID_MID,
           layer,
           pass,
-          positionwise.ln2(layer));
+          positionwise.ln2(layer),
+          positionwise.prefetch(pass).gateUp(layer));
     }
 
     /**
@@ -541,7 +561,8 @@ public final class Llama implements AutoCloseable {
               Site.Kind.RESID_MID,
               layer,
               plain,
-              ln2);
+              ln2,
+              null);
       FewRows.Input in = normed ? positionwise.normed() : positionwise.input(ln2, last, plain);
       positionwise.mlp(layer, in, last, plain, null);
       head(outputs);

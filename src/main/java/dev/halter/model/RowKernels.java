@@ -114,7 +114,11 @@ final class RowKernels {
         edits.steering());
   }
 
-  /** {@link #add}, then {@link #norm} of x. */
+  /**
+   * {@link #add}, then {@link #norm} of x.
+   *
+   * @param next what the product after it reads first ({@link Prefetch}), or null
+   */
   void addAndNorm(
       Buffer x,
       Buffer y,
@@ -125,7 +129,8 @@ final class RowKernels {
       SteeredAt branch,
       SteeredAt residual,
       Norm norm,
-      Buffer out) {
+      Buffer out,
+      Buffer next) {
     int bytes = bias == null ? 8 + 2 * type.bytes() : 12 + 3 * type.bytes(); // of an element
     Buffer residualRanges = ranges(edits, residual);
     device.launch(
@@ -144,7 +149,9 @@ final class RowKernels {
         ranges(edits, branch),
         ranges(edits, norm.input),
         residualRanges,
-        edits.steering());
+        edits.steering(),
+        next,
+        Prefetch.bytes(next));
   }
 
   /**
@@ -152,6 +159,7 @@ final class RowKernels {
    *
    * @param out [rows, dMlp]
    * @param gate [rows, dMlp] with row stride {@code stride}, likewise {@code up}
+   * @param next as for {@link #addAndNorm}
    */
   void gatedMlp(
       Buffer out,
@@ -163,7 +171,8 @@ final class RowKernels {
       int dMlp,
       long stride,
       Edits edits,
-      int layer) {
+      int layer,
+      Buffer next) {
     int part = device.kind().equals("cuda") ? PART_BLOCK * pack() : CPU_PART;
     int arrays = 3 + (gateBias == null ? 0 : 1) + (upBias == null ? 0 : 1);
     device.launch(
@@ -178,7 +187,9 @@ final class RowKernels {
         gateBias,
         upBias,
         dMlp,
-        stride);
+        stride,
+        next,
+        Prefetch.bytes(next));
     Buffer ranges = edits.ranges(Site.Kind.POST, layer);
     if (ranges != null) {
       device.launch(

@@ -215,7 +215,19 @@ class GatedMlpTest {
               Buffer post = device.allocate((long) ROWS * f * type.bytes())) {
             Buffer up = gateUp.slice((long) f * type.bytes());
             device.launch(
-                kernel, Grid.of(ROWS, chunks), 64, 0, post, gateUp, up, null, null, f, 2L * f);
+                kernel,
+                Grid.of(ROWS, chunks),
+                64,
+                0,
+                post,
+                gateUp,
+                up,
+                null,
+                null,
+                f,
+                2L * f,
+                gateUp, // a prefetch of anything
+                (int) gateUp.bytes() / 16 * 16);
             assertArrayEquals(expected, Values.read(post, type, ROWS * f));
           }
         }
@@ -301,7 +313,8 @@ class GatedMlpTest {
               f,
               2L * f,
               new Edits(table, slots, changes),
-              0);
+              0,
+              null);
       return new Sites(
           Values.read(gateUp, type, values.length),
           Values.read(post, type, ROWS * f),

@@ -227,9 +227,7 @@ class QkvTest {
                   dHead));
       String suffix = type.name().toLowerCase(Locale.ROOT);
       int block = together ? 512 : 64;
-      if (together) {
-        arguments.add(rows);
-      }
+      arguments.add(together ? rows : 0);
       device.launch(
           device.kernel((together ? "rope_append_rows_" : "rope_append_") + suffix),
           Grid.of(together ? Math.ceilDiv(rows, 8) : rows, together ? 2 : 3),
@@ -277,7 +275,8 @@ class QkvTest {
           cached,
           5,
           kvHeads,
-          dHead);
+          dHead,
+          5); // and a prefetch of more pieces than the first row has
       float[] rotated = Values.read(qkv, type, rows * width);
       float[] k = Values.read(keys, type, 2 * page);
       float[] v = Values.read(cached, type, 2 * page);

@@ -196,6 +196,11 @@ public final class CudaDevice implements Device {
   }
 
   @Override
+  public long l2Bytes() {
+    return context.attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
+  }
+
+  @Override
   public boolean runsSm90() {
     return context.capability() == 90;
   }
