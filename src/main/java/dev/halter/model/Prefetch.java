@@ -36,11 +36,8 @@ final class Prefetch {
 
   private static final String PROPERTY = "halter.prefetch";
 
-  /** What {@code auto} stands for on a card whose cache holds it. */
-  private static final String DEFAULT = "off";
-
-  /** Of such a card, in bytes: an H200 has 50 MiB. */
-  private static final long LARGE_CACHE = 40 << 20;
+  /** What {@code auto} stands for until a card has measured more. */
+  private static final String AUTO = "off";
 
   /** Name of {@link #ownBytes} in the setting, where it has kilobytes. */
   private static final String OWN = "own";
@@ -76,8 +73,7 @@ final class Prefetch {
 
   /** As above, by the setting's value. */
   static Prefetch of(Device device, LlamaWeights weights, int layers, String wanted) {
-    String chosen =
-        !wanted.equals("auto") ? wanted : device.l2Bytes() < LARGE_CACHE ? "off" : DEFAULT;
+    String chosen = wanted.equals("auto") ? AUTO : wanted;
     Map<Part, Integer> bytes = new EnumMap<>(Part.class);
     int ownBytes = 0;
     if (SIZE.matcher(chosen).matches()) {
