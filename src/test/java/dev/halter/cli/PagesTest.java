@@ -100,7 +100,8 @@ class PagesTest {
     try (Browser browser = Browser.start(folder)) {
       browser.windowOf(picture);
       browser.open(shown, "");
-      browser.until("document.readyState === 'complete'");
+      // Pages say by an ellipsis that they are about something.
+      browser.until("!document.getElementById('status')?.textContent.endsWith('…')");
       browser.retake(picture);
     }
   }
