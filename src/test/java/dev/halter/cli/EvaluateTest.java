@@ -337,16 +337,27 @@ class EvaluateTest {
     }
   }
 
-  @Test
-  void whatTheJudgeRefusedIsTriedAgain() throws IOException {
+  /** Two questions whose answers a server's model rates; {@code further} is said of the second. */
+  private Object[] judged(ChatServer server, String further, Object... more) throws IOException {
     Path task =
         Files.writeString(
             folder.resolve("judged.jsonl"),
             """
             {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
             {"ask": "What is your favourite animal?"}
-            {"ask": "Which animal do you like best?"}
-            """);
+            {"ask": "Which animal do you like best?"%s}
+            """
+                .formatted(further));
+    List<Object> arguments =
+        new ArrayList<>(
+            List.of(
+                "evaluate", "--task", task, "--endpoint", server.url(), "--model-name", "judge"));
+    arguments.addAll(List.of(more));
+    return arguments.toArray();
+  }
+
+  @Test
+  void whatTheJudgeRefusedIsTriedAgain() throws IOException {
     boolean[] refuses = {true};
     try (ChatServer server =
         new ChatServer(
@@ -354,19 +365,8 @@ class EvaluateTest {
                 refuses[0] && asked.body().toString().contains("best?")
                     ? ChatServer.Reply.of(400, Map.of("error", Map.of("message", "too rude")))
                     : ChatServer.Reply.of("So.\nRating: [[1]]"))) {
-      Object[] arguments = {
-        "evaluate",
-        "--task",
-        task,
-        "--endpoint",
-        server.url(),
-        "--model-name",
-        "judge",
-        "--out",
-        folder.resolve("out.jsonl"),
-        "--resume",
-        "--json"
-      };
+      Object[] arguments =
+          judged(server, "", "--out", folder.resolve("out.jsonl"), "--resume", "--json");
       CommandLineRun run = halter(arguments);
       assertEquals(1, unscored(run.json()));
       assertTrue(run.err().contains("1 of 4 questions"), run.err());
@@ -383,32 +383,20 @@ class EvaluateTest {
 
   @Test
   void aJudgeThatRatesNothingIsNotTakenForOne() throws IOException {
-    Path task =
-        Files.writeString(
-            folder.resolve("judged.jsonl"),
-            """
-            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
-            {"ask": "What is your favourite animal?"}
-            {"ask": "Which animal do you like best?"}
-            """);
     try (ChatServer server = new ChatServer(asked -> ChatServer.Reply.of("A cat,\nI would say."))) {
       CommandLineRun run =
           halter(
-              "evaluate",
-              "--task",
-              task,
-              "--plan",
-              DOGS,
-              "--doses",
-              "0.5,1",
-              "--draws",
-              0,
-              "--endpoint",
-              server.url(),
-              "--model-name",
-              "judge",
-              "--judge-answers",
-              folder.resolve("kept.jsonl"));
+              judged(
+                  server,
+                  "",
+                  "--plan",
+                  DOGS,
+                  "--doses",
+                  "0.5,1",
+                  "--draws",
+                  0,
+                  "--judge-answers",
+                  folder.resolve("kept.jsonl")));
       assertEquals(0, run.code(), run.err());
       int asked = server.asked().size();
       String said =
@@ -429,14 +417,6 @@ class EvaluateTest {
 
   @Test
   void aJudgeBehindAnEndpointRatesAndIsAskedOnce() throws IOException {
-    Path task =
-        Files.writeString(
-            folder.resolve("judged.jsonl"),
-            """
-            {"task": "fond of animals", "score": {"judge": "a favourite animal"}, "max_tokens": 12}
-            {"ask": "What is your favourite animal?"}
-            {"ask": "Which animal do you like best?", "concept": "a cat"}
-            """);
     try (ChatServer server =
         new ChatServer(
             asked -> {
@@ -444,18 +424,9 @@ class EvaluateTest {
               boolean unread = text.contains("[Concept]\na cat");
               return ChatServer.Reply.of(unread ? "I cannot say." : "So.\nRating: [[1]]");
             })) {
-      Object[] arguments = {
-        "evaluate",
-        "--task",
-        task,
-        "--endpoint",
-        server.url(),
-        "--model-name",
-        "judge",
-        "--out",
-        folder.resolve("out.jsonl"),
-        "--json"
-      };
+      Object[] arguments =
+          judged(
+              server, ", \"concept\": \"a cat\"", "--out", folder.resolve("out.jsonl"), "--json");
       CommandLineRun run = halter(arguments);
       assertEquals(0, run.code(), run.err());
       JsonNode scored = rows(run.json(), "none", null).getFirst().get("scores").get(0);
