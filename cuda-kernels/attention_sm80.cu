@@ -11,7 +11,6 @@
 #include "attention_rows.cuh"
 #include "kv_cache.cuh"
 #include "launch_order.cuh"
-#include "prefetch.cuh"
 
 // Packed rows of a block: 16, the rows of an mma, for each of its warps.
 constexpr int WARP_ROWS = 16;
@@ -485,8 +484,7 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // 152 registers, so that three blocks share an SM, as shared memory lets them. Where blocks are few, one
 // waits most of its time, for its tile, page numbers, keys and the other blocks' sums in turn; so what
 // does not depend on each other is asked for together. Rows of larger groups and tiles of several rows
-// take that kernel. The last block of each row and KV head asks for the weights that come next
-// (prefetch.cuh): before it the keys and values of many rows would push those out again.
+// take that kernel.
 template <int D_HEAD>
 __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
                                      const bf16* __restrict__ qkv,
@@ -495,8 +493,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
                                      const int* __restrict__ page_table, int pages_per_sequence,
                                      const int4* __restrict__ tiles, const int* __restrict__ own,
                                      int n_heads, int n_kv_heads, float scale, int window,
-                                     const int2* __restrict__ ranges, const Steering& steering,
-                                     const void* next, int next_bytes) {
+                                     const int2* __restrict__ ranges, const Steering& steering) {
     constexpr int WARPS = 4;
     constexpr int KEYS = PAGE / WARPS, COLUMNS = D_HEAD / WARPS;  // of a warp
     constexpr int PAGES = SPLIT / PAGE;
@@ -629,10 +626,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
             }
         }
     }
-    if (finishes) {
-        prefetch_by_blocks(next, next_bytes);
-        return;
-    }
+    if (finishes) return;
 
     __shared__ bool is_last;
     __syncthreads();
@@ -645,7 +639,6 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     }
     __syncthreads();
     if (!is_last) return;
-    prefetch_by_blocks(next, next_bytes);
     float* whole = reinterpret_cast<float*>(k_pages) + warp * D_HEAD;  // the keys' time is over
     for (int i = warp; i < group; i += WARPS) {
         merge_splits<D_HEAD>(z, partials, tile, kv_head * group + i, n_heads, splits.count, c, range,
@@ -658,13 +651,11 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, const int* own, int n_heads, int n_kv_heads,
                             float scale, int window, const int2* ranges,
-                            const __grid_constant__ Steering steering, const void* next,
-                            int next_bytes) {
+                            const __grid_constant__ Steering steering) {
     let_next_launch_begin();  // a product's weights come meanwhile
     wait_for_launches_before();
     attention_split_sm80<64>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering, next,
-                             next_bytes);
+                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
@@ -672,13 +663,11 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             const bf16* v_cache, const int* page_table, int pages_per_sequence,
                             const int4* tiles, const int* own, int n_heads, int n_kv_heads,
                             float scale, int window, const int2* ranges,
-                            const __grid_constant__ Steering steering, const void* next,
-                            int next_bytes) {
+                            const __grid_constant__ Steering steering) {
     let_next_launch_begin();  // a product's weights come meanwhile
     wait_for_launches_before();
     attention_split_sm80<128>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
-                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering, next,
-                             next_bytes);
+                             tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
 
 // A split of keys that rows of a step have in common (cascade inference: Ye et al. 2024, FlashInfer;

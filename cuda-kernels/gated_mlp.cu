@@ -1,6 +1,5 @@
 // out = silu(gate) * up: the gated MLP between its two products, with the neuron edits.
 #include "fast_math.cuh"
-#include "prefetch.cuh"
 #include "steer.cuh"
 
 // The neurons [begin, end) of a row; addresses are those of neuron 0: values += bias.
@@ -54,9 +53,7 @@ __device__ __forceinline__ void gate_neurons(T* __restrict__ out, T* __restrict_
 // one after another at d_mlp 14,336.
 template <typename T>
 __device__ void gated_mlp(T* out, T* gate, T* up, const float* __restrict__ gate_bias,
-                          const float* __restrict__ up_bias, int d_mlp, long long stride,
-                          const void* next, int next_bytes) {
-    prefetch_by_blocks(next, next_bytes);
+                          const float* __restrict__ up_bias, int d_mlp, long long stride) {
     constexpr int N = PACK<T>;
     const int packs = (d_mlp + N - 1) / N;
     const int chunk = (packs + gridDim.y - 1) / gridDim.y * N;
@@ -76,14 +73,13 @@ __device__ void gated_mlp(T* out, T* gate, T* up, const float* __restrict__ gate
 
 extern "C" __global__ void gated_mlp_f32(float* out, float* gate, float* up,
                                          const float* gate_bias, const float* up_bias, int d_mlp,
-                                         long long stride, const void* next, int next_bytes) {
-    gated_mlp(out, gate, up, gate_bias, up_bias, d_mlp, stride, next, next_bytes);
+                                         long long stride) {
+    gated_mlp(out, gate, up, gate_bias, up_bias, d_mlp, stride);
 }
 
 extern "C" __global__ void gated_mlp_bf16(bf16* out, bf16* gate, bf16* up, const float* gate_bias,
-                                          const float* up_bias, int d_mlp, long long stride,
-                                          const void* next, int next_bytes) {
-    gated_mlp(out, gate, up, gate_bias, up_bias, d_mlp, stride, next, next_bytes);
+                                          const float* up_bias, int d_mlp, long long stride) {
+    gated_mlp(out, gate, up, gate_bias, up_bias, d_mlp, stride);
 }
 
 // The neuron edits of rows that gated_mlp has made, whose arguments these are: of the values as

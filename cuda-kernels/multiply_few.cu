@@ -11,8 +11,7 @@
 // one dimension. x and out are contiguous and do not overlap; dynamic shared memory rows * k * sizeof(T)
 // bytes where the contract says "staged", else none. Packs of 16 bytes where k is a multiple of a pack
 // and x, W and the gain lie at multiples of 16, else element by element.
-// Launched early, no kernel that may still run writes W. What is asked ahead (prefetch.cuh) are multiples of
-// 16 bytes.
+// Launched early, no kernel that may still run writes W.
 //
 // Moves n * k * sizeof(T) bytes, once, and rows * (k + n) * sizeof(T): at 4.46 TB/s 52.7 us for gate and
 // up of Llama-3.1-8B in bf16. In flight (Little's law: 4.46 TB/s * 0.8 us = 3.6 MB, 27 KB for each of 132
@@ -27,11 +26,6 @@
 // Measured on an H200, tokens/s of that model beside cuBLAS: 229 to 220 at one row, 375 to 436 at two,
 // 733 to 867 at four, 1,008 to 1,720 at eight; 3,676 GB/s for gate and up, 2,883 for o and down, 2,065
 // for q, k and v. So it is for one row; for more it has to be asked for.
-//
-// From the last loads of one product to the first of the next HBM would stand still: for the longest
-// warps' rest, the start of a launch and the norm, 5 to 8 us, and for attention between q, k, v and o.
-// So a warp that has all of its own W asks for its share of what the next product reads first, and W's
-// packs, which are read once, leave it in the L2 cache (load_once).
 //
 // W's first packs come before the launch before has ended (launch_order.cuh): no kernel writes W. A
 // block leaves no room beside it (512 threads of up to 128 registers), so that the next launch's begin
@@ -48,7 +42,6 @@
 #include "kv_cache.cuh"
 #include "launch_order.cuh"
 #include "norm.cuh"
-#include "prefetch.cuh"
 #include "reduce.cuh"
 #include "rope.cuh"
 #include "types.cuh"
@@ -65,13 +58,6 @@ struct Factors {
     float eps;
     const T* w;
     int rows, k;
-};
-
-// What is asked into the L2 cache beside the product's own loads (prefetch.cuh).
-struct Ahead {
-    int own;           // bytes of each row of W, while the pair before is multiplied; 0: none
-    const void* next;  // what the product after this one reads first, or null
-    int bytes;         // of that
 };
 
 // h [rows, d] T = norm of x [rows, d] f32, for up to M rows. Their loads are under way together, and
@@ -150,8 +136,7 @@ __device__ __forceinline__ void stage_rows(T* h, const Factors<T>& f) {
 
 // All rows of x, which are at most M.
 template <int N, int M, bool STAGED, typename T, typename Epilogue>
-__device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const Epilogue& epilogue,
-                                              const Ahead& ahead) {
+__device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const Epilogue& epilogue) {
     const int lane = threadIdx.x % warpSize;
     const int stride = gridDim.x * (blockDim.x / warpSize);
     const int pairs = epilogue.pairs();
@@ -164,20 +149,10 @@ __device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const E
         firsts[u].load_once(f.w + (long long)rows.x * k + i);
         seconds[u].load_once(f.w + (long long)rows.y * k + i);
     };
-    // The bytes [from, ahead.own) of both rows of a pair.
-    const auto ask = [&](int2 rows, int from) {
-        if (N == 1 || ahead.own <= from) return;
-        const int bytes = min(ahead.own, k * (int)sizeof(T)) - from;
-        const int at = from / (int)sizeof(T);
-        prefetch(f.w + (long long)rows.x * k + at, bytes);
-        prefetch(f.w + (long long)rows.y * k + at, bytes);
-    };
-    const int first_pair = blockIdx.x + gridDim.x * (threadIdx.x / warpSize);
-    int pair = first_pair;
+    int pair = blockIdx.x + gridDim.x * (threadIdx.x / warpSize);
     if (pair < pairs) {
         UNROLL_ALL
         for (int u = 0; u < DEPTH; u++) load(u, epilogue.rows(pair), (u * warpSize + lane) * N);
-        ask(epilogue.rows(pair), step * (int)sizeof(T));
     }
     let_next_launch_begin();
     wait_for_launches_before();
@@ -191,7 +166,6 @@ __device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const E
         const int2 own = epilogue.rows(pair);
         const bool last = pair + stride >= pairs;
         const int2 coming = epilogue.rows(last ? pair : pair + stride);
-        if (!last) ask(coming, 0);
         float first[M] = {}, second[M] = {};
         UNROLL_NONE
         for (int begin = 0; begin < k; begin += step) {
@@ -221,8 +195,6 @@ __device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const E
                 }
             }
         }
-        // Here a warp has all that it reads, and others have not: the memory is not busy any more.
-        if (last) prefetch_share(ahead.next, ahead.bytes, first_pair, min(stride, pairs));
         UNROLL_ALL
         for (int m = 0; m < M; m++) {
             first[m] = warp_reduce(first[m], Sum());
@@ -245,18 +217,17 @@ __device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const E
 // Two and three rows are multiplied as four, five to seven as eight: loads and bits are the same. In
 // the CPU's solo build, which may sum in another order for another M, all are multiplied as eight.
 template <bool STAGED, typename T, typename Epilogue>
-__device__ __forceinline__ void multiply_few(const Factors<T>& f, const Epilogue& epilogue,
-                                             const Ahead& ahead) {
+__device__ __forceinline__ void multiply_few(const Factors<T>& f, const Epilogue& epilogue) {
     SHARED_DYNAMIC(T, h);
     constexpr int N = PACK<T>;
     if (N == 1 || f.k % N != 0 || !aligned(f.x, f.gain, f.w)) {
-        multiply_rows<1, 8, STAGED>(f, h, epilogue, ahead);
+        multiply_rows<1, 8, STAGED>(f, h, epilogue);
     } else if (f.rows == 1) {
-        multiply_rows<N, 1, STAGED>(f, h, epilogue, ahead);
+        multiply_rows<N, 1, STAGED>(f, h, epilogue);
     } else if (f.rows <= 4) {
-        multiply_rows<N, 4, STAGED>(f, h, epilogue, ahead);
+        multiply_rows<N, 4, STAGED>(f, h, epilogue);
     } else {
-        multiply_rows<N, 8, STAGED>(f, h, epilogue, ahead);
+        multiply_rows<N, 8, STAGED>(f, h, epilogue);
     }
 }
 
@@ -411,12 +382,12 @@ struct RopeFew {
 #define STORE(T)                                                                              \
     extern "C" __global__ void __launch_bounds__(512)                                         \
         multiply_few_##T(T* out, const void* x, const float* gain, float eps, const T* w,     \
-                         int rows, int n, int k, int own, const void* next, int next_bytes) { \
+                         int rows, int n, int k) {                                            \
         const Factors<T> factors{x, gain, eps, w, rows, k};                                   \
         if (gain == nullptr) {                                                                \
-            multiply_few<false>(factors, StoreFew<T>(out, n), Ahead{own, next, next_bytes});  \
+            multiply_few<false>(factors, StoreFew<T>(out, n));                                \
         } else {                                                                              \
-            multiply_few<true>(factors, StoreFew<T>(out, n), Ahead{own, next, next_bytes});   \
+            multiply_few<true>(factors, StoreFew<T>(out, n));                                 \
         }                                                                                     \
     }
 
@@ -425,9 +396,8 @@ struct RopeFew {
 #define ADD(T)                                                                                \
     extern "C" __global__ void __launch_bounds__(512)                                         \
         multiply_few_add_##T(float* y, const T* x, const T* w, const float* bias, int rows,   \
-                             int n, int k, int own, const void* next, int next_bytes) {       \
-        multiply_few<false>(Factors<T>{x, nullptr, 0, w, rows, k}, AddFew<T>(y, bias, n),     \
-                            Ahead{own, next, next_bytes});                                    \
+                             int n, int k) {                                                  \
+        multiply_few<false>(Factors<T>{x, nullptr, 0, w, rows, k}, AddFew<T>(y, bias, n));    \
     }
 
 // out [rows, d_mlp] T = silu(gate) * up, bit for bit what gated_mlp makes of the stored products; w
@@ -437,11 +407,9 @@ struct RopeFew {
     extern "C" __global__ void __launch_bounds__(512)                                         \
         multiply_few_gate_##T(T* out, const void* x, const float* gain, float eps,            \
                               const T* w, const float* gate_bias, const float* up_bias,       \
-                              int rows, int d_mlp, int k, int own, const void* next,          \
-                              int next_bytes) {                                               \
+                              int rows, int d_mlp, int k) {                                   \
         multiply_few<true>(Factors<T>{x, gain, eps, w, rows, k},                              \
-                           GateFew<T>{out, gate_bias, up_bias, d_mlp},                        \
-                           Ahead{own, next, next_bytes});                                     \
+                           GateFew<T>{out, gate_bias, up_bias, d_mlp});                       \
     }
 
 // qkv [rows, (H + 2 KV) d_head] T with its bias (f32 or null), q and k rotated, k and v appended to the
@@ -454,13 +422,11 @@ struct RopeFew {
                               const float* inverse_frequencies, const int* positions,         \
                               const int* sequences, const int* page_table,                    \
                               int pages_per_sequence, T* k_cache, T* v_cache, int rows,       \
-                              int n_heads, int n_kv_heads, int d_head, int k, int own,        \
-                              const void* next, int next_bytes) {                             \
+                              int n_heads, int n_kv_heads, int d_head, int k) {               \
         multiply_few<true>(Factors<T>{x, gain, eps, w, rows, k},                              \
                            RopeFew<T>{qkv, bias, inverse_frequencies, positions, sequences,   \
                                       page_table, pages_per_sequence, k_cache, v_cache,       \
-                                      n_heads, n_kv_heads, d_head},                           \
-                           Ahead{own, next, next_bytes});                                     \
+                                      n_heads, n_kv_heads, d_head});                          \
     }
 
 STORE(f32)

@@ -1,7 +1,6 @@
 // Between the q, k, v product and attention: biases and per-head norms, rotary embedding, and the
 // append to the cache; in one launch, or in two where somebody looks at hook_q, hook_k or hook_v.
 #include "kv_cache.cuh"
-#include "prefetch.cuh"
 #include "reduce.cuh"
 #include "rope.cuh"
 #include "types.cuh"
@@ -174,29 +173,7 @@ struct RopeRows {
     const int* page_table;
     int pages_per_sequence;
     const float* inverse_frequencies;
-    int asked;  // pieces of a row's keys and of its values: prefetch_pages
 };
-
-// Asks for so many pieces of a row's keys, and of its values (prefetch.cuh). A piece is a KV head's part
-// of a page; they come in the order in which attention_split_sm80 begins: of the first two pages head by
-// head, then of the next two. The blocks and warps of the row share them.
-template <typename T>
-__device__ __forceinline__ void prefetch_pages(const T* k_cache, const T* v_cache,
-                                               const RopeRows& rows, int row, int n_kv_heads,
-                                               int d_head) {
-    const int warps = blockDim.x / warpSize;
-    const int bytes = PAGE * d_head * (int)sizeof(T);
-    for (int i = blockIdx.y * warps + threadIdx.x / warpSize; i < rows.asked;
-         i += gridDim.y * warps) {
-        const int position = (i / (2 * n_kv_heads) * 2 + i % 2) * PAGE;
-        if (position > rows.positions[row]) continue;
-        const long long at = page_offset(rows.page_table, rows.pages_per_sequence,
-                                         rows.sequence[row], position, i / 2 % n_kv_heads,
-                                         n_kv_heads, d_head);
-        prefetch(k_cache + at, bytes);
-        prefetch(v_cache + at, bytes);
-    }
-}
 
 // A row's floats among the angles of a block: one more than it has, so that neighbouring rows lie in
 // neighbouring banks.
@@ -239,7 +216,6 @@ __device__ __forceinline__ void rope_heads(T* x, int own, float* shared, const R
                             rows.inverse_frequencies[pair];
         sincosf(angle, sines + at, cosines + at);
     }
-    if constexpr (ROWS == 1) prefetch_pages(k_cache, v_cache, rows, row, n_kv_heads, d_head);
     __syncthreads();
     if (!works) return;
     cosines += row * stride;
@@ -310,22 +286,21 @@ constexpr int ROPE_ROWS = 8;
 // scatters two million of them, which took an H200 42 us, at 0.67 TB/s: so many rows go by
 // rope_append_rows, where neighbouring threads store the keys of neighbouring rows, which lie side by
 // side where these follow each other, 16 bytes for a warp's 8 rows of bf16, and no row of a warp needs
-// to know that. Rows of decoding, each of another sequence, have nothing to gain by it;
-// they may ask for what attention reads first (prefetch_pages).
+// to know that. Rows of decoding, each of another sequence, have nothing to gain by it.
 template <int ROWS, typename T>
 __device__ void rope_append(T* qkv, const HeadChanges changes,
                             const float* __restrict__ inverse_frequencies,
                             const int* __restrict__ positions, const int* __restrict__ sequence,
                             const int* __restrict__ page_table, int pages_per_sequence,
                             T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head,
-                            int rows, int asked) {
+                            int rows) {
     SHARED_DYNAMIC(float, shared);
     constexpr int N = PACK<T>;
     const int row = blockIdx.x * ROWS;
     const int heads = n_heads + 2 * n_kv_heads;
     const HeadPart part(heads);
     const RopeRows its{rows - row < ROWS ? rows - row : ROWS, positions + row, sequence + row,
-                       page_table, pages_per_sequence, inverse_frequencies, asked};
+                       page_table, pages_per_sequence, inverse_frequencies};
     float* sums = shared + 2 * ROWS * angles_stride<ROWS>(d_head / 2);
     const bool changed = changes.bias != nullptr || changes.q_norm != nullptr;
     const bool packs = heads_in_packs(qkv, v_cache, changes, d_head);
@@ -357,10 +332,10 @@ extern "C" __global__ void rope_append_f32(float* qkv, const float* bias, const 
                                            const float* inverse_frequencies, const int* positions,
                                            const int* sequence, const int* page_table,
                                            int pages_per_sequence, float* k_cache, float* v_cache,
-                                           int n_heads, int n_kv_heads, int d_head, int asked) {
+                                           int n_heads, int n_kv_heads, int d_head) {
     rope_append<1>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
                 sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
-                (int)gridDim.x, asked);
+                (int)gridDim.x);
 }
 
 extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* bias, const float* q_norm,
@@ -368,10 +343,10 @@ extern "C" __global__ void rope_append_bf16(bf16* qkv, const float* bias, const 
                                             const float* inverse_frequencies, const int* positions,
                                             const int* sequence, const int* page_table,
                                             int pages_per_sequence, bf16* k_cache, bf16* v_cache,
-                                            int n_heads, int n_kv_heads, int d_head, int asked) {
+                                            int n_heads, int n_kv_heads, int d_head) {
     rope_append<1>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
                 sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
-                (int)gridDim.x, asked);
+                (int)gridDim.x);
 }
 
 extern "C" __global__ void __launch_bounds__(512)
@@ -382,7 +357,7 @@ extern "C" __global__ void __launch_bounds__(512)
                          int rows) {
     rope_append<ROPE_ROWS>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
                 sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
-                rows, 0);
+                rows);
 }
 
 extern "C" __global__ void __launch_bounds__(512, 2)
@@ -393,5 +368,5 @@ extern "C" __global__ void __launch_bounds__(512, 2)
                           int rows) {
     rope_append<ROPE_ROWS>(qkv, {bias, q_norm, k_norm, eps}, inverse_frequencies, positions,
                 sequence, page_table, pages_per_sequence, k_cache, v_cache, n_heads, n_kv_heads, d_head,
-                rows, 0);
+                rows);
 }

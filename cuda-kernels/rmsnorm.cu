@@ -1,6 +1,5 @@
 // out = x / sqrt(mean(x^2) + eps) * weight, row by row, alone or with the residual add before it.
 #include "norm.cuh"
-#include "prefetch.cuh"
 #include "residual.cuh"
 
 // What is done to x before its norm: nothing, x += y, or that and then vectors that edits add.
@@ -179,14 +178,12 @@ extern "C" __global__ void rmsnorm_bf16(bf16* out, float* x, const float* weight
 // three blocks of 512 threads and not two, since a thread keeps 8 elements and reads its gains, which
 // then lie in L1, when it needs them. With two an H200 took 27 us for 2,000 rows of 4096 where its
 // bytes take 15. Few rows would wait for their gains, and rows with vectors take the other.
-// Both ask for the weights that come next (prefetch.cuh).
 template <int HELD, bool EARLY, typename T>
 __device__ void add_rmsnorm(T* out, float* x, T* y, const float* __restrict__ bias,
                             const float* __restrict__ weight, int d, float eps,
                             const int2* __restrict__ branch_ranges,
                             const int2* __restrict__ norm_ranges, const int2* __restrict__ ranges,
-                            const Steering& steering, const void* next, int next_bytes) {
-    prefetch_by_blocks(next, next_bytes);
+                            const Steering& steering) {
     constexpr int N = PACK<T>;
     const int row = blockIdx.x;
     const long long at = (long long)row * d;
@@ -229,36 +226,32 @@ extern "C" __global__ void add_rmsnorm_f32(float* out, float* x, float* y, const
                                            const float* weight, int d, float eps,
                                            const int2* branch_ranges, const int2* norm_ranges,
                                            const int2* ranges,
-                                           const __grid_constant__ Steering steering,
-                                           const void* next, int next_bytes) {
+                                           const __grid_constant__ Steering steering) {
     add_rmsnorm<HELD, true>(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges,
-                            steering, next, next_bytes);
+                            steering);
 }
 
 extern "C" __global__ void add_rmsnorm_bf16(bf16* out, float* x, bf16* y, const float* bias,
                                             const float* weight, int d, float eps,
                                             const int2* branch_ranges, const int2* norm_ranges,
                                             const int2* ranges,
-                                            const __grid_constant__ Steering steering,
-                                            const void* next, int next_bytes) {
+                                            const __grid_constant__ Steering steering) {
     add_rmsnorm<HELD, true>(out, x, y, bias, weight, d, eps, branch_ranges, norm_ranges, ranges,
-                            steering, next, next_bytes);
+                            steering);
 }
 
 extern "C" __global__ void __launch_bounds__(512, 3)
     add_rmsnorm_rows_f32(float* out, float* x, float* y, const float* bias, const float* weight,
                          int d, float eps, const int2* branch_ranges, const int2* norm_ranges,
-                         const int2* ranges, const __grid_constant__ Steering steering,
-                         const void* next, int next_bytes) {
+                         const int2* ranges, const __grid_constant__ Steering steering) {
     add_rmsnorm<HELD_OF_ROWS<float>, false>(out, x, y, bias, weight, d, eps, branch_ranges,
-                                           norm_ranges, ranges, steering, next, next_bytes);
+                                           norm_ranges, ranges, steering);
 }
 
 extern "C" __global__ void __launch_bounds__(512, 3)
     add_rmsnorm_rows_bf16(bf16* out, float* x, bf16* y, const float* bias, const float* weight,
                           int d, float eps, const int2* branch_ranges, const int2* norm_ranges,
-                          const int2* ranges, const __grid_constant__ Steering steering,
-                          const void* next, int next_bytes) {
+                          const int2* ranges, const __grid_constant__ Steering steering) {
     add_rmsnorm<HELD_OF_ROWS<bf16>, false>(out, x, y, bias, weight, d, eps, branch_ranges,
-                                           norm_ranges, ranges, steering, next, next_bytes);
+                                           norm_ranges, ranges, steering);
 }

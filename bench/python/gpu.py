@@ -31,7 +31,6 @@ class Size:
     batches: tuple
     few_rows: tuple  # batches with products of their own
     shared: int  # tokens that rows have in common
-    prefetched: tuple  # megabytes of every product's weights, then others of the setting, for one row
     attended: tuple  # tokens for which attention is launched in a run, then prompts
     tokens: int  # of a decode run
     hooked_tokens: int  # of one by transformers
@@ -100,13 +99,11 @@ class Size:
 
 
 REAL = Size(
-    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, ((0, 4, 8, 16, 24, 32), (
-        "qkv=16", "o=32", "gate_up=16", "down=16", "own=4", "own=8", "qkv=16;o=32;gate_up=16;down=16;head=32",
-        "qkv=16;o=32;gate_up=16;down=16;head=32;own=4")), (400_000, 2000, 8000, 32000), 64, 32, 256, 128, (0, 1, 8, 64, 256),
+    LLAMA_8B, 16, (1, 32, 128), (1, 2, 4, 8), 1024, (400_000, 2000, 8000, 32000), 64, 32, 256, 128, (0, 1, 8, 64, 256),
     (64, 512, 0.75),
     (65536, 1, 128256, 4096, 10, "both"), 8192, (40000, 4096, 4096), (100, 32), 10000, 32, (3, 21), (32, 8192, 512))
 DRY = Size(
-    TINY, 1, (1, 2, 3), (1, 8), 128, ((0, 4), ("o=1;own=1",)), (1, 125), 4, 4, 4, 4, (0, 1, 2), (2, 40, 0.5),
+    TINY, 1, (1, 2, 3), (1, 8), 128, (1, 125), 4, 4, 4, 4, (0, 1, 2), (2, 40, 0.5),
     (64, 1, 500, 64, 10, "both"), 32, (120, 64, 16), (3, 4), 100, 4, (0, 1), (2, 32, 16))
 
 
@@ -167,18 +164,6 @@ class Stages:
         return told([
             row for name, early in ways.items()
             for row in ask(turns.Peer(turns.java("FewRowsFigures", self.config(), 2, pdl=early), name, until), figures)])
-
-    def prefetch(self, until):
-        """Decode steps after a long prompt, with so much of every product's weights asked into the L2 cache before
-        it; for one row also of single products, and of a product's own rows ahead. The first once more at the
-        end."""
-        alike, others = self.size.prefetched
-        peer = self.figures(until, "halter", cascade="off")
-        figures = [f"{self.size.after_long},prefetch={way}" for way in (*alike, *others, alike[0])]
-        for batch in self.size.batches[1:]:
-            figure = f"decode:{batch},{self.size.shared_options},tokens={self.size.tokens // 2}"
-            figures += [f"{figure},prefetch={way}" for way in (*alike, alike[0])]
-        return told(ask(peer, figures))
 
     def capture(self, until):
         """A prefill, and the same with every block's residual stream captured; their share of one another."""

@@ -413,7 +413,6 @@ STAND_IN_API int cuDeviceGetName(char* name, int length, int device) {
 STAND_IN_API int cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = MULTIPROCESSORS; return SUCCESS;
-        case 38: *value = 50 << 20; return SUCCESS;  // L2 cache
         case 75: *value = settings.capability / 10; return SUCCESS;  // of compute, major
         case 76: *value = settings.capability % 10; return SUCCESS;  // and minor
         case 81: *value = shared_limit() + 1024; return SUCCESS;  // shared memory of a multiprocessor

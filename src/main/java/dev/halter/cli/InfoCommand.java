@@ -48,7 +48,7 @@ final class InfoCommand implements Callable<Integer> {
                 "vocabulary", config.vocabularySize(),
                 "max_positions", config.maxPositions(),
                 "device", model.device().description(),
-                "device_details", model.llama().details(),
+                "device_details", model.device().details(),
                 "dtype", model.llama().type().name().toLowerCase(Locale.ROOT),
                 "memory",
                     Json.object(
@@ -76,7 +76,7 @@ final class InfoCommand implements Callable<Integer> {
       System.out.printf(
           "device   %s, activations %s%n",
           model.device().description(), model.llama().type().name().toLowerCase(Locale.ROOT));
-      for (String detail : model.llama().details()) {
+      for (String detail : model.device().details()) {
         System.out.printf("         %s%n", detail);
       }
       System.out.printf("memory   %s%n", plan);

@@ -49,11 +49,6 @@ public interface Device extends AutoCloseable {
     return 1;
   }
 
-  /** Bytes of the cache that kernels can ask numbers into before they are read; 0 without one. */
-  default long l2Bytes() {
-    return 0;
-  }
-
   /** Whether it runs the kernels of files named {@code _sm90}: compute capability 9.0. */
   default boolean runsSm90() {
     return false;

@@ -60,11 +60,6 @@ abstract class ForwardingDevice implements Device {
   }
 
   @Override
-  public long l2Bytes() {
-    return device.l2Bytes();
-  }
-
-  @Override
   public boolean runsSm90() {
     return device.runsSm90();
   }

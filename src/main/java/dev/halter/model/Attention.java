@@ -362,22 +362,12 @@ final class Attention {
 
   /** Rotates q and k in place and appends k and v to the cache at the rows' positions. */
   void rotateAndAppend(Buffer qkv, int rows, StepTables step, KvCache cache, int layer) {
-    rotateAndAppend(qkv, rows, HeadChanges.NONE, step, cache, layer, 0);
+    rotateAndAppend(qkv, rows, HeadChanges.NONE, step, cache, layer);
   }
 
-  /**
-   * {@link #biasAndNorm} and the above in one launch, with the bits of both.
-   *
-   * @param ahead bytes of the rows' keys and values that are asked for ({@link Prefetch})
-   */
+  /** {@link #biasAndNorm} and the above in one launch, with the bits of both. */
   void rotateAndAppend(
-      Buffer qkv,
-      int rows,
-      HeadChanges changes,
-      StepTables step,
-      KvCache cache,
-      int layer,
-      long ahead) {
+      Buffer qkv, int rows, HeadChanges changes, StepTables step, KvCache cache, int layer) {
     int heads = 2 * config.nHeads() + 5 * config.nKvHeads(); // reads and writes of one
     long moved = (long) rows * heads * config.dHead() * type.bytes();
     List<Object> arguments = new ArrayList<>();
@@ -405,8 +395,6 @@ final class Attention {
       device.launch(ropeAppendRows, moved, grid, ROPE_BLOCK, shared, arguments.toArray());
     } else {
       int shared = 4 * (config.dHead() + BLOCK);
-      long ofRow = 2L * rows * KvCache.PAGE * config.dHead() * type.bytes();
-      arguments.add(config.slidingWindow(layer) == 0 ? (int) (ahead / ofRow) : 0);
       device.launch(
           ropeAppend, moved, Grid.of(rows, ropeParts), BLOCK, shared, arguments.toArray());
     }
@@ -503,7 +491,7 @@ final class Attention {
       KvCache cache,
       int layer,
       Edits edits) {
-    attend(z, null, qkv, work, step, cache, layer, edits, null);
+    attend(z, null, qkv, work, step, cache, layer, edits);
   }
 
   /**
@@ -512,7 +500,6 @@ final class Attention {
    * @param z [rows, n_heads d_head], written
    * @param logSum [rows, n_heads] f32, written: log-sum-exps of the scores; or null
    * @param work of the step, nothing of it split where there is {@code logSum}
-   * @param next what the product after it reads first ({@link Prefetch}), or null
    */
   void attend(
       Buffer z,
@@ -522,13 +509,12 @@ final class Attention {
       StepTables step,
       KvCache cache,
       int layer,
-      Edits edits,
-      Buffer next) {
+      Edits edits) {
     if (logSum != null && work.split() > 0) {
       throw new IllegalArgumentException("tiles whose keys are split leave no log-sum-exps");
     }
     if (work.split() > 0) {
-      attendSplit(z, qkv, work, step, cache, layer, edits, next);
+      attendSplit(z, qkv, work, step, cache, layer, edits);
     }
     if (work.wide() > 0) {
       attendWide(z, logSum, qkv, work, step, cache, layer, edits);
@@ -604,8 +590,7 @@ final class Attention {
       StepTables step,
       KvCache cache,
       int layer,
-      Edits edits,
-      Buffer next) {
+      Edits edits) {
     int window = config.slidingWindow(layer);
     // A window lies in one split more than it fills.
     int extent =
@@ -653,9 +638,7 @@ final class Attention {
         scale,
         window,
         ranges,
-        edits.steering(),
-        next,
-        Prefetch.bytes(next));
+        edits.steering());
   }
 
   /**

@@ -44,7 +44,6 @@ final class FewRows {
   private final DType type;
   private final ModelConfig config;
   private final int most;
-  private final int ownBytes;
   private final int processors;
   private final Kernel multiply;
   private final Kernel add;
@@ -56,14 +55,12 @@ final class FewRows {
    *
    * @param type of activations and weights: f32 or bf16
    * @param most rows that they are to take, at most {@link #MOST}
-   * @param ownBytes of each row of the weights that they ask for ({@link Prefetch})
    */
-  FewRows(Device device, ModelConfig config, DType type, int most, int ownBytes) {
+  FewRows(Device device, ModelConfig config, DType type, int most) {
     this.device = device;
     this.type = type;
     this.config = config;
     this.most = most;
-    this.ownBytes = ownBytes;
     this.processors = device.multiprocessors();
     this.multiply = kernel("multiply_few");
     this.add = kernel("multiply_few_add");
@@ -82,8 +79,7 @@ final class FewRows {
    *
    * @return null if a model's products all go by {@link Device#multiply}
    */
-  static FewRows of(
-      Device device, ModelConfig config, LlamaWeights weights, DType type, Prefetch prefetch) {
+  static FewRows of(Device device, ModelConfig config, LlamaWeights weights, DType type) {
     String wanted = System.getProperty(PROPERTY, "auto");
     int most =
         switch (wanted) {
@@ -95,7 +91,7 @@ final class FewRows {
                   "-D%s=%s: choose auto, own or cublas".formatted(PROPERTY, wanted));
         };
     boolean can = most > 0 && device.kind().equals("cuda") && weights.isMerged(type);
-    return can ? new FewRows(device, config, type, most, prefetch.ownBytes()) : null;
+    return can ? new FewRows(device, config, type, most) : null;
   }
 
   /** Whether a step with so many rows goes by these kernels. */
@@ -120,18 +116,11 @@ final class FewRows {
         w.weight(),
         rows,
         w.out(),
-        w.in(),
-        ownBytes,
-        null,
-        0);
+        w.in());
   }
 
-  /**
-   * {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null.
-   *
-   * @param next what the product after it reads first ({@link Prefetch}), or null; here and below
-   */
-  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows, Buffer next) {
+  /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
+  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
     Shape shape = new Shape(Math.ceilDiv(w.out(), 2), false);
     device.launch(
         add,
@@ -145,16 +134,13 @@ final class FewRows {
         bias,
         rows,
         w.out(),
-        w.in(),
-        ownBytes,
-        next,
-        Prefetch.bytes(next));
+        w.in());
   }
 
   /**
    * out [rows, d_mlp] = silu(gate) · up, each with its bias or null; the gate's weights are first.
    */
-  void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows, Buffer next) {
+  void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows) {
     int dMlp = w.out() / 2;
     Shape shape = new Shape(dMlp, true);
     device.launch(
@@ -172,10 +158,7 @@ final class FewRows {
         upBias,
         rows,
         dMlp,
-        w.in(),
-        ownBytes,
-        next,
-        Prefetch.bytes(next));
+        w.in());
   }
 
   /**
@@ -190,8 +173,7 @@ final class FewRows {
       StepTables step,
       KvCache cache,
       int layer,
-      int rows,
-      Buffer next) {
+      int rows) {
     Shape shape = new Shape(w.out() / 2, true);
     int appended = 2 * config.nKvHeads() * config.dHead();
     device.launch(
@@ -217,10 +199,7 @@ final class FewRows {
         config.nHeads(),
         config.nKvHeads(),
         config.dHead(),
-        w.in(),
-        ownBytes,
-        next,
-        Prefetch.bytes(next));
+        w.in());
   }
 
   /** Blocks that fill all multiprocessors, or as many as there are pairs of rows for. */

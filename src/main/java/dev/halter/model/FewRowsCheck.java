@@ -43,9 +43,8 @@ final class FewRowsCheck {
    *
    * @throws DeviceException if they differ, saying what to do
    */
-  static void run(
-      Device device, ModelConfig config, LlamaWeights weights, DType type, Prefetch prefetch) {
-    FewRows few = FewRows.of(device, config, weights, type, prefetch);
+  static void run(Device device, ModelConfig config, LlamaWeights weights, DType type) {
+    FewRows few = FewRows.of(device, config, weights, type);
     if (few == null) {
       return;
     }
@@ -75,21 +74,11 @@ final class FewRowsCheck {
       compare("multiply_few", expected, gateUp, rows * 2 * f);
 
       Buffer post = activations(scope, rows * f);
-      few.gate(post, new FewRows.Input(x, norm), w, layer.gateBias(), layer.upBias(), rows, null);
+      few.gate(post, new FewRows.Input(x, norm), w, layer.gateBias(), layer.upBias(), rows);
       Buffer gated = activations(scope, rows * f);
       Buffer up = gateUp.slice((long) f * type.bytes());
       kernels.gatedMlp(
-          gated,
-          gateUp,
-          up,
-          layer.gateBias(),
-          layer.upBias(),
-          rows,
-          f,
-          2L * f,
-          Edits.NONE,
-          0,
-          null);
+          gated, gateUp, up, layer.gateBias(), layer.upBias(), rows, f, 2L * f, Edits.NONE, 0);
       compare("multiply_few_gate", gated, post, rows * f);
 
       Buffer y = activations(scope, rows * d);
@@ -97,7 +86,7 @@ final class FewRowsCheck {
       Buffer sum = scope.of(x.toFloats(rows * d));
       RowKernels.SteeredAt nowhere = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
       kernels.add(sum, y, layer.downBias(), rows, d, Edits.NONE, nowhere, nowhere);
-      few.add(x, post, layer.down(), layer.downBias(), rows, null);
+      few.add(x, post, layer.down(), layer.downBias(), rows);
       compare("multiply_few_add", sum.toFloats(rows * d), x.toFloats(rows * d));
       compareRope(scope, new FewRows.Input(x, norm), rows);
     }
@@ -118,13 +107,13 @@ final class FewRowsCheck {
     few.multiply(qkv, in, w, rows);
     Attention.HeadChanges bias = new Attention.HeadChanges(layer.qkvBias(), null, null);
     float[] expected =
-        appended(qkv, cache, () -> attention.rotateAndAppend(qkv, rows, bias, step, cache, 0, 0));
+        appended(qkv, cache, () -> attention.rotateAndAppend(qkv, rows, bias, step, cache, 0));
     Buffer frequencies = attention.inverseFrequencies();
     float[] found =
         appended(
             qkv,
             cache,
-            () -> few.rope(qkv, in, w, layer.qkvBias(), frequencies, step, cache, 0, rows, null));
+            () -> few.rope(qkv, in, w, layer.qkvBias(), frequencies, step, cache, 0, rows));
     compare("multiply_few_rope", expected, found);
   }
 

@@ -20,7 +20,6 @@ import java.util.Locale;
 import java.util.function.IntConsumer;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
-import java.util.stream.Stream;
 
 /**
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3 over a ragged batch. The residual stream,
@@ -128,9 +127,8 @@ public final class Llama implements AutoCloseable {
       this.cache =
           new KvCache(scope, config, type, limits.pages, limits.sequences, limits.maxTokens);
       this.attention = new Attention(scope, config, type, limits);
-      Prefetch prefetch = Prefetch.of(device, weights, config.nLayers());
-      FewRowsCheck.run(device, config, weights, type, prefetch);
-      this.positionwise = new Positionwise(scope, config, weights, type, limits.rows, prefetch);
+      FewRowsCheck.run(device, config, weights, type);
+      this.positionwise = new Positionwise(scope, config, weights, type, limits.rows);
       this.x = floats(limits.rows, config.dModel());
       this.lower = new LowerLayers(scope, cache, config, limits, x);
       this.qkv = activations(qkvWidth());
@@ -214,18 +212,6 @@ public final class Llama implements AutoCloseable {
   /** What its rows go through, with the buffers of a step, which are free between steps. */
   public Positionwise positionwise() {
     return positionwise;
-  }
-
-  /** How its steps run on its device, for people, a line each. */
-  public List<String> details() {
-    return Stream.concat(device.details().stream(), positionwise.prefetch().details().stream())
-        .toList();
-  }
-
-  /** From the next step on, what kernels ask ahead: to measure settings side by side. */
-  void take(Prefetch prefetch) {
-    positionwise.take(prefetch);
-    graphs.close();
   }
 
   /** What tells this model from others, see {@link Fingerprint}. */
@@ -475,15 +461,12 @@ public final class Llama implements AutoCloseable {
       int kv = config.nKvHeads() * config.dHead();
       int width = qkvWidth();
       FewRows few = positionwise.fewRows(pass);
-      Prefetch prefetch = positionwise.prefetch(pass);
-      Buffer o = prefetch.o(layer);
       boolean looksBetween =
           acts(Site.Kind.Q, layer) || acts(Site.Kind.K, layer) || acts(Site.Kind.V, layer);
       if (few != null && w.qNorm() == null && !looksBetween) {
         Buffer frequencies = attention.inverseFrequencies();
         Linear all = w.qkv().getFirst();
-        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows, o);
-        o = null; // few rows' keys and values leave it where it is
+        few.rope(qkv, in, all, w.qkvBias(), frequencies, step, cache, layer, rows);
       } else {
         positionwise.product(in, w.qkv(), qkv, width, pass);
         Attention.HeadChanges changes =
@@ -495,9 +478,7 @@ public final class Llama implements AutoCloseable {
         at(Site.Kind.Q, layer, qkv, type, width, 0);
         at(Site.Kind.K, layer, qkv, type, width, heads);
         at(Site.Kind.V, layer, qkv, type, width, heads + kv);
-        // What rows share comes by a kernel that reads it once for all.
-        long ahead = tiles.split() == rows && tiles.shared() == 0 ? prefetch.keysAndValues() : 0;
-        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer, ahead);
+        attention.rotateAndAppend(qkv, rows, changes, step, cache, layer);
       }
       at(Site.Kind.ROT_Q, layer, qkv, type, width, 0);
       at(Site.Kind.ROT_K, layer, qkv, type, width, heads);
@@ -507,7 +488,7 @@ public final class Llama implements AutoCloseable {
             (out, span, from) -> attention.pattern(out, qkv, span, from, cache, layer));
       }
       Buffer logSum = hook == null ? null : hook.logSums(layer);
-      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits, o);
+      attention.attend(z, logSum, qkv, tiles, step, cache, layer, edits);
       at(Site.Kind.Z, layer, z, type, heads, 0);
     }
 
@@ -522,8 +503,7 @@ public final class Llama implements AutoCloseable {
           Site.Kind.RESID_MID,
           layer,
           pass,
-          positionwise.ln2(layer),
-          positionwise.prefetch(pass).gateUp(layer));
+          positionwise.ln2(layer));
     }
 
     /**
@@ -561,8 +541,7 @@ public final class Llama implements AutoCloseable {
               Site.Kind.RESID_MID,
               layer,
               plain,
-              ln2,
-              null);
+              ln2);
       FewRows.Input in = normed ? positionwise.normed() : positionwise.input(ln2, last, plain);
       positionwise.mlp(layer, in, last, plain, null);
       head(outputs);

@@ -69,9 +69,7 @@ public final class Positionwise {
   private final Buffer post; // [rows, d_mlp] T
 
   private final RowKernels kernels;
-  private Prefetch prefetch; // of steps of decode
-  private Prefetch nothing; // of all others
-  private FewRows fewRows; // null: all products are the device's
+  private final FewRows fewRows; // null: all products are the device's
   private final Kernel biasNorm;
 
   /**
@@ -79,22 +77,10 @@ public final class Positionwise {
    * buffers live in {@code scope}.
    */
   public Positionwise(Scope scope, Llama model, int rows) {
-    this(
-        scope,
-        model.config(),
-        model.weights(),
-        model.type(),
-        rows,
-        model.positionwise().prefetch());
+    this(scope, model.config(), model.weights(), model.type(), rows);
   }
 
-  Positionwise(
-      Scope scope,
-      ModelConfig config,
-      LlamaWeights weights,
-      DType type,
-      int rows,
-      Prefetch prefetch) {
+  Positionwise(Scope scope, ModelConfig config, LlamaWeights weights, DType type, int rows) {
     this.device = scope.device();
     this.config = config;
     this.weights = weights;
@@ -106,25 +92,8 @@ public final class Positionwise {
     this.gateUp = scope.allocate(elements * 2 * config.dMlp());
     this.post = scope.allocate(elements * config.dMlp());
     this.kernels = new RowKernels(device, type);
+    this.fewRows = FewRows.of(device, config, weights, type);
     this.biasNorm = device.kernel("qkv_bias_norm_f32");
-    take(prefetch);
-  }
-
-  /** From here on, what kernels ask ahead. */
-  final void take(Prefetch other) {
-    prefetch = other;
-    nothing = other.nothing();
-    fewRows = FewRows.of(device, config, weights, type, other);
-  }
-
-  /** What kernels of decode steps ask ahead. */
-  Prefetch prefetch() {
-    return prefetch;
-  }
-
-  /** What the kernels of a pass ask ahead: only where it streams weights is memory what counts. */
-  Prefetch prefetch(Pass pass) {
-    return pass.decodes ? prefetch : nothing;
   }
 
   /** Bytes that an instance for {@code rows} rows takes of the device's memory. */
@@ -274,7 +243,6 @@ public final class Positionwise {
           Site.Kind.LN2_NORMALIZED, layer, pass.kept.normalized, DType.F32, config.dModel(), 0);
     }
     FewRows few = fewRows(pass);
-    Buffer down = prefetch(pass).down(layer);
     boolean apart =
         few == null
             || observer.acts(Site.Kind.PRE, layer)
@@ -292,10 +260,9 @@ public final class Positionwise {
           f,
           2L * f,
           pass.edits,
-          layer,
-          down);
+          layer);
     } else {
-      few.gate(post, in, w.gateUp().getFirst(), w.gateBias(), w.upBias(), pass.count, down);
+      few.gate(post, in, w.gateUp().getFirst(), w.gateBias(), w.upBias(), pass.count);
     }
     observer.at(Site.Kind.PRE, layer, gateUp, type, 2 * f, 0);
     observer.at(Site.Kind.PRE_LINEAR, layer, gateUp, type, 2 * f, f);
@@ -309,8 +276,7 @@ public final class Positionwise {
         Site.Kind.RESID_POST,
         layer,
         pass,
-        next,
-        prefetch(pass).qkv(layer + 1));
+        next);
   }
 
   /** out[:, part by part] = in · Wᵀ for projections that share their input. */
@@ -339,7 +305,6 @@ public final class Positionwise {
    *
    * @param bias may be null
    * @param next as for {@link #add}
-   * @param after what the product after it reads first ({@link Prefetch}), or null
    * @return whether h is the result of {@code next}
    */
   boolean project(
@@ -351,8 +316,7 @@ public final class Positionwise {
       Site.Kind residual,
       int layer,
       Pass pass,
-      RowKernels.Norm next,
-      Buffer after) {
+      RowKernels.Norm next) {
     FewRows few = fewRows(pass);
     boolean apart =
         few == null
@@ -361,11 +325,11 @@ public final class Positionwise {
             || pass.edits.ranges(branch, layer) != null
             || pass.edits.ranges(residual, layer) != null;
     if (!apart) {
-      few.add(x, in, w, bias, pass.count, after);
+      few.add(x, in, w, bias, pass.count);
       return false;
     }
     product(new FewRows.Input(in, null), List.of(w), y, config.dModel(), pass);
-    return add(x, bias, branch, residual, layer, pass, next, after);
+    return add(x, bias, branch, residual, layer, pass, next);
   }
 
   /**
@@ -374,7 +338,6 @@ public final class Positionwise {
    *
    * @param bias may be null
    * @param next the norm that reads x next, or null
-   * @param after as for {@link #project}, which only a launch with the norm asks for
    * @return whether h is that norm's result
    */
   private boolean add(
@@ -384,8 +347,7 @@ public final class Positionwise {
       Site.Kind residual,
       int layer,
       Pass pass,
-      RowKernels.Norm next,
-      Buffer after) {
+      RowKernels.Norm next) {
     Observer observer = pass.observer;
     int d = config.dModel();
     RowKernels.SteeredAt branchSite = new RowKernels.SteeredAt(branch, layer);
@@ -397,8 +359,7 @@ public final class Positionwise {
             && !observer.acts(residual, layer)
             && (next.input() == null || !observer.acts(next.input().kind(), next.input().layer()));
     if (fused) {
-      kernels.addAndNorm(
-          x, y, bias, pass.count, d, pass.edits, branchSite, residualSite, next, h, after);
+      kernels.addAndNorm(x, y, bias, pass.count, d, pass.edits, branchSite, residualSite, next, h);
     } else {
       kernels.add(x, y, bias, pass.count, d, pass.edits, branchSite, residualSite);
     }

@@ -114,11 +114,7 @@ final class RowKernels {
         edits.steering());
   }
 
-  /**
-   * {@link #add}, then {@link #norm} of x.
-   *
-   * @param next what the product after it reads first ({@link Prefetch}), or null
-   */
+  /** {@link #add}, then {@link #norm} of x. */
   void addAndNorm(
       Buffer x,
       Buffer y,
@@ -129,8 +125,7 @@ final class RowKernels {
       SteeredAt branch,
       SteeredAt residual,
       Norm norm,
-      Buffer out,
-      Buffer next) {
+      Buffer out) {
     int bytes = bias == null ? 8 + 2 * type.bytes() : 12 + 3 * type.bytes(); // of an element
     Buffer residualRanges = ranges(edits, residual);
     device.launch(
@@ -149,9 +144,7 @@ final class RowKernels {
         ranges(edits, branch),
         ranges(edits, norm.input),
         residualRanges,
-        edits.steering(),
-        next,
-        Prefetch.bytes(next));
+        edits.steering());
   }
 
   /**
@@ -159,7 +152,6 @@ final class RowKernels {
    *
    * @param out [rows, dMlp]
    * @param gate [rows, dMlp] with row stride {@code stride}, likewise {@code up}
-   * @param next as for {@link #addAndNorm}
    */
   void gatedMlp(
       Buffer out,
@@ -171,8 +163,7 @@ final class RowKernels {
       int dMlp,
       long stride,
       Edits edits,
-      int layer,
-      Buffer next) {
+      int layer) {
     int part = device.kind().equals("cuda") ? PART_BLOCK * pack() : CPU_PART;
     int arrays = 3 + (gateBias == null ? 0 : 1) + (upBias == null ? 0 : 1);
     device.launch(
@@ -187,9 +178,7 @@ final class RowKernels {
         gateBias,
         upBias,
         dMlp,
-        stride,
-        next,
-        Prefetch.bytes(next));
+        stride);
     Buffer ranges = edits.ranges(Site.Kind.POST, layer);
     if (ranges != null) {
       device.launch(

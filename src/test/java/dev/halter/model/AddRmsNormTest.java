@@ -139,7 +139,7 @@ class AddRmsNormTest {
       RowKernels.Norm norm =
           new RowKernels.Norm(gain, 1e-5f, new SteeredAt(NEXT.kind(), NEXT.layer()));
       if (fused) {
-        kernels.addAndNorm(x, y, b, rows, d, edits, branch, residual, norm, out, null);
+        kernels.addAndNorm(x, y, b, rows, d, edits, branch, residual, norm, out);
       } else {
         kernels.add(x, y, b, rows, d, edits, branch, residual);
         kernels.norm(norm, out, x, rows, d, null, edits);

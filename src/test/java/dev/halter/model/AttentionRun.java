@@ -181,7 +181,7 @@ final class AttentionRun implements AutoCloseable {
     int count = n * config.nHeads();
     try (Buffer logSums = device.allocate(4L * count)) {
       attention.rotateAndAppend(qkv, n, tables, cache, 0);
-      attention.attend(z, logSums, qkv, work, tables, cache, 0, Edits.NONE, null);
+      attention.attend(z, logSums, qkv, work, tables, cache, 0, Edits.NONE);
       return new Step(
           read(qkv, n, width()),
           read(z, n, config.nHeads() * config.dHead()),
@@ -199,7 +199,7 @@ final class AttentionRun implements AutoCloseable {
               bias == null ? null : gains.of(bias),
               qNorm == null ? null : gains.of(qNorm),
               kNorm == null ? null : gains.of(kNorm));
-      attention.rotateAndAppend(qkv, n, changes, tables, cache, 0, 0);
+      attention.rotateAndAppend(qkv, n, changes, tables, cache, 0);
       attention.attend(z, qkv, work, tables, cache, 0, Edits.NONE);
       return new Step(
           read(qkv, n, width()), read(z, n, config.nHeads() * config.dHead()), new float[0]);

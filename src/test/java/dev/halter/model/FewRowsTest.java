@@ -111,21 +111,7 @@ class FewRowsTest {
             Buffer ws = Values.buffer(device, type, w);
             Buffer out = device.allocate(2L * n * type.bytes())) {
           device.launch(
-              device.kernel(name),
-              Grid.of(shape[0]),
-              shape[1],
-              0,
-              out,
-              xs,
-              null,
-              0f,
-              ws,
-              2,
-              n,
-              k,
-              256, // and prefetches
-              ws,
-              (int) ws.bytes() / 16 * 16);
+              device.kernel(name), Grid.of(shape[0]), shape[1], 0, out, xs, null, 0f, ws, 2, n, k);
           assertArrayEquals(expected, Values.read(out, type, 2 * n), Arrays.toString(shape));
         }
       }
@@ -162,7 +148,7 @@ class FewRowsTest {
             Buffer x = run.copyOfX();
             RowKernels.SteeredAt site = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
             run.kernels.add(x, run.out, bias, run.rows, d, Edits.NONE, site, site);
-            run.fewRows.add(run.x, in, w, bias, run.rows, null);
+            run.fewRows.add(run.x, in, w, bias, run.rows);
             // The CPU's own build, which has no use for these kernels, may sum in any order.
             float tolerance = device.description().startsWith("CPU (2 threads") ? 1e-4f : 0;
             assertArrayEquals(x.toFloats(run.rows * d), run.x.toFloats(run.rows * d), tolerance);
@@ -186,10 +172,10 @@ class FewRowsTest {
           Buffer post = run.scope.allocate(4L * run.rows * f);
           Buffer up = run.out.slice((long) f * type.bytes());
           run.kernels.gatedMlp(
-              post, run.out, up, gateBias, upBias, run.rows, f, 2L * f, Edits.NONE, 0, null);
+              post, run.out, up, gateBias, upBias, run.rows, f, 2L * f, Edits.NONE, 0);
           float[] apart = run.read(post, run.rows * f);
           for (Input in : List.of(run.withNorm(), run.normed())) {
-            run.fewRows.gate(post, in, w, gateBias, upBias, run.rows, null);
+            run.fewRows.gate(post, in, w, gateBias, upBias, run.rows);
             assertArrayEquals(apart, run.read(post, run.rows * f));
             post.clear();
           }
@@ -217,9 +203,9 @@ class FewRowsTest {
         device -> {
           try (Run run = new Run(device, DType.BF16, 264, 3)) {
             Linear w = run.weights(34, 3);
-            run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows, w.weight());
+            run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
             float[] gated = run.read(run.out, run.rows * 17);
-            run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows, null);
+            run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
             return AttentionRun.concatenate(
                 gated, run.x.toFloats(run.rows * 264), rope(device, DType.F32, 66, true, true));
           }
@@ -235,23 +221,28 @@ class FewRowsTest {
                 cuda,
                 DType.BF16,
                 new Llama.Limits(8, 8, 1, 1, 8))) {
-      FewRows few = few(model);
+      ModelConfig config = model.config();
+      FewRows few = FewRows.of(cuda, config, model.weights(), DType.BF16);
       assertTrue(few.takes(1));
       assertFalse(few.takes(2)); // cuBLAS is faster
       withProperty(
           "own",
           () -> {
-            FewRows own = few(model);
+            FewRows own = FewRows.of(cuda, config, model.weights(), DType.BF16);
             assertTrue(own.takes(FewRows.MOST));
             assertFalse(own.takes(FewRows.MOST + 1));
           });
-      withProperty("cublas", () -> assertNull(few(model)));
+      withProperty(
+          "cublas", () -> assertNull(FewRows.of(cuda, config, model.weights(), DType.BF16)));
       withProperty(
           "always",
           () ->
               assertEquals(
                   "-Dhalter.few_rows=always: choose auto, own or cublas",
-                  assertThrows(IllegalArgumentException.class, () -> few(model)).getMessage()));
+                  assertThrows(
+                          IllegalArgumentException.class,
+                          () -> FewRows.of(cuda, config, model.weights(), DType.BF16))
+                      .getMessage()));
     }
   }
 
@@ -307,11 +298,6 @@ class FewRowsTest {
     }
   }
 
-  private static FewRows few(Llama model) {
-    Prefetch nothing = model.positionwise().prefetch().nothing();
-    return FewRows.of(model.device(), model.config(), model.weights(), DType.BF16, nothing);
-  }
-
   private static void withProperty(String value, Runnable work) {
     System.setProperty("halter.few_rows", value);
     try {
@@ -326,7 +312,7 @@ class FewRowsTest {
     try (Buffer xs = Values.buffer(device, type, x);
         Buffer ws = Values.buffer(device, type, w);
         Buffer out = device.allocate((long) rows * n * type.bytes())) {
-      new FewRows(device, config(1, 1, 2, k), type, FewRows.MOST, 0)
+      new FewRows(device, config(1, 1, 2, k), type, FewRows.MOST)
           .multiply(out, new Input(xs, null), new Linear(ws, type, n, k), rows);
       return Values.read(out, type, rows * n);
     }
@@ -380,10 +366,10 @@ class FewRowsTest {
       Linear w = run.weights(width, 3);
       Buffer bias = biased ? run.floats(width, 4) : null;
       Buffer qkv = run.scope.allocate(4L * rows * width);
-      FewRows few = new FewRows(device, config, type, FewRows.MOST, 0);
+      FewRows few = new FewRows(device, config, type, FewRows.MOST);
       if (together) {
         Buffer frequencies = attention.inverseFrequencies();
-        few.rope(qkv, run.withNorm(), w, bias, frequencies, step, cache, 0, rows, null);
+        few.rope(qkv, run.withNorm(), w, bias, frequencies, step, cache, 0, rows);
       } else {
         few.multiply(qkv, run.withNorm(), w, rows);
         attention.biasAndNorm(qkv, rows, new Attention.HeadChanges(bias, null, null));
@@ -415,7 +401,7 @@ class FewRowsTest {
       this.type = type;
       this.d = d;
       this.rows = rows;
-      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, FewRows.MOST, 512);
+      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, FewRows.MOST);
       this.kernels = new RowKernels(device, type);
       this.x = floats(rows * d, 1);
       this.norm = new RowKernels.Norm(floats(d, 2), EPS, null);

@@ -215,19 +215,7 @@ class GatedMlpTest {
               Buffer post = device.allocate((long) ROWS * f * type.bytes())) {
             Buffer up = gateUp.slice((long) f * type.bytes());
             device.launch(
-                kernel,
-                Grid.of(ROWS, chunks),
-                64,
-                0,
-                post,
-                gateUp,
-                up,
-                null,
-                null,
-                f,
-                2L * f,
-                gateUp, // a prefetch of anything
-                (int) gateUp.bytes() / 16 * 16);
+                kernel, Grid.of(ROWS, chunks), 64, 0, post, gateUp, up, null, null, f, 2L * f);
             assertArrayEquals(expected, Values.read(post, type, ROWS * f));
           }
         }
@@ -313,8 +301,7 @@ class GatedMlpTest {
               f,
               2L * f,
               new Edits(table, slots, changes),
-              0,
-              null);
+              0);
       return new Sites(
           Values.read(gateUp, type, values.length),
           Values.read(post, type, ROWS * f),

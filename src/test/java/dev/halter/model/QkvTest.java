@@ -227,7 +227,9 @@ class QkvTest {
                   dHead));
       String suffix = type.name().toLowerCase(Locale.ROOT);
       int block = together ? 512 : 64;
-      arguments.add(together ? rows : 0);
+      if (together) {
+        arguments.add(rows);
+      }
       device.launch(
           device.kernel((together ? "rope_append_rows_" : "rope_append_") + suffix),
           Grid.of(together ? Math.ceilDiv(rows, 8) : rows, together ? 2 : 3),
@@ -275,8 +277,7 @@ class QkvTest {
           cached,
           5,
           kvHeads,
-          dHead,
-          5); // and a prefetch of more pieces than the first row has
+          dHead);
       float[] rotated = Values.read(qkv, type, rows * width);
       float[] k = Values.read(keys, type, 2 * page);
       float[] v = Values.read(cached, type, 2 * page);

@@ -6,7 +6,6 @@ import dev.halter.generation.Request;
 import dev.halter.generation.Sampling;
 import dev.halter.model.Capture;
 import dev.halter.model.Edit;
-import dev.halter.model.PrefetchSetting;
 import dev.halter.model.Site;
 import dev.halter.steering.SteeringPlan;
 import dev.halter.steering.Trigger;
@@ -28,8 +27,7 @@ import java.util.Random;
  *   <li>{@code decode:B}: new tokens a second over B sequences, sampling included. Options: {@code
  *       prompt} (16), {@code shared} (false): whether all have one prompt, read once; {@code
  *       tokens}, {@code plan} (a file), {@code temperature} (0, or 1 where the next two are given),
- *       {@codetop_p}, {@code top_k}, {@code prefetch} (auto): as {@code -Dhalter.prefetch}, with semicolons
- *       for its commas
+ *       {@code top_p}, {@code top_k}
  *   <li>{@code step:B}: the same, with one step in the middle as the {@link ProfiledRange}
  *   <li>{@code prefill:P}: prompt tokens a second of one prompt, up to and including its first token
  *   <li>{@code prompt:P}: the same, all of it the {@link ProfiledRange}
@@ -59,7 +57,6 @@ public final class Figures {
   private final Engine engine;
   private final int tokens;
   private int prompts; // that nobody has had before
-  private String prefetch = "auto";
 
   private Figures(LanguageModel model, int tokens) {
     this.model = model;
@@ -94,7 +91,6 @@ public final class Figures {
     }
     int prompt = Integer.parseInt(options.getOrDefault("prompt", "" + PROMPT));
     int count = Integer.parseInt(options.getOrDefault("tokens", "" + tokens));
-    take(options.getOrDefault("prefetch", "auto").replace(';', ','));
     return switch (kind[0]) {
       case "decode" -> decode(size, prompt, count, options, false);
       case "step" -> decode(size, prompt, count, options, true);
@@ -116,13 +112,6 @@ public final class Figures {
       case "first" -> first(size, prompt, options);
       default -> throw new IllegalArgumentException("unknown figure " + figure);
     };
-  }
-
-  private void take(String wanted) {
-    if (!wanted.equals(prefetch)) {
-      PrefetchSetting.take(model.llama(), wanted);
-      prefetch = wanted;
-    }
   }
 
   private static boolean isShared(Map<String, String> options) {

@@ -18,7 +18,6 @@ public final class TimedFewRows implements AutoCloseable {
 
   private final Llama model;
   private final Scope scope;
-  private final Prefetch prefetch;
   private final FewRows few;
   private final int rows;
   private final Buffer x;
@@ -40,8 +39,7 @@ public final class TimedFewRows implements AutoCloseable {
     Device device = model.device();
     ModelConfig config = model.config();
     this.scope = device.scope();
-    this.prefetch = model.positionwise().prefetch();
-    this.few = new FewRows(device, config, model.type(), FewRows.MOST, prefetch.ownBytes());
+    this.few = new FewRows(device, config, model.type(), FewRows.MOST);
     Layer w = model.weights().layer(0);
     this.x = scope.of(new float[rows * config.dModel()]);
     this.qkv = activations(w.qkv().getFirst().out());
@@ -57,7 +55,7 @@ public final class TimedFewRows implements AutoCloseable {
     }
     model.forward(batch, null); // whose step's tables are used on
     for (int i = 0; i < model.config().nLayers(); i++) {
-      launch(part, i, prefetch.nothing()); // loads the code
+      launch(part, i); // loads the code
     }
     this.graph = device.record(() -> launches(part));
     for (int sequence : sequences) {
@@ -73,11 +71,11 @@ public final class TimedFewRows implements AutoCloseable {
 
   private void launches(String part) {
     for (int layer = 0; layer < model.config().nLayers(); layer++) {
-      launch(part, layer, prefetch.nothing());
+      launch(part, layer);
     }
   }
 
-  private void launch(String part, int layer, Prefetch next) {
+  private void launch(String part, int layer) {
     Layer w = model.weights().layer(layer);
     float eps = (float) model.config().rmsNormEps();
     switch (part) {
@@ -91,9 +89,8 @@ public final class TimedFewRows implements AutoCloseable {
               model.step(),
               model.cache(),
               layer,
-              rows,
-              next.o(layer));
-      case "o" -> few.add(x, z, w.o(), w.oBias(), rows, next.gateUp(layer));
+              rows);
+      case "o" -> few.add(x, z, w.o(), w.oBias(), rows);
       case "gate" ->
           few.gate(
               post,
@@ -101,12 +98,11 @@ public final class TimedFewRows implements AutoCloseable {
               w.gateUp().getFirst(),
               w.gateBias(),
               w.upBias(),
-              rows,
-              next.down(layer));
-      case "down" -> few.add(x, post, w.down(), w.downBias(), rows, next.qkv(layer + 1));
+              rows);
+      case "down" -> few.add(x, post, w.down(), w.downBias(), rows);
       case "layer" -> {
         for (String each : new String[] {"rope", "o", "gate", "down"}) {
-          launch(each, layer, prefetch); // only here it is what comes next
+          launch(each, layer);
         }
       }
       default -> throw new IllegalArgumentException("no part " + part);

@@ -91,7 +91,7 @@ public final class TimedKernels {
     Buffer y = numbers((long) rows * D_MODEL);
     Buffer out = room(rows, D_MODEL);
     RowKernels.SteeredAt at = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
-    return () -> kernels.addAndNorm(x, y, null, rows, D_MODEL, Edits.NONE, at, at, norm, out, null);
+    return () -> kernels.addAndNorm(x, y, null, rows, D_MODEL, Edits.NONE, at, at, norm, out);
   }
 
   private Runnable gatedMlp() {
@@ -101,7 +101,7 @@ public final class TimedKernels {
     Buffer out = room(rows, D_MLP);
     return () ->
         kernels.gatedMlp(
-            out, gateUp, up, null, null, rows, D_MLP, 2L * D_MLP, Edits.NONE, 0, null);
+            out, gateUp, up, null, null, rows, D_MLP, 2L * D_MLP, Edits.NONE, 0);
   }
 
   private Runnable attention(String kernel) {

@@ -196,11 +196,6 @@ public final class CudaDevice implements Device {
   }
 
   @Override
-  public long l2Bytes() {
-    return context.attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
-  }
-
-  @Override
   public boolean runsSm90() {
     return context.capability() == 90;
   }
