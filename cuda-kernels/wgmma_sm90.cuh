@@ -165,6 +165,17 @@ __device__ __forceinline__ void shared_stores_done() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/// Starts copying `bytes` to shared memory as they are, which count at `barrier`; in the L2 cache they
+/// go first where room is needed. They and both addresses are multiples of 16.
+__device__ __forceinline__ void start_bytes(unsigned shared, const void* global, int bytes,
+                                            unsigned barrier) {
+    const unsigned long long evict_first = 0x12F0000000000000ull;  // as createpolicy makes it
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared), "l"(__cvta_generic_to_global(global)),
+                 "r"(bytes), "r"(barrier), "l"(evict_first)
+                 : "memory");
+}
+
 /// Starts copying the map's box at (row, column) to shared memory; its bytes count at `barrier`.
 __device__ __forceinline__ void start_box(unsigned shared, const TensorMap& map, int column,
                                           int row, unsigned barrier) {
@@ -426,6 +437,18 @@ inline void barrier_wait(int number, int threads, HALTER_SITE) {
 }
 
 inline void shared_stores_done() {}
+
+inline void start_bytes(unsigned shared, const void* global, int bytes, unsigned barrier) {
+    if (bytes <= 0 || (shared | reinterpret_cast<uintptr_t>(global) | unsigned(bytes)) % 16 != 0) {
+        halter_stop("a copy of bytes that are not aligned to 16");
+    }
+    unsigned char* to = shared_pointer(shared, cluster_rank());
+    Mbarrier* counting = mbarrier(barrier, cluster_rank());
+    copy_sometime([=] {
+        memcpy(to, global, size_t(bytes));
+        counting->complete(bytes);
+    });
+}
 
 /// Where a byte of shared memory lies that a swizzle by 128 bytes has moved.
 inline unsigned swizzled_128(unsigned address) { return address ^ (address >> 7 & 7) << 4; }

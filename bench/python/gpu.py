@@ -145,25 +145,32 @@ class Stages:
         return told(rows + ask(portable, self.generation()))
 
     def few_rows(self, until):
-        """Steps of one row, whose products are our own: launches one after another, those of the products
-        overlapping, attention's too; and by cuBLAS's products."""
+        """Steps of few rows, whose products are our own: their launches and attention's overlapping, as they are on
+        sm_90, those of the products alone, one after another; by the portable kernels; by cuBLAS's products. Of
+        two and four rows, which cuBLAS's have, too."""
         ways = {
-            "halter": {"pdl": "off"},
-            "halter, products overlap": {"pdl": "multiply_few"},
-            "halter, all overlap": {"pdl": "all"},
-            "halter, few rows by cuBLAS": {"few_rows": "cublas", "pdl": "off"}}
-        figures = ["decode:1", self.size.after_long]
-        return told([row for name, way in ways.items() for row in ask(self.figures(until, name, **way), figures)])
+            "halter": {"few_rows": "own"},
+            "halter, products overlap": {"few_rows": "own", "pdl": "multiply_few"},
+            "halter, one after another": {"few_rows": "own", "pdl": "off"},
+            "halter, portable": {"few_rows": "portable"},
+            "halter, few rows by cuBLAS": {"few_rows": "cublas"}}
+        one = ["decode:1", self.size.after_long]
+        more = [f"decode:{batch}" for batch in self.size.few_rows[1:]]
+        return told([
+            row for name, way in ways.items()
+            for row in ask(self.figures(until, name, **way), one if len(way) > 1 else one + more)])
 
     def few_kernels(self, until):
-        """Microseconds of each product of one row, and of a layer's of more, with launches one after another
-        and overlapping."""
+        """Microseconds of each product of one row, and of a layer's of more: with launches overlapping, one after
+        another, and of the portable kernels."""
         parts = [f"{kind}:1" for kind in ("gate", "down", "o", "rope")]
         figures = parts + [f"layer:{rows}" for rows in self.size.few_rows]
-        ways = {"halter": "off", "halter, products overlap": "multiply_few"}
+        ways = {
+            "halter": {"few_rows": "own"}, "halter, one after another": {"few_rows": "own", "pdl": "off"},
+            "halter, portable": {"few_rows": "portable"}}
         return told([
-            row for name, early in ways.items()
-            for row in ask(turns.Peer(turns.java("FewRowsFigures", self.config(), 2, pdl=early), name, until), figures)])
+            row for name, way in ways.items()
+            for row in ask(turns.Peer(turns.java("FewRowsFigures", self.config(), 2, **way), name, until), figures)])
 
     def capture(self, until):
         """A prefill, and the same with every block's residual stream captured; their share of one another."""

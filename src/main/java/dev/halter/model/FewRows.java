@@ -7,13 +7,16 @@ import dev.halter.device.Grid;
 import dev.halter.device.Kernel;
 import dev.halter.model.LlamaWeights.Linear;
 import dev.halter.weights.ModelConfig;
+import java.util.Arrays;
 import java.util.Locale;
+import java.util.function.Function;
 
 /**
  * Products of a few rows with a block's weights, together with what stands before and after them:
- * the kernels of {@code cuda-kernels/multiply_few.cu}. Each has the bits that the product alone
- * ({@link #multiply}) and the kernels beside it have, so that what acts between them may have them
- * run apart; a row's do not depend on the other rows.
+ * the kernels of {@code cuda-kernels/multiply_few.cu}, and on cards that have them those of {@code
+ * multiply_few_sm90.cu}, with the same bits. Each has the bits that the product alone ({@link
+ * #multiply}) and the kernels beside it have, so that what acts between them may have them run
+ * apart; a row's do not depend on the other rows.
  *
  * <p>They only stream the weights, in fewer launches than cuBLAS's products and what stands beside
  * those. Measured on an H200 that is faster at one row, and slower from two on, for which they
@@ -32,6 +35,17 @@ final class FewRows {
   /** Shared memory that a block of every card may have, for the rows that are staged in it. */
   private static final int STAGED_BYTES = 96 << 10;
 
+  /** Whose kernels there are. */
+  private record Kernels(Kernel multiply, Kernel add, Kernel gate, Kernel rope) {
+    static Kernels of(Function<String, Kernel> named) {
+      return new Kernels(
+          named.apply("multiply_few"),
+          named.apply("multiply_few_add"),
+          named.apply("multiply_few_gate"),
+          named.apply("multiply_few_rope"));
+    }
+  }
+
   /**
    * What is multiplied.
    *
@@ -45,37 +59,32 @@ final class FewRows {
   private final ModelConfig config;
   private final int most;
   private final int processors;
-  private final Kernel multiply;
-  private final Kernel add;
-  private final Kernel gate;
-  private final Kernel rope;
+  private final Kernels portable;
+  private final Kernels streaming; // null: the card or the type has none
 
   /**
    * Finds the kernels.
    *
    * @param type of activations and weights: f32 or bf16
    * @param most rows that they are to take, at most {@link #MOST}
+   * @param streams whether to take those of {@code multiply_few_sm90.cu} where they fit
    */
-  FewRows(Device device, ModelConfig config, DType type, int most) {
+  FewRows(Device device, ModelConfig config, DType type, int most, boolean streams) {
     this.device = device;
     this.type = type;
     this.config = config;
     this.most = most;
     this.processors = device.multiprocessors();
-    this.multiply = kernel("multiply_few");
-    this.add = kernel("multiply_few_add");
-    this.gate = kernel("multiply_few_gate");
-    this.rope = kernel("multiply_few_rope");
-  }
-
-  private Kernel kernel(String name) {
-    return device.kernel(name + "_" + type.name().toLowerCase(Locale.ROOT)).early();
+    String suffix = "_" + type.name().toLowerCase(Locale.ROOT);
+    this.portable = Kernels.of(name -> device.kernel(name + suffix));
+    this.streaming = streams ? Kernels.of(name -> device.kernel(name + "_sm90").early()) : null;
   }
 
   /**
    * What {@code -Dhalter.few_rows} asks for: {@code auto}, the default, is these kernels for one
-   * row on CUDA devices; {@code own} for as many rows as they take; {@code cublas} never. On the
-   * CPU the device's products are made for few rows.
+   * row on CUDA devices; {@code own} for as many rows as they take, {@code portable} likewise but
+   * without those for sm_90; {@code cublas} never. On the CPU the device's products are made for
+   * few rows.
    *
    * @return null if a model's products all go by {@link Device#multiply}
    */
@@ -84,14 +93,15 @@ final class FewRows {
     int most =
         switch (wanted) {
           case "auto" -> 1;
-          case "own" -> MOST;
+          case "own", "portable" -> MOST;
           case "cublas" -> 0;
           default ->
               throw new IllegalArgumentException(
-                  "-D%s=%s: choose auto, own or cublas".formatted(PROPERTY, wanted));
+                  "-D%s=%s: choose auto, own, portable or cublas".formatted(PROPERTY, wanted));
         };
     boolean can = most > 0 && device.kind().equals("cuda") && weights.isMerged(type);
-    return can ? new FewRows(device, config, type, most) : null;
+    boolean streams = device.runsSm90() && type == DType.BF16 && !wanted.equals("portable");
+    return can ? new FewRows(device, config, type, most, streams) : null;
   }
 
   /** Whether a step with so many rows goes by these kernels. */
@@ -101,14 +111,10 @@ final class FewRows {
 
   /** out [rows, n] = x · Wᵀ. */
   void multiply(Buffer out, Input in, Linear w, int rows) {
-    boolean isStaged = in.norm != null;
-    Shape shape = new Shape(Math.ceilDiv(w.out(), 2), isStaged);
-    device.launch(
-        multiply,
+    launch(
+        Kernels::multiply,
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), in.norm != null, in.norm != null),
         bytes(w, rows, w.out()),
-        shape.grid(),
-        shape.block(),
-        isStaged ? staged(rows) : 0,
         out,
         in.x,
         gain(in),
@@ -121,13 +127,10 @@ final class FewRows {
 
   /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
   void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
-    Shape shape = new Shape(Math.ceilDiv(w.out(), 2), false);
-    device.launch(
-        add,
+    launch(
+        Kernels::add,
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), false, false),
         bytes(w, rows, w.out()) + 8L * rows * w.out(),
-        shape.grid(),
-        shape.block(),
-        0,
         y,
         in,
         w.weight(),
@@ -142,13 +145,10 @@ final class FewRows {
    */
   void gate(Buffer out, Input in, Linear w, Buffer gateBias, Buffer upBias, int rows) {
     int dMlp = w.out() / 2;
-    Shape shape = new Shape(dMlp, true);
-    device.launch(
-        gate,
+    launch(
+        Kernels::gate,
+        new Work(dMlp, rows, w.in(), true, in.norm != null),
         bytes(w, rows, dMlp),
-        shape.grid(),
-        shape.block(),
-        staged(rows),
         out,
         in.x,
         gain(in),
@@ -174,14 +174,11 @@ final class FewRows {
       KvCache cache,
       int layer,
       int rows) {
-    Shape shape = new Shape(w.out() / 2, true);
     int appended = 2 * config.nKvHeads() * config.dHead();
-    device.launch(
-        rope,
+    launch(
+        Kernels::rope,
+        new Work(w.out() / 2, rows, w.in(), true, in.norm != null),
         bytes(w, rows, w.out() + appended),
-        shape.grid(),
-        shape.block(),
-        staged(rows),
         qkv,
         in.x,
         gain(in),
@@ -202,26 +199,94 @@ final class FewRows {
         w.in());
   }
 
+  /**
+   * Launches a kernel with the contract's arguments; one that streams takes its stages after them.
+   */
+  private void launch(
+      Function<Kernels, Kernel> kernel, Work work, long bytes, Object... arguments) {
+    Ring ring = streaming == null ? null : new Ring(work);
+    if (ring != null && ring.fits()) {
+      Object[] all = Arrays.copyOf(arguments, arguments.length + 1);
+      all[arguments.length] = ring.stages;
+      device.launch(
+          kernel.apply(streaming),
+          bytes,
+          blocks(work.pairs, ring.warps),
+          WARP * ring.warps,
+          ring.bytes(),
+          all);
+      return;
+    }
+    int warps = work.staged ? normWarps() : warps(work.pairs);
+    device.launch(
+        kernel.apply(portable),
+        bytes,
+        blocks(work.pairs, warps),
+        WARP * warps,
+        work.staged ? staged(work.rows) : 0,
+        arguments);
+  }
+
+  /**
+   * What a launch has to do.
+   *
+   * @param pairs of W's rows
+   * @param rows of x, of {@code k} elements
+   * @param staged whether the portable kernel has x in shared memory
+   * @param norms whether it is the norm of x that is multiplied
+   */
+  private record Work(int pairs, int rows, int k, boolean staged, boolean norms) {}
+
+  /** A norm that is taken along wants its own kernel's block, for its bits. */
+  private int normWarps() {
+    return RowKernels.rowBlock(config.dModel(), type) / WARP;
+  }
+
+  /** As many as give each multiprocessor work. */
+  private int warps(int pairs) {
+    return Math.clamp(Math.ceilDiv(pairs, processors), 1, WARPS);
+  }
+
   /** Blocks that fill all multiprocessors, or as many as there are pairs of rows for. */
-  private final class Shape {
+  private Grid blocks(int pairs, int warps) {
+    return Grid.of(Math.min(processors * blocksOfEach(warps), Math.ceilDiv(pairs, warps)));
+  }
+
+  private static int blocksOfEach(int warps) {
+    return Math.max(1, WARPS / warps);
+  }
+
+  /** The shared memory of a block of {@code multiply_few_sm90.cu}. */
+  private final class Ring {
+    /** Bytes of a warp's stage: a chunk of both rows, and its barrier. */
+    private static final int STAGE = 2 * 1024 * 2 + 8;
+
+    private static final int MOST_STAGES = 3;
+
+    /** Of a multiprocessor of sm_90, and what a block of it cannot have or has without asking. */
+    private static final int MULTIPROCESSOR = 228 << 10;
+
+    private static final int RESERVED = 3 << 10;
+
     final int warps;
-    final int blocks;
+    final int stages;
+    private final int x;
 
-    /** A norm that is staged wants its own kernel's block, for its bits. */
-    Shape(int pairs, boolean staged) {
-      this.warps =
-          staged
-              ? RowKernels.rowBlock(config.dModel(), type) / WARP
-              : Math.clamp(Math.ceilDiv(pairs, processors), 1, WARPS);
-      this.blocks = Math.min(processors * Math.max(1, WARPS / warps), Math.ceilDiv(pairs, warps));
+    Ring(Work work) {
+      this.warps = work.norms ? normWarps() : warps(work.pairs);
+      this.x = Math.ceilDiv(2 * work.rows * work.k, 128) * 128;
+      int room = MULTIPROCESSOR / blocksOfEach(warps) - RESERVED;
+      int fitting = work.k % 8 == 0 ? (room - x) / (warps * STAGE) : 0;
+      this.stages = Math.min(fitting, MOST_STAGES);
     }
 
-    Grid grid() {
-      return Grid.of(blocks);
+    /** Whether a warp can multiply one stage while another comes. */
+    boolean fits() {
+      return stages >= 2;
     }
 
-    int block() {
-      return WARP * warps;
+    int bytes() {
+      return x + warps * stages * STAGE;
     }
   }
 

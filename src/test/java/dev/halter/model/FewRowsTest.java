@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.halter.device.Buffer;
@@ -24,6 +25,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -35,6 +37,23 @@ class FewRowsTest {
   private static final String DEVICES = "dev.halter.device.TestDevices#all";
   private static final float EPS = 1e-5f;
 
+  /** A type, and whether the kernels of {@code multiply_few_sm90.cu} are to be taken. */
+  private record Way(DType type, boolean streams) {}
+
+  private static List<Way> ways(Device device) {
+    List<Way> portable = List.of(new Way(DType.F32, false), new Way(DType.BF16, false));
+    return streams(device)
+        ? Stream.concat(portable.stream(), Stream.of(new Way(DType.BF16, true))).toList()
+        : portable;
+  }
+
+  /** The CPU's own build lacks those kernels, and so do other cards. */
+  private static boolean streams(Device device) {
+    return device.kind().equals("cuda")
+        ? device.runsSm90()
+        : !device.description().startsWith("CPU (2 threads");
+  }
+
   @ParameterizedTest
   @MethodSource(DEVICES)
   void agreesWithDoubleArithmetic(Device device) {
@@ -44,7 +63,8 @@ class FewRowsTest {
           for (int rows : k < 1000 ? new int[] {1, 3, 8} : new int[] {5}) {
             float[] x = Values.random(type, rows * k, k);
             float[] w = Values.random(type, n * k, n);
-            check(type, rows, n, k, x, w, multiply(device, type, rows, n, k, x, w));
+            Way portable = new Way(type, false);
+            check(type, rows, n, k, x, w, multiply(device, portable, rows, n, k, x, w));
           }
         }
       }
@@ -68,27 +88,82 @@ class FewRowsTest {
     }
   }
 
+  /** Pairs of rows of W that go round a warp's ring often, whole chunks of them and parts. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void streamsWithTheBitsOfThePortableKernels(Device device) {
+    assumeTrue(streams(device));
+    for (int k : new int[] {8, 264, 1024, 3080}) {
+      for (int n : new int[] {1, 34, 151}) {
+        float[] w = Values.random(DType.BF16, n * k, n);
+        for (int rows : new int[] {1, 2, 3, 8}) {
+          float[] x = Values.random(DType.BF16, rows * k, k);
+          assertArrayEquals(
+              multiply(device, new Way(DType.BF16, false), rows, n, k, x, w),
+              multiply(device, new Way(DType.BF16, true), rows, n, k, x, w),
+              "%d x %d x %d".formatted(rows, n, k));
+        }
+      }
+    }
+  }
+
+  /** A pair is more chunks than its warp has stages, and a warp has more stages than steps. */
+  @ParameterizedTest
+  @MethodSource(DEVICES)
+  void neitherBlocksNorThreadsNorStagesShowInWhatStreams(Device device) {
+    assumeTrue(streams(device));
+    int n = 39;
+    int k = 2 * 1024 + 8;
+    int rows = 2;
+    float[] x = Values.random(DType.BF16, rows * k, 1);
+    float[] w = Values.random(DType.BF16, n * k, 2);
+    float[] expected = multiply(device, new Way(DType.BF16, false), rows, n, k, x, w);
+    for (int[] shape : new int[][] {{1, 32, 1}, {1, 64, 7}, {3, 64, 2}, {64, 96, 5}}) {
+      int shared = Math.ceilDiv(2 * rows * k, 128) * 128 + shape[1] / 32 * shape[2] * 4104;
+      try (Buffer xs = Values.buffer(device, DType.BF16, x);
+          Buffer ws = Values.buffer(device, DType.BF16, w);
+          Buffer out = device.allocate(2L * rows * n)) {
+        device.launch(
+            device.kernel("multiply_few_sm90"),
+            Grid.of(shape[0]),
+            shape[1],
+            shared,
+            out,
+            xs,
+            null,
+            0f,
+            ws,
+            rows,
+            n,
+            k,
+            shape[2]);
+        assertArrayEquals(expected, Values.read(out, DType.BF16, rows * n), Arrays.toString(shape));
+      }
+    }
+  }
+
   /** However many other rows there are, and whatever they hold. */
   @ParameterizedTest
   @MethodSource(DEVICES)
   void aRowHasTheSameBitsInEveryBatch(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (Way way : ways(device)) {
       for (int k : new int[] {257, 1032}) {
+        DType type = way.type;
         int n = 34;
         float[] x = Values.random(type, 8 * k, 1);
         float[] w = Values.random(type, n * k, 2);
-        float[] eight = multiply(device, type, 8, n, k, x, w);
+        float[] eight = multiply(device, way, 8, n, k, x, w);
         for (int row = 0; row < 8; row++) {
           float[] alone =
-              multiply(device, type, 1, n, k, Arrays.copyOfRange(x, row * k, row * k + k), w);
+              multiply(device, way, 1, n, k, Arrays.copyOfRange(x, row * k, row * k + k), w);
           assertArrayEquals(alone, Arrays.copyOfRange(eight, row * n, row * n + n));
         }
         for (int rows = 2; rows < 8; rows++) {
-          float[] few = multiply(device, type, rows, n, k, Arrays.copyOf(x, rows * k), w);
+          float[] few = multiply(device, way, rows, n, k, Arrays.copyOf(x, rows * k), w);
           assertArrayEquals(Arrays.copyOf(eight, rows * n), few);
         }
         x[0] = Float.NaN;
-        float[] damaged = multiply(device, type, 8, n, k, x, w);
+        float[] damaged = multiply(device, way, 8, n, k, x, w);
         assertTrue(Float.isNaN(damaged[0]));
         assertArrayEquals(
             Arrays.copyOfRange(eight, n, 8 * n), Arrays.copyOfRange(damaged, n, 8 * n));
@@ -104,7 +179,7 @@ class FewRowsTest {
       int k = 520;
       float[] x = Values.random(type, 2 * k, 1);
       float[] w = Values.random(type, n * k, 2);
-      float[] expected = multiply(device, type, 2, n, k, x, w);
+      float[] expected = multiply(device, new Way(type, false), 2, n, k, x, w);
       String name = "multiply_few_" + type.name().toLowerCase(Locale.ROOT);
       for (int[] shape : new int[][] {{1, 32}, {3, 64}, {7, 32}, {64, 96}}) {
         try (Buffer xs = Values.buffer(device, type, x);
@@ -121,9 +196,9 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void takesTheNormAlongBitForBit(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (Way way : ways(device)) {
       for (int d : new int[] {33, 264, 1024, 4096, 4104}) {
-        try (Run run = new Run(device, type, d, d > 1024 ? 3 : 8)) {
+        try (Run run = new Run(device, way, d, d > 1024 ? 3 : 8)) {
           Linear w = run.weights(23, 3);
           run.fewRows.multiply(run.out, run.normed(), w, run.rows);
           float[] apart = run.read(run.out, run.rows * 23);
@@ -137,10 +212,10 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void addsAsTheResidualAddDoes(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (Way way : ways(device)) {
       for (int d : new int[] {33, 264}) {
         for (boolean biased : new boolean[] {false, true}) {
-          try (Run run = new Run(device, type, d, 5)) {
+          try (Run run = new Run(device, way, d, 5)) {
             Linear w = run.weights(d, 3);
             Buffer bias = biased ? run.floats(d, 4) : null;
             Buffer in = run.normed().x();
@@ -161,16 +236,16 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void gatesAsTheGatedMlpDoes(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (Way way : ways(device)) {
       for (boolean biased : new boolean[] {false, true}) {
         int f = 37;
-        try (Run run = new Run(device, type, 264, 3)) {
+        try (Run run = new Run(device, way, 264, 3)) {
           Linear w = run.weights(2 * f, 3);
           Buffer gateBias = biased ? run.floats(f, 4) : null;
           Buffer upBias = biased ? run.floats(f, 5) : null;
           run.fewRows.multiply(run.out, run.withNorm(), w, run.rows);
           Buffer post = run.scope.allocate(4L * run.rows * f);
-          Buffer up = run.out.slice((long) f * type.bytes());
+          Buffer up = run.out.slice((long) f * way.type.bytes());
           run.kernels.gatedMlp(
               post, run.out, up, gateBias, upBias, run.rows, f, 2L * f, Edits.NONE, 0);
           float[] apart = run.read(post, run.rows * f);
@@ -187,11 +262,11 @@ class FewRowsTest {
   @ParameterizedTest
   @MethodSource(DEVICES)
   void rotatesAndAppendsAsTheKernelsDo(Device device) {
-    for (DType type : List.of(DType.F32, DType.BF16)) {
+    for (Way way : ways(device)) {
       for (int dHead : new int[] {2, 64, 66}) {
         for (boolean biased : new boolean[] {false, true}) {
           assertArrayEquals(
-              rope(device, type, dHead, biased, false), rope(device, type, dHead, biased, true));
+              rope(device, way, dHead, biased, false), rope(device, way, dHead, biased, true));
         }
       }
     }
@@ -201,14 +276,19 @@ class FewRowsTest {
   void schedulesAgreeBitByBit() {
     TestDevices.assertSchedulesAgree(
         device -> {
-          try (Run run = new Run(device, DType.BF16, 264, 3)) {
-            Linear w = run.weights(34, 3);
-            run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
-            float[] gated = run.read(run.out, run.rows * 17);
-            run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
-            return AttentionRun.concatenate(
-                gated, run.x.toFloats(run.rows * 264), rope(device, DType.F32, 66, true, true));
+          float[] all = rope(device, new Way(DType.F32, false), 66, true, true);
+          for (boolean streams : new boolean[] {false, true}) {
+            Way way = new Way(DType.BF16, streams);
+            try (Run run = new Run(device, way, 264, 3)) {
+              Linear w = run.weights(34, 3);
+              run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
+              float[] gated = run.read(run.out, run.rows * 17);
+              run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
+              float[] sum = run.x.toFloats(run.rows * 264);
+              all = AttentionRun.concatenate(all, gated, sum, rope(device, way, 66, true, true));
+            }
           }
+          return all;
         });
   }
 
@@ -238,7 +318,7 @@ class FewRowsTest {
           "always",
           () ->
               assertEquals(
-                  "-Dhalter.few_rows=always: choose auto, own or cublas",
+                  "-Dhalter.few_rows=always: choose auto, own, portable or cublas",
                   assertThrows(
                           IllegalArgumentException.class,
                           () -> FewRows.of(cuda, config, model.weights(), DType.BF16))
@@ -246,23 +326,36 @@ class FewRowsTest {
     }
   }
 
-  /** Loading checks the kernels; steps of one row then go by them, in a recorded graph too. */
+  /**
+   * Loading checks the kernels; steps of one row then go by them, in a recorded graph too. What
+   * streams overlaps.
+   */
   @Test
-  void launchesThatOverlapChangeNoBit() {
+  void neitherStreamsNorLaunchesThatOverlapChangeABit() {
     List<float[]> logits = new ArrayList<>();
-    for (String early : List.of("off", "multiply_few", "all")) {
+    for (String early : List.of("off", "multiply_few", "all", "auto")) {
       System.setProperty("halter.pdl", early);
       try (Device cuda = TestCuda.open(90)) {
         assumeTrue(cuda.runsSm90());
         boolean overlaps = cuda.details().stream().anyMatch(line -> line.contains("steps overlap"));
         assertEquals(!early.equals("off"), overlaps, cuda.details().toString());
         logits.add(lastOfFourSteps(cuda));
+        withProperty("portable", () -> logits.add(lastOfFourSteps(cuda)));
       } finally {
         System.clearProperty("halter.pdl");
       }
     }
-    assertArrayEquals(logits.get(0), logits.get(1));
-    assertArrayEquals(logits.get(0), logits.get(2));
+    logits.forEach(each -> assertArrayEquals(logits.getFirst(), each));
+  }
+
+  @Test
+  void onOtherCardsLaunchesFollowOneAnother() {
+    try (Device cuda = TestCuda.open(80)) {
+      assumeFalse(cuda.runsSm90());
+      assertTrue(
+          cuda.details().contains("launches follow one another: -Dhalter.pdl=auto"),
+          cuda.details().toString());
+    }
   }
 
   private static float[] lastOfFourSteps(Device cuda) {
@@ -308,11 +401,12 @@ class FewRowsTest {
   }
 
   private static float[] multiply(
-      Device device, DType type, int rows, int n, int k, float[] x, float[] w) {
+      Device device, Way way, int rows, int n, int k, float[] x, float[] w) {
+    DType type = way.type;
     try (Buffer xs = Values.buffer(device, type, x);
         Buffer ws = Values.buffer(device, type, w);
         Buffer out = device.allocate((long) rows * n * type.bytes())) {
-      new FewRows(device, config(1, 1, 2, k), type, FewRows.MOST)
+      new FewRows(device, config(1, 1, 2, k), type, FewRows.MOST, way.streams)
           .multiply(out, new Input(xs, null), new Linear(ws, type, n, k), rows);
       return Values.read(out, type, rows * n);
     }
@@ -343,15 +437,15 @@ class FewRowsTest {
   }
 
   /** Rows of 3 query and 2 KV heads at positions 63 to 65 of one sequence; then both caches. */
-  private static float[] rope(
-      Device device, DType type, int dHead, boolean biased, boolean together) {
+  private static float[] rope(Device device, Way way, int dHead, boolean biased, boolean together) {
+    DType type = way.type;
     int rows = 3;
     int heads = 3;
     int kvHeads = 2;
     int d = 72;
     int width = (heads + 2 * kvHeads) * dHead;
     ModelConfig config = config(heads, kvHeads, dHead, d);
-    try (Run run = new Run(device, type, d, rows)) {
+    try (Run run = new Run(device, way, d, rows)) {
       Llama.Limits limits = new Llama.Limits(rows, 1, 1, 2, 128);
       Attention attention = new Attention(run.scope, config, type, limits);
       KvCache cache = new KvCache(run.scope, config, type, 2, 1, 128);
@@ -366,7 +460,7 @@ class FewRowsTest {
       Linear w = run.weights(width, 3);
       Buffer bias = biased ? run.floats(width, 4) : null;
       Buffer qkv = run.scope.allocate(4L * rows * width);
-      FewRows few = new FewRows(device, config, type, FewRows.MOST);
+      FewRows few = new FewRows(device, config, type, FewRows.MOST, way.streams);
       if (together) {
         Buffer frequencies = attention.inverseFrequencies();
         few.rope(qkv, run.withNorm(), w, bias, frequencies, step, cache, 0, rows);
@@ -396,12 +490,12 @@ class FewRowsTest {
     private final RowKernels.Norm norm;
     private final Buffer h;
 
-    Run(Device device, DType type, int d, int rows) {
+    Run(Device device, Way way, int d, int rows) {
       this.scope = device.scope();
-      this.type = type;
+      this.type = way.type;
       this.d = d;
       this.rows = rows;
-      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, FewRows.MOST);
+      this.fewRows = new FewRows(device, config(1, 1, 2, d), type, FewRows.MOST, way.streams);
       this.kernels = new RowKernels(device, type);
       this.x = floats(rows * d, 1);
       this.norm = new RowKernels.Norm(floats(d, 2), EPS, null);

@@ -39,7 +39,7 @@ public final class TimedFewRows implements AutoCloseable {
     Device device = model.device();
     ModelConfig config = model.config();
     this.scope = device.scope();
-    this.few = new FewRows(device, config, model.type(), FewRows.MOST);
+    this.few = FewRows.of(device, config, model.weights(), model.type());
     Layer w = model.weights().layer(0);
     this.x = scope.of(new float[rows * config.dModel()]);
     this.qkv = activations(w.qkv().getFirst().out());

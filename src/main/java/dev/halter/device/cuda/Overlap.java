@@ -20,12 +20,10 @@ import jcuda.driver.CUresult;
 final class Overlap {
   /**
    * System property: how the names of the kernels begin that may begin early, {@code all} for all
-   * that can, or {@code off}.
+   * that can, or {@code off}. {@code auto}, the default, is {@code all} on the cards whose products
+   * of few rows are made for it (doc/gpu.md), and else {@code off}.
    */
   private static final String PROPERTY = "halter.pdl";
-
-  /** Measured on an H200 (doc/gpu.md): what overlapped was slower in recorded steps. */
-  private static final String DEFAULT = "off";
 
   private static final int CAPABILITY = 90;
 
@@ -75,10 +73,11 @@ final class Overlap {
     config.set(ValueLayout.JAVA_LONG, offset(CONFIG, "stream"), streams.work.value());
     config.set(ValueLayout.JAVA_LONG, offset(CONFIG, "attributes"), attribute.address());
     config.set(ValueLayout.JAVA_INT, offset(CONFIG, "count"), 1);
-    this.wanted = System.getProperty(PROPERTY, DEFAULT);
+    String asked = System.getProperty(PROPERTY, "auto");
+    this.wanted = asked.equals("auto") ? capability == CAPABILITY ? "all" : "off" : asked;
     this.refusal =
         wanted.equals("off")
-            ? "-D%s=off".formatted(PROPERTY)
+            ? "-D%s=%s".formatted(PROPERTY, asked)
             : refusal(streams, capability, modules, scratch);
   }
 
