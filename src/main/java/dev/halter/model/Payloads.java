@@ -15,13 +15,20 @@ import java.util.Map;
  * What operations of steering point to on the device: vectors, maps, lists of heads and neurons.
  * Edits that hold the same values, of whatever slots and plans, have one copy, whose place is given
  * back with the last of them. Copies to the device wait for {@link #upload}, which makes one of
- * those that lie side by side, as the vectors of a plan do.
+ * those that lie side by side, as the vectors of a plan do; but not until they have left the
+ * processor's cache, into which their digests brought them.
  */
 final class Payloads implements AutoCloseable {
+  /**
+   * Bytes that wait at most: what a cache holds, and so much that a call to copy them is little.
+   */
+  private static final long MOST_WAITING = 1 << 20;
+
   private final Pool pool;
   private final ArrayHash hash;
   private final Map<Content, Payload> held = new HashMap<>();
   private final Map<Payload, MemorySegment> waiting = new LinkedHashMap<>();
+  private long waitingBytes;
 
   Payloads(Device device, ArrayHash hash) {
     this.pool = new Pool(device);
@@ -68,8 +75,7 @@ final class Payloads implements AutoCloseable {
   }
 
   /**
-   * Those of an edit, which are copied with the next upload if nobody has the same; to be given
-   * back.
+   * Those of an edit, which are copied by the next upload if nobody has the same; to be given back.
    */
   Payload take(Edit edit) {
     Payload payload =
@@ -80,9 +86,13 @@ final class Payloads implements AutoCloseable {
               Buffer place = pool.allocate(Math.max(Float.BYTES, values.byteSize()));
               Payload fresh = new Payload(content, place);
               waiting.put(fresh, values);
+              waitingBytes += values.byteSize();
               return fresh;
             });
     payload.uses++;
+    if (waitingBytes >= MOST_WAITING) {
+      upload();
+    }
     return payload;
   }
 
@@ -90,7 +100,8 @@ final class Payloads implements AutoCloseable {
   void giveBack(Payload payload) {
     if (--payload.uses == 0) {
       held.remove(payload.content);
-      waiting.remove(payload);
+      MemorySegment values = waiting.remove(payload);
+      waitingBytes -= values == null ? 0 : values.byteSize();
       payload.buffer.close();
     }
   }
@@ -111,6 +122,7 @@ final class Payloads implements AutoCloseable {
     }
     copy(parts, to);
     waiting.clear();
+    waitingBytes = 0;
   }
 
   private static void copy(List<MemorySegment> parts, Buffer to) {
