@@ -15,14 +15,11 @@ import java.util.Map;
  * What operations of steering point to on the device: vectors, maps, lists of heads and neurons.
  * Edits that hold the same values, of whatever slots and plans, have one copy, whose place is given
  * back with the last of them. Copies to the device wait for {@link #upload}, which makes one of
- * those that lie side by side, as the vectors of a plan do; but not until they have left the
- * processor's cache, into which their digests brought them.
+ * those that lie side by side, as the vectors of a plan do.
  */
 final class Payloads implements AutoCloseable {
-  /**
-   * Bytes that wait at most: what a cache holds, and so much that a call to copy them is little.
-   */
-  private static final long MOST_WAITING = 1 << 20;
+  /** Bytes that a processor's cache holds, and beside which a call to copy them is little. */
+  private static final long MUCH = 1 << 20;
 
   private final Pool pool;
   private final ArrayHash hash;
@@ -90,9 +87,6 @@ final class Payloads implements AutoCloseable {
               return fresh;
             });
     payload.uses++;
-    if (waitingBytes >= MOST_WAITING) {
-      upload();
-    }
     return payload;
   }
 
@@ -103,6 +97,13 @@ final class Payloads implements AutoCloseable {
       MemorySegment values = waiting.remove(payload);
       waitingBytes -= values == null ? 0 : values.byteSize();
       payload.buffer.close();
+    }
+  }
+
+  /** As {@link #upload}, if that is much: while it is still in the cache, where digests read it. */
+  void uploadMuch() {
+    if (waitingBytes >= MUCH) {
+      upload();
     }
   }
 

@@ -102,6 +102,11 @@ final class SteerOps implements AutoCloseable {
     array.upload();
   }
 
+  /** Lets go up already what is much. */
+  void uploadMuch() {
+    payloads.uploadMuch();
+  }
+
   /** Writes a slot's edits, in order; what fails leaves everything as it was. */
   Block add(List<Placed> edits) {
     List<Payload> taken = new ArrayList<>();

@@ -347,7 +347,7 @@ public final class SteeringSlots implements AutoCloseable {
     }
 
     /**
-     * Finds the slots of the sequence's next tokens.
+     * Finds the slots of the sequence's next tokens, between two steps.
      *
      * @param position of the first
      * @param slots receives them
@@ -363,6 +363,7 @@ public final class SteeringSlots implements AutoCloseable {
         slots[i] = kind.slot();
         count(kind);
       }
+      table.uploadMuch();
     }
 
     private void count(Kind kind) {

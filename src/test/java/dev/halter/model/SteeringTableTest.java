@@ -158,7 +158,7 @@ class SteeringTableTest {
   }
 
   @Test
-  void whatFillsACacheDoesNotWaitForTheOthers() {
+  void whatIsMuchDoesNotWaitForTheOthers() {
     UploadCounter uploads = new UploadCounter(device);
     try (SteeringTable table = new SteeringTable(uploads, List.of(), HEADS)) {
       table.layout();
@@ -168,6 +168,7 @@ class SteeringTableTest {
         float[] vector = new float[width];
         vector[0] = slot;
         table.add(List.of(new Edit.Add(POST, vector, 1)));
+        table.uploadMuch();
       }
       long gone = uploads.copies().stream().mapToLong(Long::longValue).sum();
       assertEquals(2L << 20, gone);
