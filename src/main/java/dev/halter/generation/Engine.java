@@ -14,6 +14,7 @@ import dev.halter.model.LowerLayers.Reach;
 import dev.halter.model.Site;
 import dev.halter.model.SiteHook;
 import dev.halter.steering.SteeringPlan;
+import dev.halter.steering.SteeringReport;
 import dev.halter.steering.SteeringSlots;
 import dev.halter.steering.SteeringSlots.Steered;
 import java.util.ArrayList;
@@ -173,13 +174,18 @@ public final class Engine implements AutoCloseable {
           alternatives.isEmpty() ? Alternatives.NONE : alternatives.get(index));
     }
 
+    /** Whether it has all its tokens. */
+    boolean isDone() {
+      return !isPrompt() && (isStopped() || count == maxTokens);
+    }
+
     /** Whether the last generated token ends it. */
     boolean isStopped() {
       return count > 0 && Arrays.binarySearch(stops, generated[count - 1]) >= 0;
     }
 
     /** What it has; the token that stopped it is none of its tokens. */
-    Result result(Result.Finish finish) {
+    Result result(Result.Finish finish, SteeringReport report) {
       boolean isStopped = isStopped();
       int tokens = isStopped ? count - 1 : count;
       return new Result(
@@ -190,7 +196,7 @@ public final class Engine implements AutoCloseable {
           isStopped ? token(tokens) : null,
           List.copyOf(prompt),
           finish,
-          steered.report(),
+          report,
           null);
     }
 
@@ -461,6 +467,7 @@ public final class Engine implements AutoCloseable {
     model.lower().finish();
     captures.finish();
     slots.report(batch, span -> order.get(span).steered);
+    prepare();
     sampler.read();
     int generated = take(batch);
     done.accept(new Step(read, shared, (long) read * batch.firstLayer(), generated));
@@ -471,9 +478,22 @@ public final class Engine implements AutoCloseable {
       if (reads) {
         keep(sequence);
       }
-      finishIfDone(sequence);
     }
+    finish();
     order.clear(); // what has left is nobody's any more
+  }
+
+  /** While the device runs a step, finds the slots of prompts that are still to be read. */
+  private void prepare() {
+    try {
+      for (Sequence sequence : running) {
+        if (sequence.isPrompt() && sequence.isBegun) {
+          sequence.steered.prepare(sequence.done);
+        }
+      }
+    } catch (OutOfDeviceMemoryException e) {
+      // The step that needs them asks again, and by then requests may have left.
+    }
   }
 
   /** What captures read; what there is no memory for costs those alone who asked for it. */
@@ -642,26 +662,35 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  private void finishIfDone(Sequence sequence) {
-    Request request = sequence.request;
-    if (sequence.failure != null) {
-      leave(sequence, Result.failed(request, sequence.failure));
+  /** Lets those of the step go that are done, whose reports are read together. */
+  private void finish() {
+    List<Sequence> ended = new ArrayList<>();
+    for (Sequence sequence : order) {
+      RuntimeException failure = failure(sequence);
+      if (failure != null) {
+        leave(sequence, Result.failed(sequence.request, failure));
+      } else if (sequence.isDone()) {
+        ended.add(sequence);
+      }
+    }
+    if (ended.isEmpty()) {
       return;
     }
-    if (sequence.isPrompt()) {
-      return;
+    List<SteeringReport> reports = slots.reports(ended.stream().map(each -> each.steered).toList());
+    for (int i = 0; i < reports.size(); i++) {
+      Sequence sequence = ended.get(i);
+      Result.Finish how = sequence.isStopped() ? Result.Finish.STOP : Result.Finish.LENGTH;
+      leave(sequence, sequence.result(how, reports.get(i)));
     }
-    int count = sequence.count;
-    if (count > 0 && sequence.generated[count - 1] < 0) {
-      String problem = nothing(sequence, sequence.generated[count - 1]);
-      leave(sequence, Result.failed(request, new IllegalArgumentException(problem)));
-      return;
+  }
+
+  /** Why a sequence cannot go on, or null. */
+  private static RuntimeException failure(Sequence sequence) {
+    if (sequence.failure != null || sequence.isPrompt() || sequence.count == 0) {
+      return sequence.failure;
     }
-    if (sequence.isStopped()) {
-      leave(sequence, sequence.result(Result.Finish.STOP));
-    } else if (count == sequence.maxTokens) {
-      leave(sequence, sequence.result(Result.Finish.LENGTH));
-    }
+    int last = sequence.generated[sequence.count - 1];
+    return last < 0 ? new IllegalArgumentException(nothing(sequence, last)) : null;
   }
 
   /** Why there was no token to choose. */
@@ -683,7 +712,8 @@ public final class Engine implements AutoCloseable {
   void cancel(Job job, Result.Finish finish) {
     for (Sequence sequence : running) {
       if (sequence.job == job) {
-        leave(sequence, sequence.result(finish));
+        SteeringReport report = slots.reports(List.of(sequence.steered)).getFirst();
+        leave(sequence, sequence.result(finish, report));
         return;
       }
     }

@@ -7,6 +7,8 @@ import dev.halter.device.Kernel;
 import dev.halter.device.Scope;
 import dev.halter.model.SteeringTable.ReportPlace;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -20,6 +22,7 @@ import java.util.List;
 public final class ChangeSums implements AutoCloseable {
   private static final int BLOCK = 128;
   private static final int FIRST_SLOTS = 64;
+  private static final int MOST_READ = 1024; // pages at a time
 
   private final Device device;
   private final Llama model;
@@ -41,42 +44,53 @@ public final class ChangeSums implements AutoCloseable {
    *
    * @param parts int2 [slots, columns]
    * @param sums f64 [pages, columns]
-   * @param index I32 [most pages of a sequence]: those that are read
-   * @param gathered f64 [most pages of a sequence, columns]: their sums
+   * @param index I32 [pages that are read at a time]: which they are
+   * @param gathered f64 [pages that are read at a time, columns]: their sums
    */
   private record Tables(
       Scope scope,
       int slots,
       int columns,
-      Buffer parts,
+      StagedTable parts,
       Buffer sums,
       Buffer index,
       Buffer gathered) {
-    /** What holds more begins with what this held. */
-    void copyTo(Tables larger) {
-      copyRows(parts, slots, larger.parts, larger.columns);
-      copyRows(sums, (int) (sums.bytes() / 8 / columns), larger.sums, larger.columns);
+    /** Where a slot's parts begin. */
+    long at(int slot) {
+      return 8L * columns * slot;
     }
 
-    /** Rows of 8-byte elements; by way of the host, since plans wider than all before are few. */
-    private void copyRows(Buffer from, int rows, Buffer to, int width) {
-      long[] narrow = new long[rows * columns];
-      from.copyTo(MemorySegment.ofArray(narrow));
-      long[] wide = new long[rows * width];
-      for (int row = 0; row < rows; row++) {
-        System.arraycopy(narrow, row * columns, wide, row * width, columns);
+    /** What holds more begins with what this held. */
+    void copyTo(Tables larger) {
+      for (int slot = 0; slot < slots; slot++) {
+        MemorySegment row = parts.values().asSlice(at(slot), 8L * columns);
+        larger.parts.change(larger.at(slot), row.byteSize()).copyFrom(row);
       }
-      to.copyFrom(MemorySegment.ofArray(wide));
+      copySums(Math.toIntExact(sums.bytes() / 8 / columns), larger);
+    }
+
+    /** By way of the host, since plans wider than all before are few. */
+    private void copySums(int pages, Tables larger) {
+      if (columns == larger.columns) {
+        larger.sums.copyFrom(sums);
+        return;
+      }
+      double[] narrow = new double[pages * columns];
+      sums.copyTo(MemorySegment.ofArray(narrow));
+      double[] wide = new double[pages * larger.columns];
+      for (int page = 0; page < pages; page++) {
+        System.arraycopy(narrow, page * columns, wide, page * larger.columns, columns);
+      }
+      larger.sums.copyFrom(MemorySegment.ofArray(wide));
     }
   }
 
   private Tables tables(int slots, int columns) {
     Scope scope = device.scope();
     try {
-      int most = model.cache().pagesPerSequence();
-      Buffer parts = scope.allocate(8L * slots * columns);
+      int most = Math.min(model.cache().pages(), MOST_READ);
+      StagedTable parts = scope.add(new StagedTable(device, 8L * slots * columns));
       Buffer sums = scope.allocate(8L * model.cache().pages() * columns);
-      parts.clear();
       sums.clear();
       return new Tables(
           scope,
@@ -110,12 +124,11 @@ public final class ChangeSums implements AutoCloseable {
       tables.scope.close();
       tables = larger;
     }
-    int[] row = new int[2 * tables.columns];
+    MemorySegment row = tables.parts.change(tables.at(slot), 8L * tables.columns).fill((byte) 0);
     for (int i = 0; i < columns.size(); i++) {
-      row[2 * i] = columns.get(i).at();
-      row[2 * i + 1] = columns.get(i).count();
+      row.set(ValueLayout.JAVA_INT, 8L * i, columns.get(i).at());
+      row.set(ValueLayout.JAVA_INT, 8L * i + 4, columns.get(i).count());
     }
-    tables.parts.slice(4L * row.length * slot).set(row);
   }
 
   /** Lets the sums of a page begin anew where a step will begin behind its first token. */
@@ -127,6 +140,7 @@ public final class ChangeSums implements AutoCloseable {
   public void add(Batch batch, SteeringTable table) {
     StepTables step = model.step();
     KvCache cache = model.cache();
+    tables.parts.upload();
     device.launch(
         sumChanges,
         16L * batch.rows(),
@@ -141,39 +155,33 @@ public final class ChangeSums implements AutoCloseable {
         step.positions,
         cache.pageTable(),
         cache.pagesPerSequence(),
-        tables.parts,
+        tables.parts.buffer(),
         tables.columns,
         batch.rows());
   }
 
-  /**
-   * The sums of pages, a row of columns for each.
-   *
-   * @param pages as many as a sequence may have, or fewer
-   */
+  /** The sums of pages, a row of columns for each: a copy to the host for many of them. */
   public double[][] read(int... pages) {
-    int columns = tables.columns;
-    double[][] rows = new double[pages.length][columns];
-    if (pages.length == 0) {
-      return rows;
-    }
-    tables.index.set(pages);
-    // Doubles go as pairs of floats: they are moved, not read.
-    device.launch(
-        gather,
-        Grid.of(pages.length),
-        BLOCK,
-        0,
-        tables.gathered,
-        tables.sums,
-        tables.index,
-        2 * columns);
-    double[] all = new double[pages.length * columns];
-    tables.gathered.copyTo(MemorySegment.ofArray(all));
-    for (int i = 0; i < pages.length; i++) {
-      System.arraycopy(all, i * columns, rows[i], 0, columns);
+    double[][] rows = new double[pages.length][];
+    int most = Math.toIntExact(tables.index.bytes() / 4);
+    for (int from = 0; from < pages.length; from += most) {
+      read(pages, from, Math.min(pages.length, from + most), rows);
     }
     return rows;
+  }
+
+  private void read(int[] pages, int from, int end, double[][] rows) {
+    int columns = tables.columns;
+    int count = end - from;
+    tables.index.copyFrom(MemorySegment.ofArray(pages).asSlice(4L * from, 4L * count));
+    // Doubles go as pairs of floats: they are moved, not read.
+    device.launch(
+        gather, Grid.of(count), BLOCK, 0, tables.gathered, tables.sums, tables.index, 2 * columns);
+    double[] all = new double[count * columns];
+    tables.gathered.copyTo(MemorySegment.ofArray(all));
+    for (int i = 0; i < count; i++) {
+      rows[from + i] = Arrays.copyOfRange(all, i * columns, (i + 1) * columns);
+    }
   }
 
   @Override

@@ -18,10 +18,14 @@ import java.util.Map;
  * those that lie side by side, as the vectors of a plan do.
  */
 final class Payloads implements AutoCloseable {
+  /** Bytes that a processor's cache holds, and beside which a call to copy them is little. */
+  private static final long MUCH = 1 << 20;
+
   private final Pool pool;
   private final ArrayHash hash;
   private final Map<Content, Payload> held = new HashMap<>();
   private final Map<Payload, MemorySegment> waiting = new LinkedHashMap<>();
+  private long waitingBytes;
 
   Payloads(Device device, ArrayHash hash) {
     this.pool = new Pool(device);
@@ -68,8 +72,7 @@ final class Payloads implements AutoCloseable {
   }
 
   /**
-   * Those of an edit, which are copied with the next upload if nobody has the same; to be given
-   * back.
+   * Those of an edit, which are copied by the next upload if nobody has the same; to be given back.
    */
   Payload take(Edit edit) {
     Payload payload =
@@ -80,6 +83,7 @@ final class Payloads implements AutoCloseable {
               Buffer place = pool.allocate(Math.max(Float.BYTES, values.byteSize()));
               Payload fresh = new Payload(content, place);
               waiting.put(fresh, values);
+              waitingBytes += values.byteSize();
               return fresh;
             });
     payload.uses++;
@@ -90,8 +94,16 @@ final class Payloads implements AutoCloseable {
   void giveBack(Payload payload) {
     if (--payload.uses == 0) {
       held.remove(payload.content);
-      waiting.remove(payload);
+      MemorySegment values = waiting.remove(payload);
+      waitingBytes -= values == null ? 0 : values.byteSize();
       payload.buffer.close();
+    }
+  }
+
+  /** As {@link #upload}, if that is much: while it is still in the cache, where digests read it. */
+  void uploadMuch() {
+    if (waitingBytes >= MUCH) {
+      upload();
     }
   }
 
@@ -111,6 +123,7 @@ final class Payloads implements AutoCloseable {
     }
     copy(parts, to);
     waiting.clear();
+    waitingBytes = 0;
   }
 
   private static void copy(List<MemorySegment> parts, Buffer to) {

@@ -3,14 +3,14 @@ package dev.halter.model;
 import dev.halter.device.Buffer;
 import dev.halter.device.Device;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
 
 /**
- * For each steered site the array {@code ranges[slot] = {begin, end}}, all in one device buffer. A
- * slot that comes writes one range at each of its sites: these are collected on the host, and what
- * lies from the first to the last of them goes to the device in one copy.
+ * For each steered site the array {@code ranges[slot] = {begin, end}}, all in one table. A slot
+ * that comes writes one range at each of its sites, and all of them go to the device in one copy.
  */
 final class SlotRanges implements AutoCloseable {
   private static final int FIRST_SITES = 4;
@@ -19,18 +19,13 @@ final class SlotRanges implements AutoCloseable {
   private final Map<Site, Integer> rows = new HashMap<>();
   private final Map<Site, Buffer> tables = new HashMap<>(); // views, which stay the same objects
   private int capacity; // slots
-  private int[] host; // [sites, capacity, 2]
-  private Buffer all;
-  private int firstChanged;
-  private int endChanged;
+  private StagedTable all; // int2 [sites, capacity]
 
   /** Ranges of no site, for so many slots. */
   SlotRanges(Device device, int capacity) {
     this.device = device;
     this.capacity = capacity;
-    this.host = new int[FIRST_SITES * 2 * capacity];
-    this.all = device.allocate(4L * host.length);
-    changed(0, host.length);
+    this.all = new StagedTable(device, 8L * FIRST_SITES * capacity);
   }
 
   /** How many slots there is room for. */
@@ -56,52 +51,40 @@ final class SlotRanges implements AutoCloseable {
    */
   boolean makeRoom(int slot, Set<Site> sites) {
     int more = (int) sites.stream().filter(site -> !rows.containsKey(site)).count();
-    int had = host.length / 2 / capacity;
+    int had = Math.toIntExact(all.bytes() / 8 / capacity);
     int slots = slot < capacity ? capacity : SteerOps.powerOfTwo(slot + 1);
     int wanted = Math.max(had, SteerOps.powerOfTwo(Math.max(1, rows.size() + more)));
     boolean moves = slots > capacity || wanted > had;
     if (moves) {
-      Buffer larger = device.allocate(8L * wanted * slots);
-      int[] wide = new int[2 * wanted * slots];
+      StagedTable larger = new StagedTable(device, 8L * wanted * slots);
       for (int row = 0; row < rows.size(); row++) {
-        System.arraycopy(host, 2 * row * capacity, wide, 2 * row * slots, 2 * capacity);
+        MemorySegment held = all.values().asSlice(8L * row * capacity, 8L * capacity);
+        larger.change(8L * row * slots, held.byteSize()).copyFrom(held);
       }
       all.close();
       all = larger;
-      host = wide;
       capacity = slots;
-      changed(0, host.length);
     }
     for (Site site : sites) {
       rows.putIfAbsent(site, rows.size());
     }
     if (moves || more > 0) {
-      rows.forEach((site, row) -> tables.put(site, all.slice(8L * row * capacity, 8L * capacity)));
+      rows.forEach(
+          (site, row) -> tables.put(site, all.buffer().slice(8L * row * capacity, 8L * capacity)));
     }
     return moves || more > 0;
   }
 
   /** Writes the range of a slot at a site that has ranges. */
   void set(Site site, int slot, int begin, int end) {
-    int at = 2 * (rows.get(site) * capacity + slot);
-    host[at] = begin;
-    host[at + 1] = end;
-    changed(at, at + 2);
-  }
-
-  private void changed(int from, int to) {
-    firstChanged = endChanged == 0 ? from : Math.min(firstChanged, from);
-    endChanged = Math.max(endChanged, to);
+    MemorySegment range = all.change(8L * (rows.get(site) * capacity + slot), 8);
+    range.set(ValueLayout.JAVA_INT, 0, begin);
+    range.set(ValueLayout.JAVA_INT, 4, end);
   }
 
   /** Brings the device up to date. */
   void upload() {
-    if (endChanged > 0) {
-      long bytes = 4L * (endChanged - firstChanged);
-      MemorySegment changed = MemorySegment.ofArray(host).asSlice(4L * firstChanged, bytes);
-      all.slice(4L * firstChanged, bytes).copyFrom(changed);
-      endChanged = 0;
-    }
+    all.upload();
   }
 
   @Override

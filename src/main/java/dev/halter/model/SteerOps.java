@@ -16,7 +16,7 @@ import java.util.Map;
 /**
  * The operations of all slots ({@code SteerOp} of {@code cuda-kernels/steer.cuh}) in one device
  * array, which doubles when it is full. Each slot has a block of it; blocks given back serve later
- * slots of about that size.
+ * slots of about that size. Those of all slots that a step brings go up in one copy.
  */
 final class SteerOps implements AutoCloseable {
   private static final int FIRST_ROOM = 64; // operations
@@ -82,23 +82,29 @@ final class SteerOps implements AutoCloseable {
   private final Device device;
   private final Payloads payloads;
   private final Map<Integer, Deque<Integer>> free = new HashMap<>(); // begins, by room
-  private Buffer array;
+  private StagedTable array;
   private int end; // of all blocks
 
   SteerOps(Device device, ArrayHash hash) {
     this.device = device;
     this.payloads = new Payloads(device, hash);
-    this.array = device.allocate((long) SteerOp.BYTES * FIRST_ROOM);
+    this.array = new StagedTable(device, (long) SteerOp.BYTES * FIRST_ROOM);
   }
 
   /** All operations; moves when {@link #add} has no room. */
   Buffer array() {
-    return array;
+    return array.buffer();
   }
 
-  /** Brings what operations point to up to date; they themselves are. */
+  /** Brings them and what they point to up to date. */
   void upload() {
     payloads.upload();
+    array.upload();
+  }
+
+  /** Lets go up already what is much. */
+  void uploadMuch() {
+    payloads.uploadMuch();
   }
 
   /** Writes a slot's edits, in order; what fails leaves everything as it was. */
@@ -108,14 +114,14 @@ final class SteerOps implements AutoCloseable {
       edits.forEach(placed -> taken.add(payloads.take(placed.edit())));
       int room = edits.isEmpty() ? 0 : powerOfTwo(edits.size());
       Block block = new Block(room == 0 ? 0 : reserve(room), room, taken);
-      MemorySegment records = MemorySegment.ofArray(new long[SteerOp.BYTES / 8 * edits.size()]);
+      MemorySegment records =
+          array.change((long) SteerOp.BYTES * block.begin, (long) SteerOp.BYTES * edits.size());
       for (int i = 0; i < edits.size(); i++) {
         Placed placed = edits.get(i);
         Struct<SteerOp> op =
             new Struct<>(operation(placed.edit(), taken.get(i).buffer(), placed.place().at()));
         op.copyTo(records, (long) SteerOp.BYTES * i);
       }
-      array.slice((long) SteerOp.BYTES * block.begin).copyFrom(records);
       return block;
     } catch (RuntimeException | Error e) {
       taken.forEach(payloads::giveBack);
@@ -143,8 +149,9 @@ final class SteerOps implements AutoCloseable {
     }
     long wanted = (long) SteerOp.BYTES * (end + room);
     if (wanted > array.bytes()) {
-      Buffer larger = device.allocate(Math.max(wanted, 2 * array.bytes()));
-      larger.copyFrom(array);
+      StagedTable larger = new StagedTable(device, Math.max(wanted, 2 * array.bytes()));
+      MemorySegment held = array.values();
+      larger.change(0, held.byteSize()).copyFrom(held);
       array.close();
       array = larger;
     }

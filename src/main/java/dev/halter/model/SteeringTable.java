@@ -248,6 +248,15 @@ public final class SteeringTable implements AutoCloseable {
     return layout;
   }
 
+  /**
+   * Lets go up already what slots have brought, if it is much: the device copies it while the host
+   * makes the next. Not while a step runs, behind which the copies would wait, and the host for
+   * them.
+   */
+  public void uploadMuch() {
+    ops.uploadMuch();
+  }
+
   private void upload() {
     ops.upload();
     ranges.upload();

@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 
 /**
  * What edits did at the tokens of each page of the KV cache: norms, which stay on the device, and
@@ -149,24 +150,39 @@ final class PageReports implements AutoCloseable {
     log.keep();
   }
 
-  /** Adds what was done in some pages of a request to its report. */
-  void read(int[] wanted, Columns columns, SteeringReport.Builder report) {
+  /**
+   * What a request's report is made of.
+   *
+   * @param pages of the request in which edits have acted
+   */
+  record Held(int[] pages, Columns columns, SteeringReport.Builder report) {}
+
+  /** Adds what was done in the pages of requests to their reports, which all are read together. */
+  void read(List<Held> requests) {
     log.read();
-    double[][] rows = sums.read(wanted);
-    for (int p = 0; p < wanted.length; p++) {
-      Page page = pages[wanted[p]];
-      for (int i = 0; i < columns.removes.length; i++) {
-        int theirs = columns.counterpart(page.columns, i);
-        if (theirs < 0) {
-          continue;
-        }
-        int column = page.columns.ofChanges[theirs];
-        report.change(i, rows[p][column]);
-        if (columns.removes[i]) {
-          report.before(i, rows[p][column + 1]);
-          if (page.codes[theirs] != null) {
-            report.codes(i, page.codes[theirs]);
-          }
+    double[][] rows =
+        sums.read(requests.stream().flatMapToInt(held -> IntStream.of(held.pages)).toArray());
+    int next = 0;
+    for (Held held : requests) {
+      for (int page : held.pages) {
+        add(pages[page], rows[next++], held);
+      }
+    }
+  }
+
+  private static void add(Page page, double[] row, Held to) {
+    Columns columns = to.columns;
+    for (int i = 0; i < columns.removes.length; i++) {
+      int theirs = columns.counterpart(page.columns, i);
+      if (theirs < 0) {
+        continue;
+      }
+      int column = page.columns.ofChanges[theirs];
+      to.report.change(i, row[column]);
+      if (columns.removes[i]) {
+        to.report.before(i, row[column + 1]);
+        if (page.codes[theirs] != null) {
+          to.report.codes(i, page.codes[theirs]);
         }
       }
     }

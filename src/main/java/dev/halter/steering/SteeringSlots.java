@@ -85,6 +85,7 @@ public final class SteeringSlots implements AutoCloseable {
   private final class Known {
     final SteeringPlan plan;
     final PageReports.Columns columns;
+    final boolean treatsPromptAlike; // all its tokens, whatever prompt it is
     final boolean treatsGenerationAlike;
     final Map<Tokens, Kind> kinds = new HashMap<>();
     private long[] edits; // once asked for: what each intervention does
@@ -94,6 +95,9 @@ public final class SteeringSlots implements AutoCloseable {
     Known(SteeringPlan plan) {
       this.plan = plan;
       this.columns = new PageReports.Columns(plan);
+      this.treatsPromptAlike =
+          !plan.isSolvedAtPromptEnd()
+              && plan.interventions().stream().allMatch(each -> each.trigger().treatsPromptAlike());
       this.treatsGenerationAlike =
           plan.interventions().stream().allMatch(each -> each.trigger().treatsGenerationAlike());
     }
@@ -301,8 +305,11 @@ public final class SteeringSlots implements AutoCloseable {
     private final Kind[] ofPrompt; // by position
     private final Tokens tokens = new Tokens(); // the kind of the one looked at last
     private Kind last; // its kind
+    private boolean isPrepared; // whether the prompt's tokens have their slots
     private boolean isSettled; // whether all that follows is of it
-    private final int[] changed; // tokens so far, by intervention
+    private final int[] changed; // tokens so far, by intervention, but for those counted below
+    private Kind counted; // the kind of the tokens before the next
+    private int times; // how many of them
     private final BitSet pages = new BitSet(); // of the sequence: those in which edits have acted
     private long[] edits; // to tokens of the prompt; null where pages are not shared
     private int had; // leading tokens that others have read
@@ -314,14 +321,33 @@ public final class SteeringSlots implements AutoCloseable {
       this.sequence = sequence;
       this.changed = new int[plan.interventions().size()];
       this.last = known.kind(tokens);
+      this.counted = last;
       this.ofPrompt = new Kind[changed.length == 0 ? 0 : prompt.length];
-      for (int i = 0; i < ofPrompt.length; i++) {
-        ofPrompt[i] = kind(i, prompt[i]);
+      if (known.treatsPromptAlike && ofPrompt.length > 0) {
+        Arrays.fill(ofPrompt, kind(0, prompt[0]));
+      } else {
+        Arrays.setAll(ofPrompt, i -> kind(i, prompt[i]));
       }
     }
 
     /**
-     * Finds the slots of the sequence's next tokens.
+     * Finds the slots of the prompt's tokens before they are asked for: digests, tables and copies
+     * take the host a while, which it has while the device runs a step.
+     *
+     * @param from the first that is still to be read
+     * @throws OutOfDeviceMemoryException if they do not fit
+     */
+    public void prepare(int from) {
+      if (!isPrepared) {
+        for (int i = from; i < ofPrompt.length; i++) {
+          ofPrompt[i].slot();
+        }
+        isPrepared = true;
+      }
+    }
+
+    /**
+     * Finds the slots of the sequence's next tokens, between two steps.
      *
      * @param position of the first
      * @param slots receives them
@@ -337,12 +363,22 @@ public final class SteeringSlots implements AutoCloseable {
         slots[i] = kind.slot();
         count(kind);
       }
+      table.uploadMuch();
     }
 
     private void count(Kind kind) {
-      for (int i : kind.changed) {
-        changed[i]++;
+      if (kind != counted) {
+        addUp();
+        counted = kind;
       }
+      times++;
+    }
+
+    private void addUp() {
+      for (int i : counted.changed) {
+        changed[i] += times;
+      }
+      times = 0;
     }
 
     /**
@@ -444,19 +480,19 @@ public final class SteeringSlots implements AutoCloseable {
       }
     }
 
-    /** What the plan did up to now; asked before the sequence is released. */
-    public SteeringReport report() {
+    /** What its report is made of, but for what its pages have. */
+    private PageReports.Held held() {
       SteeringReport.Builder report = new SteeringReport.Builder(plan, notes());
+      addUp();
       for (int i = 0; i < changed.length; i++) {
         report.tokens(i, changed[i]);
       }
-      int[] held =
+      int[] acted =
           IntStream.range(0, Math.max(pages.length(), had / KvCache.PAGE))
               .filter(this::hasChanges)
               .map(at -> model.cache().page(sequence, at))
               .toArray();
-      reports.read(held, known.columns, report);
-      return report.build();
+      return new PageReports.Held(acted, known.columns, report);
     }
 
     /**
@@ -646,6 +682,16 @@ public final class SteeringSlots implements AutoCloseable {
       steered.apply(s).note(batch.spans().get(s));
     }
     reports.add(batch, table);
+  }
+
+  /**
+   * What the plans of requests did up to now, each report as if it were asked for alone; before
+   * their sequences are released. The device is waited for once.
+   */
+  public List<SteeringReport> reports(List<Steered> requests) {
+    List<PageReports.Held> held = requests.stream().map(Steered::held).toList();
+    reports.read(held);
+    return held.stream().map(each -> each.report().build()).toList();
   }
 
   @Override

@@ -300,6 +300,11 @@ public record Trigger(Phase prompt, Phase generation) {
         : promptPositions(positions.toArray(Integer[]::new));
   }
 
+  /** Whether all tokens of any prompt are selected, or none. */
+  boolean treatsPromptAlike() {
+    return prompt.isAlike();
+  }
+
   /** Whether all generated tokens are selected, or none. */
   boolean treatsGenerationAlike() {
     return generation.isAlike();

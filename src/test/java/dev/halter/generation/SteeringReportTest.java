@@ -2,9 +2,11 @@ package dev.halter.generation;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.halter.device.DType;
 import dev.halter.device.Device;
+import dev.halter.device.ScarceDevice;
 import dev.halter.device.cpu.CpuDevice;
 import dev.halter.model.Edit;
 import dev.halter.model.KvCache;
@@ -14,8 +16,10 @@ import dev.halter.steering.SteeringReport.Entry;
 import dev.halter.steering.Trigger;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -112,6 +116,52 @@ class SteeringReportTest {
     try (Llama model = Llama.load(MODEL, device, DType.F32, limits);
         Engine engine = new Engine(model, false)) {
       return engine.run(requests).stream().map(result -> result.orThrow().report() + "").toList();
+    }
+  }
+
+  /** More pages than the cache has, each counted for every request that holds it. */
+  @Test
+  void reportsOfManyThatHoldTheSamePagesAreReadTogether() {
+    try (Device device = CpuDevice.open(2);
+        Llama model = Llama.load(MODEL, device, DType.F32, new Llama.Limits(512, 16, 16, 20, 256));
+        Engine engine = new Engine(model)) {
+      SteeringPlan plan = plan(0);
+      Request request = request(0, 190).with(plan).withMaxTokens(2);
+      List<Request> many = Collections.nCopies(16, request);
+      engine.run(request).orThrow(); // whose pages the others have
+      String alone = engine.run(request).orThrow().report().toString();
+      int[] heard = {0};
+      engine.run(
+          many.iterator(),
+          result -> {
+            assertEquals(alone, result.orThrow().report().toString());
+            heard[0]++;
+          });
+      assertEquals(16, heard[0]);
+    }
+  }
+
+  /**
+   * What a prompt that waits for its turn brings is there before the step of those in front ends.
+   */
+  @Test
+  void plansOfPromptsThatWaitArePreparedMeanwhile() {
+    try (ScarceDevice device = new ScarceDevice(CpuDevice.open(2))) {
+      try (Llama model = Llama.load(MODEL, device, DType.F32, new Llama.Limits(8, 8, 4, 8, 64));
+          Engine engine = new Engine(model, false)) {
+        Request first = Request.of(IntStream.range(3, 11).toArray()).withMaxTokens(1);
+        engine.run(List.of(first, first)).forEach(Result::orThrow);
+        long before = device.bytes();
+        List<Long> bytes = new ArrayList<>();
+        Request second = first.with(SteeringPlan.of(Edit.scaleHeads("blocks.0.attn.hook_z", 0, 1)));
+        List<Request> both =
+            List.of(
+                first.with(token -> bytes.add(device.bytes())),
+                second.with(token -> bytes.add(device.bytes())));
+        engine.run(both).forEach(Result::orThrow);
+        assertTrue(bytes.getFirst() > before, "the second's heads are there");
+      }
+      assertEquals(0, device.buffers());
     }
   }
 }

@@ -5,7 +5,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
 import dev.halter.device.cuda.TestCuda;
+import dev.halter.model.Edit;
 import dev.halter.model.Llama;
+import dev.halter.steering.SteeringPlan;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -14,9 +17,10 @@ import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 
-/** What a decode step asks of the driver once it is recorded. */
+/** What steps ask of the driver once they are recorded. */
 @DisabledIfSystemProperty(named = "halter.test.cuda", matches = "real")
 class StepCallsTest {
+  private static final Path MODEL = Path.of("src/test/resources/goldens/llama3/model");
   private static final List<String> CALLS =
       List.of(
           "cuGraphLaunch",
@@ -73,6 +77,43 @@ class StepCallsTest {
     CALLS.forEach(call -> ofStep.put(call, heard.get(6).get(call) - heard.get(5).get(call)));
     ofStep.values().removeIf(count -> count == 0);
     return ofStep;
+  }
+
+  /** Whatever they bring and report, and from one run to the next. */
+  @Test
+  void ofARunAreNotMoreForMorePlans() {
+    try (Device device = TestCuda.open();
+        Llama model = Llama.load(MODEL, device, DType.F32, new Llama.Limits(64, 8, 8, 16, 64));
+        Engine engine = new Engine(model, false)) {
+      callsOfPlans(engine, 8, 0); // tables are large enough, steps recorded
+      callsOfPlans(engine, 8, 8);
+      Map<String, Long> ofOne = callsOfPlans(engine, 1, 16);
+      assertEquals(ofOne, callsOfPlans(engine, 8, 17));
+      assertEquals(0, ofOne.get("cuMemAlloc_v2"));
+      long steps = 3 + 1; // the prompts' and those that are waited for with each token
+      assertEquals(steps, ofOne.get("cuStreamSynchronize"), "one more for all reports");
+    }
+  }
+
+  /** Eight requests that begin and end together, under so many plans that nobody has had before. */
+  private static Map<String, Long> callsOfPlans(Engine engine, int count, int first) {
+    List<SteeringPlan> plans = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      float[] vector = new float[engine.model().config().dModel()];
+      vector[0] = 1 + first + i;
+      plans.add(SteeringPlan.of(Edit.add("blocks.0.hook_resid_post", vector, 1)));
+    }
+    List<Request> requests = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      requests.add(Request.of(new int[] {3, 4, 5}).withMaxTokens(3).with(plans.get(i % count)));
+    }
+    Map<String, Long> before = calls();
+    for (Result result : engine.run(requests)) {
+      assertEquals(5, result.orThrow().report().interventions().getFirst().tokens());
+    }
+    Map<String, Long> ofRun = calls();
+    ofRun.replaceAll((call, after) -> after - before.get(call));
+    return ofRun;
   }
 
   private static Map<String, Long> calls() {
