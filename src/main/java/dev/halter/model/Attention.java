@@ -156,7 +156,12 @@ final class Attention {
     private static final int PACKED = 16;
 
     private static Split sm80(int dHead, Cascade cascade) {
-      return new Split("attention_split_sm80_" + dHead, 512 * dHead + 8192, cascade);
+      return new Split("attention_split_sm80_" + dHead, bytes(dHead), cascade);
+    }
+
+    /** Shared memory of a block. */
+    static int bytes(int dHead) {
+      return 512 * dHead + 8192;
     }
 
     /** Splits of the keys up to a row's own. */

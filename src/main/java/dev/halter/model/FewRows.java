@@ -19,12 +19,17 @@ import java.util.function.Function;
  * apart; a row's do not depend on the other rows.
  *
  * <p>They only stream the weights, in fewer launches than cuBLAS's products and what stands beside
- * those. Measured on an H200 that is faster at one row, and slower from two on, for which they
- * issue too many instructions ({@code doc/gpu.md}).
+ * those. Measured on an H200 that is faster at one row, where they stream at two, and slower at
+ * more, for which they issue too many instructions ({@code doc/gpu.md}).
  */
 final class FewRows {
   /** Most rows that the kernels take. */
   static final int MOST = 8;
+
+  /** Most that they take unasked, where they stream, and where they do not. */
+  private static final int STREAMED = 2;
+
+  private static final int PORTABLE = 1;
 
   private static final String PROPERTY = "halter.few_rows";
   private static final int WARP = 32;
@@ -81,18 +86,19 @@ final class FewRows {
   }
 
   /**
-   * What {@code -Dhalter.few_rows} asks for: {@code auto}, the default, is these kernels for one
-   * row on CUDA devices; {@code own} for as many rows as they take, {@code portable} likewise but
-   * without those for sm_90; {@code cublas} never. On the CPU the device's products are made for
-   * few rows.
+   * What {@code -Dhalter.few_rows} asks for: {@code auto}, the default, is these kernels on CUDA
+   * devices for one row, and for two where they stream; {@code own} for as many rows as they take,
+   * {@code portable} likewise but without those for sm_90; {@code cublas} never. On the CPU the
+   * device's products are made for few rows.
    *
    * @return null if a model's products all go by {@link Device#multiply}
    */
   static FewRows of(Device device, ModelConfig config, LlamaWeights weights, DType type) {
     String wanted = System.getProperty(PROPERTY, "auto");
+    boolean streams = device.runsSm90() && type == DType.BF16 && !wanted.equals("portable");
     int most =
         switch (wanted) {
-          case "auto" -> 1;
+          case "auto" -> streams ? STREAMED : PORTABLE;
           case "own", "portable" -> MOST;
           case "cublas" -> 0;
           default ->
@@ -100,7 +106,6 @@ final class FewRows {
                   "-D%s=%s: choose auto, own, portable or cublas".formatted(PROPERTY, wanted));
         };
     boolean can = most > 0 && device.kind().equals("cuda") && weights.isMerged(type);
-    boolean streams = device.runsSm90() && type == DType.BF16 && !wanted.equals("portable");
     return can ? new FewRows(device, config, type, most, streams) : null;
   }
 
@@ -113,7 +118,7 @@ final class FewRows {
   void multiply(Buffer out, Input in, Linear w, int rows) {
     launch(
         Kernels::multiply,
-        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), in.norm != null, in.norm != null),
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), in.norm != null, in.norm != null, 0),
         bytes(w, rows, w.out()),
         out,
         in.x,
@@ -125,11 +130,16 @@ final class FewRows {
         w.in());
   }
 
-  /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
-  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
+  /**
+   * {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null.
+   *
+   * @param beside bytes of a multiprocessor's shared memory that a block of the launch before has,
+   *     where one of this is to begin beside it; else 0
+   */
+  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows, int beside) {
     launch(
         Kernels::add,
-        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), false, false),
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), false, false, beside),
         bytes(w, rows, w.out()) + 8L * rows * w.out(),
         y,
         in,
@@ -147,7 +157,7 @@ final class FewRows {
     int dMlp = w.out() / 2;
     launch(
         Kernels::gate,
-        new Work(dMlp, rows, w.in(), true, in.norm != null),
+        new Work(dMlp, rows, w.in(), true, in.norm != null, 0),
         bytes(w, rows, dMlp),
         out,
         in.x,
@@ -177,7 +187,7 @@ final class FewRows {
     int appended = 2 * config.nKvHeads() * config.dHead();
     launch(
         Kernels::rope,
-        new Work(w.out() / 2, rows, w.in(), true, in.norm != null),
+        new Work(w.out() / 2, rows, w.in(), true, in.norm != null, 0),
         bytes(w, rows, w.out() + appended),
         qkv,
         in.x,
@@ -234,8 +244,9 @@ final class FewRows {
    * @param rows of x, of {@code k} elements
    * @param staged whether the portable kernel has x in shared memory
    * @param norms whether it is the norm of x that is multiplied
+   * @param beside shared memory that is left to the launch before
    */
-  private record Work(int pairs, int rows, int k, boolean staged, boolean norms) {}
+  private record Work(int pairs, int rows, int k, boolean staged, boolean norms, int beside) {}
 
   /** A norm that is taken along wants its own kernel's block, for its bits. */
   private int normWarps() {
@@ -275,7 +286,7 @@ final class FewRows {
     Ring(Work work) {
       this.warps = work.norms ? normWarps() : warps(work.pairs);
       this.x = Math.ceilDiv(2 * work.rows * work.k, 128) * 128;
-      int room = MULTIPROCESSOR / blocksOfEach(warps) - RESERVED;
+      int room = (MULTIPROCESSOR - work.beside) / blocksOfEach(warps) - RESERVED;
       int fitting = work.k % 8 == 0 ? (room - x) / (warps * STAGE) : 0;
       this.stages = Math.min(fitting, MOST_STAGES);
     }
