@@ -156,12 +156,7 @@ final class Attention {
     private static final int PACKED = 16;
 
     private static Split sm80(int dHead, Cascade cascade) {
-      return new Split("attention_split_sm80_" + dHead, bytes(dHead), cascade);
-    }
-
-    /** Shared memory of a block. */
-    static int bytes(int dHead) {
-      return 512 * dHead + 8192;
+      return new Split("attention_split_sm80_" + dHead, 512 * dHead + 8192, cascade);
     }
 
     /** Splits of the keys up to a row's own. */

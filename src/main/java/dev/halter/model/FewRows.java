@@ -118,7 +118,7 @@ final class FewRows {
   void multiply(Buffer out, Input in, Linear w, int rows) {
     launch(
         Kernels::multiply,
-        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), in.norm != null, in.norm != null, 0),
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), in.norm != null, in.norm != null),
         bytes(w, rows, w.out()),
         out,
         in.x,
@@ -130,16 +130,11 @@ final class FewRows {
         w.in());
   }
 
-  /**
-   * {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null.
-   *
-   * @param beside bytes of a multiprocessor's shared memory that a block of the launch before has,
-   *     where one of this is to begin beside it; else 0
-   */
-  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows, int beside) {
+  /** {@code y [rows, n] f32 += in · Wᵀ + bias}, in [rows, k], bias f32 or null. */
+  void add(Buffer y, Buffer in, Linear w, Buffer bias, int rows) {
     launch(
         Kernels::add,
-        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), false, false, beside),
+        new Work(Math.ceilDiv(w.out(), 2), rows, w.in(), false, false),
         bytes(w, rows, w.out()) + 8L * rows * w.out(),
         y,
         in,
@@ -157,7 +152,7 @@ final class FewRows {
     int dMlp = w.out() / 2;
     launch(
         Kernels::gate,
-        new Work(dMlp, rows, w.in(), true, in.norm != null, 0),
+        new Work(dMlp, rows, w.in(), true, in.norm != null),
         bytes(w, rows, dMlp),
         out,
         in.x,
@@ -187,7 +182,7 @@ final class FewRows {
     int appended = 2 * config.nKvHeads() * config.dHead();
     launch(
         Kernels::rope,
-        new Work(w.out() / 2, rows, w.in(), true, in.norm != null, 0),
+        new Work(w.out() / 2, rows, w.in(), true, in.norm != null),
         bytes(w, rows, w.out() + appended),
         qkv,
         in.x,
@@ -244,9 +239,8 @@ final class FewRows {
    * @param rows of x, of {@code k} elements
    * @param staged whether the portable kernel has x in shared memory
    * @param norms whether it is the norm of x that is multiplied
-   * @param beside shared memory that is left to the launch before
    */
-  private record Work(int pairs, int rows, int k, boolean staged, boolean norms, int beside) {}
+  private record Work(int pairs, int rows, int k, boolean staged, boolean norms) {}
 
   /** A norm that is taken along wants its own kernel's block, for its bits. */
   private int normWarps() {
@@ -286,7 +280,7 @@ final class FewRows {
     Ring(Work work) {
       this.warps = work.norms ? normWarps() : warps(work.pairs);
       this.x = Math.ceilDiv(2 * work.rows * work.k, 128) * 128;
-      int room = (MULTIPROCESSOR - work.beside) / blocksOfEach(warps) - RESERVED;
+      int room = MULTIPROCESSOR / blocksOfEach(warps) - RESERVED;
       int fitting = work.k % 8 == 0 ? (room - x) / (warps * STAGE) : 0;
       this.stages = Math.min(fitting, MOST_STAGES);
     }

@@ -86,7 +86,7 @@ final class FewRowsCheck {
       Buffer sum = scope.of(x.toFloats(rows * d));
       RowKernels.SteeredAt nowhere = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
       kernels.add(sum, y, layer.downBias(), rows, d, Edits.NONE, nowhere, nowhere);
-      few.add(x, post, layer.down(), layer.downBias(), rows, 0);
+      few.add(x, post, layer.down(), layer.downBias(), rows);
       compare("multiply_few_add", sum.toFloats(rows * d), x.toFloats(rows * d));
       compareRope(scope, new FewRows.Input(x, norm), rows);
     }

@@ -325,8 +325,7 @@ public final class Positionwise {
             || pass.edits.ranges(branch, layer) != null
             || pass.edits.ranges(residual, layer) != null;
     if (!apart) {
-      int beside = branch == Site.Kind.ATTN_OUT ? Attention.Split.bytes(config.dHead()) : 0;
-      few.add(x, in, w, bias, pass.count, beside);
+      few.add(x, in, w, bias, pass.count);
       return false;
     }
     product(new FewRows.Input(in, null), List.of(w), y, config.dModel(), pass);

@@ -223,7 +223,7 @@ class FewRowsTest {
             Buffer x = run.copyOfX();
             RowKernels.SteeredAt site = new RowKernels.SteeredAt(Site.Kind.MLP_OUT, 0);
             run.kernels.add(x, run.out, bias, run.rows, d, Edits.NONE, site, site);
-            run.fewRows.add(run.x, in, w, bias, run.rows, 0);
+            run.fewRows.add(run.x, in, w, bias, run.rows);
             // The CPU's own build, which has no use for these kernels, may sum in any order.
             float tolerance = device.description().startsWith("CPU (2 threads") ? 1e-4f : 0;
             assertArrayEquals(x.toFloats(run.rows * d), run.x.toFloats(run.rows * d), tolerance);
@@ -283,7 +283,7 @@ class FewRowsTest {
               Linear w = run.weights(34, 3);
               run.fewRows.gate(run.out, run.withNorm(), w, null, null, run.rows);
               float[] gated = run.read(run.out, run.rows * 17);
-              run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows, 0);
+              run.fewRows.add(run.x, run.normed().x(), run.weights(264, 4), null, run.rows);
               float[] sum = run.x.toFloats(run.rows * 264);
               all = AttentionRun.concatenate(all, gated, sum, rope(device, way, 66, true, true));
             }

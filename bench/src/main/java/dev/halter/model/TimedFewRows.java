@@ -90,10 +90,7 @@ public final class TimedFewRows implements AutoCloseable {
               model.cache(),
               layer,
               rows);
-      case "o" -> {
-        int beside = Attention.Split.bytes(model.config().dHead());
-        few.add(x, z, w.o(), w.oBias(), rows, beside);
-      }
+      case "o" -> few.add(x, z, w.o(), w.oBias(), rows);
       case "gate" ->
           few.gate(
               post,
@@ -102,7 +99,7 @@ public final class TimedFewRows implements AutoCloseable {
               w.gateBias(),
               w.upBias(),
               rows);
-      case "down" -> few.add(x, post, w.down(), w.downBias(), rows, 0);
+      case "down" -> few.add(x, post, w.down(), w.downBias(), rows);
       case "layer" -> {
         for (String each : new String[] {"rope", "o", "gate", "down"}) {
           launch(each, layer);
