@@ -19,7 +19,7 @@ import java.util.Random;
  */
 final class FewRowsCheck {
   /** As many rows as take each of the kernels' forms. */
-  private static final int[] ROWS = {1, 3, FewRows.MOST};
+  private static final int[] ROWS = {1, 2, 3, FewRows.MOST};
 
   private final Device device;
   private final ModelConfig config;
