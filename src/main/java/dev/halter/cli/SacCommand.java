@@ -32,8 +32,9 @@ final class SacCommand implements Callable<Integer> {
       names = "--top",
       paramLabel = "N",
       split = ",",
-      defaultValue = "1,2,4",
-      description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
+      description =
+          "Numbers of heads to try (default: powers of two from 1/64 to 1/4 of the model's: 1,2,4 of"
+              + " 24 heads, 1 to 16 of 64).")
   List<Integer> top;
 
   @Mixin RandomHeadsOptions random;
@@ -42,17 +43,20 @@ final class SacCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    top.forEach(count -> OptionValue.requireAtLeastOne("--top", count));
+    if (top != null) {
+      top.forEach(count -> OptionValue.requireAtLeastOne("--top", count));
+    }
     OptionValue.requireAtLeastOne("--draws", random.draws);
     try (LanguageModel model = options.openForPairs()) {
+      int heads = model.config().nLayers() * model.config().nHeads();
       Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
       ControlTask.Suite read = ControlTask.read(file, model);
       Setting setting =
           new Setting(
-              top,
+              top == null ? Setting.numbersOf(heads) : top,
               List.of(Method.values()),
               List.of(0.5f, 1f, 1.5f, 2f),
-              0.1,
+              0.01,
               List.of(Reach.END, Reach.ANSWER),
               random.draws,
               random.seed);
@@ -63,7 +67,7 @@ final class SacCommand implements Callable<Integer> {
           output,
           "Xiao et al., Sparse activation control (arXiv 2411.02461)",
           model,
-          SacClaims.of(read, report, model.config().nLayers() * model.config().nHeads()));
+          SacClaims.of(read, report, heads));
       return 0;
     }
   }

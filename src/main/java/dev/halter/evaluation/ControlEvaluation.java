@@ -25,11 +25,11 @@ import java.util.function.Consumer;
  * alone on the training prompts, as are the baselines' layers, tokens and scales; everything
  * reported is of test prompts. All tasks at once are controlled in several ways: each task's own
  * maps, a contested head's being that of the task in which its effect is larger; all tasks' maps
- * one after the other; maps of the same heads fitted on all tasks' samples; and heads apart: task
- * after task, best first, is set up anew among the heads that are left, with what was chosen before
- * in place. What is chosen for all tasks is chosen by the sum of their training shares. For
- * perplexity a text is taken for the answer to its first token. (The paper's own settings could not
- * be read: our inference.)
+ * one after the other; maps fitted on all tasks' samples, of the same heads or of as many first
+ * ones of each task; and heads apart: task after task, best first, is set up anew among the heads
+ * that are left, with what was chosen before in place. What is chosen for all tasks is chosen by
+ * the sum of their training shares. For perplexity a text is taken for the answer to its first
+ * token. (The paper's own settings could not be read: our inference.)
  */
 public final class ControlEvaluation {
   /**
@@ -48,7 +48,19 @@ public final class ControlEvaluation {
       double shrinkage,
       List<Reach> reaches,
       int draws,
-      long seed) {}
+      long seed) {
+
+    /** Numbers of heads for a model of so many: powers of two from 1/64 to 1/4 of them. */
+    public static List<Integer> numbersOf(int all) {
+      List<Integer> counts = new ArrayList<>();
+      for (int count = 1; count <= Math.max(1, all / 4); count *= 2) {
+        if (count >= all / 64) {
+          counts.add(count);
+        }
+      }
+      return counts;
+    }
+  }
 
   /**
    * What was chosen on training prompts, for a task or for all.

@@ -149,14 +149,26 @@ final class ControlSearch {
     return fits.get(choice.reach()).control(choice.heads(), choice.method(), setting.shrinkage());
   }
 
-  /** One setting for all tasks: maps of their heads that are fitted on all their samples. */
-  Controlled merged(List<Controlled> controlled, List<Head> union) {
+  /**
+   * One setting for all tasks: maps that are fitted on all their samples, of the heads that were
+   * chosen for them or of as many of each.
+   */
+  Controlled merged(List<Controlled> controlled, List<Head> chosen) {
     Map<Reach, HeadFit> fits =
         fits(
             reach ->
                 HeadFit.merged(controlled.stream().map(task -> task.fits.get(reach)).toList()));
-    Choice choice = choose(MERGED, tasks, List.of(), fits, List.of(union));
-    return new Controlled(null, union, fits, null, choice);
+    List<List<Head>> sets = new ArrayList<>();
+    for (int count : setting.heads()) {
+      sets.add(
+          controlled.stream()
+              .flatMap(task -> first(task.order, count).stream())
+              .distinct()
+              .toList());
+    }
+    sets.add(chosen);
+    Choice choice = choose(MERGED, tasks, List.of(), fits, sets.stream().distinct().toList());
+    return new Controlled(null, choice.heads(), fits, null, choice);
   }
 
   /**

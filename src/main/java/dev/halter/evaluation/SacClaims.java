@@ -25,7 +25,8 @@ public final class SacClaims {
         List.of(
             "How many heads, which tokens, method and strength: chosen on training prompts, as are the"
                 + " baselines' layers and scales; the paper's settings are not known to us.",
-            "Maps of Gaussians of each head's z: mean shift, whitening and colouring, or transport.");
+            "Maps of Gaussians of each head's z: mean shift, whitening and colouring, transport, or the"
+                + " mean of the wanted side given the other.");
     List<Figure> few = new ArrayList<>();
     for (int i = 0; i < suite.tasks().size(); i++) {
       Choice choice = report.choices().get(i);

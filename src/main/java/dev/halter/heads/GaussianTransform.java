@@ -1,5 +1,6 @@
 package dev.halter.heads;
 
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.DoubleUnaryOperator;
@@ -13,9 +14,10 @@ import org.apache.commons.math3.stat.correlation.Covariance;
  * look like that of prompts with the wanted behaviour.
  *
  * <p>Sparse Activation Control (arXiv 2411.02461) controls heads by Gaussians of their outputs; its
- * formulas could not be read, so the three methods here are our inference. They differ in the
- * rotation that equal covariances leave open, and agree where covariances are equal (whiten and
- * transport already where they commute).
+ * formulas could not be read, so the methods here are our inference. The first three carry one
+ * Gaussian into the other; they differ in the rotation that equal covariances leave open, and agree
+ * where covariances are equal (whiten and transport already where they commute). The last knows
+ * which sample goes where, so that one map can serve several tasks: their samples together.
  *
  * @param a [d, d]
  * @param b [d]
@@ -33,7 +35,13 @@ public record GaussianTransform(RealMatrix a, double[] b) {
     /**
      * Optimal transport, the map of least mean squared change: A = Σ₋^−½ (Σ₋^½ Σ₊ Σ₋^½)^½ Σ₋^−½.
      */
-    TRANSPORT
+    TRANSPORT,
+    /**
+     * What the positive side of a pair has where the negative one has z: the conditional mean A = I
+     * + Σ_δz Σ_zz^−1 of the joint Gaussian of z and its change δ. Positive samples count too, with
+     * no change: what is as wanted stays.
+     */
+    PAIRS
   }
 
   /** A Gaussian; {@code covariance} is [d, d], with n − 1 in its denominator. */
@@ -75,14 +83,71 @@ public record GaussianTransform(RealMatrix a, double[] b) {
   }
 
   /**
-   * The map of a method. A singular Σ₊ is carried to; a singular Σ₋ has directions about which
-   * nothing is known and is refused, but by MEAN.
+   * The map of a method between samples; those of PAIRS are in the same order.
+   *
+   * @param shrinkage of the covariances
+   * @throws IllegalArgumentException if a covariance that is to be inverted is singular, or PAIRS
+   *     has more of one side
+   */
+  public static GaussianTransform of(
+      List<float[]> negative, List<float[]> positive, Method method, double shrinkage) {
+    return method == Method.PAIRS
+        ? ofPairs(negative, positive, shrinkage)
+        : of(
+            Gaussian.of(negative).shrunk(shrinkage),
+            Gaussian.of(positive).shrunk(shrinkage),
+            method);
+  }
+
+  private static GaussianTransform ofPairs(
+      List<float[]> negative, List<float[]> positive, double shrinkage) {
+    if (negative.size() != positive.size()) {
+      throw new IllegalArgumentException(
+          "%,d positive and %,d negative samples are no pairs"
+              .formatted(positive.size(), negative.size()));
+    }
+    List<float[]> all = new ArrayList<>(negative);
+    all.addAll(positive);
+    Gaussian z = Gaussian.of(all);
+    int n = all.size();
+    int d = z.mean.length;
+    double[][] centred = new double[n][d];
+    double[][] change = new double[n][d]; // of positive samples none
+    double[] meanChange = new double[d];
+    for (int row = 0; row < n; row++) {
+      for (int i = 0; i < d; i++) {
+        centred[row][i] = all.get(row)[i] - z.mean[i];
+        if (row < negative.size()) {
+          change[row][i] = positive.get(row)[i] - negative.get(row)[i];
+          meanChange[i] += change[row][i] / n;
+        }
+      }
+    }
+    RealMatrix cross =
+        MatrixUtils.createRealMatrix(change)
+            .transpose()
+            .multiply(MatrixUtils.createRealMatrix(centred))
+            .scalarMultiply(1.0 / (n - 1));
+    RealMatrix inverseRoot = inverseRoot(z.shrunk(shrinkage));
+    RealMatrix a =
+        MatrixUtils.createRealIdentityMatrix(d)
+            .add(cross.multiply(inverseRoot).multiply(inverseRoot));
+    double[] moved = a.operate(z.mean);
+    double[] b = new double[d];
+    Arrays.setAll(b, i -> z.mean[i] + meanChange[i] - moved[i]);
+    return new GaussianTransform(a, b);
+  }
+
+  /**
+   * The map of a method between Gaussians, which PAIRS is not. A singular Σ₊ is carried to; a
+   * singular Σ₋ has directions about which nothing is known and is refused, but by MEAN.
    *
    * @throws IllegalArgumentException if Σ₋ is singular
    */
   public static GaussianTransform of(Gaussian negative, Gaussian positive, Method method) {
     RealMatrix a =
         switch (method) {
+          case PAIRS -> throw new IllegalArgumentException("two Gaussians are no pairs");
           case MEAN -> MatrixUtils.createRealIdentityMatrix(negative.mean.length);
           case WHITEN -> root(positive.covariance).multiply(inverseRoot(negative));
           case TRANSPORT -> {

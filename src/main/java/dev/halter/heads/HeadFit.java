@@ -2,7 +2,6 @@ package dev.halter.heads;
 
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.ContrastRows.Sides;
-import dev.halter.heads.GaussianTransform.Gaussian;
 import dev.halter.heads.GaussianTransform.Method;
 import dev.halter.model.Head;
 import dev.halter.model.Site;
@@ -100,8 +99,9 @@ public final class HeadFit {
   /**
    * A map for each of some heads.
    *
-   * @param shrinkage ρ in [0, 1], of both covariances
-   * @throws IllegalArgumentException naming the head whose negative covariance is singular
+   * @param shrinkage ρ in [0, 1], of the covariances
+   * @throws IllegalArgumentException naming the head whose covariance is singular, or whose samples
+   *     are no pairs where the method wants them
    */
   public HeadControl control(List<Head> heads, Method method, double shrinkage) {
     int d = model.config().dHead();
@@ -112,10 +112,10 @@ public final class HeadFit {
       Head head = heads.get(i);
       GaussianTransform map;
       try {
-        Gaussian from = Gaussian.of(samples(negative, head)).shrunk(shrinkage);
-        Gaussian to = Gaussian.of(samples(positive, head)).shrunk(shrinkage);
-        samples = from.samples() + to.samples();
-        map = GaussianTransform.of(from, to, method);
+        List<float[]> from = samples(negative, head);
+        List<float[]> to = samples(positive, head);
+        samples = from.size() + to.size();
+        map = GaussianTransform.of(from, to, method, shrinkage);
       } catch (IllegalArgumentException e) {
         throw new IllegalArgumentException("head " + head + ": " + e.getMessage(), e);
       }

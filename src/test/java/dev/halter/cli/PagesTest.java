@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -34,8 +35,19 @@ class PagesTest {
 
   @TempDir Path folder;
 
+  /** All, or those that {@code -Dhalter.pages} names. */
   static List<Path> pages() throws IOException {
-    return Page.files();
+    String wanted = System.getProperty("halter.pages", "");
+    if (wanted.isEmpty()) {
+      return Page.files();
+    }
+    Set<String> names = Set.of(wanted.split(","));
+    List<Path> pages =
+        Page.files().stream()
+            .filter(page -> names.contains(page.getFileName().toString()))
+            .toList();
+    assertEquals(names.size(), pages.size(), "pages are " + Page.files());
+    return pages;
   }
 
   @ParameterizedTest

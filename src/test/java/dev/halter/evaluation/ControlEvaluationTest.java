@@ -18,7 +18,10 @@ import dev.halter.steering.Reach;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -100,6 +103,38 @@ class ControlEvaluationTest {
     for (Row row : random) {
       assertTrue(row.tasks()[0] < 0.1, row.name());
     }
+  }
+
+  /** Both tasks need some of the same heads, where maps of one spoil the other. */
+  @Test
+  void pairsOfTwoTasksTogetherKeepWhatEachHasAlone() {
+    Suite part =
+        new Suite(
+            List.of(some("preference", 20, 10), some("harmless", 18, 9)), List.of(), List.of());
+    Setting setting =
+        new Setting(
+            List.of(4), List.of(Method.PAIRS), List.of(1.5f), 0.01, List.of(Reach.ANSWER), 1, 0);
+    Report report = ControlEvaluation.of(model, part, setting, step -> {});
+    Map<String, double[]> shares = new HashMap<>();
+    report.rows().forEach(row -> shares.put(row.name(), row.tasks()));
+    double alone = shares.get("heads for preference")[0] + shares.get("heads for harmless")[1];
+    assertTrue(alone > 1.2, "both are controlled alone: " + alone);
+    assertTrue(sum(shares, "heads for all, merged") > 0.8 * alone, report.toString());
+    assertTrue(sum(shares, "heads for all, composed") < 0.8 * alone, report.toString());
+    assertEquals("heads for all, merged", report.joint());
+    assertEquals(0, sum(shares, "random heads, draw 1"));
+  }
+
+  private static double sum(Map<String, double[]> shares, String row) {
+    return Arrays.stream(shares.get(row)).sum();
+  }
+
+  @Test
+  void theNumbersOfHeadsThatAreTriedGrowWithTheModel() {
+    assertEquals(List.of(1), Setting.numbersOf(1));
+    assertEquals(List.of(1, 2, 4), Setting.numbersOf(24));
+    assertEquals(List.of(1, 2, 4, 8, 16), Setting.numbersOf(64));
+    assertEquals(List.of(16, 32, 64, 128, 256), Setting.numbersOf(1024));
   }
 
   @Test

@@ -74,15 +74,16 @@ final class EvaluateCommand implements Callable<Integer> {
       names = "--top",
       paramLabel = "N",
       split = ",",
-      defaultValue = "1,2,4",
-      description = "Numbers of heads to try (default: ${DEFAULT-VALUE}).")
+      description =
+          "Numbers of heads to try (default: powers of two from 1/64 to 1/4 of the model's: 1,2,4 of"
+              + " 24 heads, 1 to 16 of 64).")
   List<Integer> top;
 
   @Option(
       names = "--method",
       paramLabel = "M",
       split = ",",
-      defaultValue = "mean,whiten,transport",
+      defaultValue = "mean,whiten,transport,pairs",
       description = "Methods to try (default: ${DEFAULT-VALUE}).")
   List<String> methods;
 
@@ -97,7 +98,7 @@ final class EvaluateCommand implements Callable<Integer> {
   @Option(
       names = "--shrinkage",
       paramLabel = "X",
-      defaultValue = "0.1",
+      defaultValue = "0.01",
       description =
           "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
   double shrinkage;
@@ -127,6 +128,7 @@ final class EvaluateCommand implements Callable<Integer> {
     List<Method> tried =
         methods.stream().map(name -> OptionValue.of(Method.class, "--method", name)).toList();
     try (LanguageModel model = options.openForPairs()) {
+      int heads = model.config().nLayers() * model.config().nHeads();
       Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
       ControlTask.Suite read = ControlTask.read(file, model);
       Consumer<String> progress = step -> System.err.println("evaluate: " + step);
@@ -142,7 +144,14 @@ final class EvaluateCommand implements Callable<Integer> {
                   progress)
               : null;
       Setting setting =
-          new Setting(top, tried, strengths, shrinkage, reaches, random.draws, random.seed);
+          new Setting(
+              top == null ? Setting.numbersOf(heads) : top,
+              tried,
+              strengths,
+              shrinkage,
+              reaches,
+              random.draws,
+              random.seed);
       Report controls =
           has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
       TuningEvaluation.Report tuned =
@@ -172,7 +181,6 @@ final class EvaluateCommand implements Callable<Integer> {
         output.print(document);
         return 0;
       }
-      int heads = model.config().nLayers() * model.config().nHeads();
       if (sums != null) {
         ArithmeticSection.print(sums, heads);
         System.out.println();

@@ -36,8 +36,8 @@ final class FitCommand implements Callable<Integer> {
       paramLabel = "M",
       defaultValue = "transport",
       description =
-          "mean (moves the mean), whiten (whitens and colours) or transport (optimal transport)"
-              + " (default: ${DEFAULT-VALUE}).")
+          "mean (moves the mean), whiten (whitens and colours), transport (optimal transport) or pairs"
+              + " (what the positive prompt of a pair has; the n-th of both are one) (default: ${DEFAULT-VALUE}).")
   String method;
 
   @Option(

@@ -88,6 +88,10 @@ class HeadControlCommandsTest {
     fit = fit("b.safetensors", "--heads", "1.4,2.0", "--method", "mean", "--answer-tokens", "3");
     assertTrue(fit.get("samples").asInt() > 10, fit.toString());
 
+    fit = fit("pairs.safetensors", "--heads", "0.1", "--method", "pairs", "--shrinkage", "0.5");
+    assertEquals("pairs", fit.get("method").asText());
+    assertEquals(10, fit.get("samples").asInt());
+
     Path a = Files.writeString(folder.resolve("a.json"), effects(-0.2));
     Path b = Files.writeString(folder.resolve("b.json"), effects(0.3));
     Path plan = folder.resolve("plan.json");
