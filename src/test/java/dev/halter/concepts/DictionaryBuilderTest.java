@@ -178,11 +178,15 @@ class DictionaryBuilderTest {
 
   @Test
   void layersThatTheModelHasNotAreRefused() {
+    int layers = Demo.CONFIG.nLayers();
     String message =
         assertThrows(
                 IllegalArgumentException.class,
-                () -> build(new DictionaryBuilder.Settings(2, 4, Direction.PCA, "{text}", 2, 5, 0)))
+                () ->
+                    build(
+                        new DictionaryBuilder.Settings(
+                            2, layers, Direction.PCA, "{text}", 2, 5, 0)))
             .getMessage();
-    assertTrue(message.contains("layers 0..3"), message);
+    assertTrue(message.contains("layers 0.." + (layers - 1)), message);
   }
 }

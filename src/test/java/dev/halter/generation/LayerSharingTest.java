@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.halter.Demo;
 import dev.halter.device.CountingDevice;
 import dev.halter.device.DType;
 import dev.halter.device.Device;
@@ -32,7 +33,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 class LayerSharingTest {
   private static final String DEVICES = "dev.halter.device.TestDevices#forModels";
   private static final Path DEMO = Path.of("src/main/models/demo");
-  private static final int LAYERS = 4; // of the demo model
+  private static final int LAYERS = Demo.CONFIG.nLayers();
+  private static final String LAST = "blocks." + (LAYERS - 1);
   private static final int VOCABULARY = 100;
   private static final Llama.Limits ROOMY = new Llama.Limits(512, 64, 16, 48, 3 * KvCache.PAGE);
   private static final Llama.Limits TIGHT = new Llama.Limits(40, 3, 2, 9, 3 * KvCache.PAGE);
@@ -166,11 +168,11 @@ class LayerSharingTest {
         pair.assertBlocks(
             100 * (LAYERS - layer), request.withId("other edits").with(SteeringPlan.of(clamp)));
       }
-      Edit last = Edit.clamp("blocks.3.mlp.hook_post", 7, 5);
+      Edit last = Edit.clamp(LAST + ".mlp.hook_post", 7, 5);
       SteeringPlan both = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_post", 7, 5), last);
-      pair.assertBlocks(300, request.withId("the lower of two").with(both));
+      pair.assertBlocks(100 * (LAYERS - 1), request.withId("the lower of two").with(both));
       Request first = request.with(SteeringPlan.of(Edit.clamp("blocks.0.mlp.hook_post", 7, 5)));
-      pair.assertBlocks(400, first.withId("from the first block on"));
+      pair.assertBlocks(100 * LAYERS, first.withId("from the first block on"));
       pair.assertBlocks(
           100 + 20 * LAYERS,
           Request.of(PrefixSharingTest.join(prompt, tokens(20, 8)))
@@ -184,8 +186,8 @@ class LayerSharingTest {
   void whatIsBeforeTheFirstEditIsSharedInAllLayers() {
     try (Pair pair = Pair.open(ROOMY)) {
       Request request = Request.of(tokens(150, 2)).withMaxTokens(1);
-      SteeringPlan heads = SteeringPlan.of(Edit.scaleHeads("blocks.3.attn.hook_z", 0, 1));
-      SteeringPlan clamp = SteeringPlan.of(Edit.clamp("blocks.3.mlp.hook_post", 3, 9));
+      SteeringPlan heads = SteeringPlan.of(Edit.scaleHeads(LAST + ".attn.hook_z", 0, 1));
+      SteeringPlan clamp = SteeringPlan.of(Edit.clamp(LAST + ".mlp.hook_post", 3, 9));
       Trigger from = Trigger.promptWindow(70, 400);
       pair.assertBlocks(150 * LAYERS, request.with(heads.when(from)));
       pair.assertBlocks(86, request.with(clamp.when(from)).withId("in all layers up to there"));
@@ -202,7 +204,7 @@ class LayerSharingTest {
       Request request =
           Request.of(prompt)
               .withMaxTokens(0)
-              .with(SteeringPlan.of(Edit.scaleHeads("blocks.3.attn.hook_z", 0, 1)));
+              .with(SteeringPlan.of(Edit.scaleHeads(LAST + ".attn.hook_z", 0, 1)));
       run(pair.together, List.of(request));
       Site low = new Site(Site.Kind.RESID_POST, 0);
       List<float[]> captured = new ArrayList<>();
@@ -230,11 +232,11 @@ class LayerSharingTest {
       Request request = Request.of(tokens(100, 2)).withMaxTokens(1);
       List<SteeringPlan> plans =
           IntStream.range(0, 3)
-              .mapToObj(i -> SteeringPlan.of(Edit.clamp("blocks.3.mlp.hook_post", i, 9)))
+              .mapToObj(i -> SteeringPlan.of(Edit.clamp(LAST + ".mlp.hook_post", i, 9)))
               .toList();
-      pair.assertBlocks(400, request.with(plans.get(0)).withCacheSalt("a"));
-      pair.assertBlocks(400, request.with(plans.get(1)).withCacheSalt("b"));
-      pair.assertBlocks(400, request.with(plans.get(2)));
+      pair.assertBlocks(100 * LAYERS, request.with(plans.get(0)).withCacheSalt("a"));
+      pair.assertBlocks(100 * LAYERS, request.with(plans.get(1)).withCacheSalt("b"));
+      pair.assertBlocks(100 * LAYERS, request.with(plans.get(2)));
       pair.assertBlocks(100, request.with(plans.get(1)).withCacheSalt("a"));
       pair.assertBlocks(100, request.with(plans.get(2)).withCacheSalt("b"));
       pair.assertBlocks(100, request.with(plans.get(1)));
@@ -247,6 +249,7 @@ class LayerSharingTest {
   void thoseThatComeTogetherWaitForTheFirst(int rows) {
     try (Pair pair = Pair.open(new Llama.Limits(rows, 16, 16, 48, 3 * KvCache.PAGE))) {
       int[] prompt = tokens(2 * KvCache.PAGE + 22, 4);
+      int above = LAYERS - 2;
       List<Request> requests = new ArrayList<>();
       for (int i = 0; i < 16; i++) {
         Edit clamp = Edit.clamp("blocks.2.mlp.hook_post", i, 9);
@@ -258,7 +261,7 @@ class LayerSharingTest {
       assertFalse(Arrays.equals(alone.get(0).rows().getFirst(), alone.get(1).rows().getFirst()));
       Heard.assertSame(alone, run(pair.together, requests));
       // The ends of a prompt that a step leaves over are too few for a step of their own.
-      assertTrue(pair.device.blocks() <= 150 * (LAYERS + 15 * 2) + 15 * 2 * 32);
+      assertTrue(pair.device.blocks() <= 150 * (LAYERS + 15 * above) + 15 * above * 32);
     }
   }
 
@@ -267,10 +270,10 @@ class LayerSharingTest {
     try (Pair pair = Pair.open(ROOMY);
         AsyncEngine engine = new AsyncEngine(pair.together)) {
       for (int i = 0; i < 3; i++) {
-        Edit clamp = Edit.clamp("blocks.3.mlp.hook_post", i, 9);
+        Edit clamp = Edit.clamp(LAST + ".mlp.hook_post", i, 9);
         Request request = Request.of(tokens(100, 2)).withMaxTokens(2).with(SteeringPlan.of(clamp));
         engine.submit(request).result().join();
-        assertEquals(i * 300L, engine.metrics().sharedLayers());
+        assertEquals(i * 100L * (LAYERS - 1), engine.metrics().sharedLayers());
       }
       assertEquals(300, engine.metrics().promptTokens());
       assertEquals(0, engine.metrics().sharedTokens());
