@@ -56,7 +56,7 @@ final class SacCommand implements Callable<Integer> {
               top == null ? Setting.numbersOf(heads) : top,
               List.of(Method.values()),
               List.of(0.5f, 1f, 1.5f, 2f),
-              0.01,
+              0.1,
               List.of(Reach.END, Reach.ANSWER),
               random.draws,
               random.seed);

@@ -98,7 +98,7 @@ final class EvaluateCommand implements Callable<Integer> {
   @Option(
       names = "--shrinkage",
       paramLabel = "X",
-      defaultValue = "0.01",
+      defaultValue = "0.1",
       description =
           "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
   double shrinkage;
