@@ -28,14 +28,7 @@ final class SacCommand implements Callable<Integer> {
               + " tasks/controls.json of the model's folder).")
   Path suite;
 
-  @Option(
-      names = "--top",
-      paramLabel = "N",
-      split = ",",
-      description =
-          "Numbers of heads to try (default: powers of two from 1/64 to 1/4 of the model's: 1,2,4 of"
-              + " 24 heads, 1 to 16 of 64).")
-  List<Integer> top;
+  @Mixin HeadNumbersOptions numbers;
 
   @Mixin RandomHeadsOptions random;
 
@@ -43,9 +36,7 @@ final class SacCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (top != null) {
-      top.forEach(count -> OptionValue.requireAtLeastOne("--top", count));
-    }
+    numbers.check();
     OptionValue.requireAtLeastOne("--draws", random.draws);
     try (LanguageModel model = options.openForPairs()) {
       int heads = model.config().nLayers() * model.config().nHeads();
@@ -53,7 +44,7 @@ final class SacCommand implements Callable<Integer> {
       ControlTask.Suite read = ControlTask.read(file, model);
       Setting setting =
           new Setting(
-              top == null ? Setting.numbersOf(heads) : top,
+              numbers.of(heads),
               List.of(Method.values()),
               List.of(0.5f, 1f, 1.5f, 2f),
               0.1,

@@ -1,5 +1,6 @@
 package dev.halter.cli.heads;
 
+import dev.halter.cli.HeadNumbersOptions;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
 import dev.halter.cli.OutputOptions;
@@ -70,14 +71,7 @@ final class EvaluateCommand implements Callable<Integer> {
               + " (the prompt's last and the answer's) or all (default: ${DEFAULT-VALUE}).")
   List<String> at;
 
-  @Option(
-      names = "--top",
-      paramLabel = "N",
-      split = ",",
-      description =
-          "Numbers of heads to try (default: powers of two from 1/64 to 1/4 of the model's: 1,2,4 of"
-              + " 24 heads, 1 to 16 of 64).")
-  List<Integer> top;
+  @Mixin HeadNumbersOptions numbers;
 
   @Option(
       names = "--method",
@@ -123,6 +117,7 @@ final class EvaluateCommand implements Callable<Integer> {
     }
     List<Reach> reaches =
         at.stream().map(name -> OptionValue.of(Reach.class, "--at", name)).distinct().toList();
+    numbers.check();
     arithmetic.check();
     tuning.check();
     List<Method> tried =
@@ -145,13 +140,7 @@ final class EvaluateCommand implements Callable<Integer> {
               : null;
       Setting setting =
           new Setting(
-              top == null ? Setting.numbersOf(heads) : top,
-              tried,
-              strengths,
-              shrinkage,
-              reaches,
-              random.draws,
-              random.seed);
+              numbers.of(heads), tried, strengths, shrinkage, reaches, random.draws, random.seed);
       Report controls =
           has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
       TuningEvaluation.Report tuned =
