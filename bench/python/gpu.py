@@ -145,20 +145,19 @@ class Stages:
         return told(rows + ask(portable, self.generation()))
 
     def few_rows(self, until):
-        """Steps of few rows, whose products are our own: their launches and attention's overlapping, as they are on
-        sm_90, those of the products alone, one after another; by the portable kernels; by cuBLAS's products. Of
-        two and four rows, which cuBLAS's have, too."""
-        ways = {
-            "halter": {"few_rows": "own"},
-            "halter, products overlap": {"few_rows": "own", "pdl": "multiply_few"},
-            "halter, one after another": {"few_rows": "own", "pdl": "off"},
-            "halter, portable": {"few_rows": "portable"},
-            "halter, few rows by cuBLAS": {"few_rows": "cublas"}}
+        """Steps of few rows, whose products are our own, as they are on sm_90: their launches and attention's
+        overlapping; then by the portable kernels, and by cuBLAS's. Of one row also with launches of the products
+        alone overlapping, and one after another."""
         one = ["decode:1", self.size.after_long]
-        more = [f"decode:{batch}" for batch in self.size.few_rows[1:]]
+        all_rows = one + [f"decode:{batch}" for batch in self.size.few_rows[1:]]
+        ways = (
+            ("halter", {"few_rows": "own"}, all_rows),
+            ("halter, products overlap", {"few_rows": "own", "pdl": "multiply_few"}, one),
+            ("halter, one after another", {"few_rows": "own", "pdl": "off"}, one),
+            ("halter, portable", {"few_rows": "portable"}, all_rows),
+            ("halter, few rows by cuBLAS", {"few_rows": "cublas"}, all_rows))
         return told([
-            row for name, way in ways.items()
-            for row in ask(self.figures(until, name, **way), one if len(way) > 1 else one + more)])
+            row for name, way, figures in ways for row in ask(self.figures(until, name, **way), figures)])
 
     def few_kernels(self, until):
         """Microseconds of each product of one row, and of a layer's of more: with launches overlapping, one after
