@@ -72,6 +72,44 @@ __device__ __forceinline__ void start_page(bf16* shared, const bf16* global, int
     end_copy_group();
 }
 
+// The key and the value at one place of a page. Copies of the page may bring what was there before: the
+// threads that made those (start_page) read it anew, and store it when their own copies have come.
+template <int D_HEAD>
+struct NewestKey {
+    static constexpr int PIECES = PAGE / 8, TURN = THREADS / PIECES;
+    bf16 at[D_HEAD / TURN];
+
+    __device__ __forceinline__ void load(const bf16* page, int place) {
+        if (threadIdx.x % PIECES != place / 8) return;
+        const bf16* from = page + threadIdx.x / PIECES * PAGE + place;
+#pragma unroll
+        for (int i = 0; i < D_HEAD / TURN; i++) at[i] = from[i * TURN * PAGE];
+    }
+
+    __device__ __forceinline__ void store(bf16* shared, int place) const {
+        if (threadIdx.x % PIECES != place / 8) return;
+        bf16* to = shared + swizzled<PAGE>(threadIdx.x / PIECES, place);
+#pragma unroll
+        for (int i = 0; i < D_HEAD / TURN; i++) to[i * TURN * PAGE] = at[i];
+    }
+};
+
+template <int D_HEAD>
+struct NewestValue {
+    static constexpr int PIECES = D_HEAD / 8, TURN = THREADS / PIECES;
+    uint4 piece;
+
+    __device__ __forceinline__ void load(const bf16* page, int place) {
+        if (threadIdx.x / PIECES != place % TURN) return;
+        piece = *reinterpret_cast<const uint4*>(page + place * D_HEAD + threadIdx.x % PIECES * 8);
+    }
+
+    __device__ __forceinline__ void store(bf16* shared, int place) const {
+        if (threadIdx.x / PIECES != place % TURN) return;
+        *reinterpret_cast<uint4*>(shared + swizzled<D_HEAD>(place, threadIdx.x % PIECES * 8)) = piece;
+    }
+};
+
 // An mma's A of [16][K]: in registers, or swizzled rows in shared memory.
 template <int K>
 struct InRegisters {
@@ -475,7 +513,9 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // row's end, or starts past it because of a window, end at once, so that a grid recorded for some
 // context is right for every shorter one, and the grid's extent changes no bits.
 // PRECOND: grid (tiles, KV, at least the splits of every row from its own on); own at most
-// position / SPLIT; block 128; H / KV <= 16; dynamic shared memory 512 * D_HEAD + 8192 bytes.
+// position / SPLIT; block 128; H / KV <= 16; dynamic shared memory 512 * D_HEAD + 8192 bytes. Launched
+// early (launch_order.cuh), kernels that may still run write, of what a row's pages hold up to its position,
+// nothing but that position.
 // Moves, per row, KV head and split, its visible pages, which all are under way before the first is
 // used, the row's queries, and 4 * PARTIAL bytes a head, or 2 * D_HEAD of a finished z. All warps work
 // on the same 16 packed rows: each makes a quarter of both pages' scores, which they exchange at once,
@@ -483,13 +523,12 @@ __device__ __forceinline__ void merge_splits(bf16* z, const float* partials, con
 // attention_sm80, where one warp made all of them, with a quarter of the products one after another.
 // 152 registers, so that three blocks share an SM, as shared memory lets them. Where blocks are few, one
 // waits most of its time, for its tile, page numbers, keys and the other blocks' sums in turn; so what
-// does not depend on each other is asked for together. Rows of larger groups and tiles of several rows
-// take that kernel.
+// does not depend on each other is asked for together, and all but the queries and the row's own key and
+// value while launches before still run (not measured yet). Rows of larger groups and spans of several
+// rows take that kernel.
 template <int D_HEAD>
-__device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
-                                     const bf16* __restrict__ qkv,
-                                     const bf16* __restrict__ k_cache,
-                                     const bf16* __restrict__ v_cache,
+__device__ void attention_split_sm80(bf16* z, float* partials, int* arrived, const bf16* qkv,
+                                     const bf16* k_cache, const bf16* v_cache,
                                      const int* __restrict__ page_table, int pages_per_sequence,
                                      const int4* __restrict__ tiles, const int* __restrict__ own,
                                      int n_heads, int n_kv_heads, float scale, int window,
@@ -530,11 +569,6 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
         holds[h] = i < group;
         head[h] = kv_head * group + i;
     }
-    unsigned q[D_HEAD / 16][4];
-    const bf16* row = qkv + (long long)tile.x * (n_heads + 2 * n_kv_heads) * D_HEAD;
-    const bf16* const queries[2] = {row + head[0] * D_HEAD, row + head[1] * D_HEAD};
-    load_queries<D_HEAD>(q, queries, holds);
-
 #pragma unroll
     for (int i = 0; i < PAGES; i++) {
         if (begin + i * PAGE < end) {
@@ -555,7 +589,23 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
     }
     const int2 range = steering.range(ranges, tile.x);  // which is wanted at the end
 
+    wait_for_launches_before();
+    // The copies may have come too early for `position` itself, which is in the last of the places above.
+    const int newest = position - begin;  // its place in this split
+    const bool has_newest = position < end;
+    NewestKey<D_HEAD> newest_key;
+    NewestValue<D_HEAD> newest_value;
+    if (has_newest) {
+        newest_key.load(k_cache + places[PAGES - 1], newest % PAGE);
+        newest_value.load(v_cache + places[PAGES - 1], newest % PAGE);
+    }
+    unsigned q[D_HEAD / 16][4];
+    const bf16* row = qkv + (long long)tile.x * (n_heads + 2 * n_kv_heads) * D_HEAD;
+    const bf16* const queries[2] = {row + head[0] * D_HEAD, row + head[1] * D_HEAD};
+    load_queries<D_HEAD>(q, queries, holds);
+
     wait_for_copies<PAGES>();
+    if (has_newest) newest_key.store(k_pages + newest / PAGE * D_HEAD * PAGE, newest % PAGE);
     __syncthreads();  // the keys are there
 #pragma unroll
     for (int i = 0; i < PAGES; i++) {
@@ -571,6 +621,7 @@ __device__ void attention_split_sm80(bf16* z, float* partials, int* arrived,
         }
     }
     wait_for_copies<0>();
+    if (has_newest) newest_value.store(v_pages + newest / PAGE * PAGE * D_HEAD, newest % PAGE);
     __syncthreads();  // the values are there, and the scores
 
     const float c = scale * 1.44269504f;
@@ -653,7 +704,6 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
     let_next_launch_begin();  // a product's weights come meanwhile
-    wait_for_launches_before();
     attention_split_sm80<64>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }
@@ -665,7 +715,6 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                             float scale, int window, const int2* ranges,
                             const __grid_constant__ Steering steering) {
     let_next_launch_begin();  // a product's weights come meanwhile
-    wait_for_launches_before();
     attention_split_sm80<128>(z, partials, arrived, qkv, k_cache, v_cache, page_table, pages_per_sequence,
                              tiles, own, n_heads, n_kv_heads, scale, window, ranges, steering);
 }

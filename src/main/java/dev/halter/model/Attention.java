@@ -40,7 +40,7 @@ final class Attention {
    *
    * @param packed most rows of a tile times query heads of a group
    * @param sharedBytes dynamic shared memory
-   * @param split what tiles of one row take instead, or null
+   * @param split what spans of one row take instead, or null
    * @param wide what spans of several rows take instead, or null
    */
   record Form(String kernel, int packed, int sharedBytes, Split split, Wide wide) {
@@ -142,7 +142,7 @@ final class Attention {
   }
 
   /**
-   * A kernel for tiles of one row, which makes the bits of the form that it belongs to: a block for
+   * A kernel for spans of one row, which makes the bits of the form that it belongs to: a block for
    * the keys [{@value #KEYS} s, {@value #KEYS} (s + 1)) of a row, of which the last merges what all
    * leave.
    *
@@ -199,7 +199,7 @@ final class Attention {
      *
      * @param wide tiles of spans of several rows, where the form has a kernel of its own for them
      * @param whole other tiles that a block works on alone
-     * @param split tiles of one row whose keys are split over blocks
+     * @param split spans of one row whose keys are split over blocks
      * @param extent blocks for each of them, at least the splits that it does not share
      * @param shared blocks for what is shared, at least its parts; 0 if nothing is
      * @param depth blocks for each of these, at least its splits
@@ -402,9 +402,10 @@ final class Attention {
 
   /**
    * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
-   * the heads of a group; the longest come first, since they see the most keys. Those of one row
+   * the heads of a group; the longest come first, since they see the most keys. Spans of one row
    * are split where the form can and the scratch has room, and what they share is found; that
-   * changes no bits. Valid until the next call, which takes its memory.
+   * changes no bits. (Not the last row of a longer span: the kernel may read all keys but the
+   * row's own before this step has made them.) Valid until the next call, which takes its memory.
    *
    * @param cache whose pages tell what is shared
    * @param maySplit whether any are split: log-sum-exps are left by whole ones alone
@@ -426,7 +427,7 @@ final class Attention {
         int splits = Split.count(position);
         if (isWide) {
           wideTiles.add(tile(span.firstRow() + i, rows, span.sequence(), position));
-        } else if (maySplit && rows == 1 && splits <= places - place) {
+        } else if (maySplit && span.length() == 1 && splits <= places - place) {
           splitTiles.add(tile(span.firstRow() + i, place, span.sequence(), position));
           place += splits;
         } else {

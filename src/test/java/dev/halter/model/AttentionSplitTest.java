@@ -149,6 +149,7 @@ class AttentionSplitTest {
       float[][] prompt = AttentionRun.random(config, DType.BF16, 43, 9);
       parts[contexts.length] = new Part(run.open(43), 0, prompt); // its last tile has one row
       float[][] beside = run.step(null, parts[contexts.length]).z();
+      assertEquals(0, run.work().shape().split(), "keys of the step itself are not read early");
       float[][] z = run.step(null, parts).z();
       for (int i = 0; i < contexts.length; i++) {
         assertArrayEquals(alone[i], z[i], "context " + contexts[i]);
