@@ -90,7 +90,7 @@ class LowerLayersTest {
     try (Device device = CpuDevice.open(2);
         Llama model = load(device);
         Engine engine = new Engine(model)) {
-      int[] prompt = tokens(100, 1);
+      int[] prompt = tokens(200, 1);
       LowerLayers lower = model.lower();
       Parting three = parting(prompt, 3);
       assertTrue(waits(lower, three, three));
@@ -98,10 +98,10 @@ class LowerLayersTest {
       assertFalse(waits(lower, parting(prompt, 1), three), "which begins above");
       assertFalse(waits(lower, three, Parting.NONE));
       assertFalse(waits(lower, Parting.NONE, three));
-      assertFalse(waits(lower, three, parting(tokens(100, 2), 3)));
+      assertFalse(waits(lower, three, parting(tokens(200, 2), 3)));
       engine.run(request(prompt, 2, 1)).orThrow();
       assertFalse(waits(lower, three, parting(prompt, 2)), "all of it is known");
-      assertTrue(waits(lower, three, three), "a block more, of a hundred tokens");
+      assertTrue(waits(lower, three, three), "a block more, of two hundred tokens");
     }
   }
 
