@@ -404,8 +404,8 @@ final class Attention {
    * The work of {@link #attend}. Tiles have as many rows of a span as a block holds at once with
    * the heads of a group; the longest come first, since they see the most keys. Spans of one row
    * are split where the form can and the scratch has room, and what they share is found; that
-   * changes no bits. (Not the last row of a longer span: the kernel may read all keys but the
-   * row's own before this step has made them.) Valid until the next call, which takes its memory.
+   * changes no bits. (Not the last row of a longer span: the kernel may read all keys but the row's
+   * own before this step has made them.) Valid until the next call, which takes its memory.
    *
    * @param cache whose pages tell what is shared
    * @param maySplit whether any are split: log-sum-exps are left by whole ones alone
