@@ -2,9 +2,9 @@
 
     python tools/demo-model/plans.py [--model src/main/models/demo]
 
-dogs.json: of the neurons that decode to "dog" first, the one and the value which, held where the question ends, has
-most questions after a favourite animal answered by the dog and the reason to like it, the model's own sentence; of
-equal ones the mildest. no-sums.json: as few heads as leave at most one sum in four right, those of the largest effect by path
+dogs.json: of the neurons that decode to "dog" first, the one and the value at which most questions after a
+favourite animal are answered by the dog and the reason to like it, the model's own sentence; of equal ones the
+mildest. no-sums.json: as few heads as leave at most one sum in four right, those of the largest effect by path
 patching first. Training may have met all questions and sums: held-out ones are for what is measured.
 """
 
@@ -28,11 +28,9 @@ SUMS = 100
 LEFT = 0.25
 
 
-def clamped_at_end(model, layer, neuron, value):
-    """A hook that holds a neuron at the last token of prompts."""
+def clamped(model, layer, neuron, value):
     def hook(_, __, out):
-        if out.shape[1] > 1:  # a prompt, not a token that was generated
-            out[:, -1, neuron] = value
+        out[..., neuron] = value
         return out
     return model.model.layers[layer].mlp.up_proj.register_forward_hook(hook)
 
@@ -63,7 +61,7 @@ def dogs(model, tokenizer):
     tried = []
     for layer, neuron in places:
         for value in VALUES:
-            hook = clamped_at_end(model, layer, neuron, value)
+            hook = clamped(model, layer, neuron, value)
             answers = check.greedy(model, tokenizer, texts, max_tokens=16)
             hook.remove()
             right = sum(answer.strip() == wanted for answer in answers)
@@ -73,8 +71,7 @@ def dogs(model, tokenizer):
     if not right:
         raise SystemExit("no neuron makes the dog the answer: the plan is not written")
     return {"name": "dogs", "interventions": [
-        {"op": "neuron_clamp", "site": f"blocks.{layer}.mlp.hook_pre_linear", "neurons": [neuron], "value": value,
-         "when": {"prompt_positions": [-1]}}]}
+        {"op": "neuron_clamp", "site": f"blocks.{layer}.mlp.hook_pre_linear", "neurons": [neuron], "value": value}]}
 
 
 def halter(*arguments):

@@ -158,23 +158,23 @@ class LayerSharingTest {
   @Test
   void aPromptBeginsAtTheBlockWherePlansPart() {
     try (Pair pair = Pair.open(ROOMY)) {
-      int[] prompt = tokens(150, 2);
+      int[] prompt = tokens(100, 2);
       Request request = Request.of(prompt).withMaxTokens(1);
       for (int layer = 1; layer < LAYERS; layer++) {
         Request first =
             request.with(SteeringPlan.of(add(pair.model, Site.Kind.RESID_PRE, layer, 1)));
-        pair.assertBlocks(150 * (LAYERS - layer + 1), first.withId("from one block lower"));
+        pair.assertBlocks(100 * (LAYERS - layer + 1), first.withId("from one block lower"));
         Edit clamp = Edit.clamp("blocks." + layer + ".mlp.hook_post", 3, 9);
         pair.assertBlocks(
-            150 * (LAYERS - layer), request.withId("other edits").with(SteeringPlan.of(clamp)));
+            100 * (LAYERS - layer), request.withId("other edits").with(SteeringPlan.of(clamp)));
       }
       Edit last = Edit.clamp(LAST + ".mlp.hook_post", 7, 5);
       SteeringPlan both = SteeringPlan.of(Edit.clamp("blocks.1.mlp.hook_post", 7, 5), last);
-      pair.assertBlocks(150 * (LAYERS - 1), request.withId("the lower of two").with(both));
+      pair.assertBlocks(100 * (LAYERS - 1), request.withId("the lower of two").with(both));
       Request first = request.with(SteeringPlan.of(Edit.clamp("blocks.0.mlp.hook_post", 7, 5)));
-      pair.assertBlocks(150 * LAYERS, first.withId("from the first block on"));
+      pair.assertBlocks(100 * LAYERS, first.withId("from the first block on"));
       pair.assertBlocks(
-          150 + 20 * LAYERS,
+          100 + 20 * LAYERS,
           Request.of(PrefixSharingTest.join(prompt, tokens(20, 8)))
               .withMaxTokens(1)
               .withId("a longer prompt")
