@@ -80,15 +80,17 @@ struct NewestKey {
     bf16 at[D_HEAD / TURN];
 
     __device__ __forceinline__ void load(const bf16* page, int place) {
-        if (threadIdx.x % PIECES != place / 8) return;
-        const bf16* from = page + threadIdx.x / PIECES * PAGE + place;
+        const int thread = threadIdx.x;
+        if (thread % PIECES != place / 8) return;
+        const bf16* from = page + thread / PIECES * PAGE + place;
 #pragma unroll
         for (int i = 0; i < D_HEAD / TURN; i++) at[i] = from[i * TURN * PAGE];
     }
 
     __device__ __forceinline__ void store(bf16* shared, int place) const {
-        if (threadIdx.x % PIECES != place / 8) return;
-        bf16* to = shared + swizzled<PAGE>(threadIdx.x / PIECES, place);
+        const int thread = threadIdx.x;
+        if (thread % PIECES != place / 8) return;
+        bf16* to = shared + swizzled<PAGE>(thread / PIECES, place);
 #pragma unroll
         for (int i = 0; i < D_HEAD / TURN; i++) to[i * TURN * PAGE] = at[i];
     }
@@ -100,13 +102,15 @@ struct NewestValue {
     uint4 piece;
 
     __device__ __forceinline__ void load(const bf16* page, int place) {
-        if (threadIdx.x / PIECES != place % TURN) return;
-        piece = *reinterpret_cast<const uint4*>(page + place * D_HEAD + threadIdx.x % PIECES * 8);
+        const int thread = threadIdx.x;
+        if (thread / PIECES != place % TURN) return;
+        piece = *reinterpret_cast<const uint4*>(page + place * D_HEAD + thread % PIECES * 8);
     }
 
     __device__ __forceinline__ void store(bf16* shared, int place) const {
-        if (threadIdx.x / PIECES != place % TURN) return;
-        *reinterpret_cast<uint4*>(shared + swizzled<D_HEAD>(place, threadIdx.x % PIECES * 8)) = piece;
+        const int thread = threadIdx.x;
+        if (thread / PIECES != place % TURN) return;
+        *reinterpret_cast<uint4*>(shared + swizzled<D_HEAD>(place, thread % PIECES * 8)) = piece;
     }
 };
 
