@@ -56,14 +56,23 @@ __device__ __forceinline__ int swizzled(int row, int column) {
     return row * COLUMNS + (column / 8 ^ row % 8) * 8 + column % 8;
 }
 
+// Which pieces of a matrix with rows of COLUMNS bf16 a thread copies: those at its column of every TURN'th
+// row from its row on.
+template <int COLUMNS>
+struct Pieces {
+    static constexpr int EACH = COLUMNS / 8;       // of a row
+    static constexpr int TURN = THREADS / EACH;    // rows that all threads copy at once
+    static_assert(TURN % 8 == 0, "the swizzle is alike in all turns");
+    const int row = threadIdx.x / EACH, column = threadIdx.x % EACH * 8;
+};
+
 // Starts copying a matrix [ROWS][COLUMNS] into shared memory, swizzled; rows from `rows` on become
 // zeros.
 template <int ROWS, int COLUMNS>
 __device__ __forceinline__ void start_page(bf16* shared, const bf16* global, int rows) {
-    constexpr int PIECES = COLUMNS / 8;
-    constexpr int TURN = THREADS / PIECES;  // rows that all threads copy at once
-    static_assert(TURN % 8 == 0 && ROWS % TURN == 0, "the swizzle is alike in all turns");
-    const int row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * 8;
+    constexpr int TURN = Pieces<COLUMNS>::TURN;
+    static_assert(ROWS % TURN == 0, "whole turns");
+    const auto [row, column] = Pieces<COLUMNS>();
     const int to = swizzled<COLUMNS>(row, column), from = row * COLUMNS + column;
 #pragma unroll
     for (int i = 0; i < ROWS; i += TURN) {
@@ -76,41 +85,40 @@ __device__ __forceinline__ void start_page(bf16* shared, const bf16* global, int
 // threads that made those (start_page) read it anew, and store it when their own copies have come.
 template <int D_HEAD>
 struct NewestKey {
-    static constexpr int PIECES = PAGE / 8, TURN = THREADS / PIECES;
-    bf16 at[D_HEAD / TURN];
+    using Own = Pieces<PAGE>;
+    bf16 at[D_HEAD / Own::TURN];
 
     __device__ __forceinline__ void load(const bf16* page, int place) {
-        const int thread = threadIdx.x;
-        if (thread % PIECES != place / 8) return;
-        const bf16* from = page + thread / PIECES * PAGE + place;
+        const auto [row, column] = Own();
+        if (place / 8 * 8 != column) return;
 #pragma unroll
-        for (int i = 0; i < D_HEAD / TURN; i++) at[i] = from[i * TURN * PAGE];
+        for (int d = 0; d < D_HEAD; d += Own::TURN) at[d / Own::TURN] = page[(row + d) * PAGE + place];
     }
 
     __device__ __forceinline__ void store(bf16* shared, int place) const {
-        const int thread = threadIdx.x;
-        if (thread % PIECES != place / 8) return;
-        bf16* to = shared + swizzled<PAGE>(thread / PIECES, place);
+        const auto [row, column] = Own();
+        if (place / 8 * 8 != column) return;
+        bf16* to = shared + swizzled<PAGE>(row, place);
 #pragma unroll
-        for (int i = 0; i < D_HEAD / TURN; i++) to[i * TURN * PAGE] = at[i];
+        for (int d = 0; d < D_HEAD; d += Own::TURN) to[d * PAGE] = at[d / Own::TURN];
     }
 };
 
 template <int D_HEAD>
 struct NewestValue {
-    static constexpr int PIECES = D_HEAD / 8, TURN = THREADS / PIECES;
+    using Own = Pieces<D_HEAD>;
     uint4 piece;
 
     __device__ __forceinline__ void load(const bf16* page, int place) {
-        const int thread = threadIdx.x;
-        if (thread / PIECES != place % TURN) return;
-        piece = *reinterpret_cast<const uint4*>(page + place * D_HEAD + thread % PIECES * 8);
+        const auto [row, column] = Own();
+        if (place % Own::TURN != row) return;
+        piece = *reinterpret_cast<const uint4*>(page + place * D_HEAD + column);
     }
 
     __device__ __forceinline__ void store(bf16* shared, int place) const {
-        const int thread = threadIdx.x;
-        if (thread / PIECES != place % TURN) return;
-        *reinterpret_cast<uint4*>(shared + swizzled<D_HEAD>(place, thread % PIECES * 8)) = piece;
+        const auto [row, column] = Own();
+        if (place % Own::TURN != row) return;
+        *reinterpret_cast<uint4*>(shared + swizzled<D_HEAD>(place, column)) = piece;
     }
 };
 

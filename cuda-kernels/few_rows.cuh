@@ -93,25 +93,6 @@ __device__ __forceinline__ void stage_rows(T* h, const Factors<T>& f) {
     __syncthreads();
 }
 
-// Adds to the sums of all rows of x, at most M, what a pack of either row of a pair makes with their packs,
-// the first row's at x.
-template <int N, int M, typename T>
-__device__ __forceinline__ void add_products(float (&first)[M], float (&second)[M],
-                                             const float (&a)[N], const float (&b)[N], const T* x,
-                                             const Factors<T>& f) {
-    UNROLL_ALL
-    for (int m = 0; m < M; m++) {
-        Pack<T, N> in;
-        in.load(x + (m < f.rows ? m : 0) * f.k);
-        UNROLL_ALL
-        for (int j = 0; j < N; j++) {
-            const float factor = to_float(in.at[j]);
-            first[m] = fmaf(a[j], factor, first[m]);
-            second[m] = fmaf(b[j], factor, second[m]);
-        }
-    }
-}
-
 // ------------------------------------------------------------------------------------ epilogues
 //
 // How many pairs there are, which rows of W are a pair, what of a row of x is the same for all pairs,

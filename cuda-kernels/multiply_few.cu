@@ -82,7 +82,17 @@ __device__ __forceinline__ void multiply_rows(const Factors<T>& f, T* h, const E
                 }
                 load(u, ends ? coming : own, then + along);
                 if (begin + along >= k) continue;
-                add_products(first, second, a, b, x + begin + along, f);
+                UNROLL_ALL
+                for (int m = 0; m < M; m++) {
+                    Pack<T, N> in;
+                    in.load(x + (m < f.rows ? m : 0) * k + begin + along);
+                    UNROLL_ALL
+                    for (int j = 0; j < N; j++) {
+                        const float factor = to_float(in.at[j]);
+                        first[m] = fmaf(a[j], factor, first[m]);
+                        second[m] = fmaf(b[j], factor, second[m]);
+                    }
+                }
             }
         }
         put_sums(f, epilogue, pair, place, first, second);

@@ -23,6 +23,7 @@
 // two blocks on an SM 115; a quarter as many 127; without the multiplications 108. Tried before, and lost: a
 // ring for the whole block, rows by 1 KB copies into padded stages, and mma.m16n8k16 of 8 pairs of W's rows by
 // up to 8 of x: 164.
+// The innermost loop is multiply_few.cu's: as one function for both, nvcc did not unroll it here.
 #include "few_rows.cuh"
 #include "launch_order.cuh"
 #include "wgmma_sm90.cuh"
@@ -74,23 +75,27 @@ __device__ __forceinline__ void stream_pairs(const Factors<bf16>& f, int stages,
     int coming_chunk = stages % chunks;
     Ring ring = {stages};
     for (int pair = first; pair < pairs; pair += stride) {
-        float first_sums[M] = {}, second_sums[M] = {};
+        float sums[M] = {}, second_sums[M] = {};
         for (int begin = 0; begin < k; begin += CHUNK) {
             mbarrier_wait(full + 8 * ring.stage, ring.parity);
             const bf16* w = stage_memory + ring.stage * 2 * CHUNK;
             const int count = min(CHUNK, k - begin);
 #pragma unroll(M <= 2 ? 4 : 1)
             for (int i = lane * N; i < count; i += warpSize * N) {
-                Pack<bf16, N> of_first, of_second;
-                of_first.load(w + i);
-                of_second.load(w + CHUNK + i);
-                float a[N], b[N];
+                Pack<bf16, N> a, b;
+                a.load(w + i);
+                b.load(w + CHUNK + i);
                 UNROLL_ALL
-                for (int j = 0; j < N; j++) {
-                    a[j] = to_float(of_first.at[j]);
-                    b[j] = to_float(of_second.at[j]);
+                for (int m = 0; m < M; m++) {
+                    Pack<bf16, N> in;
+                    in.load(x + (m < f.rows ? m : 0) * k + begin + i);
+                    UNROLL_ALL
+                    for (int j = 0; j < N; j++) {
+                        const float factor = to_float(in.at[j]);
+                        sums[m] = fmaf(to_float(a.at[j]), factor, sums[m]);
+                        second_sums[m] = fmaf(to_float(b.at[j]), factor, second_sums[m]);
+                    }
                 }
-                add_products(first_sums, second_sums, a, b, x + begin + i, f);
             }
             __syncwarp();  // all lanes have read the stage
             if (lane == 0 && coming < steps) start(coming_pair, coming_chunk, ring.stage);
@@ -101,7 +106,7 @@ __device__ __forceinline__ void stream_pairs(const Factors<bf16>& f, int stages,
             }
             ring.advance();
         }
-        put_sums(f, epilogue, pair, place, first_sums, second_sums);
+        put_sums(f, epilogue, pair, place, sums, second_sums);
     }
 }
 
