@@ -162,6 +162,11 @@ def median(answers):
     return statistics.median(run for answer in answers for run in answer["runs"])
 
 
+# Shapes of random models: one whose steps are long beside what stands around them, and one to try scripts with.
+SMALL = {"layers": 12, "d-model": 768, "heads": 12, "kv-heads": 12, "d-mlp": 2048, "vocab": 32000}
+TINY = {"layers": 3, "d-model": 64, "heads": 4, "kv-heads": 2, "d-mlp": 96, "vocab": 100}
+
+
 def model(folder, dtype, shape):
     """A random model of this shape, {option of random_model.py: value}; written on first use."""
     folder = folder / "-".join([dtype] + [str(value) for value in shape.values()])
