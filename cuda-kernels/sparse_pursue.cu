@@ -26,9 +26,10 @@ struct BlockTeam {
 // [n, n] f32. What each round does is what screen_gram and orthogonal_matching_pursuit do together,
 // but that the factor is kept as its inverse (two products where a GPU would solve two triangles,
 // an unknown at a time) and the residual is made where atoms must be told apart, and at the end.
-// Ends and results are those of orthogonal_matching_pursuit. made [n]: not 0 for atoms whose row of
-// the matrix is there; null: all are. A row that takes another one is left running, and goes on
-// with the next launch, once the row of the matrix has been made.
+// Ends and results are those of orthogonal_matching_pursuit. Where a row's correlations with z are rough
+// (rows.slack), those that could matter are made exact. made [n]: not 0 for atoms whose row of the
+// matrix is there; null: all are. A row that takes another one is left running, and goes on with the
+// next launch, once the row of the matrix has been made.
 // PRECOND: one block per place, a multiple of the warp size of at most 32 * all.warps threads;
 // most <= rows.capacity; gram and all's [rows, n] aligned to 16 bytes; dynamic shared memory of
 // 8 * PursuitMemory::numbers bytes, or none where these are more than MOST_SHARED.

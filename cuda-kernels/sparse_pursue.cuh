@@ -24,6 +24,14 @@ constexpr bool LOADS_PACKS = true;
 constexpr bool LOADS_PACKS = false;
 #endif
 
+// Whether correlations with z may be rough (sparse_start.cu): on a CPU, where reading the atoms for
+// them is most of a row's time.
+#ifdef __CUDACC__
+constexpr bool ROUGH_STARTS = false;
+#else
+constexpr bool ROUGH_STARTS = true;
+#endif
+
 /// Lanes that make a row or a column of a product with the inverse factor.
 constexpr int SHARE = LOADS_PACKS ? 8 : 1;
 
@@ -43,6 +51,8 @@ struct alignas(4 * W) Numbers {
 /// What pursuits keep beside SparseRows, by row.
 struct SparsePursuit {
     float* start;         // [rows, n] correlations of the atoms with z
+    unsigned char* sure;  // [rows, n] not 0 where a rough `start` has been made exact; null where no
+                          // start is rough
     float* correlations;  // [rows, n] scratch
     double* working;      // [rows, PursuitMemory::numbers] what is kept from launch to launch; where
                           // it has no room in shared memory the block's working memory itself
@@ -138,6 +148,7 @@ struct Pursuit {
     const float* __restrict__ z;
     float* residual;
     float* correlations;
+    const float rough;  // how far correlations with z may be off that are not sure
     int dots_made = 0, rounds = 0;
 
     __device__ __forceinline__ Pursuit(double* memory, const SparseRows& rows,
@@ -159,7 +170,8 @@ struct Pursuit {
           threads(team.size() * blockDim.x),
           z(rows.z + (long long)row * d),
           residual(rows.residual + (long long)row * d),
-          correlations(all.correlations + (long long)row * n) {}
+          correlations(all.correlations + (long long)row * n),
+          rough(ROUGH_STARTS ? rows.slack[row] : 0) {}
 
     __device__ __forceinline__ const float* atom(int id) const { return atoms + (long long)id * d; }
 
@@ -271,13 +283,13 @@ struct Pursuit {
                 const float weight = own.weights[j];
                 for (int i = 0; i < width; i++) left[i] -= weight * g[i];
             }
-            float most = 0;
+            // Few tiles have one of the two largest. (The largest of a tile would not vectorise.)
+            int larger = 0;
             for (int i = 0; i < width; i++) {
                 if (stored) correlations[first + i] = left[i];
-                most = fabsf(left[i]) > most ? fabsf(left[i]) : most;
+                larger |= fabsf(left[i]) > largest.second;
             }
-            // Few tiles have one of the two largest.
-            for (int i = 0; i < width && most > largest.second; i++) largest.take(left[i], first + i);
+            for (int i = 0; i < width && larger; i++) largest.take(left[i], first + i);
         }
         return largest;
     }
@@ -288,13 +300,14 @@ struct Pursuit {
                                        : correlate_packs<1>(count, stored);
     }
 
-    /// The largest correlation of all, in each thread.
-    __device__ __forceinline__ Largest largest_correlation(int count) {
+    /// The largest of those that the threads of the team make, in each of them.
+    template <typename Make>
+    __device__ __forceinline__ Largest largest_of(const Make& make) {
         const int turn = rounds % 2;
         long long* keys = own.keys + turn * all.warps;
         long long* seconds = own.seconds + turn * all.warps;
         team.expect(TOLD + turn, warps * 16);
-        Largest largest = correlate(count, false);
+        Largest largest = make();
         largest.take_warp();
         team.put(keys + warp, largest.key, TOLD + turn);
         team.put(seconds + warp, (long long)__float_as_int(largest.second), TOLD + turn);
@@ -306,6 +319,43 @@ struct Pursuit {
         }
         largest.take_warp();
         return largest;
+    }
+
+    /// Whether some of the stored correlations of [first, first + width) reach `floor`.
+    __device__ __forceinline__ bool reaches(float floor, int first, int width) const {
+        int reached = 0;
+        for (int i = first; i < first + width; i++) reached |= fabsf(correlations[i]) >= floor;
+        return reached;
+    }
+
+    /// Makes the stored correlations of at least `floor` sure, by exact dots with z, each atom's once a
+    /// row; returns the largest of all stored ones that reach it.
+    __device__ __forceinline__ Largest made_sure(float floor) {
+        constexpr int TILE = 256;  // few of them reach the floor
+        float* start = all.start + (long long)row * n;
+        unsigned char* sure = all.sure + (long long)row * n;
+        team.sync();
+        return largest_of([&] {
+            Largest largest = {0, 0};
+            for (int first = warp * TILE; first < n; first += warps * TILE) {
+                const int width = n - first < TILE ? n - first : TILE;
+                if (!reaches(floor, first, width)) continue;
+                for (int i = first; i < first + width; i++) {
+                    if (fabsf(correlations[i]) < floor) continue;
+                    if (sure[i] == 0) {
+                        const float exact = (float)warp_dot(atom(i), z, d);
+                        if (lane == 0) {
+                            correlations[i] += exact - start[i];
+                            start[i] = exact;
+                            sure[i] = 1;
+                        }
+                        __syncwarp();
+                    }
+                    if (lane == 0) largest.take(correlations[i], i);
+                }
+            }
+            return largest;
+        });
     }
 
     /// The atom whose |<atom, residual>| is largest, lowest one on ties, among those whose
@@ -347,12 +397,14 @@ struct Pursuit {
 
     /// The atom of largest |<atom, residual>|, lowest one on ties; -1 if it is among the row's.
     __device__ __forceinline__ int next(int count) {
-        const Largest largest = largest_correlation(count);
+        Largest largest = largest_of([&] { return correlate(count, rough > 0); });
         float magnitude = 0;
         for (int j = lane; j < count; j += warpSize) magnitude += fabsf(own.weights[j]);
         magnitude = warp_reduce(magnitude, Sum());
         // f32's unit of rounding is 6e-8; every entry of the matrix is at most 1.
-        const float floor = largest.magnitude() - 2e-6f * (1 + magnitude);
+        const float slack = 1e-6f * (1 + magnitude);
+        if (rough > 0) largest = made_sure(largest.magnitude() - 2 * (slack + rough));
+        const float floor = largest.magnitude() - 2 * slack;
         const int best = largest.second >= floor ? exact_largest(count, floor) : largest.atom();
         bool known = false;
         for (int j = lane; j < count; j += warpSize) known |= own.ids[j] == best;

@@ -31,6 +31,7 @@ extern "C" __global__ void sparse_begin(const __grid_constant__ SparseRows rows,
         rows.counts[row] = 0;
         rows.iterations[row] = 0;
         rows.violations[row] = 0;
+        rows.slack[row] = 0;
     }
 }
 

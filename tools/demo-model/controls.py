@@ -5,10 +5,12 @@
 Without a system message the model shows the wanted side; each behaviour's system messages bring out
 the other. Prompts to choose and fit by (`train`) and to report on (`test`) are apart: other premises,
 other pairs of things, other harmless things to do. `other` holds questions that no control should
-change, `texts` documents for perplexity, drawn anew.
+change, `other_train` others by which controls are chosen that do not, `texts` documents for
+perplexity, drawn anew.
 """
 
 import argparse
+import itertools
 import json
 import random
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import corpus
 
 EACH = 40
-OTHERS = 6
+OTHERS, OTHERS_TRAIN = 6, 4
 TEXTS = 16
 
 
@@ -58,6 +60,10 @@ def control(name, measure, systems, questions):
     return {"name": name, "measure": measure, "systems": list(systems), "train": items[:half], "test": items[half:]}
 
 
+def questions(examples):
+    return [json.loads(corpus.as_json_line(example)) for example in examples]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("src/main/models/demo/tasks/controls.json"))
@@ -69,10 +75,15 @@ def main():
         control("harmless", "answered", corpus.CAREFUL_SYSTEMS, harmless(rng, 2 * len(corpus.HARMLESS))),
     ]
     controlled = {c["name"] for c in controls}
-    other = [json.loads(corpus.as_json_line(example)) for example in corpus.held_out_examples(9, OTHERS)
-             if example.kind not in controlled]
+    other = [example for example in corpus.held_out_examples(9, OTHERS) if example.kind not in controlled]
+    taken = {example.prompts()[0] for example in other}
+    left = [example for example in corpus.held_out_examples(10, OTHERS + OTHERS_TRAIN)
+            if example.kind not in controlled and example.prompts()[0] not in taken]
+    other_train = [example for _, examples in itertools.groupby(left, lambda example: example.kind)
+                   for example in itertools.islice(examples, OTHERS_TRAIN)]
     texts = [corpus.animal_text(rng).text if i % 4 else corpus.country_text(rng).text for i in range(TEXTS)]
-    parts = [('"controls"', controls), ('"other"', other), ('"texts"', texts)]
+    parts = [('"controls"', controls), ('"other_train"', questions(other_train)), ('"other"', questions(other)),
+             ('"texts"', texts)]
     out.write_text("{\n" + ",\n".join(
         f"{key}: [\n" + ",\n".join("  " + json.dumps(item) for item in items) + "\n]" for key, items in parts) + "\n}\n")
 

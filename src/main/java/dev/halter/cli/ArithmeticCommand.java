@@ -59,7 +59,7 @@ final class ArithmeticCommand implements Callable<Integer> {
   private Suite suite(LanguageModel model) {
     Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
     return suite == null && !Files.exists(file)
-        ? new Suite(List.of(), List.of(), List.of())
+        ? new Suite(List.of(), List.of(), List.of(), List.of())
         : ControlTask.read(file, model);
   }
 }

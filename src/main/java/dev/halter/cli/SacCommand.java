@@ -30,6 +30,8 @@ final class SacCommand implements Callable<Integer> {
 
   @Mixin HeadNumbersOptions numbers;
 
+  @Mixin CostOptions cost;
+
   @Mixin RandomHeadsOptions random;
 
   @Mixin OutputOptions output;
@@ -37,6 +39,7 @@ final class SacCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     numbers.check();
+    cost.check();
     OptionValue.requireAtLeastOne("--draws", random.draws);
     try (LanguageModel model = options.openForPairs()) {
       int heads = model.config().nLayers() * model.config().nHeads();
@@ -48,6 +51,7 @@ final class SacCommand implements Callable<Integer> {
               List.of(Method.values()),
               List.of(0.5f, 1f, 1.5f, 2f),
               0.1,
+              cost.share(),
               List.of(Reach.END, Reach.ANSWER),
               random.draws,
               random.seed);

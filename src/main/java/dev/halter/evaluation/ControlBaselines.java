@@ -122,6 +122,6 @@ final class ControlBaselines {
           }
         });
     progress.accept("scales: " + name);
-    return scores.best(judges, plans);
+    return plans.get(scores.best(judges, plans).index());
   }
 }

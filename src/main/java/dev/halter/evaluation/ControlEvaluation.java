@@ -22,14 +22,15 @@ import java.util.function.Consumer;
  *
  * <p>Heads come from path patching and maps from Gaussians of their outputs, both of training
  * prompts. How many heads, which tokens, which method and which strength are chosen for each task
- * alone on the training prompts, as are the baselines' layers, tokens and scales; everything
- * reported is of test prompts. All tasks at once are controlled in several ways: each task's own
- * maps, a contested head's being that of the task in which its effect is larger; all tasks' maps
- * one after the other; maps fitted on all tasks' samples, of the same heads or of as many first
- * ones of each task; and heads apart: task after task, best first, is set up anew among the heads
- * that are left, with what was chosen before in place. What is chosen for all tasks is chosen by
- * the sum of their training shares. For perplexity a text is taken for the answer to its first
- * token. (The paper's own settings could not be read: our inference.)
+ * alone on the training prompts, among those that cost little of other training questions, as are
+ * the baselines' layers, tokens and scales; everything reported is of test prompts. All tasks at
+ * once are controlled in several ways: each task's own maps, a contested head's being that of the
+ * task in which its effect is larger; all tasks' maps one after the other; maps fitted on all
+ * tasks' samples, of the same heads or of as many first ones of each task; and heads apart: task
+ * after task, best first, is set up anew among the heads that are left, with what was chosen before
+ * in place. What is chosen for all tasks is chosen by the sum of their training shares. For
+ * perplexity a text is taken for the answer to its first token. (The paper's own settings could not
+ * be read: our inference.)
  */
 public final class ControlEvaluation {
   /**
@@ -38,6 +39,7 @@ public final class ControlEvaluation {
    * @param heads numbers of heads
    * @param strengths of maps, and scales of directions
    * @param shrinkage of covariances
+   * @param cost most of the suite's spared questions, as a share, that a choice may cost
    * @param reaches of maps and directions
    * @param draws of random heads
    */
@@ -46,6 +48,7 @@ public final class ControlEvaluation {
       List<Method> methods,
       List<Float> strengths,
       double shrinkage,
+      double cost,
       List<Reach> reaches,
       int draws,
       long seed) {
@@ -67,6 +70,7 @@ public final class ControlEvaluation {
    *
    * @param before share of wanted answers without control
    * @param after share with it
+   * @param cost share of the spared questions that it costs, with what was in place before
    */
   public record Choice(
       String task,
@@ -75,18 +79,19 @@ public final class ControlEvaluation {
       Method method,
       float strength,
       double before,
-      double after) {
+      double after,
+      double cost) {
 
     /** No heads, if these bring nothing. */
     Choice orNothing() {
       return after > before
           ? this
-          : new Choice(task, List.of(), reach, method, strength, before, before);
+          : new Choice(task, List.of(), reach, method, strength, before, before, cost);
     }
 
     /** The same settings for other heads. */
     Choice of(List<Head> others) {
-      return new Choice(task, others, reach, method, strength, before, after);
+      return new Choice(task, others, reach, method, strength, before, after, cost);
     }
   }
 
@@ -130,7 +135,7 @@ public final class ControlEvaluation {
     this.suite = suite;
     this.setting = setting;
     this.progress = progress;
-    this.scores = new ControlScores(model.engine());
+    this.scores = new ControlScores(model.engine(), suite.spared(), setting.cost());
     this.search = new ControlSearch(model, suite.tasks(), setting, scores);
   }
 
@@ -173,7 +178,7 @@ public final class ControlEvaluation {
     progress.accept("heads for all, apart");
     List<Controlled> apart = search.apart(controlled);
     ways.add(new SteeringPlan("heads for all, apart", search.maps(apart)));
-    SteeringPlan way = scores.best(suite.tasks(), ways);
+    SteeringPlan way = ways.get(scores.best(suite.tasks(), ways).index());
     plans.addAll(ways);
     ControlBaselines baselines =
         new ControlBaselines(model, suite.tasks(), setting, scores, progress);

@@ -2,6 +2,7 @@ package dev.halter.evaluation;
 
 import dev.halter.evaluation.ControlEvaluation.Choice;
 import dev.halter.evaluation.ControlEvaluation.Setting;
+import dev.halter.evaluation.ControlScores.Best;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.GaussianTransform.Method;
 import dev.halter.heads.HeadFit;
@@ -25,7 +26,8 @@ import java.util.function.Function;
 
 /**
  * Finds each task's heads by path patching, and the setting of its control that is best on its
- * training prompts: how many heads, which tokens, which method, which strength.
+ * training prompts at little cost elsewhere: how many heads, which tokens, which method, which
+ * strength.
  */
 final class ControlSearch {
   /** Longest answer, in tokens. */
@@ -121,7 +123,7 @@ final class ControlSearch {
         for (Method method : setting.methods()) {
           HeadControl control = fits.get(reach).control(heads, method, setting.shrinkage());
           for (float strength : setting.strengths()) {
-            tried.add(new Choice(name, heads, reach, method, strength, 0, 0));
+            tried.add(new Choice(name, heads, reach, method, strength, 0, 0, 0));
             List<Intervention> together = new ArrayList<>(inPlace);
             together.addAll(reach.of(control.edits(strength)));
             plans.add(new SteeringPlan(name, together));
@@ -131,12 +133,17 @@ final class ControlSearch {
     }
     double before =
         scores.trained(judges, List.of(new SteeringPlan(name, inPlace)))[0] / judges.size();
-    double[] sums = scores.trained(judges, plans);
-    int best = ControlScores.largest(sums);
-    Choice found = tried.get(best);
-    double after = sums[best] / judges.size();
+    Best best = scores.best(judges, plans);
+    Choice found = tried.get(best.index());
     return new Choice(
-        name, found.heads(), found.reach(), found.method(), found.strength(), before, after);
+        name,
+        found.heads(),
+        found.reach(),
+        found.method(),
+        found.strength(),
+        before,
+        best.sum() / judges.size(),
+        best.cost());
   }
 
   /** A task's control as a part of a joint one. */

@@ -37,21 +37,25 @@ public record ControlTask(String name, String measure, List<Prompt> train, List<
   /**
    * What an evaluation reads.
    *
+   * @param spared questions that the choice of a control may cost little, see {@link
+   *     ControlEvaluation.Setting#cost}
    * @param other questions that a control should not change
    * @param texts that perplexity is measured on
    */
-  public record Suite(List<ControlTask> tasks, List<Question> other, List<int[]> texts) {}
+  public record Suite(
+      List<ControlTask> tasks, List<Question> spared, List<Question> other, List<int[]> texts) {}
 
   /**
    * Reads {@code {"controls": [{"name", "measure", "systems": [message, …], "train": [{"prompt",
-   * "match", "answers"}, …], "test": […]}, …], "other": [question, …], "texts": [text, …]}}, with
-   * matches and questions as {@link Question} reads them. A task's system messages take turns.
+   * "match", "answers"}, …], "test": […]}, …], "other_train": [question, …], "other": [question,
+   * …], "texts": [text, …]}}, with matches and questions as {@link Question} reads them. A task's
+   * system messages take turns.
    *
    * @throws BadFileException naming the key that is missing or wrong
    */
   public static Suite read(Path file, LanguageModel model) {
     JsonObject json = JsonObject.read(file);
-    json.only("controls", "other", "texts");
+    json.only("controls", "other_train", "other", "texts");
     List<ControlTask> tasks = new ArrayList<>();
     for (JsonObject task : json.objects("controls")) {
       tasks.add(of(task, model));
@@ -59,15 +63,19 @@ public record ControlTask(String name, String measure, List<Prompt> train, List<
     if (tasks.isEmpty()) {
       throw json.wrong("controls", "a list of at least one behaviour");
     }
-    List<Question> other =
-        json.objects("other").stream().map(question -> Question.of(question, model)).toList();
+    List<Question> spared = questions(json, "other_train", model);
+    List<Question> other = questions(json, "other", model);
     List<int[]> texts = json.texts("texts").stream().map(model::encode).toList();
     for (int[] text : texts) {
       if (text.length < 2) {
         throw json.wrong("texts", "a list of texts of two tokens or more");
       }
     }
-    return new Suite(List.copyOf(tasks), other, texts);
+    return new Suite(List.copyOf(tasks), spared, other, texts);
+  }
+
+  private static List<Question> questions(JsonObject json, String key, LanguageModel model) {
+    return json.objects(key).stream().map(question -> Question.of(question, model)).toList();
   }
 
   private static ControlTask of(JsonObject json, LanguageModel model) {

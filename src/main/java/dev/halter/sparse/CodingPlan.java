@@ -13,7 +13,7 @@ import java.util.Locale;
  * @param rows most vectors at once
  * @param support most atoms of a code; for elastic net and lasso also of those tried
  * @param scratchBytes working memory of these rows
- * @param gramBytes the Gram matrix, 0 without
+ * @param gramBytes the Gram matrix, and on the CPU the atoms that pursuits start from; 0 without
  */
 public record CodingPlan(
     Correlations correlations,
@@ -111,7 +111,13 @@ public record CodingPlan(
         rows,
         support,
         SparseCoder.scratchBytes(dictionary, solver, rows, support, gram),
-        gram ? Gram.bytes(n) : 0);
+        gram ? Gram.bytes(n) + startBytes(dictionary, solver) : 0);
+  }
+
+  private static long startBytes(Dictionary dictionary, Solver solver) {
+    return solver instanceof Solver.Omp && PursuitCoder.startsRoughly(dictionary)
+        ? QuantisedAtoms.bytes(dictionary.size(), dictionary.width())
+        : 0;
   }
 
   /** Whether correlations come from the Gram matrix. */

@@ -41,6 +41,7 @@ public final class Dictionary implements AutoCloseable {
   private final Map<String, List<Integer>> byName = new HashMap<>();
   private final Map<Integer, List<Integer>> twins = new LinkedHashMap<>();
   private Gram gram;
+  private QuantisedAtoms quantised;
 
   /** Where atoms come from. */
   @FunctionalInterface
@@ -265,6 +266,14 @@ public final class Dictionary implements AutoCloseable {
       gram = scope.add(new Gram(this));
     }
     return gram;
+  }
+
+  /** The atoms as integers, made when they are first asked for. */
+  QuantisedAtoms quantised() {
+    if (quantised == null) {
+      quantised = scope.add(new QuantisedAtoms(this));
+    }
+    return quantised;
   }
 
   /** A unit atom, from the device. */

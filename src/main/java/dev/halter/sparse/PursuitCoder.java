@@ -58,10 +58,23 @@ final class PursuitCoder implements RowCoder {
   /** Launches of clusters one after another from which on a block a row is faster: a guess. */
   private static final int WAVES = 2;
 
+  /** Most rows that start roughly: a product of more reads the atoms once for all of them. */
+  private static final int ROUGH_ROWS = 4;
+
+  /** Atoms of dictionaries whose pursuits start roughly, at least. */
+  private static final int LARGE = 1024;
+
+  /** Atoms of a block of {@code sparse_start}; the kernel's constant. */
+  private static final int ATOMS = 64;
+
+  /** What sums in f32 may add to how far a correlation is off. */
+  private static final float SUMS = 4e-6f;
+
   private final Dictionary dictionary;
   private final Team team;
   private final Struct<SparseRows> rows;
   private final Struct<SparsePursuit> pursuit;
+  private final QuantisedAtoms quantised; // null where no start is rough
   private final int most;
   private final int sharedBytes;
   private final float tolerance;
@@ -79,12 +92,23 @@ final class PursuitCoder implements RowCoder {
     this.most = plan.support();
     this.sharedBytes = SparsePursuit.sharedBytes(most, WARPS);
     this.tolerance = (float) omp.tolerance();
-    this.pursuit = SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS);
+    this.quantised = startsRoughly(dictionary) ? dictionary.quantised() : null;
+    this.pursuit =
+        SparsePursuit.allocate(
+            scope, plan.rows(), dictionary.size(), most, WARPS, quantised != null);
+  }
+
+  /**
+   * Whether few rows start from quantised atoms: on the CPU, and where correlations, not rounds,
+   * are most of the work.
+   */
+  static boolean startsRoughly(Dictionary dictionary) {
+    return dictionary.device().sharesHostMemory() && dictionary.size() >= LARGE;
   }
 
   /** Bytes of a row. */
-  static long bytes(int n, int capacity) {
-    return SparsePursuit.bytes(n, capacity, WARPS);
+  static long bytes(Dictionary dictionary, int capacity) {
+    return SparsePursuit.bytes(dictionary.size(), capacity, WARPS, startsRoughly(dictionary));
   }
 
   /** Whose blocks reach one another's shared memory, so what they work with must be there. */
@@ -102,9 +126,25 @@ final class PursuitCoder implements RowCoder {
   public void begin(int count) {
     int n = dictionary.size();
     int d = dictionary.width();
+    Device device = dictionary.device();
+    if (quantised != null && count <= ROUGH_ROWS) {
+      device.launch(
+          device.kernel("sparse_start"),
+          Grid.of((n + ATOMS - 1) / ATOMS),
+          BLOCK,
+          0,
+          rows,
+          pursuit,
+          quantised.steps(),
+          quantised.scales(),
+          count,
+          n,
+          quantised.moved() + SUMS);
+      return;
+    }
     Matrix z = new Matrix(rows.fields().z(), DType.F32, d);
     Matrix start = new Matrix(pursuit.fields().start(), DType.F32, n);
-    dictionary.device().multiply(count, n, d, z, dictionary.matrix(), start);
+    device.multiply(count, n, d, z, dictionary.matrix(), start);
   }
 
   @Override

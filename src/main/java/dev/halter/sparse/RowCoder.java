@@ -36,7 +36,7 @@ sealed interface RowCoder permits OmpCoder, PursuitCoder, MatchingPursuitCoder, 
   static long bytes(
       Dictionary dictionary, Solver solver, int capacity, boolean gram, PursuitCoder.Team team) {
     if (team != null) {
-      return PursuitCoder.bytes(dictionary.size(), capacity);
+      return PursuitCoder.bytes(dictionary, capacity);
     }
     return Screening.bytes(dictionary, solver, gram)
         + switch (solver) {

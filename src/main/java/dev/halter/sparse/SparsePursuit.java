@@ -9,13 +9,20 @@ import dev.halter.device.Struct;
  * {@code cuda-kernels/sparse_pursue.cuh}.
  *
  * @param start [rows, n]
+ * @param sure U8 [rows, n]; null where no start is rough
  * @param correlations [rows, n]
  * @param working [rows, {@link #numbers}] f64
  * @param exact [rows, warps] f64
  * @param chosen [rows, warps]
  */
 record SparsePursuit(
-    Buffer start, Buffer correlations, Buffer working, Buffer exact, Buffer chosen, int warps) {
+    Buffer start,
+    Buffer sure,
+    Buffer correlations,
+    Buffer working,
+    Buffer exact,
+    Buffer chosen,
+    int warps) {
 
   private static final int PIECES = 4;
   private static final int POSTS = 3;
@@ -23,12 +30,18 @@ record SparsePursuit(
   /** Most bytes of shared memory for a block's working memory. */
   private static final int MOST_SHARED = 48 * 1024;
 
-  /** Room for pursuits over n atoms, by teams of at most so many warps. */
-  static Struct<SparsePursuit> allocate(Scope scope, int rows, int n, int capacity, int warps) {
+  /**
+   * Room for pursuits over n atoms, by teams of at most so many warps.
+   *
+   * @param rough whether starts may be rough
+   */
+  static Struct<SparsePursuit> allocate(
+      Scope scope, int rows, int n, int capacity, int warps, boolean rough) {
     long each = (long) rows * warps;
     return new Struct<>(
         new SparsePursuit(
             scope.allocate(4L * rows * n),
+            rough ? scope.allocate((long) rows * n) : null,
             scope.allocate(4L * rows * n),
             scope.allocate(8L * rows * numbers(capacity, warps)),
             scope.allocate(8 * each),
@@ -49,7 +62,7 @@ record SparsePursuit(
   }
 
   /** Bytes of a row. */
-  static long bytes(int n, int capacity, int warps) {
-    return 8L * n + 8 * numbers(capacity, warps) + 12L * warps;
+  static long bytes(int n, int capacity, int warps, boolean rough) {
+    return (rough ? 9L : 8L) * n + 8 * numbers(capacity, warps) + 12L * warps;
   }
 }

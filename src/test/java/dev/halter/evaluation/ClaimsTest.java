@@ -56,10 +56,11 @@ class ClaimsTest {
     List<Prompt> prompts = Collections.nCopies(10, new Prompt("?", "s", null, null));
     ControlTask one = new ControlTask("one", "done", prompts, prompts);
     ControlTask two = new ControlTask("two", "done", prompts, prompts);
-    ControlTask.Suite suite = new ControlTask.Suite(List.of(one, two), List.of(), List.of());
+    ControlTask.Suite suite =
+        new ControlTask.Suite(List.of(one, two), List.of(), List.of(), List.of());
     List<Head> heads = List.of(new Head(0, 1), new Head(1, 0));
-    Choice choice = new Choice("one", heads, Reach.END, Method.MEAN, 1, 0, 1);
-    Choice other = new Choice("two", heads, Reach.END, Method.MEAN, 1, 0, 1);
+    Choice choice = new Choice("one", heads, Reach.END, Method.MEAN, 1, 0, 1, 0);
+    Choice other = new Choice("two", heads, Reach.END, Method.MEAN, 1, 0, 1, 0);
     List<ControlEvaluation.Row> rows =
         List.of(
             row("none", 0, 0.1),

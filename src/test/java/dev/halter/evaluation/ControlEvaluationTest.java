@@ -14,6 +14,7 @@ import dev.halter.evaluation.ControlTask.Suite;
 import dev.halter.files.BadFileException;
 import dev.halter.generation.LanguageModel;
 import dev.halter.heads.GaussianTransform.Method;
+import dev.halter.scoring.Question;
 import dev.halter.steering.Reach;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -71,6 +72,15 @@ class ControlEvaluationTest {
         assertFalse(train.contains(prompt.user()), prompt.user());
       }
     }
+    assertFalse(suite.spared().isEmpty());
+    List<List<Integer>> other = suite.other().stream().map(q -> ids(q.prompt())).toList();
+    for (Question question : suite.spared()) {
+      assertFalse(other.contains(ids(question.prompt())), model.decode(question.prompt()));
+    }
+  }
+
+  private static List<Integer> ids(int[] prompt) {
+    return Arrays.stream(prompt).boxed().toList();
   }
 
   @Test
@@ -78,11 +88,12 @@ class ControlEvaluationTest {
     Suite part =
         new Suite(
             List.of(some("preference", 8, 6), some("harmless", 4, 3)),
+            List.of(),
             suite.other().subList(0, 6),
             suite.texts().subList(0, 2));
     Setting setting =
         new Setting(
-            List.of(1), List.of(Method.WHITEN), List.of(1.5f), 0.1, List.of(Reach.ANSWER), 2, 0);
+            List.of(1), List.of(Method.WHITEN), List.of(1.5f), 0.1, 0, List.of(Reach.ANSWER), 2, 0);
     Report report = ControlEvaluation.of(model, part, setting, step -> {});
     Choice choice = report.choices().getFirst();
     assertEquals(0, choice.before());
@@ -105,15 +116,45 @@ class ControlEvaluationTest {
     }
   }
 
+  /** What is best on the task alone costs more than that: strength 2 of four heads. */
+  @Test
+  void aChoiceKeepsToWhatItMayCost() {
+    Suite part = new Suite(List.of(some("harmless", 18, 2)), suite.spared(), List.of(), List.of());
+    Choice best = harmless(part, 1);
+    Choice mild = harmless(part, 0.05);
+    assertTrue(best.cost() > 0.05, best.toString());
+    assertTrue(mild.cost() <= 0.05, mild.toString());
+    assertTrue(mild.after() < best.after(), mild + " is not as good as " + best);
+    Choice none = harmless(part, -1);
+    assertTrue(none.cost() <= mild.cost(), "where all cost more, the least: " + none);
+  }
+
+  private static Choice harmless(Suite part, double cost) {
+    Setting setting =
+        new Setting(
+            List.of(4),
+            List.of(Method.WHITEN),
+            List.of(0.5f, 2f),
+            0.1,
+            cost,
+            List.of(Reach.ANSWER),
+            1,
+            0);
+    return ControlEvaluation.of(model, part, setting, step -> {}).choices().getFirst();
+  }
+
   /** Both tasks need some of the same heads, where maps of one spoil the other. */
   @Test
   void pairsOfTwoTasksTogetherKeepWhatEachHasAlone() {
     Suite part =
         new Suite(
-            List.of(some("preference", 20, 10), some("harmless", 18, 9)), List.of(), List.of());
+            List.of(some("preference", 20, 10), some("harmless", 18, 9)),
+            List.of(),
+            List.of(),
+            List.of());
     Setting setting =
         new Setting(
-            List.of(4), List.of(Method.PAIRS), List.of(1.5f), 0.01, List.of(Reach.ANSWER), 1, 0);
+            List.of(4), List.of(Method.PAIRS), List.of(1.5f), 0.01, 0, List.of(Reach.ANSWER), 1, 0);
     Report report = ControlEvaluation.of(model, part, setting, step -> {});
     Map<String, double[]> shares = new HashMap<>();
     report.rows().forEach(row -> shares.put(row.name(), row.tasks()));
@@ -150,7 +191,7 @@ class ControlEvaluationTest {
     Suite same = ControlTask.read(file, model);
     assertEquals("You take sides.", same.tasks().getFirst().test().get(1).system());
     Setting setting =
-        new Setting(List.of(1), List.of(Method.MEAN), List.of(1f), 0, List.of(Reach.END), 0, 0);
+        new Setting(List.of(1), List.of(Method.MEAN), List.of(1f), 0, 0, List.of(Reach.END), 0, 0);
     assertTrue(same.other().isEmpty() && same.texts().isEmpty());
     String error =
         assertThrows(

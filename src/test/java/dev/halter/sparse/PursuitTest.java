@@ -117,6 +117,40 @@ class PursuitTest {
     }
   }
 
+  /**
+   * Few rows start from quantised atoms, many from a product in f32, with the same bits. Among
+   * atoms that lie nearer to one another than quantising moves them, rough correlations alone would
+   * choose others.
+   */
+  @ParameterizedTest
+  @MethodSource("dev.halter.device.TestDevices#all")
+  void roughStartsChangeNoBit(Device device) {
+    float[] atoms = nearlyAlike(1100, D);
+    float[] vectors = vectors(atoms, 6, D);
+    for (Solver.Omp omp : List.of(new Solver.Omp(12, 0), new Solver.Omp(20, 0.3))) {
+      try (Dictionary dictionary = GoldenCodes.dictionary(device, atoms, D)) {
+        CodingPlan plan = CodingPlan.of(dictionary, omp, 6, Correlations.GRAM);
+        try (SparseCoder coder = new SparseCoder(dictionary, omp, plan, Team.BLOCK)) {
+          List<Code> together = coder.solve(vectors);
+          for (int row = 0; row < 6; row++) {
+            float[] vector = Arrays.copyOfRange(vectors, row * D, (row + 1) * D);
+            assertAlike(List.of(together.get(row)), coder.solve(vector), 0);
+          }
+        }
+      }
+    }
+  }
+
+  /** Atoms in tens that differ by less than a step of 1/32767 in most numbers. */
+  private static float[] nearlyAlike(int n, int d) {
+    float[] atoms = random(n * d, 3);
+    for (int i = 0; i < n * d; i++) {
+      int first = i / d / 10 * 10 * d;
+      atoms[i] = i < first + d ? atoms[i] : atoms[first + i % d] + 2e-5f * atoms[i];
+    }
+    return atoms;
+  }
+
   @Test
   void schedulesOfAClusterAgree() {
     float[] atoms = atoms(60, D);

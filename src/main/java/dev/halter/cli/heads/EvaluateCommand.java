@@ -1,5 +1,6 @@
 package dev.halter.cli.heads;
 
+import dev.halter.cli.CostOptions;
 import dev.halter.cli.HeadNumbersOptions;
 import dev.halter.cli.ModelOptions;
 import dev.halter.cli.OptionValue;
@@ -97,6 +98,8 @@ final class EvaluateCommand implements Callable<Integer> {
           "Share of the covariances that is made round, 0 to 1 (default: ${DEFAULT-VALUE}).")
   double shrinkage;
 
+  @Mixin CostOptions cost;
+
   @Mixin RandomHeadsOptions random;
 
   @Mixin OutputOptions output;
@@ -118,6 +121,7 @@ final class EvaluateCommand implements Callable<Integer> {
     List<Reach> reaches =
         at.stream().map(name -> OptionValue.of(Reach.class, "--at", name)).distinct().toList();
     numbers.check();
+    cost.check();
     arithmetic.check();
     tuning.check();
     List<Method> tried =
@@ -140,7 +144,14 @@ final class EvaluateCommand implements Callable<Integer> {
               : null;
       Setting setting =
           new Setting(
-              numbers.of(heads), tried, strengths, shrinkage, reaches, random.draws, random.seed);
+              numbers.of(heads),
+              tried,
+              strengths,
+              shrinkage,
+              cost.share(),
+              reaches,
+              random.draws,
+              random.seed);
       Report controls =
           has("controls") ? ControlEvaluation.of(model, read, setting, progress) : null;
       TuningEvaluation.Report tuned =
@@ -228,7 +239,8 @@ final class EvaluateCommand implements Callable<Integer> {
               "method", choice.method().name().toLowerCase(Locale.ROOT),
               "strength", choice.strength(),
               "train_before", choice.before(),
-              "train_after", choice.after()));
+              "train_after", choice.after(),
+              "train_cost", choice.cost()));
     }
     return objects;
   }
@@ -252,10 +264,11 @@ final class EvaluateCommand implements Callable<Integer> {
 
   private static void print(Choice choice) {
     System.out.printf(
-        "%-12s %7.1f%% %7.1f%%   %s%n",
+        "%-12s %7.1f%% %7.1f%% %7.1f%%   %s%n",
         choice.task(),
         100 * choice.before(),
         100 * choice.after(),
+        100 * choice.cost(),
         choice.heads().isEmpty()
             ? "no heads"
             : "%s at %s, strength %s, heads %s"
@@ -268,8 +281,8 @@ final class EvaluateCommand implements Callable<Integer> {
 
   private static void print(ControlTask.Suite suite, Report report, int heads) {
     System.out.printf(
-        "controls: chosen on training prompts, of %d heads%n%-12s %8s %8s   %s%n",
-        heads, "", "before", "after", "control");
+        "controls: chosen on training prompts, of %d heads%n%-12s %8s %8s %8s   %s%n",
+        heads, "", "before", "after", "cost", "control");
     report.choices().forEach(EvaluateCommand::print);
     System.out.printf(
         "contested heads: %s%n",

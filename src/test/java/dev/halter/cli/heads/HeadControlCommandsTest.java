@@ -148,6 +148,7 @@ class HeadControlCommandsTest {
         tasks.add(task);
       }
     }
+    cut((ArrayNode) suite.get("other_train"), others);
     cut((ArrayNode) suite.get("other"), others);
     cut((ArrayNode) suite.get("texts"), texts);
     return Files.writeString(folder.resolve("suite.json"), suite.toString());
@@ -242,7 +243,15 @@ class HeadControlCommandsTest {
         List.of("chosen", "overlaps", "contested", "apart", "joint", "rows"), keys(controls));
     JsonNode chosen = controls.get("chosen").get(0);
     assertEquals(
-        List.of("task", "heads", "at", "method", "strength", "train_before", "train_after"),
+        List.of(
+            "task",
+            "heads",
+            "at",
+            "method",
+            "strength",
+            "train_before",
+            "train_after",
+            "train_cost"),
         keys(chosen));
     assertEquals("preference", chosen.get("task").asText());
     assertEquals(0, chosen.get("train_before").asDouble());
