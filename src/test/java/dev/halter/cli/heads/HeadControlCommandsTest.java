@@ -327,5 +327,7 @@ class HeadControlCommandsTest {
     halter("heads", "evaluate", "--part", "tuning", "--learn", "3").error(2);
     halter("heads", "evaluate", "--part", "tuning", "--learning-rate", "0").error(2);
     halter("heads", "evaluate", "--at", "start").error(2);
+    assertTrue(halter("heads", "evaluate", "--cost", "101").error(2).contains("0 to 100"));
+    assertTrue(halter("evaluate", "paper", "sac", "--cost", "-1").error(2).contains("--cost"));
   }
 }
