@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOAD_SECONDS = 120  # that a peer may take to start and answer its first figure
 FIGURE_SECONDS = 60  # that it may take for another one
 
+# Environment variables that cap the instruction set: Halter's, and those of torch and what it multiplies by.
+CAPS = ("HALTER_MAX_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+
 
 class Peer:
     """An engine that answers figures, with further environment variables if there are any.
@@ -188,9 +191,10 @@ def path_patching_flop(shape, pairs, tokens):
 
 def report(script, device, threads, **rest):
     """The frame of a report: where and how it came about."""
+    caps = [f"{name}={os.environ[name]}" for name in CAPS if name in os.environ]
     return {
         "date": datetime.date.today().isoformat(), "machine": machine(device),
-        "command": " ".join([f"bench/{script}", *sys.argv[1:]]), "threads": threads,
+        "command": " ".join([*caps, f"bench/{script}", *sys.argv[1:]]), "threads": threads,
         "load": os.getloadavg()[0], **rest}
 
 

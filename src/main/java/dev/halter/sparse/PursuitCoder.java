@@ -74,7 +74,7 @@ final class PursuitCoder implements RowCoder {
   private final Team team;
   private final Struct<SparseRows> rows;
   private final Struct<SparsePursuit> pursuit;
-  private final QuantisedAtoms quantised; // null where no start is rough
+  private final boolean startsRoughly; // where rows are few
   private final int most;
   private final int sharedBytes;
   private final float tolerance;
@@ -92,10 +92,9 @@ final class PursuitCoder implements RowCoder {
     this.most = plan.support();
     this.sharedBytes = SparsePursuit.sharedBytes(most, WARPS);
     this.tolerance = (float) omp.tolerance();
-    this.quantised = startsRoughly(dictionary) ? dictionary.quantised() : null;
+    this.startsRoughly = startsRoughly(dictionary);
     this.pursuit =
-        SparsePursuit.allocate(
-            scope, plan.rows(), dictionary.size(), most, WARPS, quantised != null);
+        SparsePursuit.allocate(scope, plan.rows(), dictionary.size(), most, WARPS, startsRoughly);
   }
 
   /**
@@ -127,7 +126,8 @@ final class PursuitCoder implements RowCoder {
     int n = dictionary.size();
     int d = dictionary.width();
     Device device = dictionary.device();
-    if (quantised != null && count <= ROUGH_ROWS) {
+    if (startsRoughly && count <= ROUGH_ROWS) {
+      QuantisedAtoms quantised = dictionary.quantised();
       device.launch(
           device.kernel("sparse_start"),
           Grid.of((n + ATOMS - 1) / ATOMS),
