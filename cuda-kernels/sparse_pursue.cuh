@@ -51,8 +51,7 @@ struct alignas(4 * W) Numbers {
 /// What pursuits keep beside SparseRows, by row.
 struct SparsePursuit {
     float* start;         // [rows, n] correlations of the atoms with z
-    unsigned char* sure;  // [rows, n] not 0 where a rough `start` has been made exact; null where no
-                          // start is rough
+    bool* sure;           // [rows, n] whether a rough `start` has been made exact; null where none is rough
     float* correlations;  // [rows, n] scratch
     double* working;      // [rows, PursuitMemory::numbers] what is kept from launch to launch; where
                           // it has no room in shared memory the block's working memory itself
@@ -333,7 +332,7 @@ struct Pursuit {
     __device__ __forceinline__ Largest made_sure(float floor) {
         constexpr int TILE = 256;  // few of them reach the floor
         float* start = all.start + (long long)row * n;
-        unsigned char* sure = all.sure + (long long)row * n;
+        bool* sure = all.sure + (long long)row * n;
         team.sync();
         return largest_of([&] {
             Largest largest = {0, 0};
@@ -342,12 +341,12 @@ struct Pursuit {
                 if (!reaches(floor, first, width)) continue;
                 for (int i = first; i < first + width; i++) {
                     if (fabsf(correlations[i]) < floor) continue;
-                    if (sure[i] == 0) {
+                    if (!sure[i]) {
                         const float exact = (float)warp_dot(atom(i), z, d);
                         if (lane == 0) {
                             correlations[i] += exact - start[i];
                             start[i] = exact;
-                            sure[i] = 1;
+                            sure[i] = true;
                         }
                         __syncwarp();
                     }

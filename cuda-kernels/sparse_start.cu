@@ -62,7 +62,7 @@ extern "C" __global__ void sparse_start(const __grid_constant__ SparseRows rows,
                 warp_along(steps + (long long)atom * d, rows.z + (long long)row * d, d);
             if (threadIdx.x % warpSize == 0) {
                 all.start[(long long)row * n + atom] = scales[atom] * along;
-                all.sure[(long long)row * n + atom] = 0;
+                all.sure[(long long)row * n + atom] = false;
             }
         }
     }

@@ -23,8 +23,9 @@ public final class SacClaims {
   public static List<Claim> of(Suite suite, Report report, int heads) {
     List<String> choices =
         List.of(
-            "How many heads, which tokens, method and strength: chosen on training prompts, as are the"
-                + " baselines' layers and scales; the paper's settings are not known to us.",
+            "How many heads, which tokens, method and strength: chosen on training prompts among those"
+                + " that cost little of other training questions (--cost), as are the baselines'"
+                + " layers and scales; the paper's settings are not known to us.",
             "Maps of Gaussians of each head's z: mean shift, whitening and colouring, transport, or the"
                 + " mean of the wanted side given the other.");
     List<Figure> few = new ArrayList<>();

@@ -9,7 +9,7 @@ import dev.halter.device.Struct;
  * {@code cuda-kernels/sparse_pursue.cuh}.
  *
  * @param start [rows, n]
- * @param sure U8 [rows, n]; null where no start is rough
+ * @param sure BOOL [rows, n]; null where no start is rough
  * @param correlations [rows, n]
  * @param working [rows, {@link #numbers}] f64
  * @param exact [rows, warps] f64
