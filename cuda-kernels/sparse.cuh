@@ -16,6 +16,9 @@
 /// States of a row.
 constexpr int RUNNING = 0, DONE = 1, NOT_FINITE = 2, FULL = 3;
 
+/// What sums in f32 may add to how far the correlation of a unit vector with an atom is off.
+constexpr float SUMS_SLACK = 4e-6f;
+
 /// A batch while it is coded, by row.
 struct SparseRows {
     float* z;              // [rows, d] x / |x|

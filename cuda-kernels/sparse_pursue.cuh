@@ -51,7 +51,7 @@ struct alignas(4 * W) Numbers {
 /// What pursuits keep beside SparseRows, by row.
 struct SparsePursuit {
     float* start;         // [rows, n] correlations of the atoms with z
-    bool* sure;           // [rows, n] whether a rough `start` has been made exact; null where none is rough
+    bool* sure;           // [rows, n] whether a rough `start` has been made exact; null where none is
     float* correlations;  // [rows, n] scratch
     double* working;      // [rows, PursuitMemory::numbers] what is kept from launch to launch; where
                           // it has no room in shared memory the block's working memory itself

@@ -56,7 +56,9 @@ __device__ __forceinline__ void pack(T* packed, const SparseRows& rows,
     }
     const float norm = sqrtf(block_sum(squares));
     const float step = sqrtf(block_sum(moved));
-    if (threadIdx.x == 0) rows.slack[row] = (narrowing + 4e-6f) * norm + (1 + narrowing) * step;
+    if (threadIdx.x == 0) {
+        rows.slack[row] = (narrowing + SUMS_SLACK) * norm + (1 + narrowing) * step;
+    }
 }
 
 #define SPARSE_PACK(T)                                                                          \

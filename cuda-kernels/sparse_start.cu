@@ -2,10 +2,13 @@
 // the bytes.
 //
 // An atom is kept as 16-bit steps of its largest number. That moves one of 4,096 normal numbers by
-// 3e-5, and the pursuit makes exact what could matter (made_sure in sparse_pursue.cuh), a few of each
+// 3e-5, and the pursuit makes exact what could matter (made_sure in sparse_pursue.cuh), about one of each
 // round. Tried: bf16, by which an atom moves by 1e-3. Correlations with the residual are soon as small
 // as that, so that nearly all had to be made exact, and a row took longer than from f32.
 #include "sparse_pursue.cuh"
+
+/// Atoms of a block of sparse_start.
+constexpr int ATOMS = 64;
 
 // steps [n, d] and scales [n] for atoms [n, d] f32: steps[i] * scales[i] is atom i, moved by moved[i]
 // in L2 norm.
@@ -44,16 +47,15 @@ __device__ __forceinline__ float warp_along(const short* __restrict__ steps,
 }
 
 // all.start [rows, n] = correlations of quantised atoms (steps [n, d], scales [n]) with z, of which none
-// is sure; rows.slack [rows] = slack.
-// PRECOND: grid.x covers the atoms, 64 to a block; a block size that is a multiple of the warp size;
-// slack is the most that an atom has moved, and a little for the sums: z are unit vectors.
+// is sure; rows.slack [rows] = how far they may be off: moved, the most that an atom has moved, and a
+// little for the sums, since z are unit vectors.
+// PRECOND: grid.x covers the atoms, ATOMS to a block; a block size that is a multiple of the warp size.
 // Moves n * d * 2 bytes: the rows' dots with an atom follow one another while it is in the L1 cache.
 extern "C" __global__ void sparse_start(const __grid_constant__ SparseRows rows,
                                         const __grid_constant__ SparsePursuit all,
                                         const short* __restrict__ steps,
                                         const float* __restrict__ scales, int count, int n,
-                                        float slack) {
-    constexpr int ATOMS = 64;
+                                        float moved) {
     const int d = rows.d, first = blockIdx.x * ATOMS, end = first + ATOMS < n ? first + ATOMS : n;
     const int warp = threadIdx.x / warpSize, warps = blockDim.x / warpSize;
     for (int atom = first + warp; atom < end; atom += warps) {
@@ -67,6 +69,6 @@ extern "C" __global__ void sparse_start(const __grid_constant__ SparseRows rows,
         }
     }
     for (int row = threadIdx.x; blockIdx.x == 0 && row < count; row += blockDim.x) {
-        rows.slack[row] = slack;
+        rows.slack[row] = moved + SUMS_SLACK;
     }
 }

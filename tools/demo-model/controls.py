@@ -75,10 +75,13 @@ def main():
         control("harmless", "answered", corpus.CAREFUL_SYSTEMS, harmless(rng, 2 * len(corpus.HARMLESS))),
     ]
     controlled = {c["name"] for c in controls}
-    other = [example for example in corpus.held_out_examples(9, OTHERS) if example.kind not in controlled]
+
+    def uncontrolled(seed, each):
+        return [example for example in corpus.held_out_examples(seed, each) if example.kind not in controlled]
+
+    other = uncontrolled(9, OTHERS)
     taken = {example.prompts()[0] for example in other}
-    left = [example for example in corpus.held_out_examples(10, OTHERS + OTHERS_TRAIN)
-            if example.kind not in controlled and example.prompts()[0] not in taken]
+    left = [example for example in uncontrolled(10, OTHERS + OTHERS_TRAIN) if example.prompts()[0] not in taken]
     other_train = [example for _, examples in itertools.groupby(left, lambda example: example.kind)
                    for example in itertools.islice(examples, OTHERS_TRAIN)]
     texts = [corpus.animal_text(rng).text if i % 4 else corpus.country_text(rng).text for i in range(TEXTS)]

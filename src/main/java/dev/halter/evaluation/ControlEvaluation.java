@@ -70,7 +70,8 @@ public final class ControlEvaluation {
    *
    * @param before share of wanted answers without control
    * @param after share with it
-   * @param cost share of the spared questions that it costs, with what was in place before
+   * @param cost share of the spared questions that it costs, with what was in place before; NaN if
+   *     there are none
    */
   public record Choice(
       String task,

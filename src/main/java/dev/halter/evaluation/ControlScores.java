@@ -39,7 +39,7 @@ final class ControlScores {
    *
    * @param index among those that were tried
    * @param sum of tasks' shares of wanted answers
-   * @param cost what it costs of the spared questions, as a share
+   * @param cost what it costs of the spared questions, as a share; NaN if there are none
    */
   record Best(int index, double sum, double cost) {}
 
@@ -56,7 +56,7 @@ final class ControlScores {
             .mapToInt(i -> i)
             .toArray();
     if (spared.isEmpty()) {
-      return new Best(order[0], sums[order[0]], 0);
+      return new Best(order[0], sums[order[0]], Double.NaN);
     }
     Best least = null;
     for (int from = 0; from < order.length; from += TOGETHER) {

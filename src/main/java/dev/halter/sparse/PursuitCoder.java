@@ -67,9 +67,6 @@ final class PursuitCoder implements RowCoder {
   /** Atoms of a block of {@code sparse_start}; the kernel's constant. */
   private static final int ATOMS = 64;
 
-  /** What sums in f32 may add to how far a correlation is off. */
-  private static final float SUMS = 4e-6f;
-
   private final Dictionary dictionary;
   private final Team team;
   private final Struct<SparseRows> rows;
@@ -139,7 +136,7 @@ final class PursuitCoder implements RowCoder {
           quantised.scales(),
           count,
           n,
-          quantised.moved() + SUMS);
+          quantised.moved());
       return;
     }
     Matrix z = new Matrix(rows.fields().z(), DType.F32, d);

@@ -50,6 +50,7 @@ class SharedWithKernelsTest {
     "dev.halter.sparse.SparseRows,          NOT_FINITE,    sparse.cuh,         NOT_FINITE",
     "dev.halter.sparse.SparseRows,          FULL,          sparse.cuh,         FULL",
     "dev.halter.sparse.Screening,           MOST_IN_CHUNK, sparse_screen.cu,   MOST_IN_CHUNK",
+    "dev.halter.sparse.PursuitCoder,        ATOMS,         sparse_start.cu,    ATOMS",
     "dev.halter.steering.ConceptRemoval,    SOLVE,         remove_concepts.cu, SOLVE",
     "dev.halter.steering.ConceptRemoval,    APPLY,         remove_concepts.cu, APPLY",
     "dev.halter.steering.ConceptRemoval,    NAMED,         remove_concepts.cu, NAMED",

@@ -97,6 +97,7 @@ class ControlEvaluationTest {
     Report report = ControlEvaluation.of(model, part, setting, step -> {});
     Choice choice = report.choices().getFirst();
     assertEquals(0, choice.before());
+    assertTrue(Double.isNaN(choice.cost()), "nothing was asked that it could cost");
     assertTrue(choice.after() > 0.9, choice.toString());
 
     Row none = report.rows().getFirst();
@@ -116,7 +117,7 @@ class ControlEvaluationTest {
     }
   }
 
-  /** What is best on the task alone costs more than that: strength 2 of four heads. */
+  /** The stronger of two settings is better on the task, and costs more than 5 points elsewhere. */
   @Test
   void aChoiceKeepsToWhatItMayCost() {
     Suite part = new Suite(List.of(some("harmless", 18, 2)), suite.spared(), List.of(), List.of());

@@ -264,11 +264,11 @@ final class EvaluateCommand implements Callable<Integer> {
 
   private static void print(Choice choice) {
     System.out.printf(
-        "%-12s %7.1f%% %7.1f%% %7.1f%%   %s%n",
+        "%-12s %7.1f%% %7.1f%% %8s   %s%n",
         choice.task(),
         100 * choice.before(),
         100 * choice.after(),
-        100 * choice.cost(),
+        ArithmeticSection.percent(choice.cost()),
         choice.heads().isEmpty()
             ? "no heads"
             : "%s at %s, strength %s, heads %s"
