@@ -17,12 +17,15 @@ __device__ __forceinline__ float fast_exp2(float x) {
 // e^x to within 1.01 units in the last place (over every 37th float). Results below 2^-125
 // become 0, so a softmax never meets denormals; x above 88.72 gives infinity; NaN stays NaN.
 // e^x = 2^n e^r with n = round(x / ln 2): r by Cody and Waite's two-part ln 2, so |r| <= 0.3466,
-// and there 1 + r + r^2 p(r) with the coefficients of expf in Moshier's Cephes library.
+// and there 1 + r + r^2 p(r) with the coefficients of expf in Moshier's Cephes library. What becomes 0
+// does so by a factor: a choice between 0 and the result g++ makes a branch around `sum += result`,
+// and sums no longer vectorise.
 __device__ __forceinline__ float fast_exp(float x) {
-    float n = rintf(x * 1.44269504f);
-    n = n < -126.0f ? -126.0f : n;
+    const bool vanishes = x < -86.6f;
+    const float exponent = vanishes ? -86.6f : x;
+    float n = rintf(exponent * 1.44269504f);
     n = n > 128.0f ? 128.0f : n;
-    float r = fmaf(n, -0.693359375f, x);
+    float r = fmaf(n, -0.693359375f, exponent);
     r = fmaf(n, 2.12194440e-4f, r);
     float p = 1.9875691500e-4f;
     p = fmaf(p, r, 1.3981999507e-3f);
@@ -32,9 +35,9 @@ __device__ __forceinline__ float fast_exp(float x) {
     p = fmaf(p, r, 5.0000001201e-1f);
     p = fmaf(p, r * r, r) + 1.0f;
     // 2^n as 2 * 2^(n-1): n = 128 has no float of its own.
-    const float scale = __int_as_float(((int)n + 126) << 23);
+    const float scale = vanishes ? 0.0f : __int_as_float(((int)n + 126) << 23);
     const float value = (p + p) * scale;
-    return x < -86.6f ? 0.0f : x > 88.722839f ? INFINITY : value;
+    return x > 88.722839f ? INFINITY : value;
 }
 
 __device__ __forceinline__ float silu(float value) { return value / (1.0f + fast_exp(-value)); }

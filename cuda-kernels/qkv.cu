@@ -5,6 +5,16 @@
 #include "rope.cuh"
 #include "types.cuh"
 
+// Pairs of a pack. The only thread of the CPU's solo build has arrays of as many as fill its vector
+// registers: elements where they lie, through three pointers of which any may be null, it took one by one.
+#if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
+template <typename T>
+constexpr int HEAD_PACK = PACK<T>;
+#else
+template <typename T>
+constexpr int HEAD_PACK = 32;
+#endif
+
 // The heads [begin, end) of ROWS rows that a block works on, in packs of N pairs of elements i and
 // i + d_head / 2. Neighbouring threads have neighbouring rows. Each head of a row has as many threads
 // as packs, if the block has so many: a thread begins with element `first` of head begin + of_block.
@@ -118,11 +128,11 @@ struct HeadPart {
     }
 };
 
-// Whether heads can go in packs of 16 bytes.
+// Whether heads can go in packs.
 template <typename T>
 __device__ __forceinline__ bool heads_in_packs(const T* qkv, const T* cache,
                                                const HeadChanges& changes, int d_head) {
-    return d_head / 2 % PACK<T> == 0 &&
+    return d_head / 2 % HEAD_PACK<T> == 0 &&
            aligned(qkv, cache) && aligned(changes.bias, changes.q_norm, changes.k_norm);
 }
 
@@ -139,7 +149,8 @@ __device__ void qkv_bias_norm(T* qkv, const HeadChanges changes, int n_heads, in
     const HeadPart part(heads);
     T* x = qkv + (long long)blockIdx.x * heads * d_head;
     if (heads_in_packs(qkv, qkv, changes, d_head)) {
-        change_heads<PACK<T>, 1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
+        change_heads<HEAD_PACK<T>, 1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads,
+                                      d_head);
     } else {
         change_heads<1, 1>(x, sums, changes, part.begin, part.end, n_heads, n_kv_heads, d_head);
     }
@@ -295,7 +306,7 @@ __device__ void rope_append(T* qkv, const HeadChanges changes,
                             T* k_cache, T* v_cache, int n_heads, int n_kv_heads, int d_head,
                             int rows) {
     SHARED_DYNAMIC(float, shared);
-    constexpr int N = PACK<T>;
+    constexpr int N = HEAD_PACK<T>;
     const int row = blockIdx.x * ROWS;
     const int heads = n_heads + 2 * n_kv_heads;
     const HeadPart part(heads);

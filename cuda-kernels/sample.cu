@@ -63,6 +63,29 @@ __device__ __forceinline__ void each_stretch(const float* __restrict__ x, int n,
     }
 }
 
+// The largest of a stretch, NaN passed over: by columns first, since g++ does not vectorise one maximum.
+__device__ __forceinline__ float largest_of(const float* values) {
+    constexpr int COLUMNS = STRETCH < 64 ? 1 : 64;
+    float columns[COLUMNS];
+    UNROLL_ALL
+    for (int c = 0; c < COLUMNS; c++) columns[c] = -INFINITY;
+    UNROLL_ALL
+    for (int j = 0; j < STRETCH; j += COLUMNS) {
+        UNROLL_ALL
+        for (int c = 0; c < COLUMNS; c++) {
+            columns[c] = values[j + c] > columns[c] ? values[j + c] : columns[c];
+        }
+    }
+    UNROLL_ALL
+    for (int half = COLUMNS / 2; half > 0; half /= 2) {
+        UNROLL_ALL
+        for (int c = 0; c < half; c++) {
+            columns[c] = columns[c + half] > columns[c] ? columns[c + half] : columns[c];
+        }
+    }
+    return columns[0];
+}
+
 // ------------------------------------------------------------------------------ weights in bins
 
 // What lies in each bin, as 64-bit integers, whose sums no order changes, in two words with the carry
@@ -237,9 +260,7 @@ __device__ __forceinline__ SegmentView view(const float* x, int begin, int n) {
     float own_top = -INFINITY, sum = 0;
     int place = 0x7fffffff;
     each_stretch<N>(x, n, [&](const float* values, int base, int step) {
-        float largest = -INFINITY;
-        UNROLL_ALL
-        for (int j = 0; j < STRETCH; j++) largest = values[j] > largest ? values[j] : largest;
+        const float largest = largest_of(values);
         if (largest > own_top) {
             if (own_top > -INFINITY) sum *= fast_exp(own_top - largest);
             own_top = largest;

@@ -147,16 +147,6 @@ def python(script, *arguments):
     return [sys.executable, ROOT / "bench/python" / script, *arguments]
 
 
-def take_turns(peers, figures, rounds):
-    """{(figure, name): [answer, ...]} of peers {name: Peer}."""
-    answers = {}
-    for _ in range(rounds):
-        for figure in figures:
-            for name, peer in peers.items():
-                answers.setdefault((figure, name), []).append(peer.ask(figure))
-    return answers
-
-
 def median(answers):
     """Of all runs of one figure's answers; ends the benchmark if it has none."""
     for answer in answers:
