@@ -219,9 +219,18 @@ struct PackedAttention {
                                   ? 0 : first_position - window + 1;
         float* before = maxima;
         float* after = maxima + PACKED;
-        for (int page = first_key / PAGE * PAGE; page <= last_position; page += PAGE) {
-            const long long at = page_offset(page_table, pages_per_sequence, tile.z, page, kv_head,
-                                             n_kv_heads, d_head);
+        const auto offset = [&](int page) {
+            return page_offset(page_table, pages_per_sequence, tile.z, page, kv_head, n_kv_heads,
+                               d_head);
+        };
+        const int first_page = first_key / PAGE * PAGE;
+        ask_for(k_cache + offset(first_page), PAGE * d_head);
+        for (int page = first_page; page <= last_position; page += PAGE) {
+            const long long at = offset(page);
+            ask_for(v_cache + at, visible_places(last_position, page, window).end * d_head);
+            if (page + PAGE <= last_position) {
+                ask_for(k_cache + offset(page + PAGE), PAGE * d_head);
+            }
             score_page(k_cache + at, page);
             __syncthreads();
             find_maxima();

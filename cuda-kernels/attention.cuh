@@ -27,6 +27,16 @@ constexpr int COLUMNS = 32;
 #define UNROLL _Pragma("GCC unroll 4")
 #endif
 
+// Asks for n elements that are read soon, while others are worked on: the hardware's own prefetch ends at
+// every 4 KiB, half of a head's keys in a page, and 32 rows of a hundred tokens in bf16 decoded 5 % slower
+// by it alone. A GPU has other warps to run meanwhile.
+template <typename T>
+__device__ __forceinline__ void ask_for(const T* from, int n) {
+#if !defined(__CUDACC__) && !defined(HALTER_FAITHFUL)
+    for (int i = 0; i < n; i += 64 / (int)sizeof(T)) __builtin_prefetch(from + i, 0, 2);
+#endif
+}
+
 // The places [begin, end) of the page at `page_position` whose keys the query at `position` sees:
 // keys not after it and, with a window, less than `window` before it.
 struct Visible {

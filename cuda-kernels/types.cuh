@@ -106,7 +106,7 @@ __device__ __forceinline__ f16 from_float<f16>(float x) {
 // ------------------------------------------------------------------------------------------- packs
 
 /// Elements of T in a pack of 16 bytes, the widest load and store of a GPU's thread. In the CPU's
-/// solo build a pack has one element: loops over packs are then plain loops, which vectorise.
+/// solo build it is one element, so that loops over packs are plain loops, which vectorise.
 template <typename T>
 #if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
 constexpr int PACK = 16 / sizeof(T);

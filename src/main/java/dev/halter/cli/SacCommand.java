@@ -51,7 +51,7 @@ final class SacCommand implements Callable<Integer> {
               List.of(Method.values()),
               List.of(0.5f, 1f, 1.5f, 2f),
               0.1,
-              cost.share(),
+              cost.share(read),
               List.of(Reach.END, Reach.ANSWER),
               random.draws,
               random.seed);

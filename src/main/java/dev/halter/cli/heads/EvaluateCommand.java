@@ -130,6 +130,7 @@ final class EvaluateCommand implements Callable<Integer> {
       int heads = model.config().nLayers() * model.config().nHeads();
       Path file = suite == null ? options.folder().resolve("tasks/controls.json") : suite;
       ControlTask.Suite read = ControlTask.read(file, model);
+      double mostCost = cost.share(read);
       Consumer<String> progress = step -> System.err.println("evaluate: " + step);
       ArithmeticEvaluation.Report sums =
           has("arithmetic")
@@ -148,7 +149,7 @@ final class EvaluateCommand implements Callable<Integer> {
               tried,
               strengths,
               shrinkage,
-              cost.share(),
+              mostCost,
               reaches,
               random.draws,
               random.seed);

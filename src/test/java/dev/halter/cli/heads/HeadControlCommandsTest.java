@@ -161,6 +161,15 @@ class HeadControlCommandsTest {
   }
 
   @Test
+  void aCostNeedsQuestionsThatItIsCountedOn() throws IOException {
+    Path suite = smallSuite(2, 2, 0, 2);
+    Object[] heads = {"heads", "evaluate", "--suite", suite, "--cost", "5"};
+    assertTrue(halter(heads).error(2).contains("other_train"));
+    Object[] paper = {"evaluate", "paper", "sac", "--suite", suite, "--cost", "5"};
+    assertTrue(halter(paper).error(2).contains("other_train"));
+  }
+
+  @Test
   void evaluateTunesHeadsOfTheDemoModel() throws IOException {
     List<String> words = List.of("heads", "evaluate", "--suite", smallSuite(6, 5, 6, 2).toString());
     List<String> small =
