@@ -5,15 +5,10 @@
 #include "rope.cuh"
 #include "types.cuh"
 
-// Pairs of a pack. The only thread of the CPU's solo build has arrays of as many as fill its vector
-// registers: elements where they lie, through three pointers of which any may be null, it took one by one.
-#if defined(__CUDACC__) || defined(HALTER_FAITHFUL)
+// Pairs of a pack. Where a pack is one element, in the CPU's solo build, it is an array that fills vector
+// registers: what lies behind pointers of which any may be null, g++ took pair by pair.
 template <typename T>
-constexpr int HEAD_PACK = PACK<T>;
-#else
-template <typename T>
-constexpr int HEAD_PACK = 32;
-#endif
+constexpr int HEAD_PACK = PACK<T> == 1 ? 32 : PACK<T>;
 
 // The heads [begin, end) of ROWS rows that a block works on, in packs of N pairs of elements i and
 // i + d_head / 2. Neighbouring threads have neighbouring rows. Each head of a row has as many threads
