@@ -79,7 +79,7 @@ void halter_cluster_barrier(const char* file, int line);
 int halter_thread();
 
 /// Waits until `done` holds, which other threads or what comes later bring about.
-void halter_wait(const std::function<bool()>& done, const char* file, int line);
+void halter_wait(std::function<bool()> done, const char* file, int line);
 
 /// Does something at a time of the device's own choice: here when no thread can go on.
 void halter_later(std::function<void()> work);

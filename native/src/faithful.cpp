@@ -103,7 +103,7 @@ public:
         pointer = top - 8;  // six registers lie below
     }
 
-    void* pointer = nullptr;
+    void* pointer = nullptr;  // to go on from, while no thread has it
 
 private:
     static constexpr size_t guard = 4096, bytes = 64 * 1024 + guard;
@@ -115,11 +115,12 @@ enum class State { ready, at_barrier, in_warp, waiting, ended };
 
 struct Thread {
     State state = State::ready;
-    Stack* stack = nullptr;  // none before it starts and after it ends
-    Site site;               // where it waits
+    Stack* stack = nullptr;   // none before it starts and after it ends
+    void* pointer = nullptr;  // of that stack, to go on from
+    Site site;                // where it waits
 
-    // What it waits for.
-    const std::function<bool()>* done = nullptr;
+    // What it waits for; here, since a stack that is only asked about is better left alone.
+    std::function<bool()> done;
 
     // In a warp operation: the lanes that take part, what it brings and gets, whose it reads.
     unsigned mask = 0;
@@ -195,9 +196,9 @@ public:
     }
 
     /// The running thread waits until `done` holds.
-    void wait_until(const std::function<bool()>& done, Site site) {
+    void wait_until(std::function<bool()> done, Site site) {
         if (done()) return;
-        threads[current].done = &done;
+        threads[current].done = std::move(done);
         wait(State::waiting, site);
     }
 
@@ -216,13 +217,9 @@ public:
     uint64_t warp(HalterWarp what, unsigned mask, uint64_t value, int source, Site site) {
         Thread& self = threads[current];
         const int lane = current % 32;
-        Thread* warp = &threads[current - lane];
-        if ((mask >> lane & 1) == 0) {
-            stop(name(current) + " at " + site.text() + " is not in its own mask " + hex(mask));
-        }
-        if (what == HalterWarp::shuffle && (mask >> source & 1) == 0) {
-            stop(name(current) + " at " + site.text() + " reads lane " + std::to_string(source) +
-                 ", which is not in the mask " + hex(mask));
+        if ((mask >> lane & 1) == 0 ||
+            (what == HalterWarp::shuffle && (mask >> source & 1) == 0)) {
+            stop_outside(mask, source, site);
         }
         self.mask = mask;
         self.value = value;
@@ -235,9 +232,7 @@ public:
         if (found == gatherings.end()) {
             found = gatherings.insert(found, {mask, 0, what, current});
         } else if (found->what != what || !(threads[found->first].site == site)) {
-            stop("lanes of a warp call different operations: " + name(current) + " at " +
-                 site.text() + ", " + name(found->first) + " at " +
-                 threads[found->first].site.text());
+            stop_apart(found->first, site);
         }
         found->arrived |= 1u << lane;
         if (found->arrived != mask) {
@@ -246,17 +241,7 @@ public:
         }
         // The last lane to come serves all: one switch for each of the others.
         gatherings.erase(found);
-        uint64_t values[32];
-        uint64_t ballot = 0;
-        for (int i = 0; i < 32; i++) {
-            values[i] = warp[i].value;
-            if ((mask >> i & 1) != 0 && values[i] != 0) ballot |= 1ull << i;
-        }
-        for (int i = 0; i < 32; i++) {
-            if ((mask >> i & 1) == 0) continue;
-            warp[i].value = what == HalterWarp::shuffle ? values[warp[i].source] : ballot;
-            warp[i].state = State::ready;
-        }
+        serve(&threads[current - lane], what, mask);
         return self.value;
     }
 
@@ -316,6 +301,37 @@ private:
 
     size_t shared_stride() const { return (launch.shared + canary + 127) / 128 * 128; }
 
+    // What a lane that waits has no need of is kept out of its frame of warp(): a switch to a thread
+    // costs a miss for each line of the cache that it goes on from.
+
+    /// Gives the lanes of a warp in the mask what they came for.
+    __attribute__((noinline)) static void serve(Thread* warp, HalterWarp what, unsigned mask) {
+        uint64_t values[32];
+        uint64_t ballot = 0;
+        for (int i = 0; i < 32; i++) {
+            values[i] = warp[i].value;
+            if ((mask >> i & 1) != 0 && values[i] != 0) ballot |= 1ull << i;
+        }
+        for (int i = 0; i < 32; i++) {
+            if ((mask >> i & 1) == 0) continue;
+            warp[i].value = what == HalterWarp::shuffle ? values[warp[i].source] : ballot;
+            warp[i].state = State::ready;
+        }
+    }
+
+    __attribute__((noinline)) void stop_outside(unsigned mask, int source, Site site) {
+        const std::string who = name(current) + " at " + site.text();
+        stop((mask >> current % 32 & 1) == 0
+                 ? who + " is not in its own mask " + hex(mask)
+                 : who + " reads lane " + std::to_string(source) + ", which is not in the mask " +
+                       hex(mask));
+    }
+
+    __attribute__((noinline)) void stop_apart(int first, Site site) {
+        stop("lanes of a warp call different operations: " + name(current) + " at " + site.text() +
+             ", " + name(first) + " at " + threads[first].site.text());
+    }
+
     /// Runs a block, or the blocks of a cluster together.
     void run_blocks() {
         threads.assign(launch.block * cluster, Thread());
@@ -323,19 +339,29 @@ private:
         memset(static_shared.data, poison, static_shared.bytes);
         memset(shared.data, poison, cluster * shared_stride());
         int left = launch.block * cluster;
+        std::vector<int> running = order;  // all but those that stand at the barrier or have ended
         while (left > 0 && error.empty()) {
             int ran = 0;
-            for (int t : order) {
+            size_t kept = 0;
+            for (size_t i = 0; i < running.size(); i++) {
+                const int t = running[i];
                 Thread& thread = threads[t];
-                if (thread.state == State::waiting && (*thread.done)()) {
+                if (i + 2 < running.size()) ask_for(threads[running[i + 2]]);
+                if (thread.state == State::waiting && thread.done()) {
                     thread.state = State::ready;
                 }
-                if (thread.state != State::ready) continue;
-                ran++;
-                resume(t);
-                if (!error.empty()) return;
-                if (thread.state == State::ended) left--;
+                if (thread.state == State::ready) {
+                    ran++;
+                    resume(t);
+                    if (!error.empty()) return;
+                }
+                if (thread.state == State::ended) {
+                    left--;
+                } else if (thread.state != State::at_barrier) {
+                    running[kept++] = t;
+                }
             }
+            running.resize(kept);
             if (ran == 0 && !later.empty()) {
                 const size_t next = schedule == HALTER_RANDOM ? random() % later.size() : 0;
                 const std::function<void()> work = std::move(later[next]);
@@ -349,8 +375,9 @@ private:
                 if (!error.empty()) return;
             } else if (ran == 0) {
                 open_barrier();
+                running = order;
             }
-            if (schedule == HALTER_RANDOM) arrange(order);
+            if (schedule == HALTER_RANDOM) arrange(running);
         }
         if (!later.empty()) error = "ends before its copies do";
         for (unsigned rank = 0; rank < cluster; rank++) {
@@ -413,6 +440,14 @@ private:
         return "";
     }
 
+    /// Asks for what a thread goes on from, which has long left the nearest cache: its stack is one
+    /// of hundreds.
+    static void ask_for(const Thread& thread) {
+        if (thread.stack == nullptr || thread.state != State::ready) return;
+        const char* top = static_cast<const char*>(thread.pointer);
+        for (int line = 0; line < 4; line++) __builtin_prefetch(top + 64 * line);
+    }
+
     /// Runs a thread until it waits or ends.
     void resume(int t) {
         Thread& thread = threads[t];
@@ -423,12 +458,13 @@ private:
                 idle.push_back(stacks.back().get());
             }
             thread.stack = idle.back();
+            thread.pointer = thread.stack->pointer;
             idle.pop_back();
         }
         current = t;
         threadIdx = {unsigned(t % launch.block), 0, 0};
         blockIdx.x = first_block.x + unsigned(t / launch.block);
-        halter_switch(&own, thread.stack->pointer);
+        halter_switch(&own, thread.pointer);
         if (!error.empty()) {
             // Where threads stand no longer matters: all stacks start anew.
             idle.clear();
@@ -437,6 +473,7 @@ private:
                 idle.push_back(stack.get());
             }
         } else if (thread.state == State::ended) {
+            thread.stack->pointer = thread.pointer;
             idle.push_back(thread.stack);
             thread.stack = nullptr;
         }
@@ -449,7 +486,7 @@ private:
         Thread& self = threads[current];
         self.state = state;
         self.site = site;
-        halter_switch(&self.stack->pointer, own);
+        halter_switch(&self.pointer, own);
     }
 
     template <typename T>
@@ -567,8 +604,8 @@ int halter_thread() {
     return machine->thread();
 }
 
-void halter_wait(const std::function<bool()>& done, const char* file, int line) {
-    machine->wait_until(done, {file, line});
+void halter_wait(std::function<bool()> done, const char* file, int line) {
+    machine->wait_until(std::move(done), {file, line});
 }
 
 void halter_later(std::function<void()> work) {

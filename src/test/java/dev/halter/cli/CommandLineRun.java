@@ -51,12 +51,13 @@ public record CommandLineRun(int code, String out, String err) {
     }
   }
 
-  /** What runs the command line in a JVM of its own. */
+  /** What runs the command line in a JVM of its own, too short-lived for the second compiler. */
   public static ProcessBuilder process(Object... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of("-cp", System.getProperty("java.class.path")));
     command.add("--enable-native-access=ALL-UNNAMED");
+    command.add("-XX:TieredStopAtLevel=1");
     for (String property : List.of("halter.native", "halter.onednn", "halter.models")) {
       command.add("-D" + property + "=" + System.getProperty(property));
     }
