@@ -136,10 +136,9 @@ def jvm():
 
 
 def java(main, *arguments, **properties):
-    """A peer's command: a class of the benchmarks, with system properties halter.NAME."""
-    machine, *rest = jvm()
+    """A peer's command: a class of the benchmarks, with system properties halter.NAME, of which the last counts."""
     named = [f"-Dhalter.{name}={value}" for name, value in properties.items()]
-    return [machine, *named, *rest, f"dev.halter.bench.{main}", *arguments]
+    return [*jvm(), *named, f"dev.halter.bench.{main}", *arguments]
 
 
 def python(script, *arguments):
