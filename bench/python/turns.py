@@ -136,7 +136,7 @@ def jvm():
 
 
 def java(main, *arguments, **properties):
-    """A peer's command: a class of the benchmarks, with system properties halter.NAME, of which the last counts."""
+    """A peer's command: a class of the benchmarks, with system properties halter.NAME, which win over those of jvm()."""
     named = [f"-Dhalter.{name}={value}" for name, value in properties.items()]
     return [*jvm(), *named, f"dev.halter.bench.{main}", *arguments]
 

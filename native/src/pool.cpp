@@ -18,9 +18,9 @@ namespace {
 
 /// How long who waits looks again and again before it sleeps. To be woken takes some 50 us; between
 /// a step's products the caller alone is busy for as long, and with 50 us here helpers slept before
-/// every other one. Tried: helpers that ask for the next product's w meanwhile, 300 KB of it between two
-/// products of one row. No step was faster: what they wait for most is a product's last blocks, and
-/// the bandwidth has gone to those.
+/// every other one. Tried: helpers that ask for the next product's w meanwhile, 300 KB of it between
+/// two products of one row, all of its beginning or the block that a helper mostly gets. No step was
+/// faster; mostly they seem to wait for a product's last blocks, which have the bandwidth then.
 constexpr auto SPIN = std::chrono::microseconds(200);
 
 /// Shares of each thread in what is left that a part taken at once is at most: all end at about the
