@@ -154,6 +154,9 @@ def median(answers):
     return statistics.median(run for answer in answers for run in answer["runs"])
 
 
+# What bench/compare and bench/builds ask for.
+GENERATION = ["decode:1", "decode:32", "prefill:512"]
+
 # Shapes of random models: one whose steps are long beside what stands around them, and one to try scripts with.
 SMALL = {"layers": 12, "d-model": 768, "heads": 12, "kv-heads": 12, "d-mlp": 2048, "vocab": 32000}
 TINY = {"layers": 3, "d-model": 64, "heads": 4, "kv-heads": 2, "d-mlp": 96, "vocab": 100}

@@ -96,14 +96,12 @@ public:
 
     ~Stack() { munmap(mapping, bytes); }
 
-    /// Prepares the stack so that switching to it calls `entry`.
-    void reset(void (*entry)()) {
+    /// The stack pointer from which a switch calls `entry`, whatever was on the stack before.
+    void* start(void (*entry)()) {
         top[-1] = nullptr;  // where entry would return to; it does not
         top[-2] = reinterpret_cast<void*>(entry);
-        pointer = top - 8;  // six registers lie below
+        return top - 8;  // six registers lie below
     }
-
-    void* pointer = nullptr;  // to go on from, while no thread has it
 
 private:
     static constexpr size_t guard = 4096, bytes = 64 * 1024 + guard;
@@ -341,6 +339,7 @@ private:
         int left = launch.block * cluster;
         std::vector<int> running = order;  // all but those that stand at the barrier or have ended
         while (left > 0 && error.empty()) {
+            if (schedule == HALTER_RANDOM) arrange(running);
             int ran = 0;
             size_t kept = 0;
             for (size_t i = 0; i < running.size(); i++) {
@@ -377,7 +376,6 @@ private:
                 open_barrier();
                 running = order;
             }
-            if (schedule == HALTER_RANDOM) arrange(running);
         }
         if (!later.empty()) error = "ends before its copies do";
         for (unsigned rank = 0; rank < cluster; rank++) {
@@ -454,11 +452,10 @@ private:
         if (thread.stack == nullptr) {
             if (idle.empty()) {
                 stacks.push_back(std::make_unique<Stack>(int(stacks.size())));
-                stacks.back()->reset(&Machine::live);
                 idle.push_back(stacks.back().get());
             }
             thread.stack = idle.back();
-            thread.pointer = thread.stack->pointer;
+            thread.pointer = thread.stack->start(&Machine::live);
             idle.pop_back();
         }
         current = t;
@@ -466,20 +463,16 @@ private:
         blockIdx.x = first_block.x + unsigned(t / launch.block);
         halter_switch(&own, thread.pointer);
         if (!error.empty()) {
-            // Where threads stand no longer matters: all stacks start anew.
+            // Where threads stand no longer matters.
             idle.clear();
-            for (auto& stack : stacks) {
-                stack->reset(&Machine::live);
-                idle.push_back(stack.get());
-            }
+            for (auto& stack : stacks) idle.push_back(stack.get());
         } else if (thread.state == State::ended) {
-            thread.stack->pointer = thread.pointer;
             idle.push_back(thread.stack);
             thread.stack = nullptr;
         }
     }
 
-    /// What runs on each stack: one thread after another.
+    /// What a thread runs, from its beginning to its end.
     static void live();
 
     void wait(State state, Site site) {
@@ -525,10 +518,8 @@ private:
 Machine* machine;  // of the one thread that runs kernels
 
 void Machine::live() {
-    for (;;) {
-        machine->launch.kernel->call(machine->launch.arguments);
-        machine->wait(State::ended, {});
-    }
+    machine->launch.kernel->call(machine->launch.arguments);
+    machine->wait(State::ended, {});
 }
 
 /// The thread that runs kernels, and how others hand it work. Lives as long as the process.

@@ -5,14 +5,16 @@ import picocli.CommandLine.Option;
 
 /** What a choice may cost elsewhere. */
 public final class CostOptions {
-  private static final double DEFAULT_POINTS = 5;
+  private static final int DEFAULT_POINTS = 5;
 
   @Option(
       names = "--cost",
       paramLabel = "P",
       description =
           "Points of the suite's other training questions ('other_train') that a choice may cost, 0"
-              + " to 100 (default: 5; a suite without any lets a choice cost what it may).")
+              + " to 100 (default: "
+              + DEFAULT_POINTS
+              + "; a suite without any lets a choice cost what it may).")
   Double points;
 
   /**
@@ -36,6 +38,6 @@ public final class CostOptions {
       throw new WrongUseException(
           "--cost needs questions that it is counted on: the suite has none under 'other_train'");
     }
-    return (points == null ? DEFAULT_POINTS : points) / 100;
+    return (points == null ? DEFAULT_POINTS : points) / 100.0;
   }
 }
