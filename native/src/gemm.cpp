@@ -1,18 +1,18 @@
 // Matrix products of the CPU: our own kernels (gemm_tile.h), or oneDNN when it has been asked for.
 //
 // Our own are the default because a row's bits then do not depend on the batch; oneDNN 3.11's do
-// (one row differs from many). It costs little: on one core of an EPYC (Zen 4, AVX512-BF16), best of
-// interleaved runs, w[768,768] from memory, GFLOP/s of own | oneDNN | torch 2.13:
-//          m = 1         8              32               128              512
-//   f32    12 | 9 | 7    55 | 39 | 34    80 | 78 | 69     98 | 104 | 95    102 | 109 | 100
-//   bf16   21 | 10 | 8   101 | 61 | 55   165 | 138 | 129  191 | 198 | 191  198 | 217 | 208
-// with 117 (f32) and twice that (bf16) the most that the core can do. On a CPU with AMX, which these
-// kernels do not use, oneDNN should be far ahead for bf16 prompts; that was not measured.
+// (one row differs from many). It mostly gains by it: on one core of an EPYC (Zen 5, AVX512-BF16), first
+// quartile of interleaved runs, w[768,768] from memory, GFLOP/s of own | oneDNN (gemm-bench 1):
+//          m = 1       3          8           32           128          512
+//   f32    16 | 14    43 | 25    111 | 57    168 | 128    186 | 180    184 | 194
+//   bf16   28 | 14    73 | 31    169 | 81    320 | 232    364 | 362    351 | 395
+// with 241 (f32) and 484 (bf16) the most that the core can do, and 29 GB/s, of w 15 and 29 GFLOP/s for
+// each row. On a CPU with AMX, which these kernels do not use, oneDNN should be far ahead for bf16 prompts;
+// that was not measured.
 
 #include "gemm.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "cpu.h"
@@ -54,22 +54,30 @@ bool check(const Product& p) {
 }  // namespace
 
 void multiply(const Product& p, Block block, int threads) {
-    // Blocks get narrower until every thread has two, so that all end at about the same time; with
-    // four, one row by w[768,768] in bf16 took a tenth longer, since each begins with w cold and ends by
-    // asking for another's, and packs x anew.
+    if (p.m == 0) return;
+    // As many blocks for each thread, two at least, so that all end at about the same time. They are
+    // dealt, by turns, from as many stretches of w: where blocks are few, and each thread takes one of
+    // them whenever it has done another, it walks along a stretch and ends a block by asking for what it
+    // reads next. One row of bf16 by w[768,768] to w[32000,768] on two cores of a Zen 5 became 4 to 10 %
+    // faster by it, 32 rows 3 to 8 %. One that is ahead or late goes on in another stretch. With four
+    // blocks for each, of which every one packs x anew, one row by w[768,768] was 4 % faster still and 32
+    // rows up to 4 % slower.
+    const long tiles = (p.n + TILE_N - 1) / TILE_N;
     const long rows = (p.m + BLOCK_M - 1) / BLOCK_M;
-    int width = BLOCK_N;
-    while (width > 8 && rows * ((p.n + width - 1) / width) < 2L * threads) width /= 2;
-    const long blocks = rows * ((p.n + width - 1) / width);
+    const long least = std::max((p.n + BLOCK_N - 1L) / BLOCK_N, (2 * threads + rows - 1) / rows);
+    const long columns = (least + threads - 1) / threads * threads;
+    const long stretch = rows * columns / threads;
     // A few microseconds of work are done before other threads are awake.
     const bool alone = threads == 1 || long(p.m) * p.n * p.k < 1 << 16;
-    share_each(alone ? 1 : threads, blocks, [&](long b) {
+    share_each(alone ? 1 : threads, rows * columns, [&](long b) {
         // On the heap: the system keeps little room for the thread_local data of loaded libraries,
         // and libhalter-faithful.so wipes its own before each block.
         static thread_local const std::unique_ptr<Scratch> scratch(new Scratch);
-        int m0 = int(b % rows) * BLOCK_M;
-        int n0 = int(b / rows) * width;
-        block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, std::min(n0 + width, p.n), *scratch);
+        const long at = b % threads * stretch + b / threads;
+        const int m0 = int(at % rows) * BLOCK_M;
+        const int n0 = int(tiles * (at / rows) / columns) * TILE_N;
+        const int n1 = std::min(int(tiles * (at / rows + 1) / columns) * TILE_N, p.n);
+        if (n0 < n1) block(p, m0, std::min(m0 + BLOCK_M, p.m), n0, n1, *scratch);
     });
 }
 

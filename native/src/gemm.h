@@ -24,13 +24,16 @@ constexpr int BLOCK_M = 128;
 constexpr int BLOCK_N = 256;
 constexpr int BLOCK_K_BYTES = 3072;
 
+/// Blocks begin at multiples of so many columns, those of a tile.
+constexpr int TILE_N = 8;
+
 /// Columns of w that are turned at once where it is transposed: two lines of its memory in f32.
 constexpr int STRIP = 32;
 
 /// A thread's working memory. The last two are touched only where a factor is transposed.
 struct alignas(64) Scratch {
     char x[BLOCK_M * BLOCK_K_BYTES];
-    char w[8 * BLOCK_K_BYTES];
+    char w[TILE_N * BLOCK_K_BYTES];
     float sums[BLOCK_M][BLOCK_N];
     char x_rows[BLOCK_M * BLOCK_K_BYTES];
     char w_rows[STRIP * BLOCK_K_BYTES];

@@ -58,14 +58,14 @@ struct Lanes {
     static Ws load_w(const W* p, int count) { return B::load(p, count); }
     static Sum add(Sum s, Xs x, Ws w) { return _mm256_fmadd_ps(x, w, s); }
     // Adds lane i and i + 4, then i + 2, i + 1, for four vectors at once.
-    static void total(const Sum* s, float* to) {
+    static __m128 total(const Sum* s) {
         __m128 half[4];
         for (int j = 0; j < 4; j++) {
             half[j] = _mm_add_ps(_mm256_castps256_ps128(s[j]), _mm256_extractf128_ps(s[j], 1));
         }
         __m128 ab = _mm_add_ps(_mm_movelh_ps(half[0], half[1]), _mm_movehl_ps(half[1], half[0]));
         __m128 cd = _mm_add_ps(_mm_movelh_ps(half[2], half[3]), _mm_movehl_ps(half[3], half[2]));
-        _mm_store_ps(to, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
+        return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
     }
 };
 

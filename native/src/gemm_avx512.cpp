@@ -50,7 +50,7 @@ struct Lanes {
     static Ws load_w(const W* p) { return B::load(p); }
     static Ws load_w(const W* p, int count) { return B::load(p, count); }
     static Sum add(Sum s, Xs x, Ws w) { return _mm512_fmadd_ps(x, w, s); }
-    static void total(const Sum* s, float* to) { total16(s, to); }
+    static __m256 total(const Sum* s) { return total16(s); }
 };
 
 }  // namespace

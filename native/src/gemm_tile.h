@@ -2,10 +2,14 @@
 // is compiled with its flags and brings a `Lanes` type (below). Everything here has internal linkage,
 // so that no set's code can stand in for another's at link time.
 //
-// Rows of x and of w both run along k, so a tile of 3 x 8 results (3 x 4 with AVX2's 16 registers) keeps one vector of partial sums
-// for each and reads both factors where they lie: weights stay the mapped file. From four rows on,
-// the tile's rows of w and the block's rows of x are copied into panels of a few hundred KB for a
-// thread on the way. Every result is computed the same way whatever tile it falls into:
+// Rows of x and of w both run along k, so a tile of 3 x 8 results (3 x 4 with AVX2's 16 registers) keeps
+// one vector of partial sums for each and reads both factors where they lie: weights stay the mapped
+// file. There are three ways, by the rows of x:
+//   1 to 3   tiles of 3 x 8, both factors where they lie
+//   to 12    tiles of 8 x 3: x from a panel, w where it lies, once for all rows (twice beyond 8)
+//   more     tiles of 3 x 8: the tile's rows of w and the block's rows of x are copied on the way into
+//            panels of a few hundred KB for a thread
+// Every result is computed the same way whatever tile it falls into:
 //   - k is cut into blocks whose length depends on k and the types alone;
 //   - within a block, lane i of a vector of L lanes sums the elements i, i + L, i + 2L, ... in order
 //     (a short last step is filled with zeros in both factors);
@@ -18,7 +22,7 @@
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
 // block of k; WIDTH, columns of a tile; STREAMED, the most rows of x for which NARROW ones are faster;
 // zero(); load_x(p), load_w(p) and the same with a count below STEP, which read exactly that many
-// elements and fill with zeros; add(Sum, Xs, Ws); total(Sum[WIDTH], float[WIDTH]), the lane sums.
+// elements and fill with zeros; add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums in a vector.
 #pragma once
 
 // g++ 12 takes the "undefined" operands inside its own intrinsics for uninitialised variables.
@@ -38,13 +42,17 @@ namespace halter {
 namespace {
 
 constexpr int TILE_M = 3;
+constexpr int MOST_TILES = (BLOCK_M + TILE_M - 1) / TILE_M;
 
-// Up to so many tiles in m, 12 rows, tiles read their factors where they lie. Then writing panels
-// would cost more than it saves: for 4 to 8 rows it took a third of the speed in f32.
-constexpr int DIRECT_TILES = 4;
-
-// Up to so many the time goes with reading w, from three on with arithmetic.
-constexpr int FEW_TILES = 2;
+// Up to so many rows of x, tiles have few rows of w, FEW_N, and up to WIDTH of x. Then reading w from
+// memory takes the time, and who reads each row of it once for up to eight of x, and few of them at a
+// time, keeps reading while it multiplies. By turns on one core of a Zen 5, tiles of 3 x 8 where both
+// factors lie took 1.1 to 1.4 times as long for 4 rows, 1.4 to 1.8 for 8 of f32, 1.25 to 1.5 for 7 to
+// 12 of bf16 by w with a row of 4 or 8 KiB, and as long for 8 of bf16 by w[768,768]; kept to AVX2, whose
+// tiles have four rows of x, 0.9 to 1.3. For 1 to 3 rows they are 2 to 20 % faster; from 16 on panels
+// are, by up to a third.
+constexpr int FEW = 12;
+constexpr int FEW_N = 3;
 
 // Round to nearest even; a NaN stays a (quiet) NaN.
 inline uint16_t float_to_bf16(float value) {
@@ -81,11 +89,11 @@ constexpr int NEAR = 512;
 // Where a tile finds its factors.
 //   MEMORY   x and w where they lie, w for the first time: asks for the rows of w of the next tile,
 //            or for what is AHEAD, since the hardware's own prefetch ends at every page
-//   CACHE    x and w where they lie, w again, or asked for before
-//   PACKING  x in a panel, [step][row] of Xs; w as in CACHE, and leaves it as a panel of Ws
+//   PACKING  x in a panel, [step][row] of Xs; w where it lies, asked for before, and leaves it as a
+//            panel of Ws
 //   PANELS   x and w in panels: aligned, converted already, and free of the cache conflicts of rows
 //            that are a power of two apart
-enum class From { MEMORY, CACHE, PACKING, PANELS };
+enum class From { MEMORY, PACKING, PANELS };
 
 // A tile's work over one block of k: c (+)= x · wᵀ.
 template <class Lanes>
@@ -103,6 +111,17 @@ struct Tile {
     bool first;
 };
 
+// Asks for what lies at step s in the rows of w that another tile reads, a line at a time.
+template <class Lanes>
+inline void ask_for_rows(const Tile<Lanes>& t, int s) {
+    constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
+    const long stride = t.w_stride * long(sizeof(typename Lanes::W));
+    if (s % (64 / bytes) != 0) return;
+    for (int j = 0; j < t.ask_rows; j++) {
+        _mm_prefetch(t.ask + j * stride + s * bytes, _MM_HINT_T0);
+    }
+}
+
 // Step s of a tile; its last one, with elements short of a step, when PART.
 template <class Lanes, int MR, int NR, From FROM, bool PART>
 inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
@@ -115,19 +134,17 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
         for (int b = 0; b < NR * bytes; b += 64) {
             _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
         }
-    } else if (FROM != From::MEMORY && NR > 1 && !PART && s % (64 / bytes) == 0) {
-        for (int j = 0; j < t.ask_rows; j++) {
-            _mm_prefetch(t.ask + j * stride + s * bytes, _MM_HINT_T0);
-        }
+    } else if (FROM != From::MEMORY && NR > 1 && !PART) {
+        ask_for_rows(t, s);
     }
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
-        if constexpr (FROM == From::PACKING || FROM == From::PANELS) {
-            xs[i] = t.x_panel[s * MR + i];
-        } else {
+        if constexpr (FROM == From::MEMORY) {
             const typename Lanes::X* row = t.x + i * t.x_stride + at;
             xs[i] = PART ? Lanes::load_x(row, count) : Lanes::load_x(row);
+        } else {
+            xs[i] = t.x_panel[s * MR + i];
         }
     }
 #pragma GCC unroll 8
@@ -166,11 +183,19 @@ __attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
     if (t.k % Lanes::STEP) step<Lanes, MR, NR, FROM, true>(t, whole, sum);
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
-        alignas(32) float total[Lanes::WIDTH];
-        Lanes::total(sum[i], total);
+        auto total = Lanes::total(sum[i]);
         float* to = t.c + i * BLOCK_N;
-#pragma GCC unroll 8
-        for (int j = 0; j < NR; j++) to[j] = t.first ? total[j] : to[j] + total[j];
+        if constexpr (NR == Lanes::WIDTH) {
+            if (!t.first) {
+                decltype(total) before;
+                std::memcpy(&before, to, sizeof before);
+                total += before;
+            }
+            std::memcpy(to, &total, sizeof total);
+        } else {
+#pragma GCC unroll 2
+            for (int j = 0; j < NR; j++) to[j] = t.first ? total[j] : to[j] + total[j];
+        }
     }
 }
 
@@ -189,6 +214,65 @@ inline void compute(const Tile<Lanes>& t, int rows, int columns) {
     if (columns == 1) return compute<Lanes, 1, FROM>(t, rows);
     if (FROM == From::MEMORY && columns == NARROW) return compute<Lanes, NARROW, FROM>(t, rows);
     compute<Lanes, Lanes::WIDTH, FROM>(t, rows);
+}
+
+// Step s of a tile of few rows; its last one when PART.
+template <class Lanes, int MR, int NR, bool PART>
+inline void step_few(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[NR][Lanes::WIDTH]) {
+    const int at = s * Lanes::STEP;
+    const int count = t.k - at;
+    if (NR == FEW_N && !PART) ask_for_rows(t, s);
+    typename Lanes::Ws ws[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; j++) {
+        const typename Lanes::W* row = t.w + j * t.w_stride + at;
+        ws[j] = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; i++) {
+        typename Lanes::Xs xs = t.x_panel[s * MR + i];
+        asm("" : "+v"(xs));  // one load for NR products
+#pragma GCC unroll 8
+        for (int j = 0; j < NR; j++) sum[j][i] = Lanes::add(sum[j][i], xs, ws[j]);
+    }
+}
+
+// A tile of few rows: MR rows of x, in a panel, by NR rows of w where they lie, each read once for all of
+// them. Its sums are those of any tile.
+template <class Lanes, int MR, int NR>
+__attribute__((noinline)) void compute_few(const Tile<Lanes>& shared) {
+    const Tile<Lanes> t = shared;
+    typename Lanes::Sum sum[NR][Lanes::WIDTH];
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; j++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < Lanes::WIDTH; i++) sum[j][i] = Lanes::zero();
+    }
+    const int whole = t.k / Lanes::STEP;
+    for (int s = 0; s < whole; s++) step_few<Lanes, MR, NR, false>(t, s, sum);
+    if (t.k % Lanes::STEP) step_few<Lanes, MR, NR, true>(t, whole, sum);
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; j++) {
+        const auto total = Lanes::total(sum[j]);
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; i++) {
+            float* to = t.c + i * BLOCK_N + j;
+            *to = t.first ? total[i] : *to + total[i];
+        }
+    }
+}
+
+// `rows` rows of x, 2 to WIDTH, by `columns` rows of w: FEW_N, or less at the right edge.
+template <class Lanes, int MR = Lanes::WIDTH>
+inline void compute_few(const Tile<Lanes>& t, int rows, int columns) {
+    if constexpr (MR > 2) {
+        if (rows < MR) return compute_few<Lanes, MR - 1>(t, rows, columns);
+    }
+    switch (columns) {
+        case 1: return compute_few<Lanes, MR, 1>(t);
+        case 2: return compute_few<Lanes, MR, 2>(t);
+        default: return compute_few<Lanes, MR, FEW_N>(t);
+    }
 }
 
 // to[j][i] = from[i][j], 8 by 8.
@@ -290,9 +374,11 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
 
     const int m = m1 - m0;
     const int n = n1 - n0;
-    const int tiles = (m + TILE_M - 1) / TILE_M;
-    const bool direct = tiles <= DIRECT_TILES && !p.x_transposed && !p.w_transposed;
-    const int width = direct && m <= Lanes::STREAMED ? NARROW : WIDTH;
+    const bool few = m > TILE_M && m <= FEW && !p.w_transposed;
+    const int height = few ? WIDTH : TILE_M;
+    const int tiles = (m + height - 1) / height;
+    const bool direct = m <= TILE_M && !p.x_transposed && !p.w_transposed;
+    const int width = few ? FEW_N : direct && m <= Lanes::STREAMED ? NARROW : WIDTH;
     const int depth = block_of_k<Lanes>(p.k);
     Tile<Lanes> t = {};
     t.x_stride = p.x_transposed ? depth : p.x_stride;
@@ -304,7 +390,12 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     X* x_rows = reinterpret_cast<X*>(scratch.x_rows);  // [m][depth]
     W* w_rows = reinterpret_cast<W*>(scratch.w_rows);  // [STRIP][depth]
     Xs* x_panels = reinterpret_cast<Xs*>(scratch.x);
-    const auto first_row = [&](int tile) { return m * tile / tiles; };
+    // The first row of each tile, and the first of the next columns' rows of w that it asks for.
+    int first_row[MOST_TILES + 1], first_ask[MOST_TILES + 1];
+    for (int i = 0; i <= tiles; i++) {
+        first_row[i] = m * i / tiles;
+        first_ask[i] = width * i / tiles;
+    }
     // The panel of a tile begins where those of the rows above end.
     const auto panel = [&](int row) {
         return x_panels + row * ((t.k + Lanes::STEP - 1) / Lanes::STEP);
@@ -320,17 +411,16 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     const auto w_at = [&](int j, int k0) {
         return p.w_transposed ? w_rows + j % STRIP * t.w_stride : w + j * t.w_stride + k0;
     };
-    const auto columns_at = [&](int j) { return j + width <= n ? width : 1; };
-    // What the tile of rows `i` asks for while it works on the columns at j. Up to FEW_TILES the first
-    // asks for the next tile's w as it reads its own; beyond, each asks for a part of it, and reading w
-    // costs next to no time of its own (a fifth to a third of it for 8 to 32 rows with AVX-512).
+    const auto columns_at = [&](int j) { return j + width <= n ? width : few ? n - j : 1; };
+    // What the tile of rows `i` asks for while it works on the columns at j. A single tile asks for the
+    // next one's w as it reads its own; of several each asks for a part of it, so that reading w and
+    // arithmetic take the same time.
     const auto ask = [&](int i, int k0, int j, int columns) {
         if (width == NARROW) {
             t.ask = reinterpret_cast<const char*>(w_at(j, 0) + columns * k0) + AHEAD;
-        } else if ((tiles > FEW_TILES || !direct) && !p.w_transposed) {
-            const int first = width * i / tiles;
-            t.ask = reinterpret_cast<const char*>(w_at(j + width + first, k0));
-            t.ask_rows = width * (i + 1) / tiles - first;
+        } else if (!direct && !p.w_transposed) {
+            t.ask = reinterpret_cast<const char*>(w_at(j + width + first_ask[i], k0));
+            t.ask_rows = first_ask[i + 1] - first_ask[i];
         }
     };
     // All rows of the block by the tile of columns at j, from k0 on.
@@ -341,15 +431,16 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
         }
         t.w = w_at(j, k0);
         for (int i = 0; i < tiles; i++) {
-            const int row = first_row(i);
-            const int rows = first_row(i + 1) - row;
+            const int row = first_row[i];
+            const int rows = first_row[i + 1] - row;
             t.x = x_at(row, k0);
             t.x_panel = panel(row);
             t.c = &scratch.sums[row][j];
             ask(i, k0, j, columns);
             if (direct) {
-                i == 0 && tiles <= FEW_TILES ? compute<Lanes, From::MEMORY>(t, rows, columns)
-                                             : compute<Lanes, From::CACHE>(t, rows, columns);
+                compute<Lanes, From::MEMORY>(t, rows, columns);
+            } else if (few) {
+                compute_few<Lanes>(t, rows, columns);
             } else {
                 i == 0 ? compute<Lanes, From::PACKING>(t, rows, columns)
                        : compute<Lanes, From::PANELS>(t, rows, columns);
@@ -370,8 +461,8 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
         for (int k0 = 0; k0 < end; k0 += depth) {
             enter(k0);
             for (int i = 0; i < tiles; i++) {
-                const int row = first_row(i);
-                pack<Lanes>(first_row(i + 1) - row, t.k, x_at(row, k0), t.x_stride, panel(row));
+                const int row = first_row[i];
+                pack<Lanes>(first_row[i + 1] - row, t.k, x_at(row, k0), t.x_stride, panel(row));
             }
             for (int j = 0; j < n; j += columns_at(j)) run(k0, j);
         }
@@ -407,25 +498,28 @@ Block block_for(int x_type, int w_type) {
 }
 
 #ifdef __AVX512F__
-// Adds lane i and i + 8, then i + 4, i + 2, i + 1, for eight vectors at once.
-inline void total16(const __m512* s, float* to) {
-    __m256 half[8];
-    for (int j = 0; j < 8; j++) {
-        half[j] = _mm256_add_ps(_mm512_castps512_ps256(s[j]), _mm512_extractf32x8_ps(s[j], 1));
-    }
-    __m256 quarter[4];  // sums j and j + 4, four lanes each
+// Adds lane i and i + 8, then i + 4, i + 2, i + 1, for eight vectors at once: the halves of two vectors
+// side by side in one, and so on, 24 instructions in all.
+inline __m256 total16(const __m512* s) {
+    __m512 half[4];  // of sums 2 j and 2 j + 1, eight lanes each
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        quarter[j] = _mm256_add_ps(_mm256_permute2f128_ps(half[j], half[j + 4], 0x20),
-                                   _mm256_permute2f128_ps(half[j], half[j + 4], 0x31));
+        const __m512 a = s[2 * j], b = s[2 * j + 1];
+        half[j] = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
     }
-    __m256 eighth[2];
+    __m512 quarter[2];  // of sums 4 j to 4 j + 3, four lanes each
+#pragma GCC unroll 2
     for (int j = 0; j < 2; j++) {
-        __m256 a = quarter[2 * j], b = quarter[2 * j + 1];
-        eighth[j] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+        const __m512 a = half[2 * j], b = half[2 * j + 1];
+        quarter[j] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
     }
-    __m256 total = _mm256_add_ps(_mm256_shuffle_ps(eighth[0], eighth[1], 0x88),
-                                 _mm256_shuffle_ps(eighth[0], eighth[1], 0xdd));
-    _mm256_store_ps(to, total);
+    const __m512d a = _mm512_castps_pd(quarter[0]), b = _mm512_castps_pd(quarter[1]);
+    // Of sums 0, 4, 1, 5, 2, 6, 3, 7, two lanes each.
+    const __m512 eighth = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                                        _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    const __m512 total = _mm512_add_ps(eighth, _mm512_permute_ps(eighth, 0xb1));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, total));
 }
 #endif
 

@@ -169,7 +169,7 @@ void for_all_types(Do run) {
 
 void values_and_bits() {
     std::mt19937 random(1);
-    const std::vector<int> sizes = {1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 33};
+    const std::vector<int> sizes = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 31, 33};
     for (int n : {1, 3, 17, 33, 257}) {
         for (int k : {1, 7, 15, 16, 17, 31, 33, 255, 257, 1023}) {
             for_all_types([&](int x_type, int w_type, int out_type) {
