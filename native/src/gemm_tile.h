@@ -185,7 +185,7 @@ __attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
     for (int i = 0; i < MR; i++) {
         auto total = Lanes::total(sum[i]);
         float* to = t.c + i * BLOCK_N;
-        if constexpr (NR == Lanes::WIDTH) {
+        if constexpr (NR == Lanes::WIDTH) {  // in one piece: of a loop over it g++ 12 makes five
             if (!t.first) {
                 decltype(total) before;
                 std::memcpy(&before, to, sizeof before);
