@@ -6,7 +6,7 @@
 // one vector of partial sums for each and reads both factors where they lie: weights stay the mapped
 // file. There are three ways, by the rows of x:
 //   1 to 3   tiles of 3 x 8, both factors where they lie
-//   to 12    tiles of 8 x 3: x from a panel, w where it lies, once for all rows (twice beyond 8)
+//   to 12    tiles of 8 x 3 (4 x 3): x from a panel, w where it lies, read once for a tile's rows
 //   more     tiles of 3 x 8: the tile's rows of w and the block's rows of x are copied on the way into
 //            panels of a few hundred KB for a thread
 // Every result is computed the same way whatever tile it falls into:
@@ -16,13 +16,14 @@
 //   - the lanes are added in one fixed tree, the blocks in order.
 // So a row's bits depend on its own elements and on w, and not on m, tiling or threads.
 // A factor that lies transposed in memory is turned a block at a time and then goes the same way, to
-// the same bits. It costs most where few rows of x share it: with w[768,768] in f32 on one AVX512 core
-// 150 GFLOP/s instead of 195 for 128 rows, 26 instead of 74 for 8.
+// the same bits. It costs most where few rows of x share it: with w[768,768] in f32 on one core of a Zen 5
+// 142 GFLOP/s instead of 179 for 128 rows, 29 instead of 108 for 8 (gemm-bench 1).
 //
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
-// block of k; WIDTH, columns of a tile; STREAMED, the most rows of x for which NARROW ones are faster;
-// zero(); load_x(p), load_w(p) and the same with a count below STEP, which read exactly that many
-// elements and fill with zeros; add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums in a vector.
+// block of k; WIDTH, the columns of a tile, in the second way its rows; STREAMED, the most rows of x for
+// which NARROW columns are faster; zero(); load_x(p), load_w(p) and the same with a count below STEP, which
+// read exactly that many elements and fill with zeros; add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums
+// in a vector.
 #pragma once
 
 // g++ 12 takes the "undefined" operands inside its own intrinsics for uninitialised variables.
@@ -34,6 +35,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "gemm.h"
 #include "halter.h"
@@ -122,6 +124,20 @@ inline void ask_for_rows(const Tile<Lanes>& t, int s) {
     }
 }
 
+// The sums of a tile over its block of k: from zero, step by step. The last step is told that it is short,
+// if it is.
+template <class Lanes, int ROWS, class Step>
+inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], const Step& step) {
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < Lanes::WIDTH; j++) sum[i][j] = Lanes::zero();
+    }
+    const int whole = k / Lanes::STEP;
+    for (int s = 0; s < whole; s++) step(s, std::false_type());
+    if (k % Lanes::STEP) step(whole, std::true_type());
+}
+
 // Step s of a tile; its last one, with elements short of a step, when PART.
 template <class Lanes, int MR, int NR, From FROM, bool PART>
 inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
@@ -173,14 +189,9 @@ template <class Lanes, int MR, int NR, From FROM>
 __attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;  // which no store through a pointer can change
     typename Lanes::Sum sum[MR][Lanes::WIDTH];
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; i++) {
-#pragma GCC unroll 8
-        for (int j = 0; j < Lanes::WIDTH; j++) sum[i][j] = Lanes::zero();
-    }
-    const int whole = t.k / Lanes::STEP;
-    for (int s = 0; s < whole; s++) step<Lanes, MR, NR, FROM, false>(t, s, sum);
-    if (t.k % Lanes::STEP) step<Lanes, MR, NR, FROM, true>(t, whole, sum);
+    sum_steps<Lanes>(t.k, sum, [&](int s, auto part) {
+        step<Lanes, MR, NR, FROM, decltype(part)::value>(t, s, sum);
+    });
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         auto total = Lanes::total(sum[i]);
@@ -243,14 +254,9 @@ template <class Lanes, int MR, int NR>
 __attribute__((noinline)) void compute_few(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;
     typename Lanes::Sum sum[NR][Lanes::WIDTH];
-#pragma GCC unroll 8
-    for (int j = 0; j < NR; j++) {
-#pragma GCC unroll 8
-        for (int i = 0; i < Lanes::WIDTH; i++) sum[j][i] = Lanes::zero();
-    }
-    const int whole = t.k / Lanes::STEP;
-    for (int s = 0; s < whole; s++) step_few<Lanes, MR, NR, false>(t, s, sum);
-    if (t.k % Lanes::STEP) step_few<Lanes, MR, NR, true>(t, whole, sum);
+    sum_steps<Lanes>(t.k, sum, [&](int s, auto part) {
+        step_few<Lanes, MR, NR, decltype(part)::value>(t, s, sum);
+    });
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         const auto total = Lanes::total(sum[j]);
