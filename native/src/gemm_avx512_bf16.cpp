@@ -14,7 +14,8 @@ struct Bf16Pairs {
     static constexpr int STEP = 32;
     static constexpr int DEPTH = 1536;
     static constexpr int WIDTH = 8;
-    static constexpr int STREAMED = 0;
+    static constexpr int DIRECT_N = WIDTH;
+    static constexpr Ask ask(int rows) { return rows == 1 ? Ask::NOTHING : Ask::NEXT; }  // as in f32
     static Sum zero() { return _mm512_setzero_ps(); }
     static Xs load_x(const X* p) { return (__m512bh)_mm512_loadu_si512(p); }
     static Xs load_x(const X* p, int count) {

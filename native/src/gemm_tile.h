@@ -20,10 +20,10 @@
 // 142 GFLOP/s instead of 179 for 128 rows, 29 instead of 108 for 8 (gemm-bench 1).
 //
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
-// block of k; WIDTH, the columns of a tile, in the second way its rows; STREAMED, the most rows of x for
-// which NARROW columns are faster; zero(); load_x(p), load_w(p) and the same with a count below STEP, which
-// read exactly that many elements and fill with zeros; add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums
-// in a vector.
+// block of k; WIDTH, the columns of a tile, in the second way its rows; DIRECT_N, its columns in the first
+// way, and ask(rows of x), what it then asks for; zero(); load_x(p), load_w(p) and the same with a count
+// below STEP, which read exactly that many elements and fill with zeros; add(Sum, Xs, Ws);
+// total(Sum[WIDTH]), the lane sums in a vector.
 #pragma once
 
 // g++ 12 takes the "undefined" operands inside its own intrinsics for uninitialised variables.
@@ -50,9 +50,9 @@ constexpr int MOST_TILES = (BLOCK_M + TILE_M - 1) / TILE_M;
 // memory takes the time, and who reads each row of it once for up to eight of x, and few of them at a
 // time, keeps reading while it multiplies. By turns on one core of a Zen 5, tiles of 3 x 8 where both
 // factors lie took 1.1 to 1.4 times as long for 4 rows, 1.4 to 1.8 for 8 of f32, 1.25 to 1.5 for 7 to
-// 12 of bf16 by w with a row of 4 or 8 KiB, and as long for 8 of bf16 by w[768,768]; kept to AVX2, whose
-// tiles have four rows of x, 0.9 to 1.3. For 1 to 3 rows they are 2 to 20 % faster; from 16 on panels
-// are, by up to a third.
+// 12 of bf16 by w with a row of 4 or 8 KiB; kept to AVX2, whose tiles have four rows of x, 0.9 to 1.3. That
+// was before their first step stood apart (sum_steps), which made 8 rows of bf16 by w[768,768] 1.5 times as
+// fast. For 1 to 3 rows tiles of 3 x 8 are 2 to 20 % faster; from 16 on panels are, by up to a third.
 constexpr int FEW = 12;
 constexpr int FEW_N = 3;
 
@@ -73,29 +73,13 @@ int block_of_k(int k) {
     return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
 
-// Where little else but reading w takes time, tiles have two rows of it, and ask for what comes so
-// many bytes later in memory: with AVX2 in f32 that reads at 97 % of a core's bandwidth, four rows
-// at once, each asking for the row four later, at 81 %. So on an EPYC that has no more than AVX2; a Zen 5
-// that is kept to it would rather have four rows, by 2 to 5 %, now that they ask twice.
-constexpr int NARROW = 2;
+// What a tile whose factors both lie in memory asks for while it reads them.
+//   NOTHING  the hardware's own prefetch brings it
+//   AHEAD    what comes so many bytes later
+//   NEXT     the rows of w of the next tile
+enum class Ask { NOTHING, AHEAD, NEXT };
+
 constexpr int AHEAD = 8192;
-
-// Whole tiles that read w for the first time ask twice: for the next tile's rows, which come to the
-// second-level cache, and for what is so many bytes later in their own, to the first. The latter made
-// one row of bf16 with AVX-512 3 to 8 % faster on a Zen 5, where one core alone read w at 22 of the 26
-// GB/s that it can; asking for the next rows to the first level at once did as much, but lost where
-// rows are a multiple of 4 KiB apart and fall into few sets of it. Tiles of further rows, which ask for a few
-// of them each, do ask to the first level: 2 to 3 % of a product of 32 rows.
-constexpr int NEAR = 512;
-
-// Where a tile finds its factors.
-//   MEMORY   x and w where they lie, w for the first time: asks for the rows of w of the next tile,
-//            or for what is AHEAD, since the hardware's own prefetch ends at every page
-//   PACKING  x in a panel, [step][row] of Xs; w where it lies, asked for before, and leaves it as a
-//            panel of Ws
-//   PANELS   x and w in panels: aligned, converted already, and free of the cache conflicts of rows
-//            that are a power of two apart
-enum class From { MEMORY, PACKING, PANELS };
 
 // A tile's work over one block of k: c (+)= x · wᵀ.
 template <class Lanes>
@@ -126,7 +110,14 @@ inline void ask_for_rows(const Tile<Lanes>& t, int s) {
 
 // The sums of a tile over its block of k: from zero, step by step. The last step is told that it is short,
 // if it is.
-template <class Lanes, int ROWS, class Step>
+//
+// APART, the first step is code of its own, so that an instruction there reads the beginnings of rows and
+// nothing else. Bare reading of rows on a Zen 5, in the order and with the instructions of a tile, became 1.1
+// to 1.4 times as fast by that alone; why is a guess (its prefetchers go by the distance at which an
+// instruction reads, and without it each has one that breaks at the end of every row). One row of x gained
+// 5 to 30 %. Tiles that multiply longer than they read have no use for it: 32 rows by w[768,768] became
+// a fifth slower with it.
+template <class Lanes, bool APART, int ROWS, class Step>
 inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], const Step& step) {
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
@@ -134,49 +125,29 @@ inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], con
         for (int j = 0; j < Lanes::WIDTH; j++) sum[i][j] = Lanes::zero();
     }
     const int whole = k / Lanes::STEP;
-    for (int s = 0; s < whole; s++) step(s, std::false_type());
+    if (APART && whole > 0) step(0, std::false_type());
+    for (int s = APART; s < whole; s++) step(s, std::false_type());
     if (k % Lanes::STEP) step(whole, std::true_type());
 }
 
 // Step s of a tile; its last one, with elements short of a step, when PART.
-template <class Lanes, int MR, int NR, From FROM, bool PART>
+template <class Lanes, int MR, int NR, bool PACKING, bool PART>
 inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
-    constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
-    const long stride = t.w_stride * long(sizeof(typename Lanes::W));
-    if (FROM == From::MEMORY && NR == NARROW && !PART) {
-#pragma GCC unroll 8
-        for (int b = 0; b < NR * bytes; b += 64) {
-            _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
-        }
-    } else if (FROM != From::MEMORY && NR > 1 && !PART) {
-        ask_for_rows(t, s);
-    }
+    if (NR > 1 && !PART) ask_for_rows(t, s);
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
-    for (int i = 0; i < MR; i++) {
-        if constexpr (FROM == From::MEMORY) {
-            const typename Lanes::X* row = t.x + i * t.x_stride + at;
-            xs[i] = PART ? Lanes::load_x(row, count) : Lanes::load_x(row);
-        } else {
-            xs[i] = t.x_panel[s * MR + i];
-        }
-    }
+    for (int i = 0; i < MR; i++) xs[i] = t.x_panel[s * MR + i];
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         typename Lanes::Ws ws;
-        if constexpr (FROM == From::PANELS) {
-            ws = t.w_panel[s][j];
-        } else {
+        if constexpr (PACKING) {
             const typename Lanes::W* row = t.w + j * t.w_stride + at;
-            if (FROM == From::MEMORY && NR > NARROW && !PART && s % (64 / bytes) == 0) {
-                const char* line = reinterpret_cast<const char*>(row);
-                _mm_prefetch(line + NEAR, _MM_HINT_T0);
-                _mm_prefetch(line + NR * stride, _MM_HINT_T1);
-            }
             ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
-            if (FROM == From::PACKING) t.w_panel[s][j] = ws;
+            t.w_panel[s][j] = ws;
+        } else {
+            ws = t.w_panel[s][j];
         }
         asm("" : "+v"(ws));  // one load for MR products; g++ would rather load for each
 #pragma GCC unroll 8
@@ -184,14 +155,9 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
     }
 }
 
-// Not inlined: with all of them in one function g++ 12 lost a tenth of the speed.
-template <class Lanes, int MR, int NR, From FROM>
-__attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
-    const Tile<Lanes> t = shared;  // which no store through a pointer can change
-    typename Lanes::Sum sum[MR][Lanes::WIDTH];
-    sum_steps<Lanes>(t.k, sum, [&](int s, auto part) {
-        step<Lanes, MR, NR, FROM, decltype(part)::value>(t, s, sum);
-    });
+// Adds the lanes of a tile's sums, row by row, to those of the blocks of k before.
+template <class Lanes, int MR, int NR>
+inline void store(const Tile<Lanes>& t, const typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         auto total = Lanes::total(sum[i]);
@@ -210,21 +176,73 @@ __attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
     }
 }
 
-template <class Lanes, int NR, From FROM>
+// Not inlined: with all of them in one function g++ 12 lost a tenth of the speed.
+template <class Lanes, int MR, int NR, bool PACKING>
+__attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
+    const Tile<Lanes> t = shared;  // which no store through a pointer can change
+    typename Lanes::Sum sum[MR][Lanes::WIDTH];
+    sum_steps<Lanes, false>(t.k, sum, [&](int s, auto part) {
+        step<Lanes, MR, NR, PACKING, decltype(part)::value>(t, s, sum);
+    });
+    store<Lanes, MR, NR>(t, sum);
+}
+
+template <class Lanes, int NR, bool PACKING>
 inline void compute(const Tile<Lanes>& t, int rows) {
     switch (rows) {
-        case 1: return compute<Lanes, 1, NR, FROM>(t);
-        case 2: return compute<Lanes, 2, NR, FROM>(t);
-        default: return compute<Lanes, 3, NR, FROM>(t);
+        case 1: return compute<Lanes, 1, NR, PACKING>(t);
+        case 2: return compute<Lanes, 2, NR, PACKING>(t);
+        default: return compute<Lanes, 3, NR, PACKING>(t);
     }
 }
 
-// `rows` rows of x, 1 to 3, by `columns` rows of w: WIDTH, NARROW, or 1 at the right edge.
-template <class Lanes, From FROM>
+// `rows` rows of x, 1 to 3, by `columns` rows of w: WIDTH, or 1 at the right edge.
+template <class Lanes, bool PACKING>
 inline void compute(const Tile<Lanes>& t, int rows, int columns) {
-    if (columns == 1) return compute<Lanes, 1, FROM>(t, rows);
-    if (FROM == From::MEMORY && columns == NARROW) return compute<Lanes, NARROW, FROM>(t, rows);
-    compute<Lanes, Lanes::WIDTH, FROM>(t, rows);
+    if (columns == 1) return compute<Lanes, 1, PACKING>(t, rows);
+    compute<Lanes, Lanes::WIDTH, PACKING>(t, rows);
+}
+
+// Step s of a tile whose factors both lie in memory; its last one when PART.
+template <class Lanes, int MR, int NR, bool PART>
+inline void step_direct(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
+    const int at = s * Lanes::STEP;
+    const int count = t.k - at;
+    constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
+    constexpr Ask asked = Lanes::ask(MR);
+    if (asked == Ask::AHEAD && NR > 1 && !PART) {
+#pragma GCC unroll 8
+        for (int b = 0; b < NR * bytes; b += 64) {
+            _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
+        }
+    }
+    typename Lanes::Xs xs[MR];
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; i++) {
+        const typename Lanes::X* row = t.x + i * t.x_stride + at;
+        xs[i] = PART ? Lanes::load_x(row, count) : Lanes::load_x(row);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; j++) {
+        const typename Lanes::W* row = t.w + j * t.w_stride + at;
+        if (asked == Ask::NEXT && NR > 1 && !PART && s % (64 / bytes) == 0) {
+            _mm_prefetch(reinterpret_cast<const char*>(row + NR * t.w_stride), _MM_HINT_T1);
+        }
+        typename Lanes::Ws ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
+        asm("" : "+v"(ws));  // one load for MR products
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; i++) sum[i][j] = Lanes::add(sum[i][j], xs[i], ws);
+    }
+}
+
+template <class Lanes, int MR, int NR>
+__attribute__((noinline)) void compute_direct(const Tile<Lanes>& shared) {
+    const Tile<Lanes> t = shared;
+    typename Lanes::Sum sum[MR][Lanes::WIDTH];
+    sum_steps<Lanes, true>(t.k, sum, [&](int s, auto part) {
+        step_direct<Lanes, MR, NR, decltype(part)::value>(t, s, sum);
+    });
+    store<Lanes, MR, NR>(t, sum);
 }
 
 // Step s of a tile of few rows; its last one when PART.
@@ -254,7 +272,7 @@ template <class Lanes, int MR, int NR>
 __attribute__((noinline)) void compute_few(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;
     typename Lanes::Sum sum[NR][Lanes::WIDTH];
-    sum_steps<Lanes>(t.k, sum, [&](int s, auto part) {
+    sum_steps<Lanes, true>(t.k, sum, [&](int s, auto part) {
         step_few<Lanes, MR, NR, decltype(part)::value>(t, s, sum);
     });
 #pragma GCC unroll 8
@@ -364,8 +382,54 @@ inline void pack(int rows, int k, const typename Lanes::X* x, long x_stride,
     }
 }
 
+// The sums of MR rows of x by rows of w, NR at a time from row j on as long as there are so many: each passes
+// once from beginning to end. The first row that is left.
+//
+// In loops of its own, since what stands between two such tiles counts: reached through the loops and choices
+// of multiply_panels, one row of bf16 by w[768,768] took a seventh longer.
+template <class Lanes, int MR, int NR>
+int multiply_direct(Tile<Lanes>& t, const Product& p, float* sums, int j) {
+    const auto* x = static_cast<const typename Lanes::X*>(p.x);
+    const auto* w = static_cast<const typename Lanes::W*>(p.w);
+    const int depth = block_of_k<Lanes>(p.k);
+    for (; j + NR <= p.n; j += NR) {
+        int k0 = 0;
+        do {
+            t.k = std::min(depth, p.k - k0);
+            t.first = k0 == 0;
+            t.x = x + k0;
+            t.w = w + j * t.w_stride + k0;
+            t.ask = reinterpret_cast<const char*>(w + j * t.w_stride + NR * k0) + AHEAD;
+            t.c = sums + j;
+            compute_direct<Lanes, MR, NR>(t);
+            k0 += depth;
+        } while (k0 < p.k);
+    }
+    return j;
+}
+
+template <class Lanes, int MR>
+void multiply_direct(const Product& p, float* sums) {
+    Tile<Lanes> t = {};
+    t.x_stride = p.x_stride;
+    t.w_stride = p.w_stride;
+    const int left = multiply_direct<Lanes, MR, Lanes::DIRECT_N>(t, p, sums, 0);
+    multiply_direct<Lanes, MR, 1>(t, p, sums, left);
+}
+
+// The sums of 1 to TILE_M rows of x, both factors where they lie.
 template <class Lanes>
-void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
+void multiply_direct(const Product& p, Scratch& scratch) {
+    switch (p.m) {
+        case 1: return multiply_direct<Lanes, 1>(p, scratch.sums[0]);
+        case 2: return multiply_direct<Lanes, 2>(p, scratch.sums[0]);
+        default: return multiply_direct<Lanes, 3>(p, scratch.sums[0]);
+    }
+}
+
+// The sums of any rows of x, from panels.
+template <class Lanes>
+void multiply_panels(const Product& p, Scratch& scratch) {
     using X = typename Lanes::X;
     using W = typename Lanes::W;
     using Xs = typename Lanes::Xs;
@@ -378,21 +442,20 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     static_assert(STRIP * Lanes::DEPTH * sizeof(W) <= sizeof scratch.w_rows, "turned w");
     static_assert(STRIP % WIDTH == 0, "strips of whole tiles");
 
-    const int m = m1 - m0;
-    const int n = n1 - n0;
-    const bool few = m > TILE_M && m <= FEW && !p.w_transposed;
+    const int m = p.m;
+    const int n = p.n;
+    const bool few = m <= FEW && !p.w_transposed;
     const int height = few ? WIDTH : TILE_M;
     const int tiles = (m + height - 1) / height;
-    const bool direct = m <= TILE_M && !p.x_transposed && !p.w_transposed;
-    const int width = few ? FEW_N : direct && m <= Lanes::STREAMED ? NARROW : WIDTH;
+    const int width = few ? FEW_N : WIDTH;
     const int depth = block_of_k<Lanes>(p.k);
     Tile<Lanes> t = {};
     t.x_stride = p.x_transposed ? depth : p.x_stride;
     t.w_stride = p.w_transposed ? depth : p.w_stride;
     t.w_panel = reinterpret_cast<Ws(*)[WIDTH]>(scratch.w);
 
-    const X* x = static_cast<const X*>(p.x) + m0 * (p.x_transposed ? 1 : p.x_stride);
-    const W* w = static_cast<const W*>(p.w) + n0 * (p.w_transposed ? 1 : p.w_stride);
+    const X* x = static_cast<const X*>(p.x);
+    const W* w = static_cast<const W*>(p.w);
     X* x_rows = reinterpret_cast<X*>(scratch.x_rows);  // [m][depth]
     W* w_rows = reinterpret_cast<W*>(scratch.w_rows);  // [STRIP][depth]
     Xs* x_panels = reinterpret_cast<Xs*>(scratch.x);
@@ -406,82 +469,68 @@ void block(const Product& p, int m0, int m1, int n0, int n1, Scratch& scratch) {
     const auto panel = [&](int row) {
         return x_panels + row * ((t.k + Lanes::STEP - 1) / Lanes::STEP);
     };
-    const auto enter = [&](int k0) {
-        t.k = std::min(depth, p.k - k0);
-        t.first = k0 == 0;
-        if (p.x_transposed) turn(t.k, m, x + k0 * p.x_stride, p.x_stride, x_rows, depth);
-    };
-    const auto x_at = [&](int row, int k0) {
-        return p.x_transposed ? x_rows + row * t.x_stride : x + row * t.x_stride + k0;
-    };
     const auto w_at = [&](int j, int k0) {
         return p.w_transposed ? w_rows + j % STRIP * t.w_stride : w + j * t.w_stride + k0;
     };
-    const auto columns_at = [&](int j) { return j + width <= n ? width : few ? n - j : 1; };
-    // What the tile of rows `i` asks for while it works on the columns at j. A single tile asks for the
-    // next one's w as it reads its own; of several each asks for a part of it, so that reading w and
-    // arithmetic take the same time.
-    const auto ask = [&](int i, int k0, int j, int columns) {
-        if (width == NARROW) {
-            t.ask = reinterpret_cast<const char*>(w_at(j, 0) + columns * k0) + AHEAD;
-        } else if (!direct && !p.w_transposed) {
-            t.ask = reinterpret_cast<const char*>(w_at(j + width + first_ask[i], k0));
-            t.ask_rows = first_ask[i + 1] - first_ask[i];
-        }
-    };
-    // All rows of the block by the tile of columns at j, from k0 on.
-    const auto run = [&](int k0, int j) {
-        const int columns = columns_at(j);
-        if (p.w_transposed && j % STRIP == 0) {
-            turn(t.k, std::min(STRIP, n - j), w + k0 * p.w_stride + j, p.w_stride, w_rows, depth);
-        }
-        t.w = w_at(j, k0);
+    // Once even for k = 0, whose sums are zero.
+    for (int k0 = 0; k0 < std::max(p.k, 1); k0 += depth) {
+        t.k = std::min(depth, p.k - k0);
+        t.first = k0 == 0;
+        if (p.x_transposed) turn(t.k, m, x + k0 * p.x_stride, p.x_stride, x_rows, depth);
         for (int i = 0; i < tiles; i++) {
             const int row = first_row[i];
-            const int rows = first_row[i + 1] - row;
-            t.x = x_at(row, k0);
-            t.x_panel = panel(row);
-            t.c = &scratch.sums[row][j];
-            ask(i, k0, j, columns);
-            if (direct) {
-                compute<Lanes, From::MEMORY>(t, rows, columns);
-            } else if (few) {
-                compute_few<Lanes>(t, rows, columns);
-            } else {
-                i == 0 ? compute<Lanes, From::PACKING>(t, rows, columns)
-                       : compute<Lanes, From::PANELS>(t, rows, columns);
-            }
+            const X* from = p.x_transposed ? x_rows + row * depth : x + row * p.x_stride + k0;
+            pack<Lanes>(first_row[i + 1] - row, t.k, from, t.x_stride, panel(row));
         }
-    };
-
-    // Once even for k = 0, whose sums are zero.
-    const int end = std::max(p.k, 1);
-    if (direct) {  // rows of w pass once from beginning to end
-        for (int j = 0; j < n; j += columns_at(j)) {
-            for (int k0 = 0; k0 < end; k0 += depth) {
-                enter(k0);
-                run(k0, j);
+        for (int j = 0, columns; j < n; j += columns) {
+            columns = j + width <= n ? width : few ? n - j : 1;
+            if (p.w_transposed && j % STRIP == 0) {
+                turn(t.k, std::min(STRIP, n - j), w + k0 * p.w_stride + j, p.w_stride, w_rows, depth);
             }
-        }
-    } else {
-        for (int k0 = 0; k0 < end; k0 += depth) {
-            enter(k0);
+            t.w = w_at(j, k0);
+            // All rows of x by the tile of columns at j.
             for (int i = 0; i < tiles; i++) {
                 const int row = first_row[i];
-                pack<Lanes>(first_row[i + 1] - row, t.k, x_at(row, k0), t.x_stride, panel(row));
+                const int rows = first_row[i + 1] - row;
+                t.x_panel = panel(row);
+                t.c = &scratch.sums[row][j];
+                // Each asks for a part of the next columns' rows of w, so that reading them and arithmetic
+                // take the same time.
+                if (!p.w_transposed) {
+                    t.ask = reinterpret_cast<const char*>(w_at(j + width + first_ask[i], k0));
+                    t.ask_rows = first_ask[i + 1] - first_ask[i];
+                }
+                if (few) {
+                    compute_few<Lanes>(t, rows, columns);
+                } else {
+                    i == 0 ? compute<Lanes, true>(t, rows, columns)
+                           : compute<Lanes, false>(t, rows, columns);
+                }
             }
-            for (int j = 0; j < n; j += columns_at(j)) run(k0, j);
         }
     }
+}
 
-    for (int i = 0; i < m; i++) {
+template <class Lanes>
+void block(const Product& whole, int m0, int m1, int n0, int n1, Scratch& scratch) {
+    Product p = whole;
+    p.m = m1 - m0;
+    p.n = n1 - n0;
+    p.x = static_cast<const typename Lanes::X*>(p.x) + m0 * (p.x_transposed ? 1 : p.x_stride);
+    p.w = static_cast<const typename Lanes::W*>(p.w) + n0 * (p.w_transposed ? 1 : p.w_stride);
+    if (p.m <= TILE_M && !p.x_transposed && !p.w_transposed) {
+        multiply_direct<Lanes>(p, scratch);
+    } else {
+        multiply_panels<Lanes>(p, scratch);
+    }
+    for (int i = 0; i < p.m; i++) {
         const float* from = scratch.sums[i];
         if (p.out_type == HALTER_F32) {
             float* out = static_cast<float*>(p.out) + (m0 + i) * p.out_stride + n0;
-            std::memcpy(out, from, n * sizeof(float));
+            std::memcpy(out, from, p.n * sizeof(float));
         } else {
             uint16_t* out = static_cast<uint16_t*>(p.out) + (m0 + i) * p.out_stride + n0;
-            for (int j = 0; j < n; j++) out[j] = float_to_bf16(from[j]);
+            for (int j = 0; j < p.n; j++) out[j] = float_to_bf16(from[j]);
         }
     }
 }
