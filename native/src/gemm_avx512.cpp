@@ -43,16 +43,14 @@ struct Lanes {
     static constexpr int STEP = 16;
     static constexpr int DEPTH = 768;
     static constexpr int WIDTH = 8;
-    static constexpr int DIRECT_N = WIDTH;
-    // By turns on a Zen 5, one row of x that asked for nothing was up to 1.15 times as fast as one that asked
-    // for the next rows of w; two or three were 0.9 to 1.06 times.
-    static constexpr Ask ask(int rows) { return rows == 1 ? Ask::NOTHING : Ask::NEXT; }
+    using Direct = InHalves<Lanes>;
     static Sum zero() { return _mm512_setzero_ps(); }
     static Xs load_x(const X* p) { return A::load(p); }
     static Xs load_x(const X* p, int count) { return A::load(p, count); }
     static Ws load_w(const W* p) { return B::load(p); }
     static Ws load_w(const W* p, int count) { return B::load(p, count); }
     static Sum add(Sum s, Xs x, Ws w) { return _mm512_fmadd_ps(x, w, s); }
+    static __m256 add(__m256 s, __m256 x, __m256 w) { return _mm256_fmadd_ps(x, w, s); }
     static __m256 total(const Sum* s) { return total16(s); }
 };
 

@@ -14,8 +14,7 @@ struct Bf16Pairs {
     static constexpr int STEP = 32;
     static constexpr int DEPTH = 1536;
     static constexpr int WIDTH = 8;
-    static constexpr int DIRECT_N = WIDTH;
-    static constexpr Ask ask(int rows) { return rows == 1 ? Ask::NOTHING : Ask::NEXT; }  // as in f32
+    using Direct = InHalves<Bf16Pairs>;
     static Sum zero() { return _mm512_setzero_ps(); }
     static Xs load_x(const X* p) { return (__m512bh)_mm512_loadu_si512(p); }
     static Xs load_x(const X* p, int count) {
@@ -24,6 +23,9 @@ struct Bf16Pairs {
     static Ws load_w(const W* p) { return load_x(p); }
     static Ws load_w(const W* p, int count) { return load_x(p, count); }
     static Sum add(Sum s, Xs x, Ws w) { return _mm512_dpbf16_ps(s, x, w); }
+    static __m256 add(__m256 s, __m256 x, __m256 w) {
+        return _mm256_dpbf16_ps(s, (__m256bh)x, (__m256bh)w);
+    }
     static __m256 total(const Sum* s) { return total16(s); }
 };
 

@@ -5,7 +5,7 @@
 // Rows of x and of w both run along k, so a tile of 3 x 8 results (3 x 4 with AVX2's 16 registers) keeps
 // one vector of partial sums for each and reads both factors where they lie: weights stay the mapped
 // file. There are three ways, by the rows of x:
-//   1 to 3   tiles of 3 x 8, both factors where they lie
+//   1 to 3   tiles of 3 x 2 (3 x 4), both factors where they lie
 //   to 12    tiles of 8 x 3 (4 x 3): x from a panel, w where it lies, read once for a tile's rows
 //   more     tiles of 3 x 8: the tile's rows of w and the block's rows of x are copied on the way into
 //            panels of a few hundred KB for a thread
@@ -20,10 +20,10 @@
 // 142 GFLOP/s instead of 179 for 128 rows, 29 instead of 108 for 8 (gemm-bench 1).
 //
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
-// block of k; WIDTH, the columns of a tile, in the second way its rows; DIRECT_N, its columns in the first
-// way, and ask(rows of x), what it then asks for; zero(); load_x(p), load_w(p) and the same with a count
-// below STEP, which read exactly that many elements and fill with zeros; add(Sum, Xs, Ws);
-// total(Sum[WIDTH]), the lane sums in a vector.
+// block of k; WIDTH, the columns of a tile, in the second way its rows; zero(); load_x(p), load_w(p) and
+// the same with a count below STEP, which read exactly that many elements and fill with zeros;
+// add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums in a vector; Direct, the lanes of the first way, with
+// DIRECT_N, the columns of its tiles, and ASK, what they ask for.
 #pragma once
 
 // g++ 12 takes the "undefined" operands inside its own intrinsics for uninitialised variables.
@@ -52,7 +52,7 @@ constexpr int MOST_TILES = (BLOCK_M + TILE_M - 1) / TILE_M;
 // factors lie took 1.1 to 1.4 times as long for 4 rows, 1.4 to 1.8 for 8 of f32, 1.25 to 1.5 for 7 to
 // 12 of bf16 by w with a row of 4 or 8 KiB; kept to AVX2, whose tiles have four rows of x, 0.9 to 1.3. That
 // was before their first step stood apart (sum_steps), which made 8 rows of bf16 by w[768,768] 1.5 times as
-// fast. For 1 to 3 rows tiles of 3 x 8 are 2 to 20 % faster; from 16 on panels are, by up to a third.
+// fast. For 1 to 3 rows those tiles were 2 to 20 % faster; from 16 on panels are, by up to a third.
 constexpr int FEW = 12;
 constexpr int FEW_N = 3;
 
@@ -73,13 +73,110 @@ int block_of_k(int k) {
     return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
 
-// What a tile whose factors both lie in memory asks for while it reads them.
-//   NOTHING  the hardware's own prefetch brings it
-//   AHEAD    what comes so many bytes later
-//   NEXT     the rows of w of the next tile
-enum class Ask { NOTHING, AHEAD, NEXT };
+// What a tile whose factors both lie in memory asks for of w while it reads it.
+//   AHEAD  what comes so many bytes later
+//   NEXT   the rows of the next tile
+enum class Ask { AHEAD, NEXT };
 
 constexpr int AHEAD = 8192;
+
+// One load for all products of a vector; g++ would rather load for each.
+template <class Vector>
+inline void load_once(Vector& v) {
+    asm("" : "+v"(v));
+}
+
+// Adds lane i and i + 4, then i + 2, i + 1, for four vectors at once.
+inline __m128 total8(const __m256* s) {
+    __m128 half[4];
+    for (int j = 0; j < 4; j++) {
+        half[j] = _mm_add_ps(_mm256_castps256_ps128(s[j]), _mm256_extractf128_ps(s[j], 1));
+    }
+    __m128 ab = _mm_add_ps(_mm_movelh_ps(half[0], half[1]), _mm_movehl_ps(half[1], half[0]));
+    __m128 cd = _mm_add_ps(_mm_movelh_ps(half[2], half[3]), _mm_movehl_ps(half[3], half[2]));
+    return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
+}
+
+#ifdef __AVX512F__
+// Adds lane i and i + 8, then i + 4, i + 2, i + 1, for eight vectors at once: the halves of two vectors
+// side by side in one, and so on, 24 instructions in all.
+inline __m256 total16(const __m512* s) {
+    __m512 half[4];  // of sums 2 j and 2 j + 1, eight lanes each
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const __m512 a = s[2 * j], b = s[2 * j + 1];
+        half[j] = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
+    }
+    __m512 quarter[2];  // of sums 4 j to 4 j + 3, four lanes each
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; j++) {
+        const __m512 a = half[2 * j], b = half[2 * j + 1];
+        quarter[j] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    const __m512d a = _mm512_castps_pd(quarter[0]), b = _mm512_castps_pd(quarter[1]);
+    // Of sums 0, 4, 1, 5, 2, 6, 3, 7, two lanes each.
+    const __m512 eighth = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                                        _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    const __m512 total = _mm512_add_ps(eighth, _mm512_permute_ps(eighth, 0xb1));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, total));
+}
+
+// 16 lanes in two vectors.
+struct Halves {
+    __m256 low, high;
+};
+
+inline void load_once(Halves& v) { asm("" : "+v"(v.low), "+v"(v.high)); }
+
+inline Halves load(const void* p) {
+    const float* half = static_cast<const float*>(p);
+    return {_mm256_loadu_ps(half), _mm256_loadu_ps(half + 8)};
+}
+
+inline Halves halves(__m512 v) {
+    return {_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)};
+}
+
+// The lanes of AVX-512 in halves, to the same bits. Weights of a mapped file lie at any multiple of 8 bytes,
+// where most loads of 64 touch two lines. By turns on two threads of a Zen 5, beside bare reading from
+// beginning to end, one row of x read w in halves, two rows at once, at 0.9 to 1.2 times that rate,
+// wherever w lies; in whole vectors eight rows at once at 0.9 to 1.1 times where it lies at a multiple of
+// 64, at 0.7 to 0.9 elsewhere, and two rows at 0.7 to 1.1. For two and three rows of x halves read at
+// 0.8 to 1.25, whole vectors at 0.3 to 1.0.
+template <class Lanes>
+struct InHalves {
+    using X = typename Lanes::X;
+    using W = typename Lanes::W;
+    using Sum = Halves;
+    using Xs = Halves;
+    using Ws = Halves;
+    static constexpr int STEP = Lanes::STEP;
+    static constexpr int DEPTH = Lanes::DEPTH;
+    static constexpr int WIDTH = 4;
+    static constexpr int DIRECT_N = 2;
+    static constexpr Ask ASK = Ask::AHEAD;
+    static Sum zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+    static Xs load_x(const X* p) {
+        if constexpr (STEP * sizeof(X) == 64) return load(p);
+        else return halves(Lanes::load_x(p));
+    }
+    static Xs load_x(const X* p, int count) { return halves((__m512)Lanes::load_x(p, count)); }
+    static Ws load_w(const W* p) {
+        if constexpr (STEP * sizeof(W) == 64) return load(p);
+        else return halves(Lanes::load_w(p));
+    }
+    static Ws load_w(const W* p, int count) { return halves((__m512)Lanes::load_w(p, count)); }
+    static Sum add(Sum s, Xs x, Ws w) {
+        return {Lanes::add(s.low, x.low, w.low), Lanes::add(s.high, x.high, w.high)};
+    }
+    static __m128 total(const Sum* s) {
+        __m256 eight[WIDTH];
+        for (int j = 0; j < WIDTH; j++) eight[j] = _mm256_add_ps(s[j].low, s[j].high);
+        return total8(eight);
+    }
+};
+#endif
 
 // A tile's work over one block of k: c (+)= x · wᵀ.
 template <class Lanes>
@@ -149,7 +246,7 @@ inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lan
         } else {
             ws = t.w_panel[s][j];
         }
-        asm("" : "+v"(ws));  // one load for MR products; g++ would rather load for each
+        load_once(ws);
 #pragma GCC unroll 8
         for (int i = 0; i < MR; i++) sum[i][j] = Lanes::add(sum[i][j], xs[i], ws);
     }
@@ -209,8 +306,7 @@ inline void step_direct(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
     constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
-    constexpr Ask asked = Lanes::ask(MR);
-    if (asked == Ask::AHEAD && NR > 1 && !PART) {
+    if (Lanes::ASK == Ask::AHEAD && NR > 1 && !PART) {
 #pragma GCC unroll 8
         for (int b = 0; b < NR * bytes; b += 64) {
             _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
@@ -225,11 +321,11 @@ inline void step_direct(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         const typename Lanes::W* row = t.w + j * t.w_stride + at;
-        if (asked == Ask::NEXT && NR > 1 && !PART && s % (64 / bytes) == 0) {
+        if (Lanes::ASK == Ask::NEXT && NR > 1 && !PART && s % (64 / bytes) == 0) {
             _mm_prefetch(reinterpret_cast<const char*>(row + NR * t.w_stride), _MM_HINT_T1);
         }
         typename Lanes::Ws ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
-        asm("" : "+v"(ws));  // one load for MR products
+        load_once(ws);
 #pragma GCC unroll 8
         for (int i = 0; i < MR; i++) sum[i][j] = Lanes::add(sum[i][j], xs[i], ws);
     }
@@ -260,7 +356,7 @@ inline void step_few(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[NR]
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         typename Lanes::Xs xs = t.x_panel[s * MR + i];
-        asm("" : "+v"(xs));  // one load for NR products
+        load_once(xs);
 #pragma GCC unroll 8
         for (int j = 0; j < NR; j++) sum[j][i] = Lanes::add(sum[j][i], xs, ws[j]);
     }
@@ -444,7 +540,7 @@ void multiply_panels(const Product& p, Scratch& scratch) {
 
     const int m = p.m;
     const int n = p.n;
-    const bool few = m <= FEW && !p.w_transposed;
+    const bool few = m > TILE_M && m <= FEW && !p.w_transposed;
     const int height = few ? WIDTH : TILE_M;
     const int tiles = (m + height - 1) / height;
     const int width = few ? FEW_N : WIDTH;
@@ -519,7 +615,7 @@ void block(const Product& whole, int m0, int m1, int n0, int n1, Scratch& scratc
     p.x = static_cast<const typename Lanes::X*>(p.x) + m0 * (p.x_transposed ? 1 : p.x_stride);
     p.w = static_cast<const typename Lanes::W*>(p.w) + n0 * (p.w_transposed ? 1 : p.w_stride);
     if (p.m <= TILE_M && !p.x_transposed && !p.w_transposed) {
-        multiply_direct<Lanes>(p, scratch);
+        multiply_direct<typename Lanes::Direct>(p, scratch);
     } else {
         multiply_panels<Lanes>(p, scratch);
     }
@@ -551,32 +647,6 @@ Block block_for(int x_type, int w_type) {
         default: return block<Lanes<Bf16, Bf16>>;
     }
 }
-
-#ifdef __AVX512F__
-// Adds lane i and i + 8, then i + 4, i + 2, i + 1, for eight vectors at once: the halves of two vectors
-// side by side in one, and so on, 24 instructions in all.
-inline __m256 total16(const __m512* s) {
-    __m512 half[4];  // of sums 2 j and 2 j + 1, eight lanes each
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        const __m512 a = s[2 * j], b = s[2 * j + 1];
-        half[j] = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
-    }
-    __m512 quarter[2];  // of sums 4 j to 4 j + 3, four lanes each
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; j++) {
-        const __m512 a = half[2 * j], b = half[2 * j + 1];
-        quarter[j] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    const __m512d a = _mm512_castps_pd(quarter[0]), b = _mm512_castps_pd(quarter[1]);
-    // Of sums 0, 4, 1, 5, 2, 6, 3, 7, two lanes each.
-    const __m512 eighth = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-                                        _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    const __m512 total = _mm512_add_ps(eighth, _mm512_permute_ps(eighth, 0xb1));
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-    return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, total));
-}
-#endif
 
 }  // namespace
 }  // namespace halter
