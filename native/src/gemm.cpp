@@ -4,10 +4,10 @@
 // (one row differs from many). It mostly gains by it: on one core of an EPYC (Zen 5, AVX512-BF16), first
 // quartile of interleaved runs, w[768,768] from memory, GFLOP/s of own | oneDNN (gemm-bench 1):
 //          m = 1       3          8           32           128          512
-//   f32    16 | 14    43 | 25    111 | 57    168 | 128    186 | 180    184 | 194
-//   bf16   28 | 14    73 | 31    169 | 81    320 | 232    364 | 362    351 | 395
-// with 241 (f32) and 484 (bf16) the most that the core can do, and 29 GB/s, of w 15 and 29 GFLOP/s for
-// each row. On a CPU with AMX, which these kernels do not use, oneDNN should be far ahead for bf16 prompts;
+//   f32    17 | 11    50 | 20    107 | 46    145 | 112    180 | 172    177 | 188
+//   bf16   32 | 11   107 | 32    217 | 77    300 | 198    341 | 333    335 | 368
+// with 235 (f32) and 470 (bf16) the most that the core can do, and 30 GB/s by one stream, of w 15 and
+// 30 GFLOP/s for each row. On a CPU with AMX, which these kernels do not use, oneDNN should be far ahead for bf16 prompts;
 // that was not measured.
 
 #include "gemm.h"

@@ -17,7 +17,7 @@
 // So a row's bits depend on its own elements and on w, and not on m, tiling or threads.
 // A factor that lies transposed in memory is turned a block at a time and then goes the same way, to
 // the same bits. It costs most where few rows of x share it: with w[768,768] in f32 on one core of a Zen 5
-// 142 GFLOP/s instead of 179 for 128 rows, 29 instead of 108 for 8 (gemm-bench 1).
+// 136 GFLOP/s instead of 180 for 128 rows, 22 instead of 107 for 8 (gemm-bench 1).
 //
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
 // block of k; WIDTH, the columns of a tile, in the second way its rows; zero(); load_x(p), load_w(p) and
