@@ -5,7 +5,7 @@
 // Rows of x and of w both run along k, so a tile of 3 x 8 results (3 x 4 with AVX2's 16 registers) keeps
 // one vector of partial sums for each and reads both factors where they lie: weights stay the mapped
 // file. There are three ways, by the rows of x:
-//   1 to 3   tiles of 3 x 2 (3 x 4), both factors where they lie
+//   1 to 3   tiles of 3 x 2, with AVX2 and two-byte w 3 x 4, both factors where they lie
 //   to 12    tiles of 8 x 3 (4 x 3): x from a panel, w where it lies, read once for a tile's rows
 //   more     tiles of 3 x 8: the tile's rows of w and the block's rows of x are copied on the way into
 //            panels of a few hundred KB for a thread
