@@ -7,8 +7,8 @@
 //   f32    17 | 11    50 | 20    107 | 46    145 | 112    180 | 172    177 | 188
 //   bf16   32 | 11   107 | 32    217 | 77    300 | 198    341 | 333    335 | 368
 // with 235 (f32) and 470 (bf16) the most that the core can do, and 30 GB/s by one stream, of w 15 and
-// 30 GFLOP/s for each row. On a CPU with AMX, which these kernels do not use, oneDNN should be far ahead for bf16 prompts;
-// that was not measured.
+// 30 GFLOP/s for each row. On a CPU with AMX, which these kernels do not use, oneDNN should be far ahead for
+// bf16 prompts; that was not measured.
 
 #include "gemm.h"
 

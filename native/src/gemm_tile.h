@@ -129,7 +129,7 @@ struct Halves {
 
 inline void load_once(Halves& v) { asm("" : "+v"(v.low), "+v"(v.high)); }
 
-inline Halves load(const void* p) {
+inline Halves load_halves(const void* p) {
     const float* half = static_cast<const float*>(p);
     return {_mm256_loadu_ps(half), _mm256_loadu_ps(half + 8)};
 }
@@ -158,12 +158,12 @@ struct InHalves {
     static constexpr Ask ASK = Ask::AHEAD;
     static Sum zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
     static Xs load_x(const X* p) {
-        if constexpr (STEP * sizeof(X) == 64) return load(p);
+        if constexpr (STEP * sizeof(X) == 64) return load_halves(p);
         else return halves(Lanes::load_x(p));
     }
     static Xs load_x(const X* p, int count) { return halves((__m512)Lanes::load_x(p, count)); }
     static Ws load_w(const W* p) {
-        if constexpr (STEP * sizeof(W) == 64) return load(p);
+        if constexpr (STEP * sizeof(W) == 64) return load_halves(p);
         else return halves(Lanes::load_w(p));
     }
     static Ws load_w(const W* p, int count) { return halves((__m512)Lanes::load_w(p, count)); }
@@ -211,7 +211,7 @@ inline void ask_for_rows(const Tile<Lanes>& t, int s) {
 // APART, the first step is code of its own, so that an instruction there reads the beginnings of rows and
 // nothing else. Bare reading of rows on a Zen 5, in the order and with the instructions of a tile, became 1.1
 // to 1.4 times as fast by that alone; why is a guess (its prefetchers go by the distance at which an
-// instruction reads, and without it each has one that breaks at the end of every row). One row of x gained
+// instruction reads, and that of one which reads whole rows breaks at the end of each). One row of x gained
 // 5 to 30 %. Tiles that multiply longer than they read have no use for it: 32 rows by w[768,768] became
 // a fifth slower with it.
 template <class Lanes, bool APART, int ROWS, class Step>
@@ -479,15 +479,18 @@ inline void pack(int rows, int k, const typename Lanes::X* x, long x_stride,
 }
 
 // The sums of MR rows of x by rows of w, NR at a time from row j on as long as there are so many: each passes
-// once from beginning to end. The first row that is left.
+// once from beginning to end. Returns the first row that is left.
 //
 // In loops of its own, since what stands between two such tiles counts: reached through the loops and choices
 // of multiply_panels, one row of bf16 by w[768,768] took a seventh longer.
 template <class Lanes, int MR, int NR>
-int multiply_direct(Tile<Lanes>& t, const Product& p, float* sums, int j) {
+int multiply_direct(const Product& p, float* sums, int j) {
     const auto* x = static_cast<const typename Lanes::X*>(p.x);
     const auto* w = static_cast<const typename Lanes::W*>(p.w);
     const int depth = block_of_k<Lanes>(p.k);
+    Tile<Lanes> t = {};
+    t.x_stride = p.x_stride;
+    t.w_stride = p.w_stride;
     for (; j + NR <= p.n; j += NR) {
         int k0 = 0;
         do {
@@ -506,11 +509,8 @@ int multiply_direct(Tile<Lanes>& t, const Product& p, float* sums, int j) {
 
 template <class Lanes, int MR>
 void multiply_direct(const Product& p, float* sums) {
-    Tile<Lanes> t = {};
-    t.x_stride = p.x_stride;
-    t.w_stride = p.w_stride;
-    const int left = multiply_direct<Lanes, MR, Lanes::DIRECT_N>(t, p, sums, 0);
-    multiply_direct<Lanes, MR, 1>(t, p, sums, left);
+    const int left = multiply_direct<Lanes, MR, Lanes::DIRECT_N>(p, sums, 0);
+    multiply_direct<Lanes, MR, 1>(p, sums, left);
 }
 
 // The sums of 1 to TILE_M rows of x, both factors where they lie.
@@ -546,7 +546,6 @@ void multiply_panels(const Product& p, Scratch& scratch) {
     const int width = few ? FEW_N : WIDTH;
     const int depth = block_of_k<Lanes>(p.k);
     Tile<Lanes> t = {};
-    t.x_stride = p.x_transposed ? depth : p.x_stride;
     t.w_stride = p.w_transposed ? depth : p.w_stride;
     t.w_panel = reinterpret_cast<Ws(*)[WIDTH]>(scratch.w);
 
@@ -576,7 +575,8 @@ void multiply_panels(const Product& p, Scratch& scratch) {
         for (int i = 0; i < tiles; i++) {
             const int row = first_row[i];
             const X* from = p.x_transposed ? x_rows + row * depth : x + row * p.x_stride + k0;
-            pack<Lanes>(first_row[i + 1] - row, t.k, from, t.x_stride, panel(row));
+            const long stride = p.x_transposed ? depth : p.x_stride;
+            pack<Lanes>(first_row[i + 1] - row, t.k, from, stride, panel(row));
         }
         for (int j = 0, columns; j < n; j += columns) {
             columns = j + width <= n ? width : few ? n - j : 1;

@@ -218,7 +218,7 @@ Product turned_product(int form, const Guarded& x, const Transposed& xt, const G
 // However the factors lie, the same bits, also on several threads and of a k of several blocks.
 void transposed_factors() {
     std::mt19937 random(5);
-    const int shapes[][3] = {{1, 1, 1},    {1, 19, 100},   {2, 9, 100},    {3, 5, 7},    {8, 8, 8},
+    const int shapes[][3] = {{1, 1, 1},    {1, 19, 100}, {2, 9, 100},    {3, 5, 7},      {8, 8, 8},
                              {13, 31, 33}, {131, 9, 17}, {33, 259, 100}, {40, 47, 1541}, {7, 64, 3203}};
     for (const auto& shape : shapes) {
         for_all_types([&](int x_type, int w_type, int out_type) {
