@@ -5,7 +5,7 @@
 // Rows of x and of w both run along k, so a tile of 3 x 8 results (3 x 4 with AVX2's 16 registers) keeps
 // one vector of partial sums for each and reads both factors where they lie: weights stay the mapped
 // file. There are three ways, by the rows of x:
-//   1 to 3   tiles of 3 x 2, with AVX2 and two-byte w 3 x 4, both factors where they lie
+//   1 to 3   tiles of 3 x 2, both factors where they lie
 //   to 12    tiles of 8 x 3 (4 x 3): x from a panel, w where it lies, read once for a tile's rows
 //   more     tiles of 3 x 8: the tile's rows of w and the block's rows of x are copied on the way into
 //            panels of a few hundred KB for a thread
@@ -20,10 +20,10 @@
 // 136 GFLOP/s instead of 180 for 128 rows, 22 instead of 107 for 8 (gemm-bench 1).
 //
 // Lanes provides: types X, W, Sum, Xs, Ws; STEP, elements of k in a step; DEPTH, those of a
-// block of k; WIDTH, the columns of a tile, in the second way its rows; zero(); load_x(p), load_w(p) and
-// the same with a count below STEP, which read exactly that many elements and fill with zeros;
-// add(Sum, Xs, Ws); total(Sum[WIDTH]), the lane sums in a vector; Direct, the lanes of the first way, with
-// DIRECT_N, the columns of its tiles, and ASK, what they ask for.
+// block of k; WIDTH, the columns of a tile, in the second way its rows; GROUP, the steps of a tile of the
+// third way that follow each other without a branch; zero(); load_x(p), load_w(p) and the same with a count
+// below STEP, which read exactly that many elements and fill with zeros; add(Sum, Xs, Ws);
+// total(Sum[WIDTH]), the lane sums in a vector; Direct, the lanes of the first way.
 #pragma once
 
 // g++ 12 takes the "undefined" operands inside its own intrinsics for uninitialised variables.
@@ -56,6 +56,15 @@ constexpr int MOST_TILES = (BLOCK_M + TILE_M - 1) / TILE_M;
 constexpr int FEW = 12;
 constexpr int FEW_N = 3;
 
+// The columns of a tile whose factors both lie in memory, and how far ahead of what it reads of w it asks,
+// in bytes. By turns on two threads of an EPYC that has no more than AVX2, beside bare reading from beginning
+// to end, one row of x reads w at 1.0 to 1.1 times that rate in f32 and bf16 alike; four columns that ask for
+// those of the next tile read bf16 at 0.75 to 0.8, four that ask AHEAD at 0.95 to 1.0, two that do not ask at
+// 0.64. A Zen 5 that was kept to AVX2 read f32 1.1 to 1.4 times as fast as the first of these, but bf16,
+// which is converted on the way, only 0.8 to 0.9 times.
+constexpr int DIRECT_N = 2;
+constexpr int AHEAD = 8192;
+
 // Round to nearest even; a NaN stays a (quiet) NaN.
 inline uint16_t float_to_bf16(float value) {
     uint32_t bits;
@@ -73,12 +82,9 @@ int block_of_k(int k) {
     return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
 
-// What a tile whose factors both lie in memory asks for of w while it reads it.
-//   AHEAD  what comes so many bytes later
-//   NEXT   the rows of the next tile
-enum class Ask { AHEAD, NEXT };
-
-constexpr int AHEAD = 8192;
+// The steps that read one line of a row of w.
+template <class Lanes>
+constexpr int LINE = std::max(1, 64 / int(Lanes::STEP * sizeof(typename Lanes::W)));
 
 // One load for all products of a vector; g++ would rather load for each.
 template <class Vector>
@@ -154,8 +160,6 @@ struct InHalves {
     static constexpr int STEP = Lanes::STEP;
     static constexpr int DEPTH = Lanes::DEPTH;
     static constexpr int WIDTH = 4;
-    static constexpr int DIRECT_N = 2;
-    static constexpr Ask ASK = Ask::AHEAD;
     static Sum zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
     static Xs load_x(const X* p) {
         if constexpr (STEP * sizeof(X) == 64) return load_halves(p);
@@ -194,19 +198,21 @@ struct Tile {
     bool first;
 };
 
-// Asks for what lies at step s in the rows of w that another tile reads, a line at a time.
+// Asks for what `steps` steps from s on read in each of the rows of w that another tile reads.
 template <class Lanes>
-inline void ask_for_rows(const Tile<Lanes>& t, int s) {
+inline void ask_for_rows(const Tile<Lanes>& t, int s, int steps) {
     constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
     const long stride = t.w_stride * long(sizeof(typename Lanes::W));
-    if (s % (64 / bytes) != 0) return;
+    const char* lines = t.ask + s * bytes;
     for (int j = 0; j < t.ask_rows; j++) {
-        _mm_prefetch(t.ask + j * stride + s * bytes, _MM_HINT_T0);
+#pragma GCC unroll 8
+        for (int at = 0; at < steps * bytes; at += 64) _mm_prefetch(lines + at, _MM_HINT_T0);
+        lines += stride;
     }
 }
 
-// The sums of a tile over its block of k: from zero, step by step. The last step is told that it is short,
-// if it is.
+// The sums of a tile over its block of k: from zero, step by step, `ask` before each GROUP of steps that
+// follow each other without a branch. The last step is told that it is short, if it is.
 //
 // APART, the first step is code of its own, so that an instruction there reads the beginnings of rows and
 // nothing else. Bare reading of rows on a Zen 5, in the order and with the instructions of a tile, became 1.1
@@ -214,16 +220,25 @@ inline void ask_for_rows(const Tile<Lanes>& t, int s) {
 // instruction reads, and that of one which reads whole rows breaks at the end of each). One row of x gained
 // 5 to 30 %. Tiles that multiply longer than they read have no use for it: 32 rows by w[768,768] became
 // a fifth slower with it.
-template <class Lanes, bool APART, int ROWS, class Step>
-inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], const Step& step) {
+template <class Lanes, int GROUP, bool APART, int ROWS, class Ask, class Step>
+inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], const Ask& ask,
+                      const Step& step) {
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
 #pragma GCC unroll 8
         for (int j = 0; j < Lanes::WIDTH; j++) sum[i][j] = Lanes::zero();
     }
     const int whole = k / Lanes::STEP;
-    if (APART && whole > 0) step(0, std::false_type());
-    for (int s = APART; s < whole; s++) step(s, std::false_type());
+    int s = 0;
+    const auto group = [&] {
+        ask(s);
+#pragma GCC unroll 8
+        for (int i = 0; i < GROUP; i++) step(s + i, std::false_type());
+        s += GROUP;
+    };
+    if (APART && whole >= GROUP) group();
+    while (s + GROUP <= whole) group();
+    for (; s < whole; s++) step(s, std::false_type());
     if (k % Lanes::STEP) step(whole, std::true_type());
 }
 
@@ -232,7 +247,6 @@ template <class Lanes, int MR, int NR, bool PACKING, bool PART>
 inline void step(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
-    if (NR > 1 && !PART) ask_for_rows(t, s);
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) xs[i] = t.x_panel[s * MR + i];
@@ -278,7 +292,11 @@ template <class Lanes, int MR, int NR, bool PACKING>
 __attribute__((noinline)) void compute(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;  // which no store through a pointer can change
     typename Lanes::Sum sum[MR][Lanes::WIDTH];
-    sum_steps<Lanes, false>(t.k, sum, [&](int s, auto part) {
+    constexpr int group = Lanes::GROUP;
+    const auto ask = [&](int s) {
+        if (NR > 1) ask_for_rows(t, s, group);
+    };
+    sum_steps<Lanes, group, false>(t.k, sum, ask, [&](int s, auto part) {
         step<Lanes, MR, NR, PACKING, decltype(part)::value>(t, s, sum);
     });
     store<Lanes, MR, NR>(t, sum);
@@ -305,13 +323,6 @@ template <class Lanes, int MR, int NR, bool PART>
 inline void step_direct(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[MR][Lanes::WIDTH]) {
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
-    constexpr int bytes = Lanes::STEP * sizeof(typename Lanes::W);
-    if (Lanes::ASK == Ask::AHEAD && NR > 1 && !PART) {
-#pragma GCC unroll 8
-        for (int b = 0; b < NR * bytes; b += 64) {
-            _mm_prefetch(t.ask + s * NR * bytes + b, _MM_HINT_T1);
-        }
-    }
     typename Lanes::Xs xs[MR];
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
@@ -321,9 +332,6 @@ inline void step_direct(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
         const typename Lanes::W* row = t.w + j * t.w_stride + at;
-        if (Lanes::ASK == Ask::NEXT && NR > 1 && !PART && s % (64 / bytes) == 0) {
-            _mm_prefetch(reinterpret_cast<const char*>(row + NR * t.w_stride), _MM_HINT_T1);
-        }
         typename Lanes::Ws ws = PART ? Lanes::load_w(row, count) : Lanes::load_w(row);
         load_once(ws);
 #pragma GCC unroll 8
@@ -335,7 +343,14 @@ template <class Lanes, int MR, int NR>
 __attribute__((noinline)) void compute_direct(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;
     typename Lanes::Sum sum[MR][Lanes::WIDTH];
-    sum_steps<Lanes, true>(t.k, sum, [&](int s, auto part) {
+    const auto ask = [&](int s) {
+        constexpr int bytes = NR * Lanes::STEP * sizeof(typename Lanes::W);
+#pragma GCC unroll 8
+        for (int at = 0; NR > 1 && at < bytes; at += 64) {
+            _mm_prefetch(t.ask + s * bytes + at, _MM_HINT_T1);
+        }
+    };
+    sum_steps<Lanes, 1, true>(t.k, sum, ask, [&](int s, auto part) {
         step_direct<Lanes, MR, NR, decltype(part)::value>(t, s, sum);
     });
     store<Lanes, MR, NR>(t, sum);
@@ -346,7 +361,6 @@ template <class Lanes, int MR, int NR, bool PART>
 inline void step_few(const Tile<Lanes>& t, int s, typename Lanes::Sum (&sum)[NR][Lanes::WIDTH]) {
     const int at = s * Lanes::STEP;
     const int count = t.k - at;
-    if (NR == FEW_N && !PART) ask_for_rows(t, s);
     typename Lanes::Ws ws[NR];
 #pragma GCC unroll 8
     for (int j = 0; j < NR; j++) {
@@ -368,7 +382,11 @@ template <class Lanes, int MR, int NR>
 __attribute__((noinline)) void compute_few(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;
     typename Lanes::Sum sum[NR][Lanes::WIDTH];
-    sum_steps<Lanes, true>(t.k, sum, [&](int s, auto part) {
+    constexpr int group = LINE<Lanes>;
+    const auto ask = [&](int s) {
+        if (NR == FEW_N) ask_for_rows(t, s, group);
+    };
+    sum_steps<Lanes, group, true>(t.k, sum, ask, [&](int s, auto part) {
         step_few<Lanes, MR, NR, decltype(part)::value>(t, s, sum);
     });
 #pragma GCC unroll 8
@@ -509,7 +527,7 @@ int multiply_direct(const Product& p, float* sums, int j) {
 
 template <class Lanes, int MR>
 void multiply_direct(const Product& p, float* sums) {
-    const int left = multiply_direct<Lanes, MR, Lanes::DIRECT_N>(p, sums, 0);
+    const int left = multiply_direct<Lanes, MR, DIRECT_N>(p, sums, 0);
     multiply_direct<Lanes, MR, 1>(p, sums, left);
 }
 
