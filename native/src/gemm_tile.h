@@ -214,7 +214,7 @@ inline void ask_for_rows(const Tile<Lanes>& t, int s, int steps) {
 // The sums of a tile over its block of k: from zero, step by step, `ask` before each GROUP of steps that
 // follow each other without a branch. The last step is told that it is short, if it is.
 //
-// APART, the first step is code of its own, so that an instruction there reads the beginnings of rows and
+// APART, the first group is code of its own, so that an instruction there reads the beginnings of rows and
 // nothing else. Bare reading of rows on a Zen 5, in the order and with the instructions of a tile, became 1.1
 // to 1.4 times as fast by that alone; why is a guess (its prefetchers go by the distance at which an
 // instruction reads, and that of one which reads whole rows breaks at the end of each). One row of x gained
@@ -230,14 +230,16 @@ inline void sum_steps(int k, typename Lanes::Sum (&sum)[ROWS][Lanes::WIDTH], con
     }
     const int whole = k / Lanes::STEP;
     int s = 0;
-    const auto group = [&] {
+    if (APART && whole >= GROUP) {
+        ask(0);
+#pragma GCC unroll 8
+        for (; s < GROUP; s++) step(s, std::false_type());
+    }
+    for (; s + GROUP <= whole; s += GROUP) {
         ask(s);
 #pragma GCC unroll 8
         for (int i = 0; i < GROUP; i++) step(s + i, std::false_type());
-        s += GROUP;
-    };
-    if (APART && whole >= GROUP) group();
-    while (s + GROUP <= whole) group();
+    }
     for (; s < whole; s++) step(s, std::false_type());
     if (k % Lanes::STEP) step(whole, std::true_type());
 }
