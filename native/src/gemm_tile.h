@@ -52,16 +52,18 @@ constexpr int MOST_TILES = (BLOCK_M + TILE_M - 1) / TILE_M;
 // factors lie took 1.1 to 1.4 times as long for 4 rows, 1.4 to 1.8 for 8 of f32, 1.25 to 1.5 for 7 to
 // 12 of bf16 by w with a row of 4 or 8 KiB; kept to AVX2, whose tiles have four rows of x, 0.9 to 1.3. That
 // was before their first step stood apart (sum_steps), which made 8 rows of bf16 by w[768,768] 1.5 times as
-// fast. For 1 to 3 rows those tiles were 2 to 20 % faster; from 16 on panels are, by up to a third.
+// fast. For 1 to 3 rows those tiles were 2 to 20 % faster; from 16 on panels are, by up to a third. On two
+// threads of an EPYC that has no more than AVX2 panels took 1.05 to 1.25 times as long for 4 to 8 rows, as
+// long for 10 and 12.
 constexpr int FEW = 12;
 constexpr int FEW_N = 3;
 
-// The columns of a tile whose factors both lie in memory, and how far ahead of what it reads of w it asks,
-// in bytes. By turns on two threads of an EPYC that has no more than AVX2, beside bare reading from beginning
-// to end, one row of x reads w at 1.0 to 1.1 times that rate in f32 and bf16 alike; four columns that ask for
-// those of the next tile read bf16 at 0.75 to 0.8, four that ask AHEAD at 0.95 to 1.0, two that do not ask at
-// 0.64. A Zen 5 that was kept to AVX2 read f32 1.1 to 1.4 times as fast as the first of these, but bf16,
-// which is converted on the way, only 0.8 to 0.9 times.
+// The columns of a tile whose factors both lie in memory, and how many bytes ahead of what it reads of w it
+// asks. By turns on two threads of an EPYC that has no more than AVX2, beside bare reading from beginning to
+// end, one row of x reads w at 1.0 to 1.1 times that rate, f32 and bf16 alike. Of bf16 four columns that ask
+// for those of the next tile read at 0.75 to 0.8, four that ask AHEAD at 0.95 to 1.0, two that do not ask at
+// 0.64. On a Zen 5 that was kept to AVX2 two that ask AHEAD were 1.1 to 1.4 times as fast in f32 as four that
+// ask for the next tile, but 0.8 to 0.9 times in bf16, which is converted on the way.
 constexpr int DIRECT_N = 2;
 constexpr int AHEAD = 8192;
 
@@ -81,10 +83,6 @@ int block_of_k(int k) {
     int blocks = (steps + most - 1) / most;
     return (steps + blocks - 1) / blocks * Lanes::STEP;
 }
-
-// The steps that read one line of a row of w.
-template <class Lanes>
-constexpr int LINE = std::max(1, 64 / int(Lanes::STEP * sizeof(typename Lanes::W)));
 
 // One load for all products of a vector; g++ would rather load for each.
 template <class Vector>
@@ -384,7 +382,7 @@ template <class Lanes, int MR, int NR>
 __attribute__((noinline)) void compute_few(const Tile<Lanes>& shared) {
     const Tile<Lanes> t = shared;
     typename Lanes::Sum sum[NR][Lanes::WIDTH];
-    constexpr int group = LINE<Lanes>;
+    constexpr int group = 64 / (Lanes::STEP * sizeof(typename Lanes::W));  // those of a line of w
     const auto ask = [&](int s) {
         if (NR == FEW_N) ask_for_rows(t, s, group);
     };
