@@ -43,7 +43,7 @@ struct Lanes {
     static constexpr int STEP = 16;
     static constexpr int DEPTH = 768;
     static constexpr int WIDTH = 8;
-    static constexpr int GROUP = 64 / (STEP * sizeof(W));
+    static constexpr int GROUP = LINE<W, STEP>;
     using Direct = InHalves<Lanes>;
     static Sum zero() { return _mm512_setzero_ps(); }
     static Xs load_x(const X* p) { return A::load(p); }

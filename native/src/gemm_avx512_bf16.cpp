@@ -14,7 +14,7 @@ struct Bf16Pairs {
     static constexpr int STEP = 32;
     static constexpr int DEPTH = 1536;
     static constexpr int WIDTH = 8;
-    static constexpr int GROUP = 64 / (STEP * sizeof(W));
+    static constexpr int GROUP = LINE<W, STEP>;
     using Direct = InHalves<Bf16Pairs>;
     static Sum zero() { return _mm512_setzero_ps(); }
     static Xs load_x(const X* p) { return (__m512bh)_mm512_loadu_si512(p); }
